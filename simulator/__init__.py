@@ -1,0 +1,1 @@
+"""A discrete-event simulator of vLLM on Ray Serve on GPU nodes: another caller of the controller's own `step`."""
