@@ -1,0 +1,52 @@
+"""Argument parsing with errors that are one line: what was wrong, the nearest valid name, where help is.
+
+A thin layer over argparse. Errors are raised as UsageError (exit 2), not printed here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Iterable, Iterator
+from typing import Any, NoReturn
+
+from autoscaler.errors import InputError
+
+
+class UsageError(InputError):
+    """The command line itself is wrong."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse without abbreviations, whose errors are one line with a suggestion."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{self.prog}: {message}{self._hint(message)}; see: {self.prog} --help")
+
+    def _hint(self, message: str) -> str:
+        """The nearest option to the first unknown one of argparse's message, if any is near."""
+        prefix = "unrecognized arguments: "
+        if not message.startswith(prefix):
+            return ""
+        words = (word.partition("=")[0] for word in message.removeprefix(prefix).split())
+        unknown = next((word for word in words if word.startswith("-")), None)
+        return "" if unknown is None else did_you_mean(unknown, set(_options(self)))
+
+
+def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """Every option of a parser and of its sub-commands."""
+    for action in parser._actions:
+        yield from action.option_strings
+        if isinstance(action, argparse._SubParsersAction):
+            for child in action.choices.values():
+                yield from _options(child)
+
+
+def did_you_mean(word: str, candidates: Iterable[str]) -> str:
+    """`; did you mean 'x'?` with the nearest candidate, or nothing when none is near."""
+    near = difflib.get_close_matches(word, sorted(candidates), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
