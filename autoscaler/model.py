@@ -9,7 +9,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from policies.base import DeploymentKey, Forecast, HandleReport, LeadTimes, ReplicaMetrics, Slo, StartView, Term, TokenMix
+from policies.base import (
+    DeploymentKey,
+    Forecast,
+    HandleReport,
+    LeadTimes,
+    ReplicaMetrics,
+    Slo,
+    StartView,
+    Term,
+    TokenMix,
+)
 from policies.durations import Duration
 from policies.engines import EngineProfile
 

@@ -96,7 +96,19 @@ def _read(path: Path) -> EngineProfile:
     return parse_profile(data, str(path))
 
 
-_TOP = ("version", "name", "gpus", "gpu", "step", "api_s", "limits", "scheduling", "startup", "price_usd_per_gpu_hour", "fit")
+_TOP = (
+    "version",
+    "name",
+    "gpus",
+    "gpu",
+    "step",
+    "api_s",
+    "limits",
+    "scheduling",
+    "startup",
+    "price_usd_per_gpu_hour",
+    "fit",
+)
 _STEP = ("form", "host_s", "a_s", "b_s", "c_s", "d_s", "e_s", "h_s", "knots")
 
 
@@ -151,7 +163,9 @@ def _step_law(step: Mapping[str, Any], source: str) -> StepLaw:
     if not isinstance(raw_knots, list) or not all(isinstance(k, list) and len(k) == 2 for k in raw_knots):
         raise PolicyError(f"{source}: step.knots: expected a list of [scheduled tokens, seconds]")
     knots = tuple((_number(x, source, "step.knots"), _number(y, source, "step.knots")) for x, y in raw_knots)
-    if form == "table" and (len(knots) < 2 or any(b[0] <= a[0] or b[1] < a[1] for a, b in zip(knots, knots[1:], strict=False))):
+    if form == "table" and (
+        len(knots) < 2 or any(b[0] <= a[0] or b[1] < a[1] for a, b in zip(knots, knots[1:], strict=False))
+    ):
         raise PolicyError(f"{source}: step.knots: at least two, tokens ascending, seconds not descending")
     numbers = {k: _number(v, source, f"step.{k}") for k, v in step.items() if k not in ("form", "knots", "host_s")}
     if "a_s" not in numbers:

@@ -1,0 +1,195 @@
+"""What the controller remembers between ticks, as plain data that survives a restart and starts a replay.
+
+Everything that decides anything is in here; nothing else of the controller has memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from autoscaler.errors import LeadtimeError
+from policies.leadtimes import StageBook
+
+STATE_VERSION = 1
+
+
+@dataclass(slots=True)
+class CounterMemory:
+    """Cumulative counters by series: what was seen last, and when. Resets, gaps and new series are ordinary here."""
+
+    series: dict[str, list[float]] = field(default_factory=dict)
+    """Series id -> [value, seen_at_s]."""
+    started: bool = False
+
+    def advance(self, current: Mapping[str, float], at_s: float, since_s: float | None) -> float:
+        """What was added in (since_s, at_s].
+
+        The first reading ever is a baseline and adds nothing. A series that was missing for a while adds only the
+        share of its growth that belongs to this interval: traffic of the past is no spike of today.
+        """
+        added = 0.0
+        for name, value in current.items():
+            before = self.series.get(name)
+            if before is None:
+                added += value if self.started else 0.0
+            else:
+                growth = value - before[0] if value >= before[0] else value
+                if since_s is not None and before[1] < since_s < at_s:
+                    growth *= (at_s - since_s) / (at_s - before[1])
+                added += growth
+            self.series[name] = [value, at_s]
+        self.started = True
+        return added
+
+    def forget(self, before_s: float) -> None:
+        """Drop series that nobody exported since: replicas die, and their ids never come back."""
+        gone = [name for name, (_, seen_at_s) in self.series.items() if seen_at_s < before_s]
+        for name in gone:
+            del self.series[name]
+
+
+@dataclass(slots=True)
+class DemandMemory:
+    """Behind rates, token mix, bins for the forecaster and SLO attainment of one deployment."""
+
+    as_of_s: float | None = None
+    arrivals: CounterMemory = field(default_factory=CounterMemory)
+    prompt_tokens: CounterMemory = field(default_factory=CounterMemory)
+    output_tokens: CounterMemory = field(default_factory=CounterMemory)
+    cached_tokens: CounterMemory = field(default_factory=CounterMemory)
+    finished: CounterMemory = field(default_factory=CounterMemory)
+    errors: CounterMemory = field(default_factory=CounterMemory)
+    ttft: CounterMemory = field(default_factory=CounterMemory)
+    itl: CounterMemory = field(default_factory=CounterMemory)
+    recent: list[list[float]] = field(default_factory=list)
+    """[interval end, seconds, arrivals, errors], newest last, as long as the rate window."""
+    mix_sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0])
+    """Faded sums: prompt tokens, output tokens, cached tokens, requests."""
+    attained: list[list[float]] = field(default_factory=list)
+    """[interval end, TTFT good, TTFT all, ITL good, ITL all], as long as the attainment window."""
+    bin_end_s: float | None = None
+    bin_arrivals: float = 0.0
+    bin_covered_s: float = 0.0
+
+
+@dataclass(slots=True)
+class StartMemory:
+    """A replica that we saw STARTING."""
+
+    asked_at_s: float
+    path: str
+    seen_at_s: float
+
+
+@dataclass(slots=True)
+class SupplyMemory:
+    """Behind starts under way, learned lead times and scale-down decisions of one deployment."""
+
+    starts: dict[str, StartMemory] = field(default_factory=dict)
+    known: list[str] = field(default_factory=list)
+    """Replica ids seen in the last inventory, whatever their state."""
+    raised_at_s: float | None = None
+    """When the plan last asked for more than Serve had as its target."""
+    last_target: int | None = None
+    last_observed_target: int | None = None
+    proposals: list[list[float]] = field(default_factory=list)
+    """[now_s, replicas] of the stabilisation window."""
+    last_proposed: int | None = None
+    learned_capacity_rps: float | None = None
+    stuck_since_s: float | None = None
+
+
+@dataclass(slots=True)
+class DeploymentMemory:
+    demand: DemandMemory = field(default_factory=DemandMemory)
+    supply: SupplyMemory = field(default_factory=SupplyMemory)
+
+
+@dataclass(slots=True)
+class NodeMemory:
+    """Nodes of a pool whose way to Ready was already learned."""
+
+    learned: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Saved:
+    version: int
+    tick: int
+    decided_at_s: float | None
+    policy_name: str
+    policy_state: Any
+    deployments: dict[str, DeploymentMemory]
+    pools: dict[str, NodeMemory]
+    book: StageBook
+    forecasters: dict[str, Any]
+    pool_nodes: dict[str, int]
+
+
+@dataclass(slots=True)
+class ControllerState:
+    """The controller's memory. `policy_state` and `forecasters` hold plain data until the controller takes them over."""
+
+    tick: int = 0
+    decided_at_s: float | None = None
+    policy_name: str = ""
+    policy_state: Any = None
+    deployments: dict[str, DeploymentMemory] = field(default_factory=dict)
+    """By full deployment key."""
+    pools: dict[str, NodeMemory] = field(default_factory=dict)
+    book: StageBook = field(default_factory=StageBook)
+    forecasters: dict[str, Any] = field(default_factory=dict)
+    """By full deployment key: live forecasters, or their plain data after `from_bytes`."""
+    pool_nodes: dict[str, int] = field(default_factory=dict)
+    """Nodes that the policy last wanted, by pool."""
+
+    def to_bytes(self) -> bytes:
+        """JSON, keys sorted, floats exact."""
+        saved = _Saved(
+            STATE_VERSION,
+            self.tick,
+            self.decided_at_s,
+            self.policy_name,
+            msgspec.to_builtins(self.policy_state),
+            self.deployments,
+            self.pools,
+            self.book,
+            {key: msgspec.to_builtins(_plain(forecaster)) for key, forecaster in self.forecasters.items()},
+            self.pool_nodes,
+        )
+        return msgspec.json.encode(saved, order="sorted")
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> ControllerState:
+        """Errors: LeadtimeError when the bytes are no state of this version."""
+        try:
+            saved = msgspec.json.decode(data, type=_Saved)
+        except msgspec.MsgspecError as error:
+            raise LeadtimeError(f"saved controller state cannot be read: {error}") from error
+        if saved.version != STATE_VERSION:
+            raise LeadtimeError(
+                f"saved controller state has version {saved.version}; this leadtime reads {STATE_VERSION}"
+            )
+        return cls(
+            saved.tick,
+            saved.decided_at_s,
+            saved.policy_name,
+            saved.policy_state,
+            saved.deployments,
+            saved.pools,
+            saved.book,
+            saved.forecasters,
+            saved.pool_nodes,
+        )
+
+    def memory(self, full_key: str) -> DeploymentMemory:
+        return self.deployments.setdefault(full_key, DeploymentMemory())
+
+
+def _plain(forecaster: Any) -> Any:
+    """A live forecaster gives its state; what came from `from_bytes` is plain data already."""
+    return forecaster.state() if hasattr(forecaster, "state") else forecaster

@@ -1,0 +1,202 @@
+"""What users ask for: counters become rates, a token mix and bins for the forecaster; freshness is part of the value.
+
+Demand is exogenous: requests are counted where they queue, whatever our own scaling lets through. Pure; time is an
+argument. Capacity and decisions live elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from autoscaler.controller_state import CounterMemory, DemandMemory
+from autoscaler.model import DeploymentMetrics, DeploymentSignals, GuardSettings, Histogram, Observation
+from policies.base import Slo, TokenMix
+
+_MIX_HALF_LIFE_S = 600.0
+_MIX_MIN_REQUESTS = 10.0
+_ATTAINMENT_WINDOW_S = 600.0
+_FORGET_AFTER_S = 3600.0
+_LONGEST_BRIDGE_S = 600.0
+"""A hole in the metrics up to this long is bridged by its mean rate; a longer one stays unknown in the bins."""
+
+Bin = tuple[float, float | None]
+"""End of a bin (seconds) and its mean rate (req/s), None when it was not seen."""
+
+
+def take_in(memory: DemandMemory, metrics: DeploymentMetrics, slo: Slo, window_s: float, bin_s: float) -> list[Bin]:
+    """Take new metrics into memory; the bins that they close, oldest first. A page already seen changes nothing."""
+    since_s = memory.as_of_s
+    if since_s is not None and metrics.as_of_s <= since_s:
+        return []
+    now_s = metrics.as_of_s
+    arrivals = memory.arrivals.advance(metrics.arrivals_total, now_s, since_s)
+    errors = memory.errors.advance(metrics.errors_total, now_s, since_s)
+    _take_in_mix(memory, metrics, now_s, since_s)
+    _take_in_attainment(memory, metrics, slo, now_s, since_s)
+    memory.as_of_s = now_s
+    if since_s is None:
+        return []
+    seconds = now_s - since_s
+    memory.recent.append([now_s, seconds, arrivals, errors])
+    while len(memory.recent) > 1 and memory.recent[0][0] <= now_s - window_s:
+        memory.recent.pop(0)
+    _forget_old_series(memory, now_s)
+    return list(_close_bins(memory, since_s, now_s, arrivals, bin_s))
+
+
+def _forget_old_series(memory: DemandMemory, now_s: float) -> None:
+    counters = (memory.arrivals, memory.prompt_tokens, memory.output_tokens, memory.cached_tokens)
+    for counter in (*counters, memory.finished, memory.errors, memory.ttft, memory.itl):
+        if len(counter.series) > 32:
+            counter.forget(now_s - _FORGET_AFTER_S)
+
+
+def _take_in_mix(memory: DemandMemory, metrics: DeploymentMetrics, now_s: float, since_s: float | None) -> None:
+    added = (
+        memory.prompt_tokens.advance(metrics.prompt_tokens_total, now_s, since_s),
+        memory.output_tokens.advance(metrics.output_tokens_total, now_s, since_s),
+        memory.cached_tokens.advance(metrics.cached_tokens_total, now_s, since_s),
+        memory.finished.advance(metrics.finished_total, now_s, since_s),
+    )
+    if since_s is None:
+        return
+    keep = 0.5 ** ((now_s - since_s) / _MIX_HALF_LIFE_S)
+    # Without traffic nothing fades: the last known mix is still the best guess for the next request.
+    keep = keep if added[3] > 0 else 1.0
+    memory.mix_sums = [keep * s + a for s, a in zip(memory.mix_sums, added, strict=True)]
+
+
+def _take_in_attainment(
+    memory: DemandMemory, metrics: DeploymentMetrics, slo: Slo, now_s: float, since_s: float | None
+) -> None:
+    ttft_good, ttft_all = _within(memory.ttft, metrics.ttft, slo.ttft_s, now_s, since_s)
+    itl_good, itl_all = _within(memory.itl, metrics.itl, slo.itl_s, now_s, since_s)
+    if ttft_all > 0 or itl_all > 0:
+        memory.attained.append([now_s, ttft_good, ttft_all, itl_good, itl_all])
+    while memory.attained and memory.attained[0][0] <= now_s - _ATTAINMENT_WINDOW_S:
+        memory.attained.pop(0)
+
+
+def _within(
+    memory: CounterMemory,
+    histograms: Mapping[str, Histogram],
+    limit_s: float | None,
+    now_s: float,
+    since_s: float | None,
+) -> tuple[float, float]:
+    """How many new observations were within the limit, and how many there were (linear inside a bucket)."""
+    good: dict[str, float] = {}
+    total: dict[str, float] = {}
+    for series, histogram in histograms.items():
+        good[f"{series}<"] = share_below(histogram, limit_s) * histogram.counts[-1]
+        total[f"{series}="] = histogram.counts[-1]
+    started = memory.started
+    new_good = memory.advance(good, now_s, since_s)
+    memory.started = started
+    new_total = memory.advance(total, now_s, since_s)
+    return min(new_good, new_total), new_total
+
+
+def share_below(histogram: Histogram, limit_s: float | None) -> float:
+    """Share of observations <= limit (1.0 without a limit or without observations), linear inside a bucket."""
+    total = histogram.counts[-1]
+    if limit_s is None or total <= 0:
+        return 1.0
+    low_edge, low_count = 0.0, 0.0
+    for edge, count in zip(histogram.edges, histogram.counts, strict=False):
+        if limit_s <= edge:
+            if edge == low_edge or edge == float("inf"):
+                return low_count / total
+            return (low_count + (count - low_count) * (limit_s - low_edge) / (edge - low_edge)) / total
+        low_edge, low_count = edge, count
+    return low_count / total
+
+
+def _close_bins(memory: DemandMemory, since_s: float, now_s: float, arrivals: float, bin_s: float) -> Iterator[Bin]:
+    seconds = now_s - since_s
+    rate_rps = arrivals / seconds
+    unseen = seconds > _LONGEST_BRIDGE_S
+    if memory.bin_end_s is None:
+        memory.bin_end_s = (since_s // bin_s + 1) * bin_s
+    at_s = since_s
+    while at_s < now_s:
+        upto_s = min(memory.bin_end_s, now_s)
+        if not unseen:
+            memory.bin_arrivals += rate_rps * (upto_s - at_s)
+            memory.bin_covered_s += upto_s - at_s
+        at_s = upto_s
+        if at_s >= memory.bin_end_s:
+            seen_s = memory.bin_covered_s
+            yield memory.bin_end_s, (memory.bin_arrivals / seen_s if seen_s >= 0.5 * bin_s else None)
+            memory.bin_end_s += bin_s
+            memory.bin_arrivals = memory.bin_covered_s = 0.0
+
+
+def rate_rps(memory: DemandMemory) -> float | None:
+    """Mean arrivals per second over the rate window; None before two readings."""
+    seconds = sum(r[1] for r in memory.recent)
+    return sum(r[2] for r in memory.recent) / seconds if seconds > 0 else None
+
+
+def error_rate_rps(memory: DemandMemory) -> float | None:
+    """Failed requests per second over the rate window."""
+    seconds = sum(r[1] for r in memory.recent)
+    return sum(r[3] for r in memory.recent) / seconds if seconds > 0 else None
+
+
+def token_mix(memory: DemandMemory) -> TokenMix | None:
+    """Mean tokens of a request lately; None before enough requests have finished."""
+    prompt, output, cached, requests = memory.mix_sums
+    if requests < _MIX_MIN_REQUESTS or prompt <= 0:
+        return None
+    return TokenMix(prompt / requests, output / requests, min(cached, prompt) / requests)
+
+
+def attained_fraction(memory: DemandMemory) -> float | None:
+    """Share of the last 10 minutes' requests within the SLO: the worse of TTFT and ITL; None without requests."""
+    sums = [sum(row[i] for row in memory.attained) for i in range(1, 5)]
+    shares = [good / total for good, total in ((sums[0], sums[1]), (sums[2], sums[3])) if total > 0]
+    return min(shares) if shares else None
+
+
+def observe(memory: DemandMemory, signals: DeploymentSignals, guards: GuardSettings, now_s: float) -> Observation:
+    """Everything demand-like that is known of a deployment at `now_s`; supply fields are filled in by supply.py."""
+    metrics, inventory = signals.metrics, signals.inventory
+    why = _why_stale(signals, guards, now_s)
+    young = metrics is not None and now_s - metrics.as_of_s <= guards.stale_after_s
+    waiting, ongoing, kv_fraction = _gauges(metrics) if metrics is not None and young else (None, None, None)
+    return Observation(
+        key=signals.key,
+        rate_rps=rate_rps(memory) if young else None,
+        mix=token_mix(memory),
+        waiting=waiting,
+        ongoing=ongoing,
+        kv_usage_fraction=kv_fraction,
+        error_rate_rps=error_rate_rps(memory),
+        attained_fraction=attained_fraction(memory),
+        inventory_as_of_s=inventory.as_of_s if inventory else None,
+        metrics_as_of_s=metrics.as_of_s if metrics else None,
+        fresh=not why,
+        why_stale=why,
+    )
+
+
+def _gauges(metrics: DeploymentMetrics) -> tuple[float | None, float | None, float | None]:
+    """Waiting (at handles and in engines), ongoing, and the fullest replica's KV share."""
+    in_engines = [r.waiting for r in metrics.replicas if r.waiting is not None]
+    waiting = None
+    if metrics.queued_at_handles is not None or in_engines:
+        waiting = (metrics.queued_at_handles or 0.0) + sum(in_engines)
+    kv = [r.kv_usage_fraction for r in metrics.replicas if r.kv_usage_fraction is not None]
+    return waiting, metrics.ongoing, max(kv) if kv else None
+
+
+def _why_stale(signals: DeploymentSignals, guards: GuardSettings, now_s: float) -> str:
+    if signals.inventory is None:
+        return "Ray's dashboard does not tell what runs"
+    if signals.metrics is None:
+        return "no metrics of this deployment"
+    for what, as_of_s in (("replica list", signals.inventory.as_of_s), ("metrics", signals.metrics.as_of_s)):
+        if now_s - as_of_s > guards.stale_after_s:
+            return f"{what} {now_s - as_of_s:.0f} s old (limit {guards.stale_after_s:.0f} s)"
+    return ""

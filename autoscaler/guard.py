@@ -1,0 +1,166 @@
+"""Every clamp between what a policy wants and what may be done, each with a name that reaches journal and metrics.
+
+Pure. Two strengths: `full` for anything that acts on a live cluster, `bounds` for rival policies in the simulator that
+must stay themselves (min/max, budget, pause only).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from autoscaler.controller_state import SupplyMemory
+from autoscaler.model import GuardRecord, GuardSettings, Observation
+from policies.base import DeploymentKey
+
+UNKNOWN = "unknown_is_not_zero"
+PAUSED = "paused"
+MINIMUM = "min_replicas"
+MAXIMUM = "max_replicas"
+BUDGET = "gpu_budget"
+FAILING = "failing_is_not_idle"
+START_UNDER_WAY = "start_under_way"
+SURVIVORS = "survivors_carry"
+IN_FLIGHT = "requests_in_flight"
+STABILIZATION = "stabilization"
+STEP_UP = "max_step_up"
+STEP_DOWN = "max_step_down"
+TARGET_RESET = "target_reset"
+MANUAL = "manual_scaling"
+OBSERVED_ONLY = "observed_only"
+
+_FAILING_FRACTION = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class GuardContext:
+    """What the guards may look at for one deployment."""
+
+    key: DeploymentKey
+    observation: Observation
+    memory: SupplyMemory
+    settings: GuardSettings
+    now_s: float
+    current: int
+    """The level in force: what the plan last said, or what Serve has."""
+    min_replicas: int
+    max_replicas: int
+    capacity_rps: float | None
+    max_ongoing_requests: int | None
+    full: bool
+
+
+Check = Callable[[GuardContext, int], tuple[int, str] | None]
+"""Looks at a number; None = passes, else the number instead and why."""
+
+
+def guard(context: GuardContext, proposed: int) -> tuple[int, tuple[GuardRecord, ...]]:
+    """The number that may be planned, and a record of every guard that changed it, in order."""
+    records: list[GuardRecord] = []
+    number = proposed
+    _remember(context, proposed)
+    for name, check in _BOUNDS + (_FULL if context.full else ()):
+        changed = check(context, number)
+        if changed is not None and changed[0] != number:
+            records.append(GuardRecord(name, context.key, number, changed[0], changed[1]))
+            number = changed[0]
+    return number, tuple(records)
+
+
+def _remember(context: GuardContext, proposed: int) -> None:
+    proposals = context.memory.proposals
+    proposals.append([context.now_s, float(proposed)])
+    while proposals and proposals[0][0] <= context.now_s - context.settings.scale_down_stabilization_s:
+        proposals.pop(0)
+
+
+def _minimum(c: GuardContext, n: int) -> tuple[int, str] | None:
+    return (c.min_replicas, f"replicas.min is {c.min_replicas}") if n < c.min_replicas else None
+
+
+def _maximum(c: GuardContext, n: int) -> tuple[int, str] | None:
+    return (c.max_replicas, f"replicas.max is {c.max_replicas}") if n > c.max_replicas else None
+
+
+def _unknown(c: GuardContext, n: int) -> tuple[int, str] | None:
+    if n < c.current and not c.observation.fresh:
+        return c.current, f"no scale-down on what is not known: {c.observation.why_stale}"
+    return None
+
+
+def _failing(c: GuardContext, n: int) -> tuple[int, str] | None:
+    rate, errors = c.observation.rate_rps, c.observation.error_rate_rps
+    if n < c.current and rate and errors and errors > _FAILING_FRACTION * rate:
+        return c.current, f"{errors / rate:.0%} of requests fail: failing is not idleness"
+    return None
+
+
+def _start_under_way(c: GuardContext, n: int) -> tuple[int, str] | None:
+    starting = len(c.observation.starting)
+    if n < c.current and starting and (c.observation.waiting or 0) > 0:
+        return c.current, f"{starting} start under way and {c.observation.waiting:.0f} requests wait for them"
+    return None
+
+
+def _survivors(c: GuardContext, n: int) -> tuple[int, str] | None:
+    """The replicas that stay must carry today's traffic; those still starting do not count when removing."""
+    running = c.observation.running
+    if n >= c.current or running is None or n >= running:
+        return None
+    needed, why = n, ""
+    if c.observation.rate_rps and c.capacity_rps:
+        by_rate = math.ceil(c.observation.rate_rps / c.capacity_rps - 1e-9)
+        if by_rate > needed:
+            needed, why = (
+                by_rate,
+                f"{c.observation.rate_rps:.3g} req/s need {by_rate} at {c.capacity_rps:.3g} req/s each",
+            )
+    if c.observation.ongoing and c.max_ongoing_requests and c.max_ongoing_requests < 1_000_000:
+        by_slots = math.ceil(c.observation.ongoing / c.max_ongoing_requests - 1e-9)
+        if by_slots > needed:
+            needed, why = by_slots, f"{c.observation.ongoing:.0f} requests in flight need {by_slots} replicas' slots"
+    return (min(needed, c.current), why) if needed > n else None
+
+
+def _in_flight(c: GuardContext, n: int) -> tuple[int, str] | None:
+    busy = (c.observation.ongoing or 0) + (c.observation.waiting or 0)
+    if n == 0 and c.current > 0 and busy > 0:
+        return 1, f"{busy:.0f} requests are in flight: not to zero yet"
+    return None
+
+
+def _stabilization(c: GuardContext, n: int) -> tuple[int, str] | None:
+    if n >= c.current:
+        return None
+    highest = int(max((p[1] for p in c.memory.proposals), default=n))
+    allowed = min(max(highest, n), c.current)
+    window_s = c.settings.scale_down_stabilization_s
+    return (allowed, f"{highest} replicas were wanted within the last {window_s:.0f} s") if allowed > n else None
+
+
+def _step_up(c: GuardContext, n: int) -> tuple[int, str] | None:
+    step = c.settings.max_step_up
+    if step is not None and n > c.current + step:
+        return c.current + step, f"at most {step} more per tick"
+    return None
+
+
+def _step_down(c: GuardContext, n: int) -> tuple[int, str] | None:
+    step = c.settings.max_step_down
+    if step is not None and n < c.current - step:
+        return c.current - step, f"at most {step} fewer per tick"
+    return None
+
+
+_BOUNDS: tuple[tuple[str, Check], ...] = ((MINIMUM, _minimum), (MAXIMUM, _maximum))
+_FULL: tuple[tuple[str, Check], ...] = (
+    (UNKNOWN, _unknown),
+    (FAILING, _failing),
+    (START_UNDER_WAY, _start_under_way),
+    (SURVIVORS, _survivors),
+    (IN_FLIGHT, _in_flight),
+    (STABILIZATION, _stabilization),
+    (STEP_DOWN, _step_down),
+    (STEP_UP, _step_up),
+)

@@ -1,0 +1,185 @@
+"""Journal records: what was seen, decided and why, one JSON object a line, enough to decide again. Pure encoders.
+
+The file itself (rotation, flushing) is journal_file.py. Comparisons ignore `wall` and `applied`.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from autoscaler import __version__
+from autoscaler.controller_state import ControllerState
+from autoscaler.errors import JournalError
+from autoscaler.model import Applied, ControllerConfig, DeploymentSignals, Plan, Signals
+from policies.base import DeploymentKey
+
+JOURNAL_VERSION = 1
+_IGNORED = ("wall", "applied")
+
+
+def checkpoint_record(state: ControllerState, config: ControllerConfig) -> dict[str, Any]:
+    """The first record of a file: everything that `replay` needs besides the settings."""
+    return {
+        "kind": "checkpoint",
+        "version": JOURNAL_VERSION,
+        "state": base64.b64encode(state.to_bytes()).decode("ascii"),
+        "config_sha256": config.sha256,
+        "code_version": __version__,
+        "policy": {"name": config.policy_name, "options": dict(config.policy_options)},
+        "dry_run": config.dry_run,
+    }
+
+
+def tick_record(
+    signals: Signals, plan: Plan, applied: Sequence[Applied] = (), wall: Mapping[str, float] | None = None
+) -> dict[str, Any]:
+    """One tick: inputs, outputs and reasons."""
+    plain = msgspec.to_builtins
+    observations = {o.key: o for o in plan.observations}
+    per_deployment: dict[str, Any] = {}
+    for deployment in signals.deployments:
+        observation = observations.get(deployment.key)
+        entry: dict[str, Any] = {
+            "rate_rps": observation.rate_rps if observation else None,
+            "prompt_tokens": observation.mix.prompt_tokens if observation and observation.mix else None,
+            "output_tokens": observation.mix.output_tokens if observation and observation.mix else None,
+            "waiting": observation.waiting if observation else None,
+            "ongoing": observation.ongoing if observation else None,
+            "kv_usage_fraction": observation.kv_usage_fraction if observation else None,
+            "as_of_s": deployment.metrics.as_of_s if deployment.metrics else None,
+            "running": observation.running if observation else None,
+            "starting": len(observation.starting) if observation else None,
+            "draining": observation.draining if observation else None,
+            "attained_fraction": observation.attained_fraction if observation else None,
+            "inventory": plain(deployment.inventory),
+            "metrics": plain(deployment.metrics),
+        }
+        per_deployment[str(deployment.key)] = entry
+    return {
+        "kind": "tick",
+        "tick": plan.tick,
+        "now_s": plan.now_s,
+        "leader": plan.leader,
+        "signals": per_deployment,
+        "pools": plain(signals.pools),
+        "sources": plain(signals.sources),
+        "pause": {
+            "everything": signals.pause.everything,
+            "deployments": sorted(str(k) for k in signals.pause.deployments),
+        },
+        "hints": plain(signals.hints),
+        **decision_record(plan),
+        "applied": {a.what: {k: v for k, v in plain(a).items() if k != "what"} for a in applied},
+        "wall": dict(wall or {}),
+    }
+
+
+def decision_record(plan: Plan) -> dict[str, Any]:
+    """The outputs of a tick alone: what `replay` compares."""
+    plain = msgspec.to_builtins
+    return {
+        "forecast": {str(k): plain(f) for k, f in plan.forecasts.items()},
+        "lead_times": {str(k): plain(t) for k, t in plan.lead_times.items()},
+        "capacity_rps": {str(k): c for k, c in plan.capacities_rps.items()},
+        "proposals": {str(d.key): d.proposed for d in plan.deployments},
+        "plan": {
+            "deployments": {str(d.key): d.target for d in plan.deployments},
+            "observed": {str(d.key): d.observed_target for d in plan.deployments},
+            "pools": {p.name: p.nodes for p in plan.pools},
+        },
+        "guards": [
+            {
+                "name": g.name,
+                "deployment": str(g.deployment) if g.deployment else None,
+                "from": g.before,
+                "to": g.after,
+                "why": g.why,
+            }
+            for g in (*plan.guards, *(g for d in plan.deployments for g in d.guards))
+        ],
+        "reasons": {
+            **{str(d.key): {"sentence": d.sentence, "terms": plain(d.terms)} for d in plan.deployments},
+            **{f"pool:{p.name}": {"terms": plain(p.terms)} for p in plan.pools},
+        },
+        "learned": list(plan.learned),
+    }
+
+
+def encode(record: Mapping[str, Any]) -> bytes:
+    """One line: keys sorted, shortest round-trip floats, no line break inside."""
+    return msgspec.json.encode(record, order="sorted") + b"\n"
+
+
+def comparable(record: Mapping[str, Any]) -> bytes:
+    """A record as comparisons see it: without `wall` and `applied`."""
+    return encode({k: v for k, v in record.items() if k not in _IGNORED})
+
+
+def decode_state(record: Mapping[str, Any]) -> ControllerState:
+    """The state in a checkpoint record. Errors: JournalError."""
+    if record.get("kind") != "checkpoint" or record.get("version") != JOURNAL_VERSION:
+        raise JournalError(
+            f"a journal begins with a checkpoint of version {JOURNAL_VERSION}; found kind {record.get('kind')!r}, "
+            f"version {record.get('version')!r}"
+        )
+    try:
+        return ControllerState.from_bytes(base64.b64decode(record["state"], validate=True))
+    except (KeyError, ValueError, TypeError) as error:
+        raise JournalError(f"checkpoint: state cannot be decoded: {error}") from error
+
+
+class _TickInputs(msgspec.Struct):
+    signals: dict[str, dict[str, Any]]
+    pools: list[Any]
+    sources: list[Any]
+    pause: dict[str, Any]
+    hints: list[Any]
+    leader: bool
+
+
+def decode_signals(record: Mapping[str, Any]) -> Signals:
+    """The inputs of a tick record, exactly as the controller got them. Errors: JournalError."""
+    try:
+        inputs = msgspec.convert(
+            {k: record[k] for k in ("signals", "pools", "sources", "pause", "hints", "leader")}, _TickInputs
+        )
+        deployments = []
+        for text, entry in inputs.signals.items():
+            half = {"key": msgspec.to_builtins(DeploymentKey.parse(text)), "inventory": entry["inventory"]}
+            signals = msgspec.convert({**half, "metrics": _with_infinite_edges(entry["metrics"])}, DeploymentSignals)
+            deployments.append(signals)
+        pause = {
+            "everything": inputs.pause["everything"],
+            "deployments": [msgspec.to_builtins(DeploymentKey.parse(k)) for k in inputs.pause["deployments"]],
+        }
+        rest = msgspec.convert(
+            {
+                "pools": inputs.pools,
+                "sources": inputs.sources,
+                "pause": pause,
+                "hints": inputs.hints,
+                "leader": inputs.leader,
+            },
+            Signals,
+        )
+    except (msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
+        raise JournalError(f"tick {record.get('tick')!r}: inputs cannot be decoded: {error}") from error
+    return replace(rest, deployments=tuple(deployments))
+
+
+def _with_infinite_edges(metrics: Any) -> Any:
+    """JSON has no infinity: the last edge of a histogram comes back as null."""
+    if not isinstance(metrics, dict):
+        return metrics
+    mended = dict(metrics)
+    for name in ("ttft", "itl"):
+        mended[name] = {
+            series: {**h, "edges": [float("inf") if e is None else e for e in h["edges"]]}
+            for series, h in metrics.get(name, {}).items()
+        }
+    return mended
