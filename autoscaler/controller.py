@@ -423,8 +423,8 @@ def _blocked(d: _Deployment) -> str | None:
         return None
     if inventory.autoscaled_by_serve:
         return (
-            f"Serve's own autoscaler works on {d.key}: set `autoscaling_config: null` and `num_replicas: 1` for it in the "
-            "Serve config (for serve.llm: `num_replicas` in LLMConfig.deployment_config)"
+            f"Serve's own autoscaler works on {d.key}: set `autoscaling_config: null` and `num_replicas: 1` for it in "
+            "the Serve config (for serve.llm: `num_replicas` in LLMConfig.deployment_config)"
         )
     if inventory.external_scaler_enabled is False:
         return f"set `external_scaler_enabled: true` on application {d.key.app!r} in the Serve config"
