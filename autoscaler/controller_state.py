@@ -132,7 +132,7 @@ class _Saved:
 
 @dataclass(slots=True)
 class ControllerState:
-    """The controller's memory. `policy_state` and `forecasters` hold plain data until the controller takes them over."""
+    """The controller's memory; `policy_state` and `forecasters` are plain data until a controller adopts them."""
 
     tick: int = 0
     decided_at_s: float | None = None

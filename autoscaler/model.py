@@ -64,7 +64,7 @@ class DeploymentInventory:
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """A cumulative histogram, summed over series: counts of observations <= each edge (seconds), ascending, last +inf."""
+    """A cumulative histogram: counts of observations <= each edge (seconds); edges ascend, the last is +inf."""
 
     edges: tuple[float, ...]
     counts: tuple[float, ...]
@@ -292,7 +292,7 @@ class Outcome:
         return tuple(a for a in self.applied if a.outcome not in ("ok", "unchanged", "withheld"))
 
 
-# ---------------------------------------------------------------- settings of the core (config.py and scenario.py make them)
+# ---------------------------------------------------------------- settings of the core (from config.py, scenario.py)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The two ports through which the runtime and the simulator meet the world. Adapters live in sources/ and actuators/."""
+"""The two ports through which the runtime and the simulator meet the world; adapters: sources/ and actuators/."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class DeploymentKey:
         return self.full
 
     def matches(self, pattern: str) -> bool:
-        """Shell-style pattern over the key's parts, `*` within one part; a two-part pattern leaves the first two open."""
+        """Shell-style pattern over the key's parts, `*` within one part; two parts leave the first two open."""
         wanted = pattern.split("/")
         if len(wanted) == 2:
             wanted = ["*", "*", *wanted]
@@ -61,7 +61,7 @@ class DeploymentKey:
 
 @dataclass(frozen=True, slots=True)
 class Slo:
-    """What users were promised: time to first token, mean time between tokens, and the share of requests that get both."""
+    """What users were promised: time to first token, mean time between tokens, and the share that gets both."""
 
     ttft_s: float | None = 2.0
     itl_s: float | None = 0.05

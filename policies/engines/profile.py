@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ _STEP = ("form", "host_s", "a_s", "b_s", "c_s", "d_s", "e_s", "h_s", "knots")
 
 
 def parse_profile(data: Any, source: str) -> EngineProfile:
-    """A profile from its YAML as plain data. Errors: PolicyError naming `source`, the key, its value, what is allowed."""
+    """A profile from its YAML as plain data. Errors: PolicyError naming `source`, key, value, what is allowed."""
     top = _mapping(data, source, "the profile", _TOP)
     if top.get("version") != 1:
         raise PolicyError(f"{source}: version: {top.get('version')!r}; this leadtime reads version 1")
@@ -163,9 +164,7 @@ def _step_law(step: Mapping[str, Any], source: str) -> StepLaw:
     if not isinstance(raw_knots, list) or not all(isinstance(k, list) and len(k) == 2 for k in raw_knots):
         raise PolicyError(f"{source}: step.knots: expected a list of [scheduled tokens, seconds]")
     knots = tuple((_number(x, source, "step.knots"), _number(y, source, "step.knots")) for x, y in raw_knots)
-    if form == "table" and (
-        len(knots) < 2 or any(b[0] <= a[0] or b[1] < a[1] for a, b in zip(knots, knots[1:], strict=False))
-    ):
+    if form == "table" and (len(knots) < 2 or any(b[0] <= a[0] or b[1] < a[1] for a, b in pairwise(knots))):
         raise PolicyError(f"{source}: step.knots: at least two, tokens ascending, seconds not descending")
     numbers = {k: _number(v, source, f"step.{k}") for k, v in step.items() if k not in ("form", "knots", "host_s")}
     if "a_s" not in numbers:

@@ -16,7 +16,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class StepLaw:
-    """Coefficients in seconds (per sequence, per token, per token^2); `knots` are (scheduled tokens, seconds), ascending.
+    """Coefficients in seconds (per sequence, token, token^2); `knots` are (scheduled tokens, seconds), ascending.
 
     Between knots g is linear, before the first it has the first value, after the last it keeps the last slope.
     """
