@@ -1,0 +1,103 @@
+"""Options of policies: frozen dataclasses, checked against their types and ranges when they come from a file.
+
+`option(default, low, high, doc)` declares one; `parse_options` reads a mapping. Not for the controller's own settings.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, field, fields
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from policies.base import PolicyError
+
+Options = TypeVar("Options")
+
+
+def option(default: Any, *, low: float | None = None, high: float | None = None, doc: str) -> Any:
+    """A field of an options dataclass with what is allowed (bounds included) and what it means, in one line."""
+    return field(default=default, metadata={"low": low, "high": high, "doc": doc})
+
+
+def parse_options(kind: type[Options], values: Mapping[str, Any], where: str) -> Options:
+    """`kind(**values)` after checking each key, type and range.
+
+    Whole numbers are taken for floats. Errors: PolicyError naming `where`, the key, its value, what is allowed and,
+    for an unknown key, the nearest name.
+    """
+    known: dict[str, Field[Any]] = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
+    hints = get_type_hints(kind)
+    parsed: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in known:
+            allowed = ", ".join(known) if known else "none"
+            raise PolicyError(f"{where}: unknown option {key!r}{nearest(str(key), known)} (allowed: {allowed})")
+        parsed[key] = _checked(value, hints[key], known[key], f"{where}: option {key}")
+    missing = [f.name for f in known.values() if f.default is MISSING and f.name not in parsed]
+    if missing:
+        raise PolicyError(f"{where}: option {missing[0]} is missing")
+    return kind(**parsed)
+
+
+def nearest(name: str, names: Any) -> str:
+    """`; did you mean 'x'?` for the nearest of the names, or nothing."""
+    near = difflib.get_close_matches(name, list(names), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _checked(value: Any, hint: Any, spec: Field[Any], what: str) -> Any:
+    low, high = spec.metadata.get("low"), spec.metadata.get("high")
+    parsed = _typed(value, hint)
+    if parsed is _WRONG:
+        raise PolicyError(f"{what}: {value!r}; allowed: {_words(hint, low, high)}")
+    in_range = (
+        parsed is None
+        or isinstance(parsed, bool | str)
+        or ((low is None or parsed >= low) and (high is None or parsed <= high))
+    )
+    if not in_range:
+        raise PolicyError(f"{what}: {value!r}; allowed: {_words(hint, low, high)}")
+    return parsed
+
+
+_WRONG = object()
+
+
+def _typed(value: Any, hint: Any) -> Any:
+    """The value as the hint's type, or _WRONG."""
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        for member in get_args(hint):
+            parsed = _typed(value, member)
+            if parsed is not _WRONG:
+                return parsed
+        return _WRONG
+    if origin is Literal:
+        return value if value in get_args(hint) else _WRONG
+    if hint is type(None):
+        return None if value is None else _WRONG
+    if hint is float:
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return float(value) if number else _WRONG
+    if hint is int and isinstance(value, bool):
+        return _WRONG
+    return value if isinstance(value, hint) else _WRONG
+
+
+def _words(hint: Any, low: float | None, high: float | None) -> str:
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(_words(member, low, high) for member in get_args(hint))
+    if get_origin(hint) is Literal:
+        return ", ".join(str(v) for v in get_args(hint))
+    if hint is type(None):
+        return "null"
+    if hint is bool:
+        return "true or false"
+    if hint in (int, float):
+        noun = "a whole number" if hint is int else "a number"
+        bounds = (f" >= {low:g}" if low is not None else "") + (" and" if low is not None and high is not None else "")
+        return noun + bounds + (f" <= {high:g}" if high is not None else "")
+    return f"a {hint.__name__}"

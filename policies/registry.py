@@ -1,0 +1,88 @@
+"""Policies by name: built-in ones, those of other packages (entry points), and single files. Imported when asked for.
+
+A policy class takes its options as the only argument and has them declared in `Options`, a frozen dataclass.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, cast
+
+from policies.base import Policy, PolicyError
+from policies.options import nearest, parse_options
+
+ENTRY_POINTS = "leadtime.policies"
+
+_BUILT_IN = {
+    "predictive": "policies.predictive:PredictivePolicy",
+    "static": "policies.static:StaticPolicy",
+    "hpa_ongoing": "policies.hpa:HpaOngoing",
+    "hpa_queue": "policies.hpa:HpaQueue",
+    "hpa_kv": "policies.hpa:HpaKv",
+    "ray_serve": "policies.ray_serve:RayServePolicy",
+}
+
+
+def policy_names() -> tuple[str, ...]:
+    """Every policy that can be named without a path, built-in ones first."""
+    return (*_BUILT_IN, *sorted(name for name in _plugins() if name not in _BUILT_IN))
+
+
+def create_policy(name: str, options: Mapping[str, Any], base: Path | None = None) -> Policy:
+    """The policy `name`, or the class of a file as `path/to/file.py:ClassName` (relative to `base`).
+
+    Errors: PolicyError naming the policy or the option, its value, what is allowed and the nearest name.
+    """
+    kind = _class_of(name, base)
+    where = f"policy {name}"
+    declared = getattr(kind, "Options", None)
+    if declared is None:
+        if options:
+            raise PolicyError(f"{where}: it takes no options (its class declares no Options), not {sorted(options)}")
+        return cast(Policy, kind())
+    return cast(Policy, kind(parse_options(declared, options, where)))
+
+
+def _class_of(name: str, base: Path | None) -> Any:
+    if ".py:" in name:
+        return _from_file(name, base)
+    if name in _BUILT_IN:
+        module, _, attribute = _BUILT_IN[name].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+    plugins = _plugins()
+    if name not in plugins:
+        names = policy_names()
+        raise PolicyError(
+            f"policy {name!r}: unknown{nearest(name, names)} (allowed: {', '.join(names)}, FILE.py:CLASS)"
+        )
+    try:
+        return plugins[name].load()
+    except Exception as error:  # a plug-in may fail in any way
+        raise PolicyError(f"policy {name!r}: its package cannot be loaded: {error}") from error
+
+
+def _plugins() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+
+
+def _from_file(name: str, base: Path | None) -> Any:
+    file, _, attribute = name.rpartition(":")
+    path = (base or Path()) / file
+    if not path.is_file():
+        raise PolicyError(f"policy {name!r}: no such file: {path}")
+    spec = importlib.util.spec_from_file_location(f"leadtime_policy_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise PolicyError(f"policy {name!r}: {path} is not a Python module")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # a user's file may fail in any way
+        raise PolicyError(f"policy {name!r}: {path} cannot be imported: {error}") from error
+    classes = [n for n, v in vars(module).items() if isinstance(v, type) and v.__module__ == module.__name__]
+    if attribute not in classes:
+        raise PolicyError(f"policy {name!r}: no class {attribute!r}{nearest(attribute, classes)} in {path}")
+    return getattr(module, attribute)
