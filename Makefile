@@ -1,0 +1,42 @@
+# `make` lists what one can do. Every target makes the virtual environment it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+EXTRAS := ray,kube,mqtt,prometheus,gke,sim,dev
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test check format bench clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
+
+$(VENV)/.made: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "leadtime needs Python 3.11 or newer; set PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
+	@touch $@
+
+venv: $(VENV)/.made  ## make .venv with all of the product's dependencies and .venv/bin/leadtime
+
+demo: venv  ## the main job on this machine: real local Ray Serve, emulated engines, the controller acting (5 minutes)
+	@$(BIN)/leadtime demo
+
+test: venv  ## all tests (starts a real local Ray Serve once)
+	@$(BIN)/python -m pytest
+
+check: venv  ## lint, types, import layers, documentation links
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m tests.docs_links
+
+format: venv  ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: venv  ## the benchmarks (minutes); figures as ratios within one run
+	@for job in benchmarks/bench_*.py; do echo "== $$job"; $(BIN)/python $$job || exit 1; done
+
+clean:  ## remove the virtual environment and caches
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
