@@ -1,0 +1,124 @@
+"""Counters become demand: resets, gaps, new and vanished series, bins, mix, attainment."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoscaler import demand
+from autoscaler.controller_state import CounterMemory, DemandMemory
+from autoscaler.model import DeploymentMetrics, Histogram
+from policies.base import Slo
+
+
+def page(at_s: float, arrivals: dict[str, float], **changes: object) -> DeploymentMetrics:
+    return DeploymentMetrics(as_of_s=at_s, arrivals_total=arrivals, **changes)  # type: ignore[arg-type]
+
+
+def take(memory: DemandMemory, metrics: DeploymentMetrics, bin_s: float = 10.0) -> list[demand.Bin]:
+    return demand.take_in(memory, metrics, Slo(), 30.0, bin_s)
+
+
+def test_the_first_page_is_a_baseline_and_no_traffic() -> None:
+    memory = DemandMemory()
+    assert take(memory, page(0.0, {"a": 5000.0})) == []
+    assert demand.rate_rps(memory) is None
+
+
+def test_a_steady_counter_gives_its_rate() -> None:
+    memory = DemandMemory()
+    bins = [b for t in range(0, 65, 5) for b in take(memory, page(float(t), {"a": 3.0 * t}))]
+    assert demand.rate_rps(memory) == pytest.approx(3.0)
+    assert [b[0] for b in bins] == [10.0, 20.0, 30.0, 40.0, 50.0, 60.0]
+    assert [b[1] for b in bins] == pytest.approx([3.0] * 6)
+
+
+def test_a_reset_counter_counts_from_zero_again() -> None:
+    memory = DemandMemory()
+    for at_s, value in ((0.0, 100.0), (10.0, 130.0), (20.0, 20.0), (30.0, 50.0)):
+        take(memory, page(at_s, {"a": value}))
+    assert sum(r[2] for r in memory.recent) == pytest.approx(30.0 + 20.0 + 30.0)
+
+
+def test_a_new_series_counts_in_full_and_a_vanished_one_not_at_all() -> None:
+    memory = DemandMemory()
+    take(memory, page(0.0, {"a": 100.0}))
+    take(memory, page(10.0, {"a": 110.0, "b": 7.0}))
+    take(memory, page(20.0, {"b": 17.0}))
+    assert [r[2] for r in memory.recent] == pytest.approx([17.0, 10.0])
+
+
+def test_a_series_that_was_missing_for_a_while_is_no_spike() -> None:
+    memory = DemandMemory()
+    take(memory, page(0.0, {"a": 0.0}))
+    take(memory, page(10.0, {"a": 20.0}))
+    take(memory, page(20.0, {}))
+    take(memory, page(30.0, {}))
+    take(memory, page(40.0, {"a": 80.0}))
+    assert memory.recent[-1][2] == pytest.approx(20.0), "60 requests in 30 s, 20 of them in the last 10 s"
+
+
+def test_the_same_page_twice_changes_nothing() -> None:
+    memory = DemandMemory()
+    take(memory, page(0.0, {"a": 0.0}))
+    take(memory, page(10.0, {"a": 10.0}))
+    before = list(memory.recent)
+    assert take(memory, page(10.0, {"a": 99.0})) == []
+    assert memory.recent == before
+
+
+def test_a_long_hole_leaves_its_bins_unknown() -> None:
+    memory = DemandMemory()
+    take(memory, page(0.0, {"a": 0.0}))
+    bins = take(memory, page(1200.0, {"a": 600.0}))
+    assert len(bins) == 120
+    assert all(rate is None for _, rate in bins)
+
+
+def test_the_token_mix_is_unknown_until_enough_requests_finished() -> None:
+    memory = DemandMemory()
+    take(
+        memory, page(0.0, {}, prompt_tokens_total={"r": 0.0}, output_tokens_total={"r": 0.0}, finished_total={"r": 0.0})
+    )
+    few = {"prompt_tokens_total": {"r": 500.0}, "output_tokens_total": {"r": 100.0}, "finished_total": {"r": 5.0}}
+    take(memory, page(10.0, {}, **few))
+    assert demand.token_mix(memory) is None
+    many = {"prompt_tokens_total": {"r": 5000.0}, "output_tokens_total": {"r": 1000.0}, "finished_total": {"r": 50.0}}
+    take(memory, page(20.0, {}, **many))
+    mix = demand.token_mix(memory)
+    assert mix is not None
+    assert (mix.prompt_tokens, mix.output_tokens) == pytest.approx((100.0, 20.0), rel=0.01)
+
+
+def test_attainment_is_the_worse_of_ttft_and_itl() -> None:
+    memory = DemandMemory()
+    edges = (1.0, 2.0, 4.0, float("inf"))
+    take(memory, page(0.0, {}, ttft={"r": Histogram(edges, (0.0, 0.0, 0.0, 0.0))}))
+    take(memory, page(10.0, {}, ttft={"r": Histogram(edges, (50.0, 90.0, 100.0, 100.0))}))
+    assert demand.attained_fraction(memory) == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize(
+    ("limit_s", "share"), [(1.0, 0.5), (1.5, 0.7), (2.0, 0.9), (3.0, 0.95), (100.0, 1.0), (None, 1.0), (0.5, 0.25)]
+)
+def test_the_share_below_a_limit_is_linear_inside_a_bucket(limit_s: float | None, share: float) -> None:
+    histogram = Histogram((1.0, 2.0, 4.0, float("inf")), (50.0, 90.0, 100.0, 100.0))
+    assert demand.share_below(histogram, limit_s) == pytest.approx(share)
+
+
+@given(st.lists(st.tuples(st.floats(0.5, 60.0), st.integers(0, 500), st.booleans()), min_size=1, max_size=40))
+def test_nothing_is_ever_counted_twice_or_negative(steps: list[tuple[float, int, bool]]) -> None:
+    """Whatever resets and gaps do, what a counter adds up to never exceeds what really arrived."""
+    memory, arrived, value, at_s = CounterMemory(), 0, 0.0, 0.0
+    total = memory.advance({"a": 0.0}, 0.0, None)
+    since_s = 0.0
+    for seconds, requests, reset in steps:
+        at_s += seconds
+        value = requests if reset else value + requests
+        arrived += requests
+        added = memory.advance({"a": float(value)}, at_s, since_s)
+        assert added >= 0
+        total += added
+        since_s = at_s
+    assert total <= arrived + 1e-6
