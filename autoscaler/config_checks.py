@@ -1,0 +1,226 @@
+"""What types and bounds cannot say: settings that contradict each other, name what is not there, or need a file.
+
+Every check gives Problems (where, what, what is allowed) and changes nothing. Not for wording types (config_errors.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autoscaler.config_convert import absolute_path, policy_name, read_profile, unset_variable
+from autoscaler.config_errors import Problem, did_you_mean, shown
+from autoscaler.config_yaml import Loc, SettingsFile
+from policies.base import DeploymentKey, PolicyError
+from policies.engines import EngineProfile, preset_names
+
+if TYPE_CHECKING:
+    from autoscaler.config import Deployment, NodePool, Settings
+
+PATTERN_WORDS = "APP/DEPLOYMENT or NAMESPACE/SERVICE/APP/DEPLOYMENT, each part a name or a pattern with *"
+
+
+def check_settings(settings: Settings, file: SettingsFile) -> list[Problem]:
+    """All problems that do not depend on the files of this machine, engine profiles aside."""
+    return [
+        *_duplicates(settings),
+        *_bounds(settings),
+        *_keys(settings),
+        *_fleet(settings, file),
+        *_policy(settings, file),
+        *_unset_variables(settings),
+    ]
+
+
+# ---------------------------------------------------------------- names and bounds
+
+
+def _duplicates(settings: Settings) -> Iterator[Problem]:
+    yield from _twice("services", "name", [f"{s.namespace}/{s.name}" for s in settings.services])
+    yield from _twice("node_pools", "name", [p.name for p in settings.node_pools])
+    yield from _twice("deployments", "match", [d.match for d in settings.deployments])
+
+
+def _twice(block: str, key: str, values: Sequence[str]) -> Iterator[Problem]:
+    for i, value in enumerate(values):
+        first = values.index(value)
+        if first < i:
+            yield Problem((block, i, key), f"{value!r}; {block}[{first}] has it already; allowed: each only once")
+
+
+def _bounds(settings: Settings) -> Iterator[Problem]:
+    for i, d in enumerate(settings.deployments):
+        yield from _at_most(("deployments", i, "replicas", "min"), d.replicas.min, "replicas.max", d.replicas.max)
+    for i, p in enumerate(settings.node_pools):
+        yield from _at_most(("node_pools", i, "min_nodes"), p.min_nodes, "max_nodes", p.max_nodes)
+    guards, election = settings.guards, settings.leader_election
+    if guards.stale_after_s < 2 * settings.tick_s:
+        text = f"{guards.stale_after_s:g}; allowed: at least two ticks, which is {2 * settings.tick_s:g}"
+        yield Problem(("guards", "stale_after_s"), text)
+    if election.renew_deadline_s >= election.lease_s:
+        text = f"{election.renew_deadline_s:g}; allowed: less than lease_s, which is {election.lease_s:g}"
+        yield Problem(("leader_election", "renew_deadline_s"), text)
+
+
+def _at_most(loc: Loc, value: int, limit_key: str, limit: int | None) -> Iterator[Problem]:
+    if limit is not None and value > limit:
+        yield Problem(loc, f"{value}; allowed: at most {limit_key}, which is {limit}")
+
+
+def _keys(settings: Settings) -> Iterator[Problem]:
+    for i, d in enumerate(settings.deployments):
+        if not _is_pattern(d.match):
+            yield Problem(("deployments", i, "match"), f"{shown((), d.match)}; allowed: {PATTERN_WORDS}")
+        if d.follows is None:
+            continue
+        loc: Loc = ("deployments", i, "follows", "deployment")
+        followed = d.follows.deployment
+        if not _is_pattern(followed):
+            yield Problem(loc, f"{shown((), followed)}; allowed: {PATTERN_WORDS}")
+        elif followed == d.match or DeploymentKey.parse(followed).matches(d.match):
+            yield Problem(loc, f"{followed!r}; allowed: another deployment than the ones that this entry matches")
+
+
+def _is_pattern(text: str) -> bool:
+    try:
+        DeploymentKey.parse(text)
+    except PolicyError:
+        return False
+    return not any(c.isspace() for c in text)
+
+
+# ---------------------------------------------------------------- pools, profiles, budget
+
+
+def _fleet(settings: Settings, file: SettingsFile) -> Iterator[Problem]:
+    pools = {p.name: p for p in settings.node_pools}
+    profiles: dict[int, EngineProfile] = {}
+    for i, d in enumerate(settings.deployments):
+        try:
+            if d.profile is not None:
+                profiles[i] = read_profile(file, d.profile)
+        except PolicyError as error:
+            yield Problem(("deployments", i, "profile"), _profile_words(d.profile or "", str(error)))
+        for j, name in enumerate(d.node_pools):
+            loc: Loc = ("deployments", i, "node_pools", j)
+            if name not in pools:
+                allowed = ", ".join(pools) or "a name from node_pools, which has none"
+                yield Problem(loc, f"{name!r}; allowed: {allowed}{did_you_mean(name, pools)}")
+            else:
+                yield from _fits(loc, d, pools[name], profiles.get(i))
+    yield from _budget(settings, profiles)
+
+
+def _profile_words(name: str, message: str) -> str:
+    if "neither a file nor a preset" not in message:
+        return message
+    presets = preset_names()
+    return f"{name!r}; allowed: the path of a file, or one of {', '.join(presets)}{did_you_mean(name, presets)}"
+
+
+def _fits(loc: Loc, deployment: Deployment, pool: NodePool, profile: EngineProfile | None) -> Iterator[Problem]:
+    gpus = deployment.gpus_per_replica or (profile.gpus if profile else 1)
+    if gpus > pool.gpus_per_node:
+        needs = f"a replica needs {gpus} GPUs, a node of this pool has {pool.gpus_per_node}"
+        yield Problem(loc, f"{pool.name!r}; {needs}; allowed: pools with gpus_per_node >= {gpus}")
+    if profile is not None and pool.gpu and pool.gpu != profile.gpu:
+        kinds = f"its GPUs are {pool.gpu}, profile {profile.name} is for {profile.gpu}"
+        yield Problem(loc, f"{pool.name!r}; {kinds}; allowed: a pool of {profile.gpu}, or another profile")
+
+
+def _budget(settings: Settings, profiles: dict[int, EngineProfile]) -> Iterator[Problem]:
+    """A kind of GPU that nothing uses would be a limit that never holds: most likely a slip of the pen."""
+    kinds = sorted({p.gpu for p in profiles.values()} | {p.gpu for p in settings.node_pools if p.gpu})
+    for kind, budget in settings.gpu_budget.items():
+        if kind not in kinds:
+            allowed = ", ".join(kinds) or "a kind that a profile or node_pools[].gpu names; none does"
+            yield Problem(("gpu_budget", kind), f"no such GPU kind here; allowed: {allowed}{did_you_mean(kind, kinds)}")
+            continue
+        guaranteed = sum(settings.deployments[i].guaranteed_gpus for i, p in profiles.items() if p.gpu == kind)
+        if guaranteed > budget:
+            text = f"{budget}; allowed: at least the guaranteed_gpus of its deployments together, which is {guaranteed}"
+            yield Problem(("gpu_budget", kind), text)
+
+
+# ---------------------------------------------------------------- the policy
+
+
+def _policy(settings: Settings, file: SettingsFile) -> Iterator[Problem]:
+    from policies.registry import create_policy, policy_names
+
+    name = policy_name(settings, file)
+    names = policy_names()
+    if name not in names and ".py:" not in name:
+        allowed = f"{', '.join(names)}, FILE.py:CLASS"
+        yield Problem(("policy", "name"), f"{shown((), name)}; allowed: {allowed}{did_you_mean(name, names)}")
+        return
+    try:
+        policy = create_policy(name, settings.policy.options)
+    except PolicyError as error:
+        yield _policy_problem(name, str(error))
+        return
+    if policy.clairvoyant:
+        text = f"{name!r} with these options needs to know the future, as only the simulator can tell it"
+        text += "; allowed: other options or another policy"
+        yield Problem(("policy", "name"), text)
+
+
+def _policy_problem(name: str, message: str) -> Problem:
+    """Where a policy's own complaint belongs: at the option that it names, else at the policy."""
+    text = message.removeprefix(f"policy {name}: ").removeprefix(f"policy {name!r}: ")
+    if match := re.match(r"option (\w+): (.*)", text):
+        return Problem(("policy", "options", match[1]), match[2])
+    if match := re.match(r"unknown option '(\w+)'(.*)", text):
+        return Problem(("policy", "options", match[1]), f"unknown option{match[2]}")
+    return Problem(("policy", "options" if "option" in text else "name"), text)
+
+
+# ---------------------------------------------------------------- files
+
+
+def _paths(settings: Settings) -> Iterator[tuple[Loc, str]]:
+    for i, s in enumerate(settings.services):
+        for key, text in (("token_file", s.token_file), ("ca_file", s.ca_file)):
+            if text is not None:
+                yield ("services", i, key), text
+    if settings.server.token_file is not None:
+        yield ("server", "token_file"), settings.server.token_file
+    yield ("state", "path"), settings.state.path
+    yield ("journal", "path"), settings.journal.path
+
+
+def _unset_variables(settings: Settings) -> Iterator[Problem]:
+    for loc, text in _paths(settings):
+        name = unset_variable(text)
+        if name is not None:
+            yield Problem(loc, f"{shown(loc, text)}; environment variable {name} is not set; allowed: a path")
+
+
+def check_files(settings: Settings, file: SettingsFile) -> list[Problem]:
+    """Whether the files that the settings name can be used on this machine. Shows paths, never contents."""
+    problems = []
+    for loc, text in _paths(settings):
+        wrong = _file_trouble(str(loc[-1]), loc, absolute_path(file, text))
+        if wrong is not None:
+            problems.append(Problem(loc, f"{shown(loc, text)}; {wrong}"))
+    return problems
+
+
+def _file_trouble(key: str, loc: Loc, path: Path) -> str | None:
+    if key == "path":
+        if loc[0] == "state":
+            return "that is a folder; allowed: the path of a file" if path.is_dir() else None
+        return "that is a file; allowed: the path of a folder" if path.is_file() else None
+    try:
+        content = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = (error.strerror or "cannot be read") if isinstance(error, OSError) else "not UTF-8 text"
+        return f"{reason.lower()}; allowed: a file that can be read"
+    if key == "ca_file":
+        return None if "BEGIN CERTIFICATE" in content else "no certificate in it; allowed: a PEM file"
+    words = content.split()
+    if len(words) == 1:
+        return None
+    return f"{'nothing' if not words else 'more than one word'} in it; allowed: a file that holds just the token"

@@ -1,0 +1,188 @@
+"""From checked settings to what the controller and its shell take: plain frozen dataclasses with absolute paths.
+
+Not for checking (config_checks.py) and not for reading files other than engine profiles. No secret passes through.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autoscaler.config_yaml import SettingsFile
+from autoscaler.model import (
+    ControllerConfig,
+    DeploymentSettings,
+    Follows,
+    GuardSettings,
+    PoolSettings,
+    Startup,
+)
+from policies.base import Slo
+from policies.engines import EngineProfile, load_profile
+
+if TYPE_CHECKING:
+    from autoscaler.config import Deployment, NodePool, Settings
+
+_VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})")
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceConfig:
+    """One Ray cluster to look after. `token_file` and `ca_file` are read by whoever talks to it."""
+
+    name: str
+    namespace: str
+    dashboard: str
+    token_file: Path | None
+    ca_file: Path | None
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """Where the controller's own pages are, and the file with the token that pause and resume need."""
+
+    host: str
+    port: int
+    token_file: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything of a settings file: what the core needs (`controller`), and what the shell around it needs."""
+
+    path: Path
+    controller: ControllerConfig
+    services: tuple[ServiceConfig, ...]
+    state_path: Path
+    journal_path: Path
+    journal_max_bytes: int
+    server: ServerConfig
+
+
+def to_config(settings: Settings, file: SettingsFile) -> Config:
+    """Settings that passed every check, converted. Errors: PolicyError when a profile changed since it was checked."""
+    return Config(
+        path=file.path,
+        controller=_controller(settings, file),
+        services=tuple(
+            ServiceConfig(
+                name=s.name,
+                namespace=s.namespace,
+                dashboard=s.dashboard.rstrip("/"),
+                token_file=optional_path(file, s.token_file),
+                ca_file=optional_path(file, s.ca_file),
+                timeout_s=s.timeout_s,
+            )
+            for s in settings.services
+        ),
+        state_path=absolute_path(file, settings.state.path),
+        journal_path=absolute_path(file, settings.journal.path),
+        journal_max_bytes=settings.journal.max_bytes,
+        server=ServerConfig(
+            settings.server.host, settings.server.port, optional_path(file, settings.server.token_file)
+        ),
+    )
+
+
+def _controller(settings: Settings, file: SettingsFile) -> ControllerConfig:
+    guards = settings.guards
+    return ControllerConfig(
+        deployments=tuple(_deployment(d, file) for d in settings.deployments),
+        pools=tuple(_pool(p) for p in settings.node_pools),
+        policy_name=policy_name(settings, file),
+        policy_options=dict(settings.policy.options),
+        tick_s=settings.tick_s,
+        dry_run=settings.dry_run,
+        gpu_budget=dict(settings.gpu_budget),
+        guards=GuardSettings(
+            stale_after_s=guards.stale_after_s,
+            scale_down_stabilization_s=guards.scale_down_stabilization_s,
+            max_step_up=guards.max_step_up,
+            max_step_down=guards.max_step_down,
+        ),
+        sha256=file.sha256,
+    )
+
+
+def _deployment(entry: Deployment, file: SettingsFile) -> DeploymentSettings:
+    profile = None if entry.profile is None else read_profile(file, entry.profile)
+    follows = entry.follows
+    return DeploymentSettings(
+        match=entry.match,
+        profile=profile,
+        node_pools=tuple(entry.node_pools),
+        min_replicas=entry.replicas.min,
+        max_replicas=entry.replicas.max,
+        slo=Slo(entry.slo.ttft_s, entry.slo.itl_s, entry.slo.target_fraction),
+        weight=entry.weight,
+        priority=entry.priority,
+        guaranteed_gpus=entry.guaranteed_gpus,
+        gpus_per_replica=entry.gpus_per_replica,
+        follows=None if follows is None else Follows(follows.deployment, follows.ratio, follows.min),
+        startup=_startup(entry, profile),
+    )
+
+
+def _startup(entry: Deployment, profile: EngineProfile | None) -> Startup | None:
+    """Stages that the file leaves open are the profile's, else the core's defaults."""
+    load_s, init_s = entry.startup.load_s, entry.startup.init_s
+    if load_s is None and init_s is None:
+        return None
+    known = Startup() if profile is None else Startup(profile.load_s, profile.init_s)
+    return Startup(load_s or known.load_s, init_s or known.init_s)
+
+
+def _pool(entry: NodePool) -> PoolSettings:
+    return PoolSettings(
+        name=entry.name,
+        gpus_per_node=entry.gpus_per_node,
+        gpu=entry.gpu,
+        min_nodes=entry.min_nodes,
+        max_nodes=entry.max_nodes,
+        prewarm=entry.prewarm,
+        price_usd_per_hour=entry.price_usd_per_hour,
+        provision_s=entry.provision_s,
+        image_pull_s=entry.image_pull_s,
+        worker_start_s=entry.worker_start_s,
+    )
+
+
+# ---------------------------------------------------------------- paths
+
+
+def folder(file: SettingsFile) -> Path:
+    """The folder that relative paths in the file start from."""
+    return file.path.absolute().parent
+
+
+def read_profile(file: SettingsFile, name_or_path: str) -> EngineProfile:
+    """A preset, or a file relative to the settings. Errors: PolicyError."""
+    return load_profile(name_or_path, folder(file))
+
+
+def policy_name(settings: Settings, file: SettingsFile) -> str:
+    """The policy's name; of a policy in a file (FILE.py:CLASS) with the file's absolute path."""
+    name = settings.policy.name
+    return str(absolute_path(file, name)) if ".py:" in name else name
+
+
+def absolute_path(file: SettingsFile, text: str) -> Path:
+    """A path setting: `~` and `$VARIABLES` filled in, relative to the settings file's folder."""
+    return folder(file) / os.path.expanduser(os.path.expandvars(text))
+
+
+def optional_path(file: SettingsFile, text: str | None) -> Path | None:
+    return None if text is None else absolute_path(file, text)
+
+
+def unset_variable(text: str) -> str | None:
+    """The name of the first environment variable in a path setting that is not set."""
+    for match in _VARIABLE.finditer(text):
+        name = match.group(1).strip("{}")
+        if name not in os.environ:
+            return name
+    return None

@@ -1,0 +1,414 @@
+"""Every mistake in a settings file is one line: file, line, key, what was written, what is allowed."""
+# ruff: noqa: E501 (whole messages, as people will read them)
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from autoscaler.config import load_config
+from autoscaler.config_errors import BadSettings
+from autoscaler.errors import ConfigError
+
+GOOD = """\
+version: 1
+services:
+  - {name: local, dashboard: "http://127.0.0.1:8265"}
+deployments:
+  - match: chat/llm
+    profile: llama-3.1-8b/h100/tp1
+    node_pools: [h100]
+    replicas: {min: 1, max: 8}
+node_pools:
+  - {name: h100, gpus_per_node: 8}
+policy: {name: static, options: {replicas: 2}}
+"""
+POOL_LINE = "  - {name: h100, gpus_per_node: 8}"
+DURATION = "seconds >= 0, or {median: .., p99: ..} with 0 < median <= p99"
+PATTERN = "APP/DEPLOYMENT or NAMESPACE/SERVICE/APP/DEPLOYMENT, each part a name or a pattern with *"
+NAME = "a name without '/', '*' or spaces"
+TOP_KEYS = (
+    "version, dry_run, tick_s, services, deployments, node_pools, gpu_budget, policy, guards, state, journal, server, "
+    "leader_election"
+)
+
+WRONG_TYPE_OR_RANGE = [
+    ("{min: 1, max: 8}", "{min: 1, max: 0}", "8: deployments[0].replicas.max: 0; allowed: a whole number >= 1"),
+    ("{min: 1, max: 8}", "{min: -1, max: 8}", "8: deployments[0].replicas.min: -1; allowed: a whole number >= 0"),
+    ("{min: 1, max: 8}", "{min: 1}", "8: deployments[0].replicas.max: missing; allowed: a whole number >= 1"),
+    ("{min: 1, max: 8}", "{max: 2.5}", "8: deployments[0].replicas.max: 2.5; allowed: a whole number >= 1"),
+    ("{min: 1, max: 8}", "{max: yes}", "8: deployments[0].replicas.max: true; allowed: a whole number >= 1"),
+    ("{min: 1, max: 8}", "{max: null}", "8: deployments[0].replicas.max: null; allowed: a whole number >= 1"),
+    (
+        "{min: 1, max: 8}",
+        '{max: "8"}',
+        "8: deployments[0].replicas.max: '8'; allowed: a whole number >= 1 (YAML reads this as text: write 8)",
+    ),
+    ("{min: 1, max: 8}", "8", "8: deployments[0].replicas: 8; allowed: a mapping with min, max"),
+    ("node_pools: [h100]", "node_pools: h100", "7: deployments[0].node_pools: 'h100'; allowed: a list"),
+    ("node_pools: [h100]", "weight: 0", "7: deployments[0].weight: 0; allowed: a number > 0"),
+    ("node_pools: [h100]", "weight: .inf", "7: deployments[0].weight: inf; allowed: a number > 0"),
+    ("node_pools: [h100]", "weight: .nan", "7: deployments[0].weight: nan; allowed: a number > 0"),
+    (
+        "node_pools: [h100]",
+        "slo: {target_fraction: 99}",
+        "7: deployments[0].slo.target_fraction: 99; allowed: a number >= 0.5 and < 1",
+    ),
+    (
+        "node_pools: [h100]",
+        "slo: {ttft_s: fast}",
+        "7: deployments[0].slo.ttft_s: 'fast'; allowed: a number > 0, or null",
+    ),
+    (
+        "node_pools: [h100]",
+        "gpus_per_replica: 0",
+        "7: deployments[0].gpus_per_replica: 0; allowed: a whole number >= 1, or null",
+    ),
+    (
+        "node_pools: [h100]",
+        "startup: {load_s: {median: 60, p99: 40}}",
+        f"7: deployments[0].startup.load_s: median: 60, p99: 40; allowed: {DURATION}",
+    ),
+    (
+        "node_pools: [h100]",
+        "startup: {init_s: {median: 60}}",
+        f"7: deployments[0].startup.init_s: median: 60; allowed: {DURATION}",
+    ),
+    (
+        "node_pools: [h100]",
+        "startup: {init_s: -1}",
+        f"7: deployments[0].startup.init_s: -1; allowed: {DURATION}",
+    ),
+    ("gpus_per_node: 8", "provision_s: soon", f"10: node_pools[0].provision_s: 'soon'; allowed: {DURATION}"),
+    ("version: 1", "version: 2", "1: version: 2; allowed: 1"),
+    ("version: 1", "dry_run: true", ": version: missing; allowed: 1"),
+    ("version: 1", "version: 1\ndry_run: maybe", "2: dry_run: 'maybe'; allowed: true or false"),
+    ("version: 1", "version: 1\ntick_s: 0", "2: tick_s: 0; allowed: a number from 0.5 to 300"),
+    (
+        "version: 1",
+        "version: 1\ntick_s: 2024-01-01",
+        "2: tick_s: 2024-01-01 (a date); allowed: a number from 0.5 to 300",
+    ),
+    (
+        "version: 1",
+        "version: 1\njournal: {max_bytes: 1e8}",
+        "2: journal.max_bytes: '1e8'; allowed: a whole number >= 100000 (YAML reads this as text: write 100000000)",
+    ),
+    (
+        "version: 1",
+        "version: 1\nserver: {port: 70000}",
+        "2: server.port: 70000; allowed: a whole number from 0 to 65535",
+    ),
+    ("version: 1", "version: 1\njournal: {path: ''}", "2: journal.path: ''; allowed: a path"),
+    (
+        "version: 1",
+        "version: 1\ngpu_budget: {nvidia-h100-80gb: -1}",
+        "2: gpu_budget.nvidia-h100-80gb: -1; allowed: a whole number >= 0",
+    ),
+    ("name: local", "name: a/b", f"3: services[0].name: 'a/b'; allowed: {NAME}"),
+    (
+        'dashboard: "http://127.0.0.1:8265"',
+        "token_file: null",
+        "3: services[0].dashboard: missing; allowed: http://HOST:PORT or https://HOST:PORT, without user, password or query",
+    ),
+    (
+        "http://127.0.0.1:8265",
+        "127.0.0.1:8265",
+        "3: services[0].dashboard: '127.0.0.1:8265'; allowed: http://HOST:PORT or https://HOST:PORT, without user, password or query",
+    ),
+    (
+        '  - {name: local, dashboard: "http://127.0.0.1:8265"}',
+        "  []",
+        "2: services: a list; allowed: a list with at least one entry",
+    ),
+    ("match: chat/llm", "match: 5", f"5: deployments[0].match: 5; allowed: {PATTERN}"),
+]
+
+UNKNOWN_KEYS = [
+    ("policy:", "polcy:", f"11: polcy: unknown key; did you mean 'policy'? (allowed: {TOP_KEYS})"),
+    (
+        "{min: 1, max: 8}",
+        "{mim: 1, max: 8}",
+        "8: deployments[0].replicas.mim: unknown key; did you mean 'min'? (allowed: min, max)",
+    ),
+    ("version: 1", "version: 1\nserver: {1: 2}", "2: server.1: unknown key (allowed: host, port, token_file)"),
+    (
+        "{replicas: 2}",
+        "{replicsa: 2}",
+        "11: policy.options.replicsa: unknown option; did you mean 'replicas'? (allowed: replicas)",
+    ),
+]
+
+CONTRADICTIONS = [
+    (
+        "{min: 1, max: 8}",
+        "{min: 5, max: 3}",
+        "8: deployments[0].replicas.min: 5; allowed: at most replicas.max, which is 3",
+    ),
+    (
+        "gpus_per_node: 8",
+        "min_nodes: 3, max_nodes: 2",
+        "10: node_pools[0].min_nodes: 3; allowed: at most max_nodes, which is 2",
+    ),
+    (
+        POOL_LINE,
+        f"{POOL_LINE}\n{POOL_LINE}",
+        "11: node_pools[1].name: 'h100'; node_pools[0] has it already; allowed: each only once",
+    ),
+    (
+        "deployments:",
+        '  - {name: local, dashboard: "http://other:8265"}\ndeployments:',
+        "4: services[1].name: 'default/local'; services[0] has it already; allowed: each only once",
+    ),
+    (
+        "node_pools:\n",
+        "  - {match: chat/llm, replicas: {max: 1}}\nnode_pools:\n",
+        "9: deployments[1].match: 'chat/llm'; deployments[0] has it already; allowed: each only once",
+    ),
+    (
+        "node_pools: [h100]",
+        "node_pools: [h200]",
+        "7: deployments[0].node_pools[0]: 'h200'; allowed: h100; did you mean 'h100'?",
+    ),
+    (
+        f"node_pools:\n{POOL_LINE}\n",
+        "",
+        "7: deployments[0].node_pools[0]: 'h100'; allowed: a name from node_pools, which has none",
+    ),
+    (
+        "gpus_per_node: 8",
+        "gpu: nvidia-a100-80gb",
+        "7: deployments[0].node_pools[0]: 'h100'; its GPUs are nvidia-a100-80gb, profile llama-3.1-8b/h100/tp1 is for "
+        "nvidia-h100-80gb; allowed: a pool of nvidia-h100-80gb, or another profile",
+    ),
+    (
+        "node_pools: [h100]",
+        "node_pools: [h100]\n    gpus_per_replica: 16",
+        "7: deployments[0].node_pools[0]: 'h100'; a replica needs 16 GPUs, a node of this pool has 8; "
+        "allowed: pools with gpus_per_node >= 16",
+    ),
+    ("match: chat/llm", "match: llm", f"5: deployments[0].match: 'llm'; allowed: {PATTERN}"),
+    (
+        "node_pools: [h100]",
+        "follows: {deployment: chat/llm}",
+        "7: deployments[0].follows.deployment: 'chat/llm'; allowed: another deployment than the ones that this entry matches",
+    ),
+    (
+        "node_pools: [h100]",
+        "follows: {deployment: llm}",
+        f"7: deployments[0].follows.deployment: 'llm'; allowed: {PATTERN}",
+    ),
+    (
+        "version: 1",
+        "version: 1\ngpu_budget: {nvidia-h100: 8}",
+        "2: gpu_budget.nvidia-h100: no such GPU kind here; allowed: nvidia-h100-80gb; did you mean 'nvidia-h100-80gb'?",
+    ),
+    (
+        "version: 1",
+        "version: 1\nguards: {stale_after_s: 8}",
+        "2: guards.stale_after_s: 8; allowed: at least two ticks, which is 10",
+    ),
+    (
+        "version: 1",
+        "version: 1\nleader_election: {lease_s: 10, renew_deadline_s: 10}",
+        "2: leader_election.renew_deadline_s: 10; allowed: less than lease_s, which is 10",
+    ),
+    (
+        "{replicas: 2}",
+        "{replicas: -1}",
+        "11: policy.options.replicas: -1; allowed: a whole number >= 0 or null",
+    ),
+    (
+        "options: {replicas: 2}",
+        "options: {}",
+        "11: policy.name: 'static' with these options needs to know the future, as only the simulator can tell it; "
+        "allowed: other options or another policy",
+    ),
+]
+
+NOT_BUILT = [
+    (
+        "kubernetes: {watch_namespaces: [a]}",
+        "kubernetes: not built yet in this version; leave it out; list Ray clusters under services",
+    ),
+    (
+        "discovery: {namespaces: [a]}",
+        "discovery: not built yet in this version; leave it out; list Ray clusters under services",
+    ),
+    (
+        "mqtt: {host: broker, password: hunter2}",
+        "mqtt: not built yet in this version; leave it out; demand cannot be announced through MQTT",
+    ),
+    (
+        "mqtt: mqtt://me:hunter2@broker",
+        "mqtt: 'mqtt://***@broker'; not built yet in this version; leave it out; demand cannot be announced through MQTT",
+    ),
+    (
+        "prometheus: {url: http://p}",
+        "prometheus: not built yet in this version; leave it out; metrics are read from the Ray nodes themselves",
+    ),
+    (
+        "annotations: true",
+        "annotations: true; not built yet in this version; leave it out; per-deployment settings belong under deployments",
+    ),
+    (
+        "leader_election: {enabled: true}",
+        "leader_election.enabled: true; not built yet in this version; allowed: false (run a single controller)",
+    ),
+]
+
+
+def complaint(folder: Path, text: str) -> str:
+    """The one line that `load_config` has for this text, the folder left out."""
+    path = folder / "lt.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message.replace(f"{folder}/", "")
+
+
+def changed(old: str, new: str) -> str:
+    assert old in GOOD
+    return GOOD.replace(old, new, 1)
+
+
+def test_the_settings_that_the_mistakes_are_made_in_are_good(tmp_path: Path) -> None:
+    path = tmp_path / "lt.yaml"
+    path.write_text(GOOD, encoding="utf-8")
+    assert load_config(path).controller.deployments[0].max_replicas == 8
+
+
+@pytest.mark.parametrize(("old", "new", "says"), [*WRONG_TYPE_OR_RANGE, *UNKNOWN_KEYS, *CONTRADICTIONS])
+def test_a_mistake_is_named_with_its_line_key_value_and_what_is_allowed(
+    tmp_path: Path, old: str, new: str, says: str
+) -> None:
+    expected = f"lt.yaml{says}" if says.startswith(":") else f"lt.yaml:{says}"
+    assert complaint(tmp_path, changed(old, new)) == expected
+
+
+@pytest.mark.parametrize(("line", "says"), NOT_BUILT)
+def test_what_is_not_built_yet_is_refused_by_name(tmp_path: Path, line: str, says: str) -> None:
+    assert complaint(tmp_path, f"{GOOD}{line}\n") == f"lt.yaml:12: {says}"
+
+
+@pytest.mark.parametrize(
+    "way", ["placeholder", "capacity_buffer", "worker_group", "request_resources", "node_pool", "provisioning_request"]
+)
+def test_a_way_to_prewarm_that_is_not_built_yet_is_refused_by_name(tmp_path: Path, way: str) -> None:
+    says = complaint(tmp_path, changed("gpus_per_node: 8", f"prewarm: {way}"))
+    assert says == f"lt.yaml:10: node_pools[0].prewarm: {way!r}; not built yet in this version; allowed: none"
+
+
+def test_an_unknown_way_to_prewarm_is_told_what_is_allowed(tmp_path: Path) -> None:
+    says = complaint(tmp_path, changed("gpus_per_node: 8", "prewarm: magic"))
+    assert says == "lt.yaml:10: node_pools[0].prewarm: 'magic'; allowed: none"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "prometheus: null\nmqtt: null\nkubernetes: null\ndiscovery: null\nannotations: null",
+        "leader_election: {enabled: false, lease_s: 15, renew_deadline_s: 10}",
+        "guards:\nserver:\nstate:\njournal:\nleader_election:",
+        "guards: {stale_after_s: null, max_step_down: null}",
+    ],
+)
+def test_null_and_defaults_of_what_is_not_built_are_accepted(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "lt.yaml"
+    path.write_text(f"{GOOD}{line}\n", encoding="utf-8")
+    assert load_config(path).controller.guards.stale_after_s == 60.0
+
+
+def test_guarantees_beyond_the_budget_are_refused(tmp_path: Path) -> None:
+    text = changed("node_pools: [h100]", "guaranteed_gpus: 9") + "gpu_budget: {nvidia-h100-80gb: 8}\n"
+    assert complaint(tmp_path, text) == (
+        "lt.yaml:12: gpu_budget.nvidia-h100-80gb: 8; allowed: at least the guaranteed_gpus of its deployments together, "
+        "which is 9"
+    )
+
+
+def test_an_unknown_policy_is_told_the_nearest_name(tmp_path: Path) -> None:
+    says = complaint(tmp_path, changed("name: static", "name: statik"))
+    assert says.startswith("lt.yaml:11: policy.name: 'statik'; allowed: predictive, static, ")
+    assert says.endswith("; did you mean 'static'?")
+
+
+def test_an_unknown_profile_is_told_the_nearest_preset(tmp_path: Path) -> None:
+    says = complaint(tmp_path, changed("profile: llama-3.1-8b/h100/tp1", "profile: llama-3.1-8b/h100/tp"))
+    assert says.startswith(
+        "lt.yaml:6: deployments[0].profile: 'llama-3.1-8b/h100/tp'; allowed: the path of a file, or one of "
+    )
+    assert says.endswith("; did you mean 'llama-3.1-8b/h100/tp1'?")
+
+
+def test_a_bad_profile_file_is_named_with_its_own_key(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("version: 1\nstepp: {}\n", encoding="utf-8")
+    says = complaint(tmp_path, changed("profile: llama-3.1-8b/h100/tp1", "profile: mine.yaml"))
+    assert says.startswith(
+        "lt.yaml:6: deployments[0].profile: mine.yaml: the profile: unknown key 'stepp'; did you mean 'step'?"
+    )
+
+
+def test_several_mistakes_give_the_first_of_the_file_and_a_count(tmp_path: Path) -> None:
+    path = tmp_path / "lt.yaml"
+    path.write_text(changed("{min: 1, max: 8}", "{min: 1, max: 0}") + "tick_s: 0\ndry_run: 3\n", encoding="utf-8")
+    with pytest.raises(BadSettings) as caught:
+        load_config(path)
+    assert str(caught.value) == (
+        f"{path}:8: deployments[0].replicas.max: 0; allowed: a whole number >= 1 "
+        "(and 2 more; `leadtime config validate` lists them)"
+    )
+    assert [line.split(":")[1] for line in caught.value.lines] == ["8", "12", "13"]
+
+
+# ---------------------------------------------------------------- the file itself
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "lt.yaml: empty; allowed: settings, beginning with version: 1"),
+        ("# only a comment\n", "lt.yaml: empty; allowed: settings, beginning with version: 1"),
+        ("- 1\n", "lt.yaml: no settings in it; allowed: a mapping, beginning with version: 1"),
+        ("version: 1\nversion: 1\n", "lt.yaml:2: version: written twice (also in line 1); allowed: once"),
+        (
+            "version: 1\nserver: {port: 1, port: 2}\n",
+            "lt.yaml:2: server.port: written twice (also in line 2); allowed: once",
+        ),
+        ("version: 1\nservices: [\n", "lt.yaml:3: not valid YAML: expected the node content, but found '<stream end>'"),
+        (
+            "version: !!python/object:os.system 1\n",
+            "lt.yaml:1: not valid YAML: could not determine a constructor for the tag 'tag:yaml.org,2002:python/object:os.system'",
+        ),
+        ("version: 1\n---\nversion: 1\n", "lt.yaml:2: not valid YAML: but found another document"),
+        ("version: &a {b: *a}\n", "lt.yaml:1: version.b: an alias to itself; allowed: plain values"),
+        ("version: 2024-13-45\n", "lt.yaml: not valid YAML: month must be in 1..12"),
+        ("? [a, b]\n: 1\n", "lt.yaml:1: not valid YAML: found unhashable key"),
+    ],
+)
+def test_a_file_that_is_no_settings_is_refused_in_one_line(tmp_path: Path, text: str, says: str) -> None:
+    assert complaint(tmp_path, text) == says
+
+
+def test_a_missing_file_is_told_where_an_example_is(tmp_path: Path) -> None:
+    path = tmp_path / "none.yaml"
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert str(caught.value) == f"{path}: no such file; `leadtime config example` prints one to begin with"
+
+
+def test_a_folder_is_no_settings_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(tmp_path)
+    assert str(caught.value) == f"{tmp_path}: cannot be read: Is a directory"
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "lt.yaml"
+    path.write_bytes(b"version: \xff\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert str(caught.value) == f"{path}: not UTF-8 text (byte 9); allowed: a YAML file"
