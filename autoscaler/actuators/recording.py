@@ -1,0 +1,40 @@
+"""The dry run: it records what would have been written, and writes nothing.
+
+The default of a new install. It works beside Serve's own autoscaler, so a plan that an acting actuator would have to
+refuse is recorded too, with that reason.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from autoscaler.model import Applied, DeploymentPlan, Outcome, Plan, PoolPlan
+
+KEPT = 10_000
+
+
+class RecordingActuator:
+    """`recorded` holds the last withheld writes, oldest first."""
+
+    def __init__(self, name: str = "recording", keep: int = KEPT) -> None:
+        self.name = name
+        self.recorded: deque[Applied] = deque(maxlen=keep)
+
+    async def apply(self, plan: Plan, now_s: float) -> Outcome:
+        applied = [self._deployment(one) for one in plan.deployments if one.target is not None]
+        applied += [self._pool(pool) for pool in plan.pools if pool.nodes is not None]
+        self.recorded.extend(one for one in applied if one.outcome == "withheld")
+        return Outcome(self.name, tuple(applied))
+
+    async def close(self) -> None:
+        """Nothing to give back."""
+
+    def _deployment(self, plan: DeploymentPlan) -> Applied:
+        if plan.target == plan.observed_target:
+            return Applied(self.name, str(plan.key), "unchanged", plan.target)
+        why = "dry run" if plan.blocked is None else f"dry run; otherwise refused: {plan.blocked}"
+        return Applied(self.name, str(plan.key), "withheld", plan.target, why)
+
+    def _pool(self, pool: PoolPlan) -> Applied:
+        outcome = "unchanged" if pool.nodes == pool.observed_nodes else "withheld"
+        return Applied(self.name, pool.name, outcome, pool.nodes, "" if outcome == "unchanged" else "dry run")

@@ -1,0 +1,172 @@
+"""HTTP to a Ray dashboard, shared by the source that reads it and the actuator that writes to it.
+
+It knows tokens, certificates, deadlines and size limits, and nothing of Serve. The token is read from its file at each
+request (so that it can be rotated) and reaches no message; credentials inside a URL are refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from autoscaler.errors import ConfigError, LeadtimeError
+
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+
+
+class NoAnswer(LeadtimeError):
+    """The other side gave no answer at all: refused, timed out, cut off. The message is one line without secrets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer as it came."""
+
+    status: int
+    body: bytes
+
+    def json(self) -> Any:
+        """The body as JSON. Errors: ValueError."""
+        try:
+            return json.loads(self.body)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+
+    def excerpt(self, limit: int = 200) -> str:
+        """The beginning of the body in one line, for a message; of JSON `{"error": ...}` only the text."""
+        text = self.body[: 4 * limit].decode(errors="replace")
+        try:
+            document = self.json()
+            text = str(document["error"])
+        except (ValueError, KeyError, TypeError):
+            pass
+        line = " ".join(text.split())
+        return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
+class DashboardClient:
+    """One dashboard. Errors of every request: NoAnswer; ConfigError when the token or CA file cannot be read."""
+
+    def __init__(
+        self, url: str, token_file: Path | None = None, ca_file: Path | None = None, timeout_s: float = 5.0
+    ) -> None:
+        self._url = _base_url(url)
+        self._token_file = token_file
+        self._ca_file = ca_file
+        self._timeout_s = timeout_s
+        self._session: aiohttp.ClientSession | None = None
+        self._tls: tuple[object, ssl.SSLContext] | None = None
+        self.shown = str(self._url).rstrip("/")
+        """The URL for messages (it holds no credentials: those are refused)."""
+
+    @property
+    def sends_token(self) -> bool:
+        return self._token_file is not None
+
+    async def get(self, path: str) -> Answer:
+        return await self._request("GET", path, None)
+
+    async def post_json(self, path: str, body: object, timeout_s: float | None = None) -> Answer:
+        return await self._request("POST", path, body, timeout_s)
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _request(self, method: str, path: str, body: object, timeout_s: float | None = None) -> Answer:
+        """`path` is percent-encoded by the caller. Redirects are not followed: a token must not travel on."""
+        limit_s = self._timeout_s if timeout_s is None else min(timeout_s, self._timeout_s)
+        url = URL(str(self._url).rstrip("/") + path, encoded=True)
+        arguments: dict[str, Any] = {"headers": self._headers(), "ssl": self._ssl(), "allow_redirects": False}
+        if body is not None:
+            arguments["json"] = body
+        if self._session is None:
+            self._session = aiohttp.ClientSession()
+        try:
+            async with asyncio.timeout(limit_s), self._session.request(method, url, **arguments) as answer:
+                return Answer(answer.status, await read_limited(answer, self.shown))
+        except TimeoutError:
+            raise NoAnswer(f"{self.shown}: no answer within {limit_s:g} s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise NoAnswer(f"{self.shown}: {connection_problem(error)}") from None
+
+    def _headers(self) -> dict[str, str]:
+        if self._token_file is None:
+            return {}
+        return {"Authorization": f"Bearer {read_secret(self._token_file)}"}
+
+    def _ssl(self) -> ssl.SSLContext | bool:
+        """The context for the CA file, made again when the file changed; True without one (the system's)."""
+        if self._ca_file is None:
+            return True
+        try:
+            stat = self._ca_file.stat()
+            stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+            if self._tls is None or self._tls[0] != stamp:
+                self._tls = (stamp, ssl.create_default_context(cafile=str(self._ca_file)))
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"ca_file {self._ca_file}: {problem(error)}") from None
+        return self._tls[1]
+
+
+def read_secret(file: Path) -> str:
+    """The one line that a token file holds. Errors: ConfigError naming the file, never its content."""
+    try:
+        token = file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"token_file {file}: {problem(error)}") from None
+    if not token or not token.isascii() or any(not character.isprintable() for character in token):
+        raise ConfigError(f"token_file {file}: expected one line with a token")
+    return token
+
+
+def problem(error: Exception) -> str:
+    """What went wrong with a file, without repeating its name or content."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return type(error).__name__
+
+
+def connection_problem(error: Exception) -> str:
+    """One line for a failed connection; never the request's headers or URL."""
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "the host name is not known"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
+        return "the TLS certificate is not trusted (ca_file?)"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return (error.os_error.strerror or "cannot connect").lower()
+    if isinstance(error, aiohttp.ServerDisconnectedError | ConnectionError | aiohttp.ClientPayloadError):
+        return "the connection was cut off"
+    return f"no usable HTTP answer ({type(error).__name__})"
+
+
+async def read_limited(answer: aiohttp.ClientResponse, shown: str) -> bytes:
+    """The whole body. Errors: NoAnswer when it is longer than any sensible answer."""
+    parts, size = [], 0
+    async for part in answer.content.iter_chunked(1 << 16):
+        parts.append(part)
+        size += len(part)
+        if size > MAX_ANSWER_BYTES:
+            raise NoAnswer(f"{shown}: the answer is longer than {MAX_ANSWER_BYTES >> 20} MiB")
+    return b"".join(parts)
+
+
+def _base_url(text: str) -> URL:
+    try:
+        url = URL(text)
+    except ValueError:
+        url = URL()
+    shown = text.rpartition("@")[2]  # what stands before an @ may be a password
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ConfigError(f"dashboard URL {shown!r}: expected http://HOST:PORT or https://HOST:PORT")
+    if url.user is not None or url.password is not None:
+        raise ConfigError(f"dashboard URL for {shown!r}: user and password do not belong in it; use token_file")
+    return url.with_query(None).with_fragment(None)

@@ -1,0 +1,193 @@
+"""Joins the samples of all nodes to deployments: the one place where metric series become DeploymentMetrics.
+
+Pure: the live source and the simulator both call `collect`. It keeps counters and histograms per series (the demand
+model turns them into rates, since only it remembers), drops gauges of replicas that are gone (Ray goes on showing them
+for some 20 s), and never fills a gap with 0. Names and labels: `autoscaler.sources.names`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import inf, isfinite
+from typing import TypeVar
+
+from autoscaler.model import DeploymentInventory, DeploymentMetrics, Histogram
+from autoscaler.sources.exposition import Sample, Series
+from autoscaler.sources.names import (
+    APPLICATION,
+    DEPLOYMENT,
+    FINISHED_REASON,
+    GOOD_FINISHES,
+    REPLICA,
+    REPLICA_ID,
+    ROLES,
+    WORKER_ID,
+    Field,
+    Role,
+)
+from policies.base import DeploymentKey, ReplicaMetrics
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class NodePage:
+    """The samples of one node's page and when it was read; an old page stands for a node that does not answer now."""
+
+    as_of_s: float
+    samples: tuple[Sample, ...]
+
+
+def collect(
+    samples_by_node: Mapping[str, NodePage],
+    inventories: Mapping[DeploymentKey, DeploymentInventory],
+    namespace: str,
+    service: str,
+    as_of_s: float,
+) -> dict[DeploymentKey, DeploymentMetrics]:
+    """Metrics of every deployment in `inventories` that belongs to `namespace`/`service`.
+
+    A deployment's `as_of_s` is that of the oldest page that holds a series of it (so a node that stopped answering
+    makes what it served stale, not small), and `as_of_s` where no page does. Samples of deployments and replicas that
+    no inventory lists are dropped. NaN and infinite values are unknown.
+    """
+    owners = _Owners(inventories, namespace, service)
+    for page in samples_by_node.values():
+        owners.learn_workers(page.samples)
+    for page in samples_by_node.values():
+        for sample in page.samples:
+            role = ROLES.get(sample[0].name)
+            if role is not None:
+                owners.add(sample[0], sample[1], role, page.as_of_s)
+    return {key: gathered.metrics(as_of_s) for key, gathered in owners.gathered.items()}
+
+
+class _Owners:
+    """Which deployment a series belongs to, and what was gathered for each."""
+
+    def __init__(self, inventories: Mapping[DeploymentKey, DeploymentInventory], namespace: str, service: str) -> None:
+        self.gathered: dict[DeploymentKey, _Gathered] = {}
+        self.by_name: dict[tuple[str | None, str | None], _Gathered] = {}
+        self.by_replica: dict[str, tuple[_Gathered, str]] = {}
+        self.by_worker: dict[str, tuple[_Gathered, str]] = {}
+        self.alive: set[str] = set()
+        self.dead_workers: set[str] = set()
+        for key, inventory in inventories.items():
+            if (key.namespace, key.service) != (namespace, service):
+                continue
+            gathered = self.gathered[key] = self.by_name[key.app, key.deployment] = _Gathered()
+            for replica in inventory.replicas:
+                self.alive.add(replica.replica_id)
+                self.by_replica[replica.replica_id] = (gathered, replica.replica_id)
+                if replica.worker_id:
+                    self.by_worker[replica.worker_id] = (gathered, replica.replica_id)
+
+    def learn_workers(self, samples: Iterable[Sample]) -> None:
+        """Workers that served a replica which is gone: what their handles say lingers too and must be dropped."""
+        for series, _ in samples:
+            replica = series.labels.get(REPLICA)
+            if replica is not None and replica not in self.alive:
+                worker = series.labels.get(WORKER_ID)
+                if worker is not None and worker not in self.by_worker:
+                    self.dead_workers.add(worker)
+
+    def add(self, series: Series, value: float | Histogram, role: Role, as_of_s: float) -> None:
+        labels = series.labels
+        if role.owner == "deployment":
+            gathered = self.by_name.get((labels.get(APPLICATION), labels.get(DEPLOYMENT)))
+            replica_id = labels.get(REPLICA)
+        else:
+            gathered, replica_id = self._by_process(labels)
+        if gathered is None:
+            return
+        if as_of_s < gathered.as_of_s:
+            gathered.as_of_s = as_of_s
+        if isinstance(value, Histogram):
+            gathered.histograms.setdefault((role.field, role.rank), {})[series.id] = value
+        elif role.kind == "histogram" or not isfinite(value):
+            return
+        elif role.kind == "counter":
+            if role.field != "finished" or labels.get(FINISHED_REASON, "stop") in GOOD_FINISHES:
+                gathered.add_counter(series, value, role)
+        elif replica_id is not None:
+            if replica_id in self.alive:
+                gathered.add_replica_gauge(series, value, role, replica_id)
+        elif labels.get(WORKER_ID) not in self.dead_workers:
+            gathered.add_gauge(series, value, role)
+
+    def _by_process(self, labels: Mapping[str, str]) -> tuple[_Gathered | None, str | None]:
+        found = self.by_replica.get(labels.get(REPLICA_ID, ""))
+        if found is None:
+            found = self.by_worker.get(labels.get(WORKER_ID, ""))
+        return found if found is not None else (None, None)
+
+
+class _Gathered:
+    """What was seen of one deployment; everything by series id, so that a page read twice counts once."""
+
+    __slots__ = ("as_of_s", "counters", "gauges", "histograms", "replica_gauges")
+
+    def __init__(self) -> None:
+        self.as_of_s = inf
+        self.counters: dict[tuple[Field, int], dict[str, float]] = {}
+        self.gauges: dict[Field, dict[str, float]] = {}
+        self.replica_gauges: dict[str, dict[tuple[Field, int], dict[str, float]]] = {}
+        self.histograms: dict[tuple[Field, int], dict[str, Histogram]] = {}
+
+    def add_counter(self, series: Series, value: float, role: Role) -> None:
+        self.counters.setdefault((role.field, role.rank), {})[series.id] = value
+
+    def add_gauge(self, series: Series, value: float, role: Role) -> None:
+        self.gauges.setdefault(role.field, {})[series.id] = value
+
+    def add_replica_gauge(self, series: Series, value: float, role: Role, replica_id: str) -> None:
+        of_replica = self.replica_gauges.setdefault(replica_id, {})
+        of_replica.setdefault((role.field, role.rank), {})[series.id] = value
+
+    def metrics(self, as_of_s: float) -> DeploymentMetrics:
+        replicas = tuple(_replica(replica_id, seen) for replica_id, seen in sorted(self.replica_gauges.items()))
+        return DeploymentMetrics(
+            as_of_s=as_of_s if self.as_of_s == inf else self.as_of_s,
+            arrivals_total=_best(self.counters, "arrivals"),
+            prompt_tokens_total=_best(self.counters, "prompt_tokens"),
+            output_tokens_total=_best(self.counters, "output_tokens"),
+            cached_tokens_total=_best(self.counters, "cached_tokens"),
+            finished_total=_best(self.counters, "finished"),
+            errors_total=_best(self.counters, "errors"),
+            preemptions_total=_best(self.counters, "preemptions"),
+            ttft=_best(self.histograms, "ttft"),
+            itl=_best(self.histograms, "itl"),
+            queued_at_handles=_sum(self.gauges.get("queued")),
+            ongoing=self._ongoing(replicas),
+            replicas=replicas,
+        )
+
+    def _ongoing(self, replicas: tuple[ReplicaMetrics, ...]) -> float | None:
+        """As the handles count it; without handles (nobody asked yet through one) as the replicas do."""
+        at_handles = _sum(self.gauges.get("ongoing"))
+        if at_handles is not None:
+            return at_handles
+        at_replicas = [replica.ongoing for replica in replicas if replica.ongoing is not None]
+        return sum(at_replicas) if at_replicas else None
+
+
+def _best(by_rank: Mapping[tuple[Field, int], dict[str, T]], field: Field) -> dict[str, T]:
+    """The source with the lowest rank of those that are there."""
+    ranks = [rank for of, rank in by_rank if of == field]
+    return by_rank[field, min(ranks)] if ranks else {}
+
+
+def _sum(values: Mapping[str, float] | None) -> float | None:
+    return sum(values.values()) if values else None
+
+
+def _replica(replica_id: str, seen: Mapping[tuple[Field, int], dict[str, float]]) -> ReplicaMetrics:
+    usage = _best(seen, "kv_usage")
+    return ReplicaMetrics(
+        replica_id=replica_id,
+        ongoing=_sum(_best(seen, "processing")),
+        running=_sum(_best(seen, "running")),
+        waiting=_sum(_best(seen, "waiting")),
+        kv_usage_fraction=sum(usage.values()) / len(usage) if usage else None,
+    )
