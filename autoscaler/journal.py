@@ -23,7 +23,7 @@ _IGNORED = ("wall", "applied")
 
 
 def checkpoint_record(state: ControllerState, config: ControllerConfig) -> dict[str, Any]:
-    """The first record of a file: everything that `replay` needs besides the settings."""
+    """The first record of a file: everything that `replay` needs, the settings included."""
     return {
         "kind": "checkpoint",
         "version": JOURNAL_VERSION,
@@ -32,6 +32,7 @@ def checkpoint_record(state: ControllerState, config: ControllerConfig) -> dict[
         "code_version": __version__,
         "policy": {"name": config.policy_name, "options": dict(config.policy_options)},
         "dry_run": config.dry_run,
+        "settings": msgspec.to_builtins(config),
     }
 
 
@@ -131,6 +132,14 @@ def decode_state(record: Mapping[str, Any]) -> ControllerState:
         return ControllerState.from_bytes(base64.b64decode(record["state"], validate=True))
     except (KeyError, ValueError, TypeError) as error:
         raise JournalError(f"checkpoint: state cannot be decoded: {error}") from error
+
+
+def decode_settings(record: Mapping[str, Any]) -> ControllerConfig:
+    """The settings in a checkpoint record (they hold no secret). Errors: JournalError."""
+    try:
+        return msgspec.convert(record["settings"], ControllerConfig)
+    except (msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
+        raise JournalError(f"checkpoint: settings cannot be decoded: {error}") from error
 
 
 class _TickInputs(msgspec.Struct):
