@@ -171,7 +171,7 @@ class Controller:
         found = self.state.forecasters.get(key.full)
         if found is None:
             found = self.state.forecasters[key.full] = create(self.policy.forecast)
-        return found  # type: ignore[no-any-return]
+        return found
 
     def _capacity_rps(self, d: _Deployment) -> float | None:
         """From the profile at today's mix; else learned from requests in flight per replica (Little's law)."""
@@ -295,10 +295,10 @@ class Controller:
         proposed = own.replicas if own else None
         left_alone = self._left_alone(d, signals, own)
         if left_alone is not None or d.current is None or own is None or d.settings is None:
-            records = (left_alone,) if left_alone else ()
+            because = (left_alone,) if left_alone else ()
             terms = own.terms if own else ()
-            text = explain.sentence(d.current, None, terms, records)
-            return DeploymentPlan(d.key, None, shown, proposed, terms, records, None, d.key.service, text)
+            text = explain.sentence(d.current, None, terms, because)
+            return DeploymentPlan(d.key, None, shown, proposed, terms, because, None, d.key.service, text)
         wanted = min(own.replicas, granted.get(d.key, own.replicas))
         number, records = guard.guard(self._guard_context(d, d.settings, d.current, now_s), wanted)
         capped = (budget[d.key],) if d.key in budget else ()

@@ -10,6 +10,7 @@ import csv
 import gzip
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -102,7 +103,7 @@ def _fit_form(steps: Steps, form: Literal["affine", "table"]) -> StepLaw:
         return StepLaw("affine", a_s=a, b_s=b, c_s=c, d_s=d, h_s=h)
     tokens = steps.decodes + steps.prefill_tokens
     knots = _useful_knots(tokens)
-    ramps = [np.clip((tokens - low) / (high - low), 0.0, 1.0) for low, high in zip(knots, knots[1:], strict=False)]
+    ramps = [np.clip((tokens - low) / (high - low), 0.0, 1.0) for low, high in pairwise(knots)]
     a, b, c, h, e, *rises = _non_negative([*common, steps.prefill_qk, *ramps], steps.seconds)
     heights = np.concatenate([[0.0], np.cumsum(rises)])
     table = tuple((float(x), float(y)) for x, y in zip(knots, heights, strict=True))
@@ -112,12 +113,12 @@ def _fit_form(steps: Steps, form: Literal["affine", "table"]) -> StepLaw:
 def _useful_knots(tokens: Array) -> list[float]:
     """Knots that data lie between; the last one is the largest step seen, so that the last slope is measured too."""
     largest = float(tokens.max())
-    knots = [float(k) for k in _KNOTS if k < largest]
-    return [*knots, largest] if len(knots) >= 1 else [0.0, max(largest, 1.0)]
+    knots = [float(k) for k in _KNOTS if k < largest / 1.25]
+    return [*knots, largest] if knots else [0.0, max(largest, 1.0)]
 
 
 def _non_negative(columns: list[Array], seconds: Array) -> list[float]:
-    """Coefficients >= 0 that minimise the mean absolute relative error (re-weighted least squares; spikes do not pull)."""
+    """Coefficients >= 0 of least mean absolute relative error (re-weighted least squares: spikes do not pull)."""
     matrix = np.column_stack(columns) / seconds[:, None]
     scale = np.maximum(np.abs(matrix).max(axis=0), 1e-30)
     target = np.ones(len(seconds))
@@ -180,8 +181,8 @@ def _table_step(path: Path, number: int, row: Mapping[str, str]) -> tuple[float,
 def read_rows(path: Path) -> list[dict[str, str]]:
     """A CSV (optionally .gz) as dictionaries. Errors: TraceError naming the file."""
     try:
-        opened = gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="", encoding="utf-8")
-        with opened as file:
-            return list(csv.DictReader(file))
+        raw = path.read_bytes()
+        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
+        return list(csv.DictReader(text.splitlines()))
     except (OSError, UnicodeDecodeError, csv.Error, EOFError) as error:
         raise TraceError(f"{path}: cannot be read: {error}") from error
