@@ -1,0 +1,284 @@
+"""Ray Serve's side of scaling: targets, replicas from STARTING to gone, and the order in which they go.
+
+It creates replicas for a target, lets the cluster place them, loads and initialises them, tells the data plane when
+they serve, drains them, and shows the inventory that Serve's API would show. It decides nothing by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Literal, Protocol
+
+from autoscaler.model import DeploymentInventory, ReplicaSignal
+from policies.base import DeploymentKey, LeadPath
+from policies.durations import Duration
+from simulator.cluster import Claim, Cluster
+from simulator.draws import Draws
+from simulator.events import Event, EventQueue
+from simulator.meters import Meter
+
+CONTROL_LOOP_S = 0.1
+"""Serve's controller acts on a new target within this time."""
+WAIT_LOOP_S = 2.0
+"""A stopping replica looks this often whether its requests are done."""
+
+
+class Plane(Protocol):
+    """What the lifecycle needs of a deployment's data plane."""
+
+    def advance(self, until_s: float) -> None: ...
+    def add_replica(self, replica_id: str, now_s: float) -> None: ...
+    def drain_replica(self, replica_id: str, now_s: float) -> None: ...
+    def kill_replica(self, replica_id: str, now_s: float) -> None: ...
+    def ongoing(self, replica_id: str) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ServeSpec:
+    """A deployment as Serve is configured for it."""
+
+    key: DeploymentKey
+    gpus: int
+    pools: tuple[str, ...]
+    load_s: Duration
+    init_s: Duration
+    initial: int
+    max_ongoing_requests: int
+    graceful_shutdown_timeout_s: float
+
+    @property
+    def service(self) -> str:
+        return f"{self.key.namespace}/{self.key.service}"
+
+
+@dataclass(slots=True, eq=False)
+class Replica:
+    """One replica of a deployment, as long as Serve lists it."""
+
+    replica_id: str
+    worker_id: str
+    asked_at_s: float
+    claim: Claim
+    state: Literal["STARTING", "RUNNING", "STOPPING"] = "STARTING"
+    loaded: Event | None = None
+    node: str | None = None
+    """The node it is on, once it is placed."""
+    running_since_s: float | None = None
+    stop_at_s: float = 0.0
+    """When a STOPPING one is killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The story of one replica start, for cold-start accounting. `ended_at_s`: RUNNING or withdrawn; None: cut off."""
+
+    asked_at_s: float
+    ended_at_s: float | None
+    path: LeadPath | None
+    withdrawn: bool
+
+
+@dataclass(slots=True)
+class Serve:
+    """One deployment under Serve: the target and its replicas."""
+
+    spec: ServeSpec
+    cluster: Cluster
+    plane: Plane
+    queue: EventQueue
+    seed: int
+    since_s: float
+    on_gone: Callable[[Replica], None]
+    """Told of every replica that disappears, while its last figures can still be read."""
+    target: int = 0
+    replicas: dict[str, Replica] = field(default_factory=dict)
+    starts: list[Start] = field(default_factory=list)
+    scale_ups: int = 0
+    scale_downs: int = 0
+    dead: int = 0
+    numbered: int = 0
+    reconciling: Event | None = None
+    allocated: Meter = field(init=False)
+    loads: Draws = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.allocated = Meter(self.since_s)
+        self.loads = Draws(self.seed, f"deployment/{self.spec.key.full}/start")
+
+    # ------------------------------------------------------------ what Serve's API offers
+
+    def scale(self, target: int) -> None:
+        """A new target (>= 0), acted on at the controller's next loop; a level, so repeating it changes nothing."""
+        if target == self.target:
+            return
+        if self.queue.now_s >= self.since_s:
+            self.scale_ups += target > self.target
+            self.scale_downs += target < self.target
+        self.target = target
+        self._reconcile_later()
+
+    def inventory(self) -> DeploymentInventory:
+        """What Serve's API shows now."""
+        replicas = tuple(
+            ReplicaSignal(r.replica_id, r.state, r.asked_at_s, r.node, r.worker_id if r.node is not None else None)
+            for r in self.replicas.values()
+        )
+        return DeploymentInventory(
+            as_of_s=self.queue.now_s,
+            target=self.target,
+            replicas=replicas,
+            external_scaler_enabled=True,
+            max_ongoing_requests=self.spec.max_ongoing_requests,
+            gpus_per_replica=self.spec.gpus,
+            configured_replicas=self.spec.initial,
+            dead_replicas=min(self.dead, 10),
+        )
+
+    def count(self, *states: str) -> int:
+        return sum(1 for r in self.replicas.values() if r.state in states)
+
+    # ------------------------------------------------------------ start
+
+    def start_initial(self) -> bool:
+        """Time 0: `initial` replicas that run already; False when the pools have no room for them."""
+        self.target = self.spec.initial
+        for _ in range(self.spec.initial):
+            replica = self._new_replica()
+            if not self.cluster.place_initial(replica.claim):
+                return False
+            self._run(replica)
+        return True
+
+    def _new_replica(self) -> Replica:
+        self.numbered += 1
+        name = f"{self.spec.key.full}#{self.numbered}"
+        replica_id, worker_id = (blake2b(f"{name}{w}".encode(), digest_size=4).hexdigest() for w in ("", "worker"))
+        now_s = self.queue.now_s
+        claim = Claim(self.spec.service, self.spec.gpus, self.spec.pools, now_s, self._placed, self._lost)
+        self.replicas[replica_id] = replica = Replica(replica_id, worker_id, now_s, claim)
+        return replica
+
+    def _replica_of(self, claim: Claim) -> Replica:
+        return next(r for r in self.replicas.values() if r.claim is claim)
+
+    def _placed(self, claim: Claim) -> None:
+        """GPUs are there: load the weights, initialise, run."""
+        replica = self._replica_of(claim)
+        assert claim.worker is not None
+        assert claim.worker.node is not None
+        replica.node = claim.worker.node.name
+        self.allocated.add(self.spec.gpus, self.queue.now_s)
+        if self.numbered <= self.spec.initial:
+            return  # an initial one is there already and takes no draw from those that follow
+        seconds = self.loads.duration_s(self.spec.load_s) + self.loads.duration_s(self.spec.init_s)
+        replica.loaded = self.queue.after(seconds, lambda: self._started(replica))
+
+    def _started(self, replica: Replica) -> None:
+        self._note_start(replica, withdrawn=False)
+        self._run(replica)
+
+    def _run(self, replica: Replica) -> None:
+        replica.state = "RUNNING"
+        replica.claim.serving = True
+        replica.running_since_s = self.queue.now_s
+        self.plane.advance(self.queue.now_s)
+        self.plane.add_replica(replica.replica_id, self.queue.now_s)
+
+    def _note_start(self, replica: Replica, withdrawn: bool) -> None:
+        if replica.asked_at_s >= self.since_s:
+            self.starts.append(Start(replica.asked_at_s, self.queue.now_s, replica.claim.path, withdrawn))
+
+    def starts_so_far(self) -> list[Start]:
+        """Every start, those under way as cut off."""
+        pending = [r for r in self.replicas.values() if r.state == "STARTING" and r.asked_at_s >= self.since_s]
+        return [*self.starts, *(Start(r.asked_at_s, None, r.claim.path, False) for r in pending)]
+
+    # ------------------------------------------------------------ reconcile and stop
+
+    def _reconcile_later(self) -> None:
+        if self.reconciling is None:
+            self.reconciling = self.queue.after(CONTROL_LOOP_S, self._reconcile)
+
+    def _reconcile(self) -> None:
+        self.reconciling = None
+        alive = self.count("STARTING", "RUNNING")
+        for _ in range(self.target - alive):
+            self.cluster.claim(self._new_replica().claim)
+        if alive > self.target:
+            for replica in self._victims(alive - self.target):
+                self._stop(replica)
+
+    def _victims(self, count: int) -> list[Replica]:
+        """Serve's order: not RUNNING yet, then on the nodes with the fewest replicas of anybody, then the newest."""
+        starting = [r for r in self.replicas.values() if r.state == "STARTING"][::-1]
+        # Those without a node first: they hold nothing yet.
+        starting.sort(key=lambda r: r.node is not None)
+        on_node: dict[str, int] = {}
+        for worker in self.cluster.workers:
+            if worker.node is not None:
+                on_node[worker.node.name] = on_node.get(worker.node.name, 0) + sum(c.serving for c in worker.claims)
+        running = [r for r in self.replicas.values() if r.state == "RUNNING"][::-1]
+        # Nodes are ranked once, before any is emptied, and then taken one after the other.
+        running.sort(key=lambda r: (on_node.get(r.node or "", 0), r.node or ""))
+        return [*starting, *running][:count]
+
+    def _stop(self, replica: Replica) -> None:
+        grace_s = self.spec.graceful_shutdown_timeout_s
+        replica.stop_at_s = self.queue.now_s + grace_s
+        was_running = replica.state == "RUNNING"
+        replica.state = "STOPPING"
+        replica.claim.serving = False
+        if was_running:
+            self.plane.advance(self.queue.now_s)
+            self.plane.drain_replica(replica.replica_id, self.queue.now_s)
+            self.queue.after(min(WAIT_LOOP_S, grace_s), lambda: self._check_drained(replica))
+            return
+        self._note_start(replica, withdrawn=True)
+        if replica.loaded is not None:
+            replica.loaded.cancel()
+            self.queue.after(min(WAIT_LOOP_S, grace_s), lambda: self._gone(replica))
+        else:
+            # Its actor does not exist, so nobody answers the request to stop: Serve lists it for the whole grace.
+            self.cluster.withdraw(replica.claim)
+            self.queue.after(grace_s, lambda: self._gone(replica))
+
+    def _check_drained(self, replica: Replica) -> None:
+        if replica.replica_id not in self.replicas:
+            return
+        now_s = self.queue.now_s
+        self.plane.advance(now_s)
+        if self.plane.ongoing(replica.replica_id) == 0 or now_s >= replica.stop_at_s - 1e-9:
+            self._gone(replica)
+        else:
+            self.queue.at(min(now_s + WAIT_LOOP_S, replica.stop_at_s), lambda: self._check_drained(replica))
+
+    def _gone(self, replica: Replica) -> None:
+        """Out of Serve's list; requests that it still has fail."""
+        if replica.replica_id not in self.replicas:
+            return
+        self.on_gone(replica)
+        if replica.running_since_s is not None:
+            self.plane.kill_replica(replica.replica_id, self.queue.now_s)
+        del self.replicas[replica.replica_id]
+        if replica.claim.worker is not None:
+            self.allocated.add(-self.spec.gpus, self.queue.now_s)
+            self.cluster.release(replica.claim)
+
+    def _lost(self, claim: Claim) -> None:
+        """Its node was taken away: requests fail, and Serve starts another one."""
+        replica = self._replica_of(claim)
+        now_s = self.queue.now_s
+        self.plane.advance(now_s)
+        self.on_gone(replica)
+        if replica.running_since_s is not None:
+            self.plane.kill_replica(replica.replica_id, now_s)
+        elif replica.state == "STARTING":
+            self._note_start(replica, withdrawn=True)
+        if replica.loaded is not None:
+            replica.loaded.cancel()
+        self.dead += 1
+        self.allocated.add(-self.spec.gpus, now_s)
+        del self.replicas[replica.replica_id]
+        self._reconcile_later()

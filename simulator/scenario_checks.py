@@ -1,0 +1,137 @@
+"""What types and bounds of a scenario cannot say: keys that contradict each other, and names of what is not there.
+
+Every check gives Problems (where, what, what is allowed) and changes nothing. Not for wording types, and not for the
+rows of traces (traces.py says those itself).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from autoscaler.config_errors import Problem, did_you_mean, shown
+from autoscaler.config_yaml import Loc
+from policies.base import DeploymentKey, PolicyError
+from policies.engines import EngineProfile
+from simulator.scenario import PREWARM_BUILT, DeploymentBlock, HistoryBlock, NodePoolBlock, ScenarioFile, WorkloadBlock
+
+
+def check_file(file: ScenarioFile) -> list[Problem]:
+    """Problems that show without reading any other file."""
+    return [
+        *_twice("node_pools", [p.name for p in file.node_pools]),
+        *_twice("deployments", [d.name for d in file.deployments]),
+        *(problem for i, d in enumerate(file.deployments) for problem in _deployment(("deployments", i), d, file)),
+        *(problem for i, p in enumerate(file.node_pools) for problem in _pool(("node_pools", i), p)),
+    ]
+
+
+def _twice(block: str, values: Sequence[str]) -> Iterator[Problem]:
+    for i, value in enumerate(values):
+        first = values.index(value)
+        if first < i:
+            yield Problem((block, i, "name"), f"{value!r}; {block}[{first}] has it already; allowed: each only once")
+
+
+def _at_most(loc: Loc, value: float | None, limit_key: str, limit: float | None) -> Iterator[Problem]:
+    if value is not None and limit is not None and value > limit:
+        yield Problem(loc, f"{value:g}; allowed: at most {limit_key}, which is {limit:g}")
+
+
+def _deployment(at: Loc, d: DeploymentBlock, file: ScenarioFile) -> Iterator[Problem]:
+    try:
+        DeploymentKey.parse(d.name)
+    except PolicyError:
+        allowed = "APP/DEPLOYMENT or NAMESPACE/SERVICE/APP/DEPLOYMENT"
+        yield Problem((*at, "name"), f"{shown((), d.name)}; allowed: {allowed}")
+    yield from _at_most((*at, "replicas", "min"), d.replicas.min, "replicas.max", d.replicas.max)
+    yield from _at_most((*at, "replicas", "initial"), d.replicas.initial, "replicas.max", d.replicas.max)
+    if d.replicas.initial is not None and d.replicas.initial < d.replicas.min:
+        text = f"{d.replicas.initial}; allowed: at least replicas.min, which is {d.replicas.min}"
+        yield Problem((*at, "replicas", "initial"), text)
+    yield from _pools_of(at, d, [p.name for p in file.node_pools])
+    yield from _workload((*at, "workload"), d.workload, file)
+    if d.history is not None:
+        yield from _history((*at, "history"), d.history)
+    for i, hint in enumerate(d.hints):
+        if (hint.rps is None) == (hint.multiplier is None):
+            yield Problem((*at, "hints", i), "exactly one of rps and multiplier is needed")
+        if hint.end_s <= hint.start_s:
+            yield Problem(
+                (*at, "hints", i, "end_s"), f"{hint.end_s:g}; allowed: after start_s, which is {hint.start_s:g}"
+            )
+
+
+def _pools_of(at: Loc, d: DeploymentBlock, names: Sequence[str]) -> Iterator[Problem]:
+    if d.node_pool is not None and d.node_pools:
+        yield Problem((*at, "node_pools"), "written beside node_pool; allowed: one of the two")
+    elif not d.pools:
+        yield Problem((*at, "node_pools"), f"missing; allowed: a list of {', '.join(names)}")
+    for i, pool in enumerate(d.pools):
+        if pool not in names:
+            loc = (*at, "node_pool") if d.node_pool is not None else (*at, "node_pools", i)
+            yield Problem(loc, f"{pool!r}; allowed: {', '.join(names)}{did_you_mean(pool, names)}")
+
+
+def _workload(at: Loc, w: WorkloadBlock, file: ScenarioFile) -> Iterator[Problem]:
+    given = [n for n in ("requests", "rates", "synthetic") if getattr(w, n) is not None]
+    if len(given) != 1:
+        text = "none of them is given" if not given else f"{' and '.join(given)} are given"
+        yield Problem(at, f"{text}; allowed: exactly one of requests, rates, synthetic")
+    if w.repeat and file.duration_s is None:
+        yield Problem((*at, "repeat"), "true; allowed: only with a duration_s of the scenario, or it never ends")
+    for name in ("prompt_tokens", "output_tokens"):
+        if w.requests is not None and getattr(w, name) is not None:
+            yield Problem((*at, name), "given, but a requests trace has its own lengths; allowed: leave it out")
+        inner = getattr(w.synthetic, name, None)
+        if w.synthetic is not None and getattr(w, name) is None and inner is None:
+            yield Problem((*at, name), "missing; allowed: tokens, or {median: .., p99: ..}")
+    if w.synthetic is not None and w.synthetic.week and len(w.synthetic.week) != 7:
+        text = f"{len(w.synthetic.week)} factors; allowed: 7, one for each day"
+        yield Problem((*at, "synthetic", "week"), text)
+
+
+def _history(at: Loc, h: HistoryBlock) -> Iterator[Problem]:
+    if (h.rates is None) == (h.requests is None):
+        yield Problem(at, "exactly one of rates and requests is needed")
+
+
+def _pool(at: Loc, p: NodePoolBlock) -> Iterator[Problem]:
+    nodes = p.nodes
+    for name in ("min", "initial", "reserved"):
+        yield from _at_most((*at, "nodes", name), getattr(nodes, name), "nodes.max", nodes.max)
+    if nodes.initial is not None and nodes.initial < nodes.min:
+        yield Problem((*at, "nodes", "initial"), f"{nodes.initial}; allowed: at least nodes.min, which is {nodes.min}")
+    yield from _at_most((*at, "worker", "gpus"), p.worker.gpus, "gpus_per_node", p.gpus_per_node)
+    if p.prewarm not in PREWARM_BUILT:
+        text = f"{p.prewarm}; not built yet in this version; allowed: {', '.join(PREWARM_BUILT)}"
+        yield Problem((*at, "prewarm"), text)
+    if p.preemption_per_node_hour > 0 and not p.spot:
+        yield Problem(
+            (*at, "preemption_per_node_hour"), f"{p.preemption_per_node_hour:g}; allowed: 0 unless spot is true"
+        )
+    for i, s in enumerate(p.stockouts):
+        if s.end_s <= s.start_s:
+            yield Problem(
+                (*at, "stockouts", i, "end_s"), f"{s.end_s:g}; allowed: after start_s, which is {s.start_s:g}"
+            )
+
+
+def check_profiles(file: ScenarioFile, profiles: Sequence[EngineProfile]) -> list[Problem]:
+    """Problems that show once the engine profiles (one per deployment) are read."""
+    problems: list[Problem] = []
+    kinds = sorted({p.gpu for p in profiles})
+    for kind in file.gpu_budget:
+        if kind not in kinds:
+            words = f"no deployment runs on it (profiles use: {', '.join(kinds)}){did_you_mean(kind, kinds)}"
+            problems.append(Problem(("gpu_budget", kind), words))
+    for i, (d, profile) in enumerate(zip(file.deployments, profiles, strict=True)):
+        for name in d.pools:
+            pool = next(p for p in file.node_pools if p.name == name)
+            room, what = pool.gpus_per_node, "gpus_per_node"
+            if pool.worker.gpus is not None:
+                room, what = pool.worker.gpus, "worker.gpus"
+            if profile.gpus > room:
+                allowed = f"at most {room}, {what} of pool {name}"
+                text = f"{d.profile!r}: a replica needs {profile.gpus} GPUs; allowed: {allowed}"
+                problems.append(Problem(("deployments", i, "profile"), text))
+    return problems

@@ -1,0 +1,304 @@
+"""Reads a scenario with everything it points to: overrides, engine profiles, traces, history. Gives a `Scenario`.
+
+Errors are one line: ScenarioError (file, line, key, value, what is allowed) or TraceError (file, row). Nothing of a bad
+scenario is ever used.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from pydantic import ValidationError
+
+from autoscaler.config_errors import Problem, config_error, problem_of
+from autoscaler.config_yaml import Loc, SettingsFile, dotted, read_settings_file
+from autoscaler.errors import ConfigError, ScenarioError
+from policies.base import DeploymentKey, PolicyError, Slo
+from policies.durations import Duration
+from policies.engines import EngineProfile, load_profile
+from simulator.scenario import DeploymentBlock, NodePoolBlock, ScenarioFile
+from simulator.scenario_checks import check_file, check_profiles
+from simulator.synthetic import Synthetic
+from simulator.traces import RateTrace, RequestTrace, read_rates, read_requests
+
+_PRESETS = Path(__file__).parent / "presets"
+_PREFIX = "preset:"
+
+Traffic = RequestTrace | RateTrace | Synthetic
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One deployment of a scenario, with its profile and traces read."""
+
+    key: DeploymentKey
+    block: DeploymentBlock
+    profile: EngineProfile
+    load_s: Duration
+    init_s: Duration
+    traffic: Traffic
+    prompt_tokens: Duration | None
+    output_tokens: Duration | None
+    history: RequestTrace | RateTrace | None
+    """Only what lies before workload.start_s: later rows are gone before anybody can read them."""
+
+    @property
+    def slo(self) -> Slo:
+        s = self.block.slo
+        return Slo(s.ttft_s, s.itl_s, s.target_fraction)
+
+    @property
+    def gpus(self) -> int:
+        return self.profile.gpus
+
+    @property
+    def initial(self) -> int:
+        r = self.block.replicas
+        return r.min if r.initial is None else r.initial
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What a run is made from. `duration_s` is resolved; `source` is the file as it was named."""
+
+    name: str
+    source: str
+    sha256: str
+    file: ScenarioFile
+    deployments: tuple[Deployment, ...]
+    pools: tuple[NodePoolBlock, ...]
+    duration_s: float
+
+    def deployment(self, key: DeploymentKey) -> Deployment:
+        return next(d for d in self.deployments if d.key == key)
+
+    def node_price_usd_per_hour(self, pool: NodePoolBlock) -> float | None:
+        """Of a node: as written, else GPUs times the dearest profile's price that runs there; None = unknown."""
+        if pool.price_usd_per_hour is not None:
+            return pool.price_usd_per_hour
+        prices = [d.profile.price_usd_per_gpu_hour for d in self.deployments if pool.name in d.block.pools]
+        known = [p for p in prices if p is not None]
+        return max(known) * pool.gpus_per_node if known else None
+
+
+def preset_names() -> tuple[str, ...]:
+    """Scenarios that are shipped, sorted."""
+    return tuple(sorted(p.stem for p in _PRESETS.glob("*.yaml")))
+
+
+def scenario_path(reference: str) -> Path:
+    """The file of a path or of `preset:NAME`. Errors: ScenarioError with the nearest preset."""
+    if not reference.startswith(_PREFIX):
+        path = Path(reference)
+        if not path.exists() and reference in preset_names():
+            raise ScenarioError(f"{reference}: no such file; did you mean '{_PREFIX}{reference}'?")
+        return path
+    name = reference.removeprefix(_PREFIX)
+    if name in preset_names():
+        return _PRESETS / f"{name}.yaml"
+    near = difflib.get_close_matches(name, preset_names(), n=1)
+    hint = f"; did you mean {_PREFIX}{near[0]}?" if near else ""
+    raise ScenarioError(f"{reference}: no such preset; allowed: {', '.join(preset_names())}{hint}")
+
+
+def load_scenario(reference: str, overrides: Sequence[str] = (), seed: int | None = None) -> Scenario:
+    """A scenario by path or `preset:NAME`; `overrides` are KEY=VALUE with dotted keys, as `--set` takes them.
+
+    Errors: ScenarioError, TraceError.
+    """
+    path = scenario_path(reference)
+    try:
+        settings = read_settings_file(path)
+    except ConfigError as error:
+        text = str(error).replace("; `leadtime config example` prints one to begin with", "")
+        raise ScenarioError(f"{text}; shipped: {', '.join(_PREFIX + n for n in preset_names())}") from None
+    changed, set_locs = _override(settings, overrides)
+    if seed is not None:
+        changed = replace(changed, data={**changed.data, "seed": seed})
+    try:
+        return _build(reference, changed)
+    except _ProblemsError as found:
+        raise _scenario_error(changed, found.problems, set_locs) from None
+
+
+class _ProblemsError(Exception):
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__()
+        self.problems = problems
+
+
+def _build(reference: str, settings: SettingsFile) -> Scenario:
+    try:
+        file = ScenarioFile.model_validate(settings.data)
+    except ValidationError as error:
+        schema = ScenarioFile.model_json_schema()
+        raise _ProblemsError([problem_of(dict(e), schema) for e in error.errors()]) from None
+    _raise_if(check_file(file))
+    base = settings.path.parent
+    profiles = _profiles(file, base)
+    _raise_if(check_profiles(file, profiles))
+    deployments = tuple(
+        _deployment(i, d, p, base) for i, (d, p) in enumerate(zip(file.deployments, profiles, strict=True))
+    )
+    duration_s = file.duration_s if file.duration_s is not None else _end_s(deployments)
+    if file.warmup_s >= duration_s:
+        raise _ProblemsError(
+            [Problem(("warmup_s",), f"{file.warmup_s:g}; allowed: less than duration_s, {duration_s:g}")]
+        )
+    pools = tuple(file.node_pools)
+    return Scenario(file.name, reference, settings.sha256, file, deployments, pools, duration_s)
+
+
+def _raise_if(problems: Sequence[Problem]) -> None:
+    if problems:
+        raise _ProblemsError(problems)
+
+
+def _profiles(file: ScenarioFile, base: Path) -> list[EngineProfile]:
+    profiles, problems = [], []
+    for i, d in enumerate(file.deployments):
+        try:
+            profiles.append(load_profile(d.profile, base))
+        except PolicyError as error:
+            text = str(error).removeprefix("engine profile ")
+            problems.append(Problem(("deployments", i, "profile"), text))
+    _raise_if(problems)
+    return profiles
+
+
+def _deployment(index: int, block: DeploymentBlock, profile: EngineProfile, base: Path) -> Deployment:
+    w, h = block.workload, block.history
+    traffic: Traffic
+    if w.requests is not None:
+        traffic = _of_deployment(read_requests(base / w.requests), block.name)
+    elif w.rates is not None:
+        traffic = read_rates(base / w.rates)
+    else:
+        assert w.synthetic is not None  # check_file has made sure of it
+        traffic = w.synthetic.spec()
+    prompt = w.prompt_tokens or (w.synthetic.prompt_tokens if w.synthetic else None)
+    output = w.output_tokens or (w.synthetic.output_tokens if w.synthetic else None)
+    _check_lengths(index, block, traffic, prompt, output)
+    if not isinstance(traffic, Synthetic) and not w.repeat and traffic.end_s <= w.start_s:
+        text = f"{w.start_s:g}; allowed: before the trace's end at {traffic.end_s:g} s"
+        raise _ProblemsError([Problem(("deployments", index, "workload", "start_s"), text)])
+    history: RequestTrace | RateTrace | None = None
+    if h is not None and h.rates is not None:
+        history = read_rates(base / h.rates, before_s=w.start_s)
+    elif h is not None and h.requests is not None:
+        history = _of_deployment(read_requests(base / h.requests, before_s=w.start_s), block.name)
+    load_s = block.startup.load_s if block.startup.load_s is not None else profile.load_s
+    init_s = block.startup.init_s if block.startup.init_s is not None else profile.init_s
+    key = DeploymentKey.parse(block.name)
+    return Deployment(key, block, profile, load_s, init_s, traffic, prompt, output, history)
+
+
+def _check_lengths(
+    index: int, block: DeploymentBlock, traffic: Traffic, prompt: Duration | None, output: Duration | None
+) -> None:
+    """A rates trace needs each length from its columns or from the workload."""
+    if isinstance(traffic, RateTrace):
+        for name, given, column in (
+            ("prompt_tokens", prompt, traffic.prompt_tokens),
+            ("output_tokens", output, traffic.output_tokens),
+        ):
+            if given is None and column is None:
+                text = f"missing, and {traffic.source} has no such column; allowed: tokens, or {{median: .., p99: ..}}"
+                raise _ProblemsError([Problem(("deployments", index, "workload", name), text)])
+
+
+def _of_deployment(trace: RequestTrace, name: str) -> RequestTrace:
+    """The rows of one deployment, where the trace tells deployments apart."""
+    if trace.deployment is None:
+        return trace
+    rows = np.flatnonzero(trace.deployment == name)
+    if not rows.size:
+        known = sorted(set(trace.deployment.tolist()))
+        raise ScenarioError(f"{trace.source}: no row for deployment {name!r}; the column holds: {', '.join(known[:8])}")
+    return _rows(trace, rows)
+
+
+def _rows(trace: RequestTrace, which: Any) -> RequestTrace:
+    cached = trace.cached_prompt_tokens
+    return RequestTrace(
+        trace.source,
+        trace.time_s[which].copy(),
+        trace.prompt_tokens[which].copy(),
+        trace.output_tokens[which].copy(),
+        None if cached is None else cached[which].copy(),
+    )
+
+
+def _end_s(deployments: Sequence[Deployment]) -> float:
+    """Where the longest traffic ends, on the scenario's clock."""
+    ends = []
+    for d in deployments:
+        end_s = d.traffic.duration_s if isinstance(d.traffic, Synthetic) else d.traffic.end_s
+        ends.append(end_s - d.block.workload.start_s)
+    return float(np.ceil(max(ends)))
+
+
+# ---------------------------------------------------------------- --set
+
+
+def _override(settings: SettingsFile, overrides: Sequence[str]) -> tuple[SettingsFile, dict[Loc, str]]:
+    """The settings with KEY=VALUE applied, and where each went. Errors: ScenarioError naming the --set."""
+    data: dict[str, Any] = copy.deepcopy(dict(settings.data))
+    set_locs: dict[Loc, str] = {}
+    for text in overrides:
+        key, equals, raw = text.partition("=")
+        if not equals or not key.strip():
+            raise ScenarioError(f"--set {text!r}: allowed: KEY=VALUE, e.g. deployments.0.replicas.max=4")
+        try:
+            value = yaml.safe_load(raw)
+        except yaml.YAMLError:
+            raise ScenarioError(f"--set {text!r}: the value is not YAML") from None
+        set_locs[_put(data, key.strip(), value, text)] = text
+    return replace(settings, data=data), set_locs
+
+
+def _put(data: dict[str, Any], key: str, value: Any, text: str) -> Loc:
+    """Sets a value by its dotted key; a list's entry is named by its number or by its `name`."""
+    parts = [p for p in re.split(r"\.|\[|\]", key) if p]
+    here: Any = data
+    loc: list[str | int] = []
+    for i, part in enumerate(parts):
+        step: str | int = part
+        if isinstance(here, list):
+            step = _entry(here, part, text)
+        elif not isinstance(here, dict):
+            raise ScenarioError(f"--set {text!r}: {dotted(tuple(loc))} is {here!r}, which has nothing inside")
+        loc.append(step)
+        if i == len(parts) - 1:
+            here[step] = value
+        else:
+            if isinstance(here, dict) and here.get(step) is None:
+                here[step] = {}
+            here = here[step]
+    return tuple(loc)
+
+
+def _entry(entries: list[Any], part: str, text: str) -> int:
+    if part.isdigit() and int(part) < len(entries):
+        return int(part)
+    names = [str(e.get("name")) if isinstance(e, Mapping) else "" for e in entries]
+    if part in names:
+        return names.index(part)
+    allowed = ", ".join([f"0 to {len(entries) - 1}", *filter(None, names)])
+    raise ScenarioError(f"--set {text!r}: no entry {part!r}; allowed: {allowed}")
+
+
+def _scenario_error(settings: SettingsFile, problems: Sequence[Problem], set_locs: Mapping[Loc, str]) -> ScenarioError:
+    for problem in problems:
+        for loc, text in set_locs.items():
+            if problem.loc[: len(loc)] == loc:
+                return ScenarioError(f"--set {text!r}: {dotted(problem.loc)}: {problem.text}")
+    return ScenarioError(str(config_error(settings, problems)))
