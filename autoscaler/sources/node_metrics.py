@@ -120,6 +120,8 @@ def parse_targets(answer: object, shown: str) -> tuple[str, ...]:
             raise ValueError
     except (TypeError, KeyError, ValueError):
         raise SourceError(f"{shown}: the list of metric targets has another shape than expected") from None
+    if not found:
+        raise SourceError(f"{shown}: lists no metric pages (yet)")
     return tuple(dict.fromkeys(found))
 
 

@@ -1,0 +1,173 @@
+"""Reading all nodes' metric pages: a silent node ages, others go on; nothing is ever filled in with 0."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+from aiohttp import web
+
+from autoscaler.dashboard_client import DashboardClient
+from autoscaler.errors import SourceError
+from autoscaler.sources import names
+from autoscaler.sources.node_metrics import NodeMetricsSource, parse_targets
+from autoscaler.sources.readings import NodePages
+from tests.contract.fake_dashboard import FakeDashboard
+
+
+@dataclass
+class FakeNode:
+    """One node's metrics page."""
+
+    text: str
+    status: int = 200
+    hang: bool = False
+    target: str = ""
+    reads: int = 0
+
+    @contextlib.asynccontextmanager
+    async def serve(self) -> AsyncIterator[FakeNode]:
+        application = web.Application()
+        application.add_routes([web.get("/metrics", self._page)])
+        runner = web.AppRunner(application, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        self.target = f"127.0.0.1:{runner.addresses[0][1]}"
+        try:
+            yield self
+        finally:
+            await runner.cleanup()
+
+    async def _page(self, request: web.Request) -> web.Response:
+        self.reads += 1
+        assert "Authorization" not in request.headers
+        if self.hang:
+            await asyncio.Event().wait()
+        return web.Response(text=self.text, status=self.status)
+
+
+def page(value: float) -> str:
+    return f'{names.SERVE_QUEUED}{{application="chat",deployment="llm",handle="h"}} {value}\nother 1\n'
+
+
+@dataclass
+class Cluster:
+    dashboard: FakeDashboard
+    nodes: tuple[FakeNode, FakeNode]
+    source: NodeMetricsSource
+
+    async def pages(self, now_s: float) -> dict[str, tuple[float, float]]:
+        """Target -> (when read, value) of what the source hands over."""
+        reading = await self.source.read(now_s)
+        assert isinstance(reading.data, NodePages)
+        return {t: (p.as_of_s, float(p.samples[0].value)) for t, p in reading.data.pages.items()}  # type: ignore[arg-type]
+
+
+@pytest.fixture
+async def cluster() -> AsyncIterator[Cluster]:
+    async with FakeDashboard().serve() as dashboard, FakeNode(page(1)).serve() as a, FakeNode(page(2)).serve() as b:
+        dashboard.metrics_pages = [a.target, b.target]
+        source = NodeMetricsSource("metrics", "default", "local", DashboardClient(dashboard.url), timeout_s=0.3)
+        yield Cluster(dashboard, (a, b), source)
+        await source.close()
+
+
+async def test_all_nodes_are_read_and_only_known_metrics_are_kept(cluster: Cluster) -> None:
+    a, b = cluster.nodes
+    assert await cluster.pages(10.0) == {a.target: (10.0, 1.0), b.target: (10.0, 2.0)}
+
+
+@pytest.mark.parametrize("fault", [{"hang": True}, {"status": 500}])
+async def test_a_silent_node_keeps_its_last_page_with_its_age_and_is_named(
+    cluster: Cluster, fault: dict[str, bool | int]
+) -> None:
+    a, b = cluster.nodes
+    await cluster.pages(10.0)
+    for name, value in fault.items():
+        setattr(b, name, value)
+    a.text = page(5)
+    assert await cluster.pages(20.0) == {a.target: (20.0, 5.0), b.target: (10.0, 2.0)}
+    reading = await cluster.source.read(25.0)
+    assert reading.up
+    assert "1 of 2" in reading.why
+    assert b.target in reading.why
+
+
+async def test_a_node_that_comes_back_is_fresh_again(cluster: Cluster) -> None:
+    _, b = cluster.nodes
+    await cluster.pages(10.0)
+    b.status = 503
+    await cluster.pages(20.0)
+    b.status = 200
+    assert (await cluster.pages(30.0))[b.target] == (30.0, 2.0)
+    assert (await cluster.source.read(40.0)).why == ""
+
+
+async def test_a_node_that_left_the_cluster_is_dropped(cluster: Cluster) -> None:
+    a, _ = cluster.nodes
+    await cluster.pages(10.0)
+    cluster.dashboard.metrics_pages = [a.target]
+    assert list(await cluster.pages(20.0)) == [a.target]
+
+
+async def test_no_page_at_all_is_unknown(cluster: Cluster) -> None:
+    for node in cluster.nodes:
+        node.status = 500
+    reading = await cluster.source.read(10.0)
+    assert (reading.up, reading.data, reading.as_of_s) == (False, None, None)
+    assert "2 of 2" in reading.why
+
+
+async def test_an_empty_list_of_targets_is_unknown(cluster: Cluster) -> None:
+    cluster.dashboard.metrics_pages = []
+    reading = await cluster.source.read(10.0)
+    assert (reading.up, reading.data) == (False, None)
+    assert reading.why
+
+
+async def test_known_nodes_are_still_read_while_the_dashboard_is_away(cluster: Cluster) -> None:
+    await cluster.pages(10.0)
+    cluster.dashboard.status = 503
+    assert {as_of for as_of, _ in (await cluster.pages(20.0)).values()} == {20.0}
+
+
+async def test_without_the_dashboard_nothing_is_known_at_the_start(cluster: Cluster) -> None:
+    cluster.dashboard.status = 503
+    reading = await cluster.source.read(10.0)
+    assert (reading.up, reading.data) == (False, None)
+    assert "503" in reading.why
+
+
+async def test_nodes_are_read_at_the_same_time(cluster: Cluster) -> None:
+    both = asyncio.Barrier(2)
+
+    async def page_when_both_were_asked(request: web.Request) -> web.Response:
+        await both.wait()
+        return web.Response(text=page(3))
+
+    application = web.Application()
+    application.add_routes([web.get("/metrics", page_when_both_were_asked)])
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
+    await runner.setup()
+    for _ in range(2):
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+    cluster.dashboard.metrics_pages = [f"127.0.0.1:{address[1]}" for address in runner.addresses]
+    assert len(await cluster.pages(10.0)) == 2
+    await runner.cleanup()
+
+
+def test_targets_are_read_from_prometheus_discovery() -> None:
+    answer = [{"labels": {}, "targets": ["10.0.0.1:8080", "[::1]:9"]}, {"targets": ["10.0.0.1:8080"]}]
+    assert parse_targets(answer, "d") == ("10.0.0.1:8080", "[::1]:9")
+
+
+@pytest.mark.parametrize(
+    "answer", [None, {}, [1], [{}], [{"targets": [3]}], [{"targets": ["nocolon"]}], [{"targets": ["a@b:1"]}],
+               [{"targets": ["host/path:80"]}]],
+)  # fmt: skip
+def test_anything_else_is_refused(answer: object) -> None:
+    with pytest.raises(SourceError, match="metric targets"):
+        parse_targets(answer, "d")
