@@ -15,8 +15,8 @@ from policies.durations import Duration
 
 _PRIOR_WEIGHT = 3.0
 """Observations that a prior is worth before anything was observed."""
-_KEEP = 0.8
-"""What an observation (and the prior) keeps of its weight at each later one: memory of about five starts."""
+_KEEP = 0.75
+"""What an observation (and the prior) keeps of its weight at each later one: memory of about four starts."""
 _HALF_LIFE_S = 30 * 86400.0
 """After this long without a start, half of what was learned is given back to the prior."""
 _SHORTEST_S = 0.05

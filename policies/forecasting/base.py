@@ -1,0 +1,86 @@
+"""What every forecaster offers, and the plain data that carries its memory."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(slots=True)
+class ForecasterState:
+    """A forecaster's memory as plain data: `arrays` hold packed float64 (see `pack`), the rest are numbers."""
+
+    forecaster: str
+    numbers: dict[str, float] = field(default_factory=dict)
+    arrays: dict[str, str] = field(default_factory=dict)
+
+
+class Forecaster(Protocol):
+    """Quantiles of demand (req/s) from its own past: fed once a bin, asked when somebody has to decide.
+
+    Reads no clock: "now" is the end of the last bin observed. Same observations, same answers.
+    """
+
+    name: str
+
+    @property
+    def calibrated(self) -> bool:
+        """False while history is too short or its own upper quantiles were exceeded too often: do not rely on them."""
+        ...
+
+    @property
+    def why(self) -> str:
+        """What it stands on, in words."""
+        ...
+
+    @property
+    def last_time_s(self) -> float | None:
+        """End of the last bin observed; None before any: then there is nothing to forecast."""
+        ...
+
+    def observe(self, time_s: float, value: float | None) -> None:
+        """Mean rate of the bin that ended at `time_s` (a multiple of the bin width); None or skipped = missing.
+
+        A bin that is not newer than the last one is ignored.
+        """
+        ...
+
+    def observe_many(self, times_s: Sequence[float] | Floats, values: Sequence[float] | Floats) -> None:
+        """Many bins at once, ascending; NaN = missing."""
+        ...
+
+    def quantiles(self, horizons_s: Sequence[float], levels: Sequence[float]) -> tuple[tuple[float, ...], ...]:
+        """For each horizon (ascending) and level (ascending): quantile of the largest bin mean in (now, now + h].
+
+        Empty before anything was observed. Never below 0; not descending in level nor in horizon.
+        """
+        ...
+
+    def paths(self, horizon_s: float, n: int, seed: int) -> Floats:
+        """`n` sample paths of the bins in (now, now + h]: shape (n, steps); jointly over time, >= 0."""
+        ...
+
+    def state(self) -> ForecasterState: ...
+
+    def restore(self, state: ForecasterState) -> None:
+        """Take over a memory. Errors: PolicyError when it belongs to another forecaster, bin width or season."""
+        ...
+
+
+def pack(values: NDArray[Any]) -> str:
+    """Float64 values as text, bit for bit."""
+    raw = np.ascontiguousarray(values, dtype="<f8").tobytes()
+    return base64.b64encode(zlib.compress(raw, 1)).decode("ascii")
+
+
+def unpack(text: str) -> Floats:
+    """The inverse of `pack`."""
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype="<f8").astype(np.float64)

@@ -1,0 +1,288 @@
+"""`seasonal` (the default) and `last`: recent level and seasonal profile, with the errors they made as quantiles.
+
+A few simple point forecasts of the largest bin in a window (points.py) are replayed over the past season as they would
+have been made then; their scaled errors give conformal quantiles, and the quantiles are averaged with weights that
+follow the pinball loss: where the season says nothing, the profile loses its weight by itself. No trend model, no
+clock features, no planned hints.
+
+Every answer is a pure function of the observations: errors are replayed as of a bin that depends on how many bins were
+seen, so that a restored forecaster goes on exactly like the one that was saved.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from policies.base import ForecastSpec, PolicyError
+from policies.forecasting.base import Floats, ForecasterState, pack, unpack
+from policies.forecasting.check import CoverageCheck
+from policies.forecasting.history import SeasonalHistory
+from policies.forecasting.points import (
+    POINTS,
+    PROFILE_FROM,
+    Features,
+    Windows,
+    error_scale,
+    past_features,
+    points,
+    present_features,
+)
+from policies.forecasting.replay import ENOUGH_WINDOWS, Fit, Limits, Past, default_sigma, replay
+
+
+class RollingForecaster:
+    """See the module. `allowed` = indices into POINTS that may be used."""
+
+    allowed: tuple[int, ...] = tuple(range(len(POINTS)))
+    name = "seasonal"
+
+    def __init__(self, spec: ForecastSpec) -> None:
+        self._bin_s, self._season_s = spec.bin_s, spec.season_s
+        season = max(2, round(spec.season_s / spec.bin_s))
+        self._windows = Windows.of(spec.bin_s, spec.season_s)
+        self._span = max(season, 1440)
+        self._refresh = max(1, season // 96)
+        self._memory = self._span + max(season // 2, 720)
+        smooth = round(min(70.0, spec.season_s / 50) / spec.bin_s) // 2
+        self._history = SeasonalHistory(season, self._memory + self._refresh, smooth)
+        self._limits = Limits(self.allowed, season, self._span, self._history.reach)
+        self._index: int | None = None
+        self._asked = 1
+        self._levels: tuple[float, ...] = (0.5, 0.9)
+        self._check = CoverageCheck()
+        self._fits: dict[tuple[tuple[int, ...], tuple[float, ...]], tuple[int, Fit]] = {}
+        self._past: Past | None = None
+
+    # ------------------------------------------------------------ feeding
+
+    @property
+    def last_time_s(self) -> float | None:
+        return None if self._index is None else self._index * self._bin_s
+
+    def observe(self, time_s: float, value: float | None) -> None:
+        """See Forecaster.observe."""
+        index = round(time_s / self._bin_s)
+        if self._index is not None and index <= self._index:
+            return
+        if self._index is not None and index > self._index + 1:
+            self._history.skip(index - self._index - 1)
+        self._history.extend(np.array([math.nan if value is None else max(0.0, value)]))
+        self._index = index
+        if value is not None:
+            self._check.observe(value)
+        if not self._check.waiting and self._history.known >= 2:
+            self._promise()
+
+    def observe_many(self, times_s: Sequence[float] | Floats, values: Sequence[float] | Floats) -> None:
+        """See Forecaster.observe_many; much faster than one by one, without checking own coverage on the way."""
+        index = np.rint(np.asarray(times_s, dtype=np.float64) / self._bin_s).astype(np.int64)
+        series = np.maximum(np.asarray(values, dtype=np.float64), 0.0)
+        fresh = np.ones(len(index), dtype=bool) if self._index is None else index > self._index
+        fresh[1:] &= np.diff(index) > 0
+        index, series = index[fresh], series[fresh]
+        if not len(index):
+            return
+        before = index[0] - 1 if self._index is None else self._index
+        gaps = np.diff(index, prepend=before) - 1
+        for run in np.split(np.arange(len(index)), np.flatnonzero(gaps[1:]) + 1):
+            self._history.skip(int(gaps[run[0]]))
+            self._history.extend(series[run])
+        self._index = int(index[-1])
+
+    def _promise(self) -> None:
+        """Hold itself to the window and the level (0.9, or the next above) that it was last asked for."""
+        row = self._answer((self._asked,), self._levels)
+        if row is not None:
+            j = next((j for j, level in enumerate(self._levels) if level >= 0.9), len(self._levels) - 1)
+            self._check.expect(float(row[0, j]), self._asked, self._levels[j])
+
+    # ------------------------------------------------------------ what it can say of itself
+
+    @property
+    def calibrated(self) -> bool:
+        return self._enough() and not self._check.off and not self._blind()
+
+    @property
+    def why(self) -> str:
+        if self._history.known < 2:
+            return "no history yet"
+        if not self._enough():
+            return f"only {self._seen()} of history"
+        if self._blind():
+            return f"no value in the last {self._windows.level * self._bin_s:g} s"
+        if self._check.off:
+            return self._check.words()
+        if self._history.count < self._history.season + self._asked:
+            return f"recent values only: {self._seen()} of history is less than a season"
+        return f"season and recent level, from {self._seen()} of history"
+
+    def _enough(self) -> bool:
+        known, season = self._history.known, self._history.season
+        return known >= 2 * ENOUGH_WINDOWS * self._asked or known >= season + self._asked
+
+    def _blind(self) -> bool:
+        recent = self._history.values(self._windows.level)
+        return not np.isfinite(recent).any()
+
+    def _seen(self) -> str:
+        seconds = self._history.known * self._bin_s
+        for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+            if seconds >= 2 * size:
+                return f"{seconds / size:.3g} {unit}"
+        return f"{seconds:.0f} s"
+
+    # ------------------------------------------------------------ answering
+
+    def quantiles(self, horizons_s: Sequence[float], levels: Sequence[float]) -> tuple[tuple[float, ...], ...]:
+        """See Forecaster.quantiles."""
+        widths = tuple(max(1, math.ceil(h / self._bin_s - 1e-9)) for h in horizons_s)
+        if not widths or not levels:
+            return ()
+        self._asked, self._levels = widths[len(widths) // 2], tuple(levels)
+        rows = self._answer(widths, self._levels)
+        return () if rows is None else tuple(tuple(row) for row in rows.tolist())
+
+    def _answer(self, widths: tuple[int, ...], levels: tuple[float, ...]) -> Floats | None:
+        """Quantiles, shape (widths, levels); None when nothing is known."""
+        now = self._now()
+        if now is None:
+            return None
+        fit = self._fit(tuple(_on_grid(width) for width in widths), levels)
+        made = points(now, self._highest_ahead(widths))
+        there = np.isfinite(made)
+        if not there.all():
+            made = np.where(there, made, 0.0)
+        weights = fit.weights * there.T
+        weights /= np.add.reduce(weights, axis=1)[:, None]
+        scale = error_scale(made, fit.mean)
+        values = np.maximum(0.0, made.T[:, :, None] + scale.T[:, :, None] * fit.errors)
+        rows = np.add.reduce(weights[:, :, None] * values, axis=1)
+        np.maximum.accumulate(rows, axis=1, out=rows)
+        return np.maximum.accumulate(rows, axis=0, out=rows)
+
+    def _highest_ahead(self, widths: tuple[int, ...]) -> Floats:
+        """The profile's maximum over the next `width` bins of each width; NaN where it knows none."""
+        known = min(max(widths), self._history.reach)
+        profile = np.fmax.accumulate(self._history.profile(0, ahead=known))
+        return profile[[min(width, known) - 1 for width in widths]]
+
+    def _now(self) -> Features | None:
+        """Features of this moment; None when nothing is known of the remembered past."""
+        if self._index is None:
+            return None
+        now = present_features(
+            self._history.values(self._memory), self._history.profile(self._windows.level), self._windows
+        )
+        return now if np.isfinite(now.last[0]) else None
+
+    def paths(self, horizon_s: float, n: int, seed: int) -> Floats:
+        """See Forecaster.paths: errors of past windows of that length, drawn at random, laid over today's forecast."""
+        steps = max(1, math.ceil(horizon_s / self._bin_s - 1e-9))
+        now = self._now()
+        if now is None:
+            return np.zeros((0, steps))
+        rng = np.random.default_rng(seed)
+        fit = self._fit((_on_grid(steps),), (0.9,))
+        seasonal = bool(fit.weights[0, PROFILE_FROM:].sum() > 0.5) and steps <= self._history.reach
+        base = self._path(now, self._history.profile(0, ahead=steps)[None, :], steps, seasonal)
+        past = self._replayed(0)
+        origins = np.arange(self._windows.level, len(past.x) - steps)
+        if len(origins) < 2:
+            spread = rng.standard_normal((n, 1)) * default_sigma(steps, self._history.season)
+            return np.asarray(base * np.exp(spread), dtype=np.float64)
+        picked = origins[rng.integers(0, len(origins), n)]
+        ahead = picked[:, None] + 1 + np.arange(steps)
+        was = self._path(past.features.at(picked), past.profile[ahead], steps, seasonal)
+        error = np.nan_to_num((past.x[ahead] - was) / error_scale(was, fit.mean))
+        return np.asarray(np.maximum(0.0, base + error_scale(base, fit.mean) * error), dtype=np.float64)
+
+    def _path(self, at: Features, profile: Floats, steps: int, seasonal: bool) -> Floats:
+        """The expected bins ahead of each moment, shape (moments, steps); flat where no season helps."""
+        flat = np.repeat(np.where(np.isfinite(at.short), at.short, at.last)[:, None], steps, axis=1)
+        if not seasonal:
+            return flat
+        shaped = profile * (at.level / np.maximum(at.profile_level, 1e-9))[:, None]
+        return np.where(np.isfinite(shaped), shaped, flat)
+
+    # ------------------------------------------------------------ replaying the past
+
+    def _fit(self, widths: tuple[int, ...], levels: tuple[float, ...]) -> Fit:
+        """The replay for these window widths, as of the last refresh."""
+        assert self._index is not None
+        back = self._index % min(self._refresh, max(1, self._history.count // 64))
+        asof = self._index - back
+        kept = self._fits.get((widths, levels))
+        if kept is not None and kept[0] == asof:
+            return kept[1]
+        singles = [self._fit((width,), levels) for width in widths] if len(widths) > 1 else []
+        if singles:
+            weights = np.concatenate([s.weights for s in singles])
+            fit = Fit(weights, np.concatenate([s.errors for s in singles]), singles[0].mean)
+        else:
+            fit = replay(self._replayed(back), widths[0], levels, self._limits)
+        if len(self._fits) >= 64:
+            self._fits.clear()
+        self._fits[(widths, levels)] = (asof, fit)
+        return fit
+
+    def _replayed(self, back: int) -> Past:
+        """The remembered past, as of `back` bins ago."""
+        assert self._index is not None
+        if self._past is None or self._past.index != self._index - back:
+            x = self._history.values(self._memory, back).copy()
+            profile = self._history.profile(self._memory, 0, back).copy()
+            self._past = Past(self._index - back, x, profile, past_features(x, profile, self._windows))
+        return self._past
+
+    # ------------------------------------------------------------ memory
+
+    def state(self) -> ForecasterState:
+        """See Forecaster.state."""
+        values, profile = self._history.dump()
+        numbers = {"bin_s": self._bin_s, "season_s": self._season_s, "asked": float(self._asked)}
+        numbers |= {"count": float(self._history.count), "known": float(self._history.known)} | self._check.numbers()
+        if self._index is not None:
+            numbers["index"] = float(self._index)
+        levels = np.array(self._levels)
+        arrays = {"values": pack(values), "profile": pack(profile), "levels": pack(levels)}
+        return ForecasterState(self.name, numbers, arrays)
+
+    def restore(self, state: ForecasterState) -> None:
+        """See Forecaster.restore."""
+        numbers = state.numbers
+        saved = (state.forecaster, numbers.get("bin_s", math.nan), numbers.get("season_s", math.nan))
+        if saved != (self.name, self._bin_s, self._season_s):
+            raise PolicyError(
+                f"forecaster state of {saved[0]!r} (bin {saved[1]:g} s, season {saved[2]:g} s) does not fit "
+                f"{self.name!r} (bin {self._bin_s:g} s, season {self._season_s:g} s)"
+            )
+        values, profile = unpack(state.arrays["values"]), unpack(state.arrays["profile"])
+        self._history.load(values, profile, int(numbers["count"]), int(numbers["known"]))
+        self._asked, self._levels = int(numbers["asked"]), tuple(unpack(state.arrays["levels"]).tolist())
+        self._index = int(numbers["index"]) if "index" in numbers else None
+        self._check = CoverageCheck.of(numbers)
+        self._fits, self._past = {}, None
+
+
+class SeasonalForecaster(RollingForecaster):
+    """Recent levels and the seasonal profile, weighed by how well they did."""
+
+
+class LastForecaster(RollingForecaster):
+    """The last bin, with the quantiles of its own past errors: the yardstick."""
+
+    name = "last"
+    allowed = (0,)
+
+
+@lru_cache(maxsize=4096)
+def _on_grid(width: int) -> int:
+    """Round up to a coarse grid (10 % apart), so that a moving lead time does not start a new replay each tick."""
+    grid = 1
+    while grid < width:
+        grid = max(grid + 1, int(grid * 1.1))
+    return grid
