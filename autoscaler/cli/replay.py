@@ -1,0 +1,229 @@
+"""`leadtime replay`: a journal's recorded inputs through today's code, and where the outcome differs.
+
+The state comes from the journal's checkpoints and the settings from them too (or from --config, to ask "what if").
+Compared is everything but `wall` and `applied`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autoscaler.cli.journal_input import JournalLine, read_journal
+from autoscaler.cli.text import moment
+from autoscaler.errors import JournalError
+
+if TYPE_CHECKING:
+    from autoscaler.controller import Controller
+    from autoscaler.model import ControllerConfig
+
+DESCRIPTION = """\
+Run a journal's recorded inputs through today's code and show where it decides differently.
+With --config: under other settings (what if)."""
+EXAMPLE = """
+leadtime replay ./journal
+leadtime replay ./journal --config other.yaml --json
+leadtime replay run1/journal.jsonl --strict
+"""
+_MAX_DIFFERENCES = 10_000
+_SHOWN = 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("journal", metavar="JOURNAL", type=Path, help="a journal file, or the folder of a controller's")
+    parser.add_argument("--config", metavar="F", type=Path, help="settings to use instead of the recorded ones")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout and nothing else there")
+    parser.add_argument("--strict", action="store_true", help="exit 1 when anything but wall and applied differs")
+
+
+def run(args: argparse.Namespace) -> int:
+    config = None
+    if args.config is not None:
+        from autoscaler.config import load_config
+
+        config = load_config(args.config, look_at_files=False).controller
+    report = replay(args.journal, config)
+    if args.json:
+        print(json.dumps(report.as_json(str(args.journal)), sort_keys=True))
+    else:
+        print("\n".join(report.lines(str(args.journal))))
+    return 1 if args.strict and report.differing else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One figure that came out differently; `path` is dotted, as in the journal's line."""
+
+    tick: int
+    now_s: float
+    where: str
+    path: str
+    recorded: Any
+    today: Any
+
+    @property
+    def deployment(self) -> str | None:
+        """The deployment whose target this is; None for any other figure."""
+        return self.path.removeprefix(_TARGETS) if self.path.startswith(_TARGETS) else None
+
+
+_TARGETS = "plan.deployments."
+
+
+@dataclass(slots=True)
+class Report:
+    """What a replay found."""
+
+    ticks: int = 0
+    differing: int = 0
+    decisions: int = 0
+    """Ticks in which some deployment's target differs."""
+    recorded_version: str = ""
+    recorded_sha256: str = ""
+    today_sha256: str = ""
+    differences: list[Difference] = field(default_factory=list)
+    left_out: int = 0
+    sentences: dict[tuple[int, str], str] = field(default_factory=dict)
+    """Today's sentence for each differing decision."""
+
+    def add(self, found: list[Difference], today: Mapping[str, Any]) -> None:
+        self.ticks += 1
+        if not found:
+            return
+        self.differing += 1
+        moved = [d for d in found if d.deployment is not None]
+        self.decisions += bool(moved)
+        for difference in moved:
+            key = difference.deployment or ""
+            reasons = today["reasons"].get(key, {"sentence": "not there"})
+            self.sentences[difference.tick, key] = reasons["sentence"]
+        room = max(0, _MAX_DIFFERENCES - len(self.differences))
+        kept = [*moved, *(d for d in found if d.deployment is None)][:room]
+        self.differences += kept
+        self.left_out += len(found) - len(kept)
+
+    def as_json(self, journal: str) -> dict[str, Any]:
+        from autoscaler import __version__
+
+        return {
+            "version": 1,
+            "journal": journal,
+            "ticks": self.ticks,
+            "differing_ticks": self.differing,
+            "differing_decisions": self.decisions,
+            "code_version": {"recorded": self.recorded_version, "today": __version__},
+            "config_sha256": {"recorded": self.recorded_sha256, "today": self.today_sha256},
+            "differences": [
+                {
+                    "tick": d.tick,
+                    "now_s": d.now_s,
+                    "where": d.where,
+                    "path": d.path,
+                    "recorded": d.recorded,
+                    "today": d.today,
+                }
+                for d in self.differences
+            ],
+            "differences_left_out": self.left_out,
+        }
+
+    def lines(self, journal: str) -> Iterator[str]:
+        from autoscaler import __version__
+
+        other = "the recorded settings" if self.recorded_sha256 == self.today_sha256 else "other settings"
+        yield f"{journal}: {self.ticks} ticks, recorded by {self.recorded_version}, replayed by {__version__}, {other}"
+        moved = [d for d in self.differences if d.deployment is not None]
+        for d in moved[:_SHOWN]:
+            sentence = self.sentences[d.tick, d.deployment or ""]
+            where = f"tick {d.tick}, {moment(d.now_s)}, {d.deployment}"
+            yield f"{where}: recorded {_short(d.recorded)}, today {_short(d.today)}: {sentence}"
+        if len(moved) > _SHOWN:
+            yield f"... and {len(moved) - _SHOWN} more (--json lists them)"
+        if not self.differing:
+            yield f"all {self.ticks} ticks come out as recorded"
+            return
+        rest = self.differing - self.decisions
+        counts = f"{self.decisions} in a decision, {rest} only in figures or reasons"
+        yield f"{self.differing} of {self.ticks} ticks differ: {counts}"
+        ticks = {d.tick for d in moved}
+        first = next((d for d in self.differences if d.tick not in ticks), None)
+        if first is not None:
+            figures = f"recorded {_short(first.recorded)}, today {_short(first.today)}"
+            yield f"the first of these: {first.where}: {first.path}: {figures}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+# ---------------------------------------------------------------- running it
+
+
+def replay(path: Path, config: ControllerConfig | None = None) -> Report:
+    """Step today's controller through a journal. Errors: JournalError naming file and line."""
+    from autoscaler import journal
+
+    report = Report()
+    controller: Controller | None = None
+    for line in read_journal(path):
+        kind = line.record.get("kind")
+        if kind == "checkpoint":
+            controller = _controller(line, config, report)
+        elif kind == "tick":
+            if controller is None:
+                raise JournalError(f"{line.where}: a tick before any checkpoint; a journal begins with a checkpoint")
+            try:
+                signals = journal.decode_signals(line.record)
+                plan = controller.step(signals, line.record["now_s"])
+            except (JournalError, KeyError) as error:
+                raise JournalError(f"{line.where}: {error}") from error
+            encoded = journal.encode(journal.tick_record(signals, plan))
+            today = json.loads(encoded)
+            same = journal.comparable(line.record) == journal.comparable(today)
+            report.add([] if same else list(_differences(line, today)), today)
+    if not report.ticks:
+        raise JournalError(f"{path}: no ticks in it")
+    return report
+
+
+def _controller(line: JournalLine, config: ControllerConfig | None, report: Report) -> Controller:
+    """A controller that goes on from a checkpoint."""
+    from autoscaler import journal
+    from autoscaler.controller import Controller
+
+    record = line.record
+    if config is None and "settings" not in record:
+        raise JournalError(f"{line.where}: the checkpoint holds no settings; give them with --config FILE")
+    try:
+        state = journal.decode_state(record)
+        settings = config or journal.decode_settings(record)
+    except JournalError as error:
+        raise JournalError(f"{line.where}: {error}") from error
+    report.recorded_version = str(record.get("code_version"))
+    report.recorded_sha256 = str(record.get("config_sha256"))
+    report.today_sha256 = settings.sha256
+    return Controller(settings, state)
+
+
+def _differences(line: JournalLine, today: Mapping[str, Any]) -> Iterator[Difference]:
+    recorded = line.record
+    for key in sorted((recorded.keys() | today.keys()) - {"wall", "applied"}):
+        for path, before, now in _unequal(recorded.get(key), today.get(key), key):
+            yield Difference(recorded["tick"], recorded["now_s"], line.where, path, before, now)
+
+
+def _unequal(before: Any, now: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
+    """Every leaf at which two JSON values differ."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted(before.keys() | now.keys()):
+            yield from _unequal(before.get(key), now.get(key), f"{path}.{key}")
+    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        for i, (b, n) in enumerate(zip(before, now, strict=True)):
+            yield from _unequal(b, n, f"{path}[{i}]")
+    elif before != now or type(before) is not type(now):
+        yield path, before, now

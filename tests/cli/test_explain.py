@@ -1,0 +1,102 @@
+"""`leadtime explain` says what a journal's decisions were, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.helpers import leadtime
+from tests.cli.journals import records, write_journal
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    """One replica for four ticks, three after; paused in the eighth."""
+    return write_journal(tmp_path / "journal.jsonl", [1] * 4 + [3] * 6, paused=[7])
+
+
+def test_only_changes_are_told_each_in_one_sentence(journal: Path) -> None:
+    ran = leadtime("explain", str(journal))
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.splitlines() == [
+        "2026-09-21T14:13:20Z  chat/llm: 1 → 3: 3 replicas, always (dry run: not applied)",
+        "2026-09-21T14:13:55Z  chat/llm: left alone: paused by a person",
+        "2026-09-21T14:14:00Z  chat/llm: stays at 3: 3 replicas, always",
+        "3 changes in 10 decisions; --all shows them all, --at T tells everything of a moment",
+    ]
+
+
+def test_every_tick_can_be_told(journal: Path) -> None:
+    assert len(leadtime("explain", str(journal), "--all").out.splitlines()) == 10
+
+
+def test_a_moment_is_told_with_what_was_seen_argued_guarded_and_written(journal: Path) -> None:
+    ran = leadtime("explain", str(journal), "--at", "2026-09-21T14:13:57Z")
+    assert ran.code == 0
+    assert ran.out.startswith("tick 8 at 2026-09-21T14:13:55Z\n")
+    for part in (
+        "chat/llm: left alone: paused by a person",
+        "seen:       2 requests/s of ? + ? tokens; 2 waiting, 3 ongoing",
+        "argument:   static wants 3: 3 replicas, always",
+        "guard:      paused: 3 → left alone: paused by a person",
+        "written:    withheld: dry run",
+    ):
+        assert part in ran.out
+
+
+def test_a_time_without_a_zone_and_seconds_mean_the_same(journal: Path) -> None:
+    by_name = leadtime("explain", str(journal), "--at", "2026-09-21T14:13:57").out
+    assert leadtime("explain", str(journal), "--at", "1790000037").out == by_name
+
+
+def test_a_deployment_can_be_chosen_by_key_or_pattern(journal: Path) -> None:
+    everything = leadtime("explain", str(journal)).out
+    assert leadtime("explain", str(journal), "--deployment", "chat/llm").out == everything
+    assert leadtime("explain", str(journal), "--deployment", "chat/*").out == everything
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--deployment", "chat/lm"), "--deployment: 'chat/lm'; allowed: chat/llm; did you mean 'chat/llm'?"),
+        (("--at", "5"), "--at: 5; {journal}: its first decision is at 2026-09-21T14:13:20Z"),
+        (
+            ("--at", "noon"),
+            "--at: 'noon'; allowed: seconds (since 1970, or since a scenario's start) or a time like "
+            "2026-01-31T12:00:05Z",
+        ),
+    ],
+)
+def test_what_is_not_in_the_journal_is_bad_input(journal: Path, words: tuple[str, ...], says: str) -> None:
+    ran = leadtime("explain", str(journal), *words)
+    assert (ran.code, ran.out, ran.err) == (2, "", says.format(journal=journal) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "{path}: no decisions in it"),
+        (b"hello\n", "{path}:1: not a journal line; allowed: one JSON object"),
+        (b"[1]\n", "{path}:1: not a journal line; allowed: one JSON object"),
+        (b'{"kind": "tick"}\n', "{path}: a tick has another shape than this version writes: KeyError('plan')"),
+    ],
+)
+def test_what_is_no_journal_is_bad_input(tmp_path: Path, content: bytes, says: str) -> None:
+    path = tmp_path / "j.jsonl"
+    path.write_bytes(content)
+    ran = leadtime("explain", str(path))
+    assert (ran.code, ran.err) == (2, says.format(path=path) + "\n")
+
+
+def test_a_missing_journal_and_an_empty_folder_are_named(tmp_path: Path) -> None:
+    allowed = "allowed: a journal file, or the folder that journal.path names"
+    assert leadtime("explain", "none").err == f"none: no such journal; {allowed}\n"
+    assert leadtime("explain", str(tmp_path)).err == f"{tmp_path}: no journal in this folder (no *.jsonl)\n"
+
+
+def test_a_line_that_a_killed_writer_left_unfinished_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    lines = records([1, 1, 3])
+    path.write_bytes(b"".join(lines[:-1]) + lines[-1][:50])
+    assert "in 2 decisions" in leadtime("explain", str(path)).out
