@@ -34,6 +34,10 @@ class SourceError(LeadtimeError):
     """A source could not be read: unknown until it can be read again."""
 
 
+class StateError(LeadtimeError):
+    """The state file cannot be used or written."""
+
+
 class ActuatorError(LeadtimeError):
     """A write did not happen."""
 

@@ -1,0 +1,185 @@
+"""The journal on disk: JSON Lines files of bounded size, each of which can be replayed from its first line.
+
+What the lines hold is `journal`'s business. A journal that cannot be written stops nobody: `problem` says why, and the
+next tick tries again, with a new file (a file with a hole in it could not be replayed).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+
+from autoscaler.errors import JournalError
+
+PREFIX, SUFFIX = "journal-", ".jsonl"
+_FILES = 8
+_KINDS = ("checkpoint", "tick")
+
+
+class JournalWriter:
+    """Writes into `folder`, which never holds more than `max_bytes` of journal files (the oldest go first).
+
+    Each tick: `begin` before the controller's step, which starts a new file with a checkpoint when it is time for one,
+    then `append`. Neither raises for a disk's sake; `problem` is "" or one line. For one thread at a time.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int = 100_000_000) -> None:
+        self.folder = folder
+        self.problem = ""
+        self._max_bytes = max_bytes
+        self._file: BinaryIO | None = None
+        self._path: Path | None = None
+        self._size = 0
+        self._rotate_at = 0
+        self._older: list[tuple[Path, int]] = []
+        """Closed files, oldest first, with their sizes."""
+
+    def begin(self, now_s: float, checkpoint: Callable[[], bytes]) -> None:
+        """Make sure that a file is open; `checkpoint` gives the first line of a new one (the state before the step)."""
+        if self._file is not None and self._size < self._rotate_at:
+            return
+        self.close()
+        line = checkpoint()
+        try:
+            self._start_file(now_s, line)
+        except OSError as error:
+            self._fail(error)
+        else:
+            self.problem = ""
+
+    def append(self, line: bytes) -> None:
+        """Add one line (with its line break) and hand it to the operating system."""
+        if self._file is None:
+            return
+        try:
+            self._write_all(line)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self._file.truncate(self._size)
+            self._fail(error)
+        else:
+            self._size += len(line)
+            self._prune()
+
+    def close(self) -> None:
+        """Close the current file; a later `begin` starts another."""
+        if self._file is not None and self._path is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            self._older.append((self._path, self._size))
+            self._file = None
+
+    # ------------------------------------------------------------ files
+
+    def _start_file(self, now_s: float, line: bytes) -> None:
+        if 2 * len(line) > self._max_bytes:
+            raise OSError(0, f"journal.max_bytes {self._max_bytes} is too small for a checkpoint of {len(line)} bytes")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._older = [(file, file.stat().st_size) for file in journal_files(self.folder)]
+        self._prune(len(line))
+        partial = self.folder / f"{PREFIX}partial"
+        file = partial.open("wb", buffering=0)
+        try:
+            self._file, self._size = file, 0
+            self._write_all(line)
+            path = self._free_name(now_s)
+            partial.rename(path)
+        except BaseException:
+            self._file = None
+            file.close()
+            with contextlib.suppress(OSError):
+                partial.unlink()
+            raise
+        self._path, self._size = path, len(line)
+        # Checkpoints should be a small part of the journal, yet several files must fit.
+        self._rotate_at = max(self._max_bytes // _FILES, min(4 * len(line), self._max_bytes // 2))
+
+    def _write_all(self, line: bytes) -> None:
+        assert self._file is not None
+        rest = memoryview(line)
+        while rest:
+            rest = rest[self._file.write(rest) :]
+
+    def _free_name(self, now_s: float) -> Path:
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now_s))
+        number = 1
+        while (path := self.folder / f"{PREFIX}{stamp}-{number:03}{SUFFIX}").exists():
+            number += 1
+        return path
+
+    def _prune(self, coming_bytes: int = 0) -> None:
+        total = sum(size for _, size in self._older) + coming_bytes + (self._size if self._file else 0)
+        while self._older and total > self._max_bytes:
+            path, size = self._older.pop(0)
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+            total -= size
+
+    def _fail(self, error: OSError) -> None:
+        self.close()
+        what = error.strerror or type(error).__name__
+        self.problem = f"journal folder {self.folder}: {what[:1].lower()}{what[1:]}; decisions go on without a journal"
+
+
+# ---------------------------------------------------------------- reading
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One line of a journal."""
+
+    file: Path
+    line: int
+    data: dict[str, Any]
+
+
+def journal_files(path: Path) -> list[Path]:
+    """The journal files of a folder, oldest first."""
+    return sorted(path.glob(f"{PREFIX}*{SUFFIX}"))
+
+
+def read_journal(path: Path) -> Iterator[Record]:
+    """The records of one file, or of all files of a folder in order.
+
+    A last line without a line break was cut off by a crash and is left out. Errors: JournalError naming file and line.
+    """
+    files = journal_files(path) if path.is_dir() else [path]
+    if not files:
+        raise JournalError(f"{path}: no journal files ({PREFIX}*{SUFFIX}) in that folder")
+    for file in files:
+        yield from _read_file(file)
+
+
+def _read_file(file: Path) -> Iterator[Record]:
+    try:
+        with file.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.endswith(b"\n"):
+                    yield Record(file, number, _record(file, number, line))
+                elif number == 1:
+                    raise JournalError(f"{file}: line 1: cut off; not a journal, or one that was never begun")
+    except OSError as error:
+        raise JournalError(f"{file}: {(error.strerror or type(error).__name__).lower()}") from None
+    else:
+        if not file.stat().st_size:
+            raise JournalError(f"{file}: empty; a journal begins with a checkpoint")
+
+
+def _record(file: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        data = msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise JournalError(f"{file}: line {number}: not JSON: {error}") from None
+    kind = data.get("kind") if isinstance(data, dict) else None
+    if kind not in _KINDS:
+        raise JournalError(f"{file}: line {number}: kind {kind!r}; allowed: {', '.join(_KINDS)}")
+    if (number == 1) != (kind == "checkpoint"):
+        raise JournalError(f"{file}: line {number}: {kind!r} here; a file begins with its only checkpoint")
+    return dict(data)

@@ -1,0 +1,141 @@
+"""What survives a restart of the controller: its state and the kill switch, in one SQLite file with one writer.
+
+A file that is damaged is set aside under another name and a new one is begun, since a controller that does not start
+helps nobody; a file of a newer leadtime is refused, since we could only spoil it. Not for history: that is the journal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from pathlib import Path
+
+import msgspec
+
+from autoscaler.errors import StateError
+from autoscaler.model import PauseState
+from policies.base import DeploymentKey, PolicyError
+
+SCHEMA_VERSION = 1
+_CONTROLLER, _PAUSE = "controller", "pause"
+
+
+class _SavedPause(msgspec.Struct):
+    everything: bool = False
+    deployments: list[str] = []
+
+
+class StateStore:
+    """Opened at once; safe to call from any thread. `notice` says what was odd about the file, if anything was."""
+
+    def __init__(self, path: Path) -> None:
+        """Errors: StateError when the file cannot be used: of a newer version, in use, or not writable."""
+        self.path = path
+        self.notice = ""
+        self._lock = threading.Lock()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = self._open()
+        except OSError as error:
+            raise StateError(f"state file {path}: {(error.strerror or type(error).__name__).lower()}") from None
+
+    def load_controller(self) -> bytes | None:
+        """The controller's state as it was saved; None when there is none yet. Errors: StateError."""
+        return self._load(_CONTROLLER)
+
+    def save_controller(self, state: bytes) -> None:
+        """Errors: StateError (a full disk, say); what was saved before stays."""
+        self._save(_CONTROLLER, state)
+
+    def load_pause(self) -> PauseState:
+        """Errors: StateError when it cannot be read: the caller must then treat everything as paused."""
+        raw = self._load(_PAUSE)
+        try:
+            saved = msgspec.json.decode(raw, type=_SavedPause) if raw else _SavedPause()
+            return PauseState(saved.everything, frozenset(DeploymentKey.parse(key) for key in saved.deployments))
+        except (msgspec.MsgspecError, PolicyError) as error:
+            raise StateError(f"state file {self.path}: the saved pause cannot be read: {error}") from None
+
+    def save_pause(self, pause: PauseState) -> None:
+        """Errors: StateError."""
+        keys = sorted(key.full for key in pause.deployments)
+        self._save(_PAUSE, msgspec.json.encode(_SavedPause(pause.everything, keys)))
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+    # ------------------------------------------------------------ SQLite
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            return self._checked()
+        except sqlite3.OperationalError as error:
+            raise self._unusable(error) from None
+        except sqlite3.DatabaseError as error:
+            aside = self._set_aside()
+            self.notice = f"state file {self.path} is damaged ({error}): set aside as {aside.name}, begun anew"
+            try:
+                return self._checked()
+            except sqlite3.Error as second:
+                raise self._unusable(second) from None
+
+    def _checked(self) -> sqlite3.Connection:
+        """A connection that holds the write lock for good (one writer), on a schema of our version."""
+        connection = sqlite3.connect(self.path, timeout=1.0, isolation_level=None, check_same_thread=False)
+        try:
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("BEGIN IMMEDIATE")
+            (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            if verdict != "ok":
+                raise sqlite3.DatabaseError(str(verdict).splitlines()[0])
+            self._prepare_schema(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _prepare_schema(self, connection: sqlite3.Connection) -> None:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version > SCHEMA_VERSION:
+            raise StateError(
+                f"state file {self.path} has schema version {version}, newer than this leadtime's {SCHEMA_VERSION}: "
+                "run the newer leadtime, or give another state.path"
+            )
+        connection.execute("CREATE TABLE IF NOT EXISTS saved (name TEXT PRIMARY KEY, value BLOB NOT NULL)")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _set_aside(self) -> Path:
+        """Rename the file and SQLite's companions to the first free name."""
+        number = 1
+        while (aside := self.path.with_name(f"{self.path.name}.damaged-{number}")).exists():
+            number += 1
+        self.path.rename(aside)
+        for suffix in ("-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                self.path.with_name(self.path.name + suffix).rename(aside.with_name(aside.name + suffix))
+        return aside
+
+    def _unusable(self, error: sqlite3.Error) -> StateError:
+        if "locked" in str(error):
+            return StateError(f"state file {self.path} is in use by another leadtime: one controller, one state file")
+        return StateError(f"state file {self.path} cannot be used: {error}")
+
+    def _load(self, name: str) -> bytes | None:
+        try:
+            with self._lock:
+                row = self._connection.execute("SELECT value FROM saved WHERE name = ?", (name,)).fetchone()
+        except sqlite3.Error as error:
+            raise StateError(f"state file {self.path} cannot be read: {error}") from None
+        return None if row is None else bytes(row[0])
+
+    def _save(self, name: str, value: bytes) -> None:
+        try:
+            with self._lock:
+                self._connection.execute("INSERT OR REPLACE INTO saved (name, value) VALUES (?, ?)", (name, value))
+        except sqlite3.Error as error:
+            raise StateError(f"state file {self.path} cannot be written: {error}") from None
