@@ -1,0 +1,44 @@
+"""Compiles the kernels of the data plane with numba, or leaves them plain Python where numba is not installed.
+
+Only the rooms of the engine import this, so that importing the simulator's other modules never loads numba.
+Inner functions are compiled into the entry that calls them; only entries are cached on disk. numba's cache looks at the
+file of the entry alone, so the entries are closures over a digest of all rooms: a change in any of them recompiles.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+try:
+    import numba
+except ImportError:  # the same functions, some hundred times slower
+    numba = None
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+COMPILED = numba is not None
+"""Whether kernels run as machine code."""
+
+
+def inner(function: Function) -> Function:
+    """A function that only other kernels call."""
+    if numba is None:
+        return function
+    return cast(Function, numba.njit(function, error_model="numpy"))
+
+
+def entry(function: Function) -> Function:
+    """A function that Python calls; its machine code is kept beside the source (or in numba's cache folder)."""
+    if numba is None:
+        return function
+    return cast(Function, numba.njit(function, cache=True, error_model="numpy"))
+
+
+def sources_digest() -> int:
+    """Of every room of the data plane: what the cached machine code depends on."""
+    here = Path(__file__).parent
+    text = b"".join(path.read_bytes() for path in [*sorted(here.glob("engine*.py")), here / "router.py"])
+    return int.from_bytes(hashlib.sha256(text).digest()[:7], "big")
