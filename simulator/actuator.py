@@ -1,0 +1,79 @@
+"""The actuator port against the simulated cluster: replica targets to Serve, node levels to the pools.
+
+Same semantics as the live ones (tests/contract runs one suite over both): levels, idempotent, failures are outcomes.
+`apply` is asynchronous as the port wants it, `apply_now` is the same without an event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from autoscaler.model import Applied, DeploymentPlan, Outcome, Plan, PoolPlan
+from policies.base import DeploymentKey
+from simulator.lifecycle import Serve
+from simulator.nodes import NodePool
+
+
+class SimulatedServe:
+    """Writes targets to the simulated Serve, which acts on them at its next control loop."""
+
+    name = "simulated_serve"
+
+    def __init__(self, deployments: Mapping[DeploymentKey, Serve]) -> None:
+        self._deployments = deployments
+
+    async def apply(self, plan: Plan, now_s: float) -> Outcome:
+        return self.apply_now(plan)
+
+    async def close(self) -> None:
+        """Nothing to give back."""
+
+    def apply_now(self, plan: Plan) -> Outcome:
+        wanted = [d for d in plan.deployments if d.target is not None]
+        return Outcome(self.name, tuple(self._applied(d, plan) for d in wanted))
+
+    def _applied(self, one: DeploymentPlan, plan: Plan) -> Applied:
+        what, target = str(one.key), one.target
+        assert target is not None
+        if target == one.observed_target:
+            return Applied(self.name, what, "unchanged", target)
+        if plan.dry_run or not plan.leader:
+            return Applied(self.name, what, "withheld", target, "dry run" if plan.dry_run else "not the leader")
+        if one.blocked is not None:
+            return Applied(self.name, what, "conflict", target, one.blocked)
+        serve = self._deployments.get(one.key)
+        if serve is None:
+            return Applied(self.name, what, "notfound", target, "Application or Deployment not found")
+        serve.scale(target)
+        return Applied(self.name, what, "ok", target)
+
+
+class SimulatedPools:
+    """Keeps as many nodes, busy and warm together, as the plan says (pools whose way to pre-warm is not `none`)."""
+
+    name = "simulated_pools"
+
+    def __init__(self, pools: Mapping[str, NodePool]) -> None:
+        self._pools = pools
+
+    async def apply(self, plan: Plan, now_s: float) -> Outcome:
+        return self.apply_now(plan)
+
+    async def close(self) -> None:
+        """Nothing to give back."""
+
+    def apply_now(self, plan: Plan) -> Outcome:
+        return Outcome(self.name, tuple(self._applied(p, plan) for p in plan.pools if p.nodes is not None))
+
+    def _applied(self, one: PoolPlan, plan: Plan) -> Applied:
+        assert one.nodes is not None
+        pool = self._pools.get(one.name)
+        if plan.dry_run or not plan.leader:
+            return Applied(self.name, one.name, "withheld", one.nodes, "dry run" if plan.dry_run else "not the leader")
+        if pool is None:
+            return Applied(self.name, one.name, "notfound", one.nodes, "no such pool")
+        if not pool.spec.prewarm:
+            return Applied(self.name, one.name, "withheld", one.nodes, "prewarm: none")
+        outcome = "unchanged" if pool.level == one.nodes else "ok"
+        pool.set_level(one.nodes)
+        return Applied(self.name, one.name, outcome, one.nodes)

@@ -1,0 +1,405 @@
+"""Runs one scenario under one policy: the same Controller.step as in the pod, fed with simulated signals.
+
+The controller decides every `tick_s` (or at a shorter period of the policy's own), its plans go through the actuator
+port, and the world goes on. After the last arrival's time the fleet is frozen, nothing more is billed, and the requests
+in flight get as long as their timeout (at most five minutes) to end: a request is not a miss because the clock stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from autoscaler.controller import Controller
+from autoscaler.journal import checkpoint_record, encode, tick_record
+from autoscaler.model import (
+    ControllerConfig,
+    DeploymentSettings,
+    Outcome,
+    Plan,
+    PoolSettings,
+    Signals,
+    Startup,
+)
+from policies.base import DeploymentKey, LeadPath, Policy, TokenMix
+from policies.durations import Duration
+from policies.engines import capacity
+from policies.registry import create_policy
+from simulator.actuator import SimulatedPools, SimulatedServe
+from simulator.events import Priority
+from simulator.history import history_bins
+from simulator.outcomes import Ended, StartWindow, cold_starts
+from simulator.result import DeploymentFigures, PoolFigures, Result
+from simulator.scenario_file import Deployment, Scenario
+from simulator.telemetry import PROFILES, TelemetrySpec
+from simulator.timeline import Row, Sink
+from simulator.world import Live, World
+
+_FEED_S = 60.0
+_LONGEST_TAIL_S = 300.0
+_NS = 1e-9
+
+
+class RequestSink(Protocol):
+    """Takes requests as they end."""
+
+    def write(self, key: DeploymentKey, ended: Ended) -> None: ...
+
+
+@dataclass(slots=True)
+class Outputs:
+    """What a run writes besides its result; None = nothing. `progress` gets the simulated share done (0..1)."""
+
+    timeline: Sink | None = None
+    requests: RequestSink | None = None
+    journal: Callable[[bytes], object] | None = None
+    progress: Callable[[float], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Who decides: a policy by name with options; None = the scenario's."""
+
+    name: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def of(self, scenario: Scenario) -> tuple[str, dict[str, Any]]:
+        """Name and options; the scenario's options hold only for the policy that it names."""
+        block = scenario.file.policy
+        name = self.name or block.name
+        return name, {**(block.options if name == block.name else {}), **self.options}
+
+
+def make_policy(scenario: Scenario, choice: Choice) -> Policy:
+    """Errors: PolicyError."""
+    name, options = choice.of(scenario)
+    return create_policy(name, options, Path(scenario.source).parent)
+
+
+def telemetry_of(scenario: Scenario, policy: Policy) -> TelemetrySpec:
+    """What the policy can see: its own metric path, else the scenario's, with the scenario's overrides."""
+    block = scenario.file.telemetry
+    spec = PROFILES[policy.telemetry or block.profile]
+    changes = {n: getattr(block, n) for n in ("period_s", "delay_s", "drop_fraction") if getattr(block, n) is not None}
+    return replace(spec, **changes)
+
+
+def simulate(
+    scenario: Scenario,
+    policy: Policy,
+    outputs: Outputs | None = None,
+    constant: Mapping[DeploymentKey, int] | None = None,
+    notes: tuple[str, ...] = (),
+) -> Result:
+    """One run. `constant`: a fleet of these sizes from time 0 on instead of the policy's decisions (no controller)."""
+    started = time.perf_counter()
+    simulation = _Simulation(scenario, policy, outputs or Outputs(), constant)
+    simulation.run()
+    return simulation.result(notes, time.perf_counter() - started)
+
+
+class _Simulation:
+    def __init__(
+        self,
+        scenario: Scenario,
+        policy: Policy,
+        outputs: Outputs,
+        constant: Mapping[DeploymentKey, int] | None,
+    ) -> None:
+        self.scenario = scenario
+        self.policy = policy
+        self.outputs = outputs
+        self.constant = constant
+        spec = telemetry_of(scenario, policy)
+        self.world = World(scenario, spec, constant)
+        self.queue = self.world.queue
+        self.guards: Counter[str] = Counter()
+        self.plan: Plan | None = None
+        self._arrived = dict.fromkeys(self.world.serves, 0.0)
+        self._serve = SimulatedServe(self.world.serves)
+        self._pools = SimulatedPools(self.world.cluster.pools)
+        self.controller: Controller | None = None
+        if constant is None:
+            self._start_controller(spec)
+
+    # ------------------------------------------------------------ the controller
+
+    def _start_controller(self, spec: TelemetrySpec) -> None:
+        self.controller = Controller(controller_config(self.scenario, self.policy), policy=self.policy)
+        for d in self.scenario.deployments:
+            if d.history is not None and self.policy.forecast is not None:
+                times_s, rates_rps = history_bins(d, self.policy.forecast.bin_s, self.world.seed)
+                self.controller.seed_history(d.key, times_s, rates_rps)
+        if spec.handles:
+            options = self.policy.options
+            self.world.record_handles(
+                getattr(options, "metrics_interval_s", 10.0), getattr(options, "look_back_period_s", 30.0)
+            )
+        if self.outputs.journal is not None:
+            self.outputs.journal(encode(checkpoint_record(self.controller.state, self.controller.config)))
+        self._decide_at = 0
+        self.queue.at(0.0, self._decide, Priority.DECIDE)
+
+    @property
+    def _period_s(self) -> float:
+        own_s = self.policy.period_s
+        tick_s = self.scenario.file.tick_s
+        return tick_s if own_s is None else min(own_s, tick_s)
+
+    def _decide(self) -> None:
+        """One tick: look, decide, act, write down."""
+        assert self.controller is not None
+        now_s = self.queue.now_s
+        signals = self.world.signals()
+        began = time.perf_counter()
+        plan = self.controller.step(signals, now_s)
+        step_s = time.perf_counter() - began
+        self.plan = plan
+        outcomes = (self._serve.apply_now(plan), self._pools.apply_now(plan))
+        if now_s >= self.scenario.file.warmup_s:
+            records = (*plan.guards, *(g for d in plan.deployments for g in d.guards))
+            self.guards.update(g.name for g in records)
+        if self.outputs.journal is not None:
+            self._write_tick(signals, plan, outcomes, step_s)
+        self._decide_at += 1
+        next_s = self._decide_at * self._period_s
+        if next_s < self.scenario.duration_s - _NS:
+            self.queue.at(next_s, self._decide, Priority.DECIDE)
+
+    def _write_tick(self, signals: Signals, plan: Plan, outcomes: tuple[Outcome, ...], step_s: float) -> None:
+        assert self.outputs.journal is not None
+        applied = [a for outcome in outcomes for a in outcome.applied]
+        self.outputs.journal(encode(tick_record(signals, plan, applied, {"step_s": step_s})))
+
+    # ------------------------------------------------------------ the run
+
+    def run(self) -> None:
+        duration_s, tick_s = self.scenario.duration_s, self.scenario.file.tick_s
+        self._feed()
+        self.queue.at(min(tick_s, duration_s), self._record, Priority.RECORD)
+        self.queue.run_until(duration_s)
+        for one in self.world.live:
+            one.plane.advance(duration_s)
+        self._finish_requests()
+
+    def _feed(self) -> None:
+        """Traffic for the next minute; also where progress is told."""
+        now_s = self.queue.now_s
+        self.world.feed(now_s + _FEED_S)
+        if self.outputs.progress is not None:
+            self.outputs.progress(min(now_s / self.scenario.duration_s, 1.0))
+        if now_s + _FEED_S < self.scenario.duration_s:
+            self.queue.after(_FEED_S, self._feed)
+
+    def _record(self) -> None:
+        """Collect what ended, and write a row for each deployment."""
+        now_s = self.queue.now_s
+        for one in self.world.live:
+            one.plane.advance(now_s)
+            ended = one.plane.take_ended()
+            self._take(one, ended)
+            if self.outputs.timeline is not None:
+                self.outputs.timeline.write(self._row(one, ended))
+        tick_s, duration_s = self.scenario.file.tick_s, self.scenario.duration_s
+        if now_s < duration_s - _NS:
+            self.queue.at(min(now_s + tick_s, duration_s), self._record, Priority.RECORD)
+
+    def _take(self, one: Live, ended: Ended) -> None:
+        if len(ended):
+            one.outcomes.add(ended)
+            if self.outputs.requests is not None:
+                self.outputs.requests.write(one.key, ended)
+
+    def _finish_requests(self) -> None:
+        """The tail: nothing is billed and nobody decides, but requests in flight may end."""
+        for one in self.world.live:
+            tail_s = min(one.spec.block.request_timeout_s, _LONGEST_TAIL_S)
+            one.plane.freeze()
+            one.plane.advance(self.scenario.duration_s + tail_s)
+            self._take(one, one.plane.take_ended())
+            self._take(one, one.plane.take_unfinished())
+
+    def _row(self, one: Live, ended: Ended) -> Row:
+        now_s, serve = self.queue.now_s, one.serve
+        handle = one.plane.handle_figures()
+        arrived = handle.arrivals - self._arrived[one.key]
+        self._arrived[one.key] = handle.arrivals
+        quantiles = self._forecast(one.key)
+        pools = [self.world.cluster.pools[name] for name in one.spec.block.pools]
+        nodes = [n for pool in pools for n in pool.nodes]
+        costs = [pool.cost_usd(now_s) for pool in pools]
+        first_s = ended.ttft_s[~np.isnan(ended.ttft_s)]
+        return Row(
+            time_s=now_s,
+            deployment=str(one.key),
+            arrivals_rps=arrived / min(self.scenario.file.tick_s, now_s or 1.0),
+            forecast_q50_rps=quantiles[0],
+            forecast_q90_rps=quantiles[1],
+            forecast_q95_rps=quantiles[2],
+            forecast_q99_rps=quantiles[3],
+            target=serve.target,
+            running=serve.count("RUNNING"),
+            starting=serve.count("STARTING"),
+            draining=serve.count("STOPPING"),
+            waiting=int(handle.queued) + one.plane.waiting_in_engines(),
+            ongoing=int(handle.ongoing),
+            kv_usage_fraction=one.plane.highest_kv_usage_fraction(),
+            nodes_ready=sum(n.state == "ready" for n in nodes),
+            nodes_starting=sum(n.state == "starting" for n in nodes),
+            nodes_prewarmed=sum(n.state == "ready" and not n.workers for n in nodes),
+            ttft_p99_s=float(np.quantile(first_s, 0.99)) if len(first_s) else None,
+            slo_misses=int(len(ended) - ended.within(one.spec.slo).sum()),
+            cost_usd=None if any(c is None for c in costs) else sum(c for c in costs if c is not None),
+        )
+
+    def _forecast(self, key: DeploymentKey) -> list[float | None]:
+        """Quantiles of the largest rate within the lead time of a new node, as the plan has them."""
+        forecast = self.plan.forecasts.get(key) if self.plan is not None else None
+        times = self.plan.lead_times.get(key) if self.plan is not None else None
+        if forecast is None or times is None:
+            return [None] * 4
+        lead_s = times.path("new_node").quantile(0.5)
+        return [forecast.quantile(lead_s, level) for level in (0.5, 0.9, 0.95, 0.99)]
+
+    # ------------------------------------------------------------ the result
+
+    def result(self, notes: tuple[str, ...], wall_s: float) -> Result:
+        scenario = self.scenario
+        name, options = self.policy.name, _options(self.policy)
+        deployments = tuple(self._figures(one) for one in self.world.live)
+        reached = [reaches_target(d.outcomes.attainment_fraction, self._target(d.key)) for d in deployments]
+        return Result(
+            scenario=scenario.name,
+            policy=name,
+            policy_options=options,
+            clairvoyant=self.policy.clairvoyant,
+            seed=scenario.file.seed,
+            duration_s=scenario.duration_s,
+            window_s=scenario.duration_s - scenario.file.warmup_s,
+            deployments=deployments,
+            pools=self._pool_figures(),
+            guards=self.guards,
+            wall_s=wall_s,
+            notes=notes,
+            reaches_target=all(reached),
+        )
+
+    def _target(self, key: DeploymentKey) -> float:
+        return self.scenario.deployment(key).slo.target_fraction
+
+    def _figures(self, one: Live) -> DeploymentFigures:
+        end_s = self.scenario.duration_s
+        outcomes, serve = one.outcomes, one.serve
+        starts = serve.starts_so_far()
+        windows = []
+        for start in starts:
+            lead_s = lead_p50_s(self.scenario, one.spec, start.path or "new_node")
+            cut_off = start.ended_at_s is None
+            to_s = end_s if start.ended_at_s is None else start.ended_at_s
+            windows.append(StartWindow(start.asked_at_s - lead_s, to_s, cut_off or start.withdrawn))
+        totals = one.plane.totals()
+        completed = max(outcomes.counts[0], 1)
+        mix = TokenMix(outcomes.prompt_tokens / completed, outcomes.output_tokens / completed)
+        carries_rps = capacity(one.spec.profile, mix, one.spec.slo).rps if outcomes.counts[0] else None
+        return DeploymentFigures(
+            key=one.key,
+            outcomes=outcomes,
+            cold=cold_starts(windows, outcomes),
+            starts=len(starts),
+            scale_ups=serve.scale_ups,
+            scale_downs=serve.scale_downs,
+            allocated_gpu_s=serve.allocated.total(end_s),
+            busy_gpu_s=totals.busy_s * one.spec.gpus,
+            preemptions=totals.preemptions,
+            recomputed_tokens=totals.recomputed_tokens,
+            capacity_rps=carries_rps or None,
+            gpus_per_replica=one.spec.gpus,
+        )
+
+    def _pool_figures(self) -> tuple[PoolFigures, ...]:
+        end_s = self.scenario.duration_s
+        return tuple(
+            PoolFigures(
+                name=name,
+                gpus_per_node=pool.spec.gpus_per_node,
+                billed_node_s=pool.billed_nodes.total(end_s),
+                cost_usd=pool.cost_usd(end_s),
+                nodes_started=pool.started,
+                nodes_prewarmed=len(pool.prewarmed),
+                prewarm_wasted_node_s=pool.prewarm_wasted_node_s(end_s),
+            )
+            for name, pool in self.world.cluster.pools.items()
+        )
+
+
+def reaches_target(attained: float | None, target: float) -> bool:
+    """Whether a share of requests is enough; no requests, no misses."""
+    return attained is None or attained >= target
+
+
+def _options(policy: Policy) -> dict[str, Any]:
+    options = policy.options
+    names = getattr(type(options), "__dataclass_fields__", {})
+    return {name: getattr(options, name) for name in names}
+
+
+def lead_p50_s(scenario: Scenario, d: Deployment, path: LeadPath) -> float:
+    """The median time from asking for a replica to RUNNING on a path: the stages' true medians in its first pool."""
+    pool = next(p for p in scenario.pools if p.name == d.block.pools[0])
+    stages: list[Duration] = [d.load_s, d.init_s]
+    if path != "free_gpu":
+        stages += [pool.image_pull_s, pool.worker.start_s]
+    if path == "new_node":
+        stages.append(pool.provision_s)
+    return sum(s.median_s for s in stages)
+
+
+def controller_config(scenario: Scenario, policy: Policy) -> ControllerConfig:
+    """The settings that the controller would have in that cluster."""
+    deployments = tuple(
+        DeploymentSettings(
+            match=d.key.full,
+            profile=d.profile,
+            node_pools=d.block.pools,
+            min_replicas=d.block.replicas.min,
+            max_replicas=d.block.replicas.max,
+            slo=d.slo,
+            weight=d.block.weight,
+            priority=d.block.priority,
+            guaranteed_gpus=d.block.guaranteed_gpus,
+            gpus_per_replica=d.gpus,
+            startup=Startup(d.load_s, d.init_s),
+        )
+        for d in scenario.deployments
+    )
+    pools = tuple(
+        PoolSettings(
+            name=p.name,
+            gpus_per_node=p.gpus_per_node,
+            gpu=next((d.profile.gpu for d in scenario.deployments if p.name in d.block.pools), ""),
+            min_nodes=p.nodes.min,
+            max_nodes=p.nodes.max,
+            prewarm=p.prewarm,
+            price_usd_per_hour=scenario.node_price_usd_per_hour(p),
+            provision_s=p.provision_s,
+            image_pull_s=p.image_pull_s,
+            worker_start_s=p.worker.start_s,
+        )
+        for p in scenario.pools
+    )
+    return ControllerConfig(
+        deployments=deployments,
+        pools=pools,
+        policy_name=policy.name,
+        policy_options=_options(policy),
+        tick_s=scenario.file.tick_s,
+        dry_run=False,
+        gpu_budget=dict(scenario.file.gpu_budget),
+        sha256=scenario.sha256,
+    )

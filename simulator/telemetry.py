@@ -1,0 +1,334 @@
+"""What the controller can see of the simulated deployments, and how late: metric pages of nodes, and handle reports.
+
+Truth stays in the data plane. Every process (a replica, a handle) reports its counters and gauges at its own times; a
+report can be read some seconds later; gauges of a dead replica linger, its counters stay as long as its node does;
+reads of a page fail now and then. The pages are joined to deployments by the live source's own code, `collect`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from typing import Protocol
+
+from autoscaler.model import DeploymentInventory, DeploymentMetrics, Histogram
+from autoscaler.sources import names
+from autoscaler.sources.exposition import Sample, Series
+from autoscaler.sources.join import NodePage, collect
+from policies.base import DeploymentKey, HandleReport
+from simulator.draws import Draws
+from simulator.events import EventQueue, Priority
+from simulator.lifecycle import Replica, Serve
+
+_SLOTS = 5
+"""Processes report in this many groups, evenly over the period."""
+_MAX_DEAD = 64
+"""Dead replicas of a deployment whose counters are still shown: Ray never forgets them, a simulation must."""
+HEAD = "head"
+"""The node of the proxy, whose handle counts what arrives and what waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetrySpec:
+    """`period_s` 0: everything is read as it is now. `handles`: Serve's own handle reports are shown too."""
+
+    period_s: float
+    delay_s: float
+    drop_fraction: float = 0.0
+    gauges_linger_s: float = 20.0
+    keep_dead_counters: bool = True
+    handles: bool = False
+
+
+PROFILES: Mapping[str, TelemetrySpec] = {
+    # Measured on Ray 2.60: a change shows after 4-8 s, at times after 13 s; gauges of dead replicas stay for 20 s.
+    "ray_serve": TelemetrySpec(period_s=10.0, delay_s=1.0),
+    "serve_handles": TelemetrySpec(period_s=10.0, delay_s=1.0, handles=True),
+    "prometheus_15s": TelemetrySpec(period_s=15.0, delay_s=0.0, gauges_linger_s=0.0, keep_dead_counters=False),
+    "ideal": TelemetrySpec(period_s=0.0, delay_s=0.0, gauges_linger_s=0.0, keep_dead_counters=False),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaFigures:
+    """What one replica's own counters and gauges say at one moment; histogram counts are cumulative, last +inf."""
+
+    ongoing: float
+    running: float
+    waiting: float
+    kv_usage_fraction: float
+    prompt_tokens: float
+    output_tokens: float
+    cached_tokens: float
+    finished: float
+    preemptions: float
+    ttft: Histogram
+    itl: Histogram
+
+
+@dataclass(frozen=True, slots=True)
+class HandleFigures:
+    """What the handle in front of a deployment says: waiting for a replica, sent and not finished, all that came."""
+
+    queued: float
+    ongoing: float
+    arrivals: float
+
+
+class Figures(Protocol):
+    """Where the truth is."""
+
+    def advance(self, until_s: float) -> None: ...
+    def replica_figures(self, replica_id: str) -> ReplicaFigures: ...
+    def handle_figures(self) -> HandleFigures: ...
+    def ongoing(self, replica_id: str) -> int: ...
+
+
+Report = tuple[tuple[Sample, ...], tuple[Sample, ...]]
+"""Counters and gauges of one process."""
+
+
+@dataclass(slots=True)
+class _Process:
+    """A process that reports: what can be read of it, and what it has reported but nobody can read yet."""
+
+    node: str
+    slot: int
+    shown: Report = ((), ())
+    coming: deque[tuple[float, Report]] = field(default_factory=deque)
+    died_at_s: float | None = None
+
+    def visible(self, now_s: float) -> Report:
+        while self.coming and self.coming[0][0] <= now_s:
+            self.shown = self.coming.popleft()[1]
+        return self.shown
+
+
+class DeploymentTelemetry:
+    """The processes of one deployment."""
+
+    def __init__(self, serve: Serve, figures: Figures, spec: TelemetrySpec, queue: EventQueue) -> None:
+        self.serve = serve
+        self.figures = figures
+        self._spec = spec
+        self._queue = queue
+        self._series: dict[str, _ReplicaSeries] = {}
+        self._handle = _Process(HEAD, _slot_of(serve.spec.key.full))
+        self._handle_series = _HandleSeries(serve.spec.key)
+        self._replicas: dict[str, _Process] = {}
+        self._dead: dict[str, _Process] = {}
+        self._next_slot = 0
+        if spec.period_s > 0:
+            self._queue.after(spec.period_s / _SLOTS, self._on_slot, Priority.MEASURE)
+
+    # ------------------------------------------------------------ reporting
+
+    def _on_slot(self) -> None:
+        self._report(self._next_slot)
+        self._next_slot = (self._next_slot + 1) % _SLOTS
+        self._queue.after(self._spec.period_s / _SLOTS, self._on_slot, Priority.MEASURE)
+
+    def _report(self, slot: int | None) -> None:
+        """Processes of a slot (None: all) report what is true now."""
+        self._adopt()
+        chosen = [(i, p) for i, p in self._replicas.items() if slot is None or p.slot == slot]
+        handle = slot is None or self._handle.slot == slot
+        if not chosen and not handle:
+            return
+        now_s = self._queue.now_s
+        visible_s = now_s + self._spec.delay_s
+        self.figures.advance(now_s)
+        for replica_id, process in chosen:
+            report = self._series[replica_id].report(self.figures.replica_figures(replica_id))
+            process.coming.append((visible_s, report))
+        if handle:
+            report = self._handle_series.report(self.figures.handle_figures())
+            self._handle.coming.append((visible_s, report))
+
+    def _adopt(self) -> None:
+        """Replicas that serve since the last look become processes."""
+        for replica_id, replica in self.serve.replicas.items():
+            if replica.running_since_s is not None and replica_id not in self._replicas:
+                self._series[replica_id] = _ReplicaSeries(self.serve.spec.key, replica)
+                self._replicas[replica_id] = _Process(replica.node or HEAD, _slot_of(replica_id))
+
+    def gone(self, replica: Replica) -> None:
+        """A replica ended: it reports no more."""
+        process = self._replicas.pop(replica.replica_id, None)
+        self._series.pop(replica.replica_id, None)
+        if process is not None and (self._spec.keep_dead_counters or self._spec.gauges_linger_s > 0):
+            process.died_at_s = self._queue.now_s
+            self._dead[replica.replica_id] = process
+            if len(self._dead) > _MAX_DEAD:
+                del self._dead[next(iter(self._dead))]
+
+    # ------------------------------------------------------------ reading
+
+    def add_to_pages(self, pages: dict[str, list[Sample]], nodes: set[str], now_s: float) -> None:
+        """Puts everything that can be read now on the pages of its nodes; pages of gone nodes are gone."""
+        if self._spec.period_s <= 0:
+            self._report(None)
+        for process in (self._handle, *self._replicas.values()):
+            counters, gauges = process.visible(now_s)
+            pages.setdefault(process.node, []).extend((*counters, *gauges))
+        for replica_id, process in list(self._dead.items()):
+            if process.node not in nodes:
+                del self._dead[replica_id]
+                continue
+            counters, gauges = process.visible(now_s)
+            page = pages.setdefault(process.node, [])
+            if self._spec.keep_dead_counters:
+                page.extend(counters)
+            if process.died_at_s is not None and now_s < process.died_at_s + self._spec.gauges_linger_s:
+                page.extend(gauges)
+
+
+class _ReplicaSeries:
+    """The series of one replica, made once."""
+
+    def __init__(self, key: DeploymentKey, replica: Replica) -> None:
+        serve = {names.APPLICATION: key.app, names.DEPLOYMENT: key.deployment, names.REPLICA: replica.replica_id}
+        serve[names.WORKER_ID] = replica.worker_id
+        vllm = {names.ENGINE: "0", names.REPLICA_ID: replica.replica_id, names.WORKER_ID: replica.worker_id}
+        self.processing = Series(names.SERVE_PROCESSING, serve)
+        self.running, self.waiting, self.kv_usage, self.prompt, self.output, self.cached, self.preemptions = (
+            Series(name, vllm)
+            for name in (
+                names.VLLM_RUNNING,
+                names.VLLM_WAITING,
+                names.VLLM_KV_USAGE,
+                names.VLLM_PROMPT_TOKENS,
+                names.VLLM_OUTPUT_TOKENS,
+                names.VLLM_CACHED_TOKENS,
+                names.VLLM_PREEMPTIONS,
+            )
+        )
+        self.finished = Series(names.VLLM_FINISHED, {**vllm, names.FINISHED_REASON: "stop"})
+        self.ttft, self.itl = Series(names.VLLM_TTFT_BUCKET, vllm), Series(names.VLLM_ITL_BUCKET, vllm)
+
+    def report(self, f: ReplicaFigures) -> Report:
+        counters = (
+            Sample(self.prompt, f.prompt_tokens),
+            Sample(self.output, f.output_tokens),
+            Sample(self.cached, f.cached_tokens),
+            Sample(self.finished, f.finished),
+            Sample(self.preemptions, f.preemptions),
+            Sample(self.ttft, f.ttft),
+            Sample(self.itl, f.itl),
+        )
+        gauges = (
+            Sample(self.processing, f.ongoing),
+            Sample(self.running, f.running),
+            Sample(self.waiting, f.waiting),
+            Sample(self.kv_usage, f.kv_usage_fraction),
+        )
+        return counters, gauges
+
+
+class _HandleSeries:
+    """The series of a deployment's handle, made once."""
+
+    def __init__(self, key: DeploymentKey) -> None:
+        labels = {names.APPLICATION: key.app, names.DEPLOYMENT: key.deployment, names.HANDLE: f"{key.deployment}-proxy"}
+        labels[names.WORKER_ID] = f"proxy-{key.app}"
+        self.arrivals = Series(names.SERVE_ROUTED, labels)
+        self.queued, self.ongoing = Series(names.SERVE_QUEUED, labels), Series(names.SERVE_ONGOING, labels)
+
+    def report(self, f: HandleFigures) -> Report:
+        gauges = (Sample(self.queued, f.queued), Sample(self.ongoing, f.ongoing))
+        return (Sample(self.arrivals, f.arrivals),), gauges
+
+
+def _slot_of(name: str) -> int:
+    return blake2b(name.encode(), digest_size=4).digest()[0] % _SLOTS
+
+
+# ---------------------------------------------------------------- handle reports, for Serve's own autoscaler
+
+
+class HandleRecorder:
+    """Records and pushes as a Serve handle does: series of (time_s, value), kept for the look-back period.
+
+    Serve's extra push at the first request without replicas is left out: it carries what was recorded before, zeros.
+    """
+
+    def __init__(
+        self, serve: Serve, figures: Figures, queue: EventQueue, metrics_interval_s: float, look_back_s: float
+    ) -> None:
+        self._serve = serve
+        self._figures = figures
+        self._queue = queue
+        self._push_s = metrics_interval_s
+        self._record_s = min(0.2 * look_back_s, metrics_interval_s)
+        self._look_back_s = look_back_s
+        self._queued: deque[tuple[float, float]] = deque()
+        self._running: dict[str, deque[tuple[float, float]]] = {}
+        self.report: HandleReport | None = None
+        self._record()
+        self._push()
+
+    def _record(self) -> None:
+        now_s = self._queue.now_s
+        self._figures.advance(now_s)
+        self._queued.append((now_s, self._figures.handle_figures().queued))
+        serving = [i for i, r in self._serve.replicas.items() if r.running_since_s is not None]
+        for replica_id in serving:
+            ongoing = self._figures.ongoing(replica_id)
+            if ongoing > 0 or replica_id in self._running:
+                self._running.setdefault(replica_id, deque()).append((now_s, float(ongoing)))
+        for replica_id in [i for i in self._running if i not in serving]:
+            del self._running[replica_id]
+        for series in (self._queued, *self._running.values()):
+            while series[0][0] < now_s - self._look_back_s:
+                series.popleft()
+        self._queue.after(self._record_s, self._record, Priority.MEASURE)
+
+    def _push(self) -> None:
+        self.report = HandleReport(
+            "proxy", tuple(self._queued), tuple((i, tuple(s)) for i, s in sorted(self._running.items()))
+        )
+        self._queue.after(self._push_s, self._push, Priority.MEASURE)
+
+
+# ---------------------------------------------------------------- what the controller reads
+
+
+class MetricPages:
+    """Reads the pages of all nodes of one Ray cluster (one RayService) and joins them to its deployments."""
+
+    def __init__(self, deployments: Sequence[DeploymentTelemetry], spec: TelemetrySpec, seed: int) -> None:
+        self._deployments = deployments
+        self._spec = spec
+        key = deployments[0].serve.spec.key
+        self._namespace, self._service = key.namespace, key.service
+        self._drops = Draws(seed, f"telemetry/{key.namespace}/{key.service}")
+        self._last: dict[str, NodePage] = {}
+        self._recorders: dict[DeploymentKey, HandleRecorder] = {}
+
+    def record_handles(self, queue: EventQueue, metrics_interval_s: float, look_back_s: float) -> None:
+        """Let every handle record and push for Serve's own autoscaler, from now on."""
+        for one in self._deployments:
+            recorder = HandleRecorder(one.serve, one.figures, queue, metrics_interval_s, look_back_s)
+            self._recorders[one.serve.spec.key] = recorder
+
+    def read(
+        self, inventories: Mapping[DeploymentKey, DeploymentInventory], nodes: set[str], now_s: float
+    ) -> dict[DeploymentKey, DeploymentMetrics]:
+        """Metrics of every deployment of this service; `nodes` are those that exist."""
+        fresh: dict[str, list[Sample]] = {}
+        for deployment in self._deployments:
+            deployment.add_to_pages(fresh, nodes, now_s)
+        pages = {}
+        for node, samples in fresh.items():
+            before = self._last.get(node)
+            dropped = self._spec.drop_fraction > 0 and self._drops.uniform() < self._spec.drop_fraction
+            # A node that does not answer is stood for by its last page, as in the live source.
+            pages[node] = before if dropped and before is not None else NodePage(now_s, tuple(samples))
+        self._last = pages
+        found = collect(pages, inventories, self._namespace, self._service, now_s)
+        for key, recorder in self._recorders.items():
+            if recorder.report is not None and key in found:
+                found[key] = replace(found[key], handle_reports=(recorder.report,))
+        return found
