@@ -1,0 +1,158 @@
+"""`predictive`, the flagship: as many replicas now as demand will need when a replica asked for now would serve.
+
+For each deployment several arguments (predictive_terms.py) each want a number, and the largest counts: the forecast's
+quantile up to the lead time, today's load, the backlog, saturation, and what is worth keeping. The quantile starts near
+the SLO's target and follows what is attained, slowly. Without a forecast to rely on it is a reactive rule with headroom
+and says so. Unknown is never less. Limits of min, max, budget and steps are the guard's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from policies.base import DeploymentKey, DeploymentView, FleetProposal, FleetView, ForecastSpec, ReplicaProposal, Term
+from policies.durations import Duration
+from policies.forecasting import create
+from policies.options import option
+from policies.predictive_pools import Claim, pool_proposals, preferred_pool
+from policies.predictive_state import DeploymentMemory, PredictiveState, learn_level, level, remember_wanted
+from policies.predictive_terms import (
+    Situation,
+    backlog_term,
+    forecast_term,
+    keep_term,
+    learned_replicas_per_rps,
+    load_term,
+    saturation_term,
+    serving_term,
+)
+
+_LEAD_LEVEL = 0.9
+"""Plan with this quantile of the lead time: with the median, every second start comes too late."""
+_UNKNOWN_LEAD = Duration(180.0, 0.5)
+_START_LEVEL_SHARE = 5.0
+"""The quantile of a window's maximum starts at 1 - this * (1 - target): fewer requests miss than windows do."""
+
+
+@dataclass(frozen=True, slots=True)
+class PredictiveOptions:
+    """Nobody should have to tune: the SLO says what is wanted. Seconds, req/s, fractions."""
+
+    quantile: float | None = option(None, low=0.5, high=0.999, doc="forecast level to start at; null = from the SLO")
+    headroom_fraction: float = option(0.1, low=0, high=2, doc="margin on today's load, times the root of its replicas")
+    reactive_headroom_fraction: float = option(0.3, low=0, high=5, doc="growth to expect when there is no forecast")
+    drain_s: float = option(60.0, low=1, high=86400, doc="a backlog should be gone this long after replicas came")
+    break_even_s: float | None = option(None, low=0, high=86400, doc="idle time a start costs; null = median lead time")
+    wake_rps: float = option(0.05, low=0, doc="a rate below this is taken for none (scale to zero)")
+    forecaster: str = option("seasonal", doc="by name")
+    bin_s: float = option(10.0, low=0.1, high=3600, doc="width of the bins that the forecast sees")
+    season_s: float = option(86400.0, low=10, high=31 * 86400, doc="after this long traffic repeats (a day)")
+
+
+class PredictivePolicy:
+    """See the module. Errors: PolicyError for an unknown forecaster or a season shorter than a bin."""
+
+    Options = PredictiveOptions
+    name = "predictive"
+    period_s: float | None = None
+    guards: Literal["full", "bounds"] = "full"
+    clairvoyant = False
+    telemetry: str | None = None
+
+    def __init__(self, options: PredictiveOptions) -> None:
+        self.options = options
+        self.forecast: ForecastSpec | None = ForecastSpec(options.forecaster, options.bin_s, options.season_s)
+        create(self.forecast)
+
+    def new_state(self) -> PredictiveState:
+        return PredictiveState()
+
+    def propose(self, fleet: FleetView, state: PredictiveState, now_s: float) -> FleetProposal:
+        """Replicas for every deployment whose present level is known, and nodes for the pools they prefer."""
+        replicas: dict[DeploymentKey, ReplicaProposal] = {}
+        claims: dict[DeploymentKey, Claim] = {}
+        for d in fleet.deployments:
+            if d.target is None and d.running is None:
+                continue
+            memory = state.deployments.setdefault(d.key.full, DeploymentMemory())
+            situation = self._situation(d, memory, now_s, fleet.period_s)
+            replicas[d.key] = self._propose(situation, memory)
+            claims[d.key] = self._claim(fleet, situation, replicas[d.key].replicas)
+        return FleetProposal(replicas, pool_proposals(fleet, claims))
+
+    def _situation(self, d: DeploymentView, memory: DeploymentMemory, now_s: float, period_s: float) -> Situation:
+        o = self.options
+        learn_level(memory, now_s, d.rate_rps, d.attained_fraction, d.slo.target_fraction, o.season_s)
+        start = o.quantile if o.quantile is not None else 1.0 - _START_LEVEL_SHARE * (1.0 - d.slo.target_fraction)
+        lead = _UNKNOWN_LEAD if d.lead_times is None else d.lead_times.path(d.next_path)
+        learned = learned_replicas_per_rps(d, memory, period_s)
+        horizon_s = lead.quantile(_LEAD_LEVEL) + period_s
+        usable = d.forecast is not None and d.forecast.calibrated
+        return Situation(
+            view=d,
+            now_s=now_s,
+            period_s=period_s,
+            lead=lead,
+            horizon_s=horizon_s,
+            keep_s=horizon_s + self._break_even_s(lead),
+            level=level(start, memory),
+            headroom_fraction=o.headroom_fraction,
+            reactive_headroom_fraction=o.reactive_headroom_fraction,
+            drain_s=o.drain_s,
+            wake_rps=o.wake_rps,
+            replicas_per_rps=1.0 / d.capacity_rps if d.capacity_rps else learned,
+            forecast=d.forecast if usable else None,
+            no_forecast="no forecast yet" if d.forecast is None else f"forecast not used: {d.forecast.why}",
+        )
+
+    def _break_even_s(self, lead: Duration) -> float:
+        return lead.quantile(0.5) if self.options.break_even_s is None else self.options.break_even_s
+
+    def _propose(self, s: Situation, memory: DeploymentMemory) -> ReplicaProposal:
+        """The largest want; the terms come with the winner first."""
+        arguments = [forecast_term(s), load_term(s), backlog_term(s), saturation_term(s, memory), serving_term(s)]
+        terms = [t for t in arguments if t is not None]
+        terms.append(Term("min_replicas", s.view.min_replicas, f"replicas.min is {s.view.min_replicas}"))
+        wanted = max(t.wants for t in terms)
+        kept = [keep_term(s, wanted), self._hold(s, memory, wanted), _unknown(s, terms)]
+        terms += [t for t in kept if t is not None]
+        winner = max(terms, key=lambda t: t.wants)
+        rest = sorted((t for t in terms if t is not winner), key=lambda t: -t.wants)
+        return ReplicaProposal(winner.wants, (winner, *rest))
+
+    def _hold(self, s: Situation, memory: DeploymentMemory, wanted: int) -> Term | None:
+        """Without a forecast: what was wanted lately stands for as long as a replica takes to pay off."""
+        if s.forecast is not None:
+            memory.wanted = []
+            return None
+        window_s = max(s.keep_s, self.options.season_s / 288.0)
+        most = remember_wanted(memory, s.now_s, wanted, window_s)
+        if most <= wanted:
+            return None
+        return Term("hold", most, f"{most} were wanted within the last {window_s:.0f} s ({s.no_forecast})")
+
+    def _claim(self, fleet: FleetView, s: Situation, proposed: int) -> Claim:
+        """What this deployment wants of its pool, by the forecast at the lead time of a new node."""
+        d = s.view
+        now = max(min(proposed, d.max_replicas), s.supply)
+        lead = _UNKNOWN_LEAD if d.lead_times is None else d.lead_times.new_node
+        horizon_s = lead.quantile(_LEAD_LEVEL) + s.period_s
+        soon = keep = now
+        if s.forecast is not None and preferred_pool(fleet, d) is not None:
+            needs = [
+                s.need(s.forecast.quantile(until_s, s.level), 0.0) or 0
+                for until_s in (horizon_s, horizon_s + self._break_even_s(lead))
+            ]
+            soon, keep = (min(n, d.max_replicas) for n in needs)
+        return Claim(d.gpus_per_replica, now, soon, keep, horizon_s)
+
+
+def _unknown(s: Situation, terms: list[Term]) -> Term | None:
+    """What cannot be known is no reason to have less."""
+    names = {t.name for t in terms}
+    if s.view.rate_rps is None:
+        return Term("unknown", s.present, f"the rate is unknown: no fewer than the present {s.present}")
+    if not names & {"load", "forecast"}:
+        return Term("unknown", s.present, f"capacity is unknown: no fewer than the present {s.present}")
+    return None

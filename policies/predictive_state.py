@@ -1,0 +1,89 @@
+"""What `predictive` remembers of each deployment, and the slow feedback that moves its quantile. Plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from statistics import NormalDist
+
+_NORMAL = NormalDist()
+_LOWEST_LEVEL, _HIGHEST_LEVEL = 0.5, 0.99
+_GAIN = 1.0
+"""Standard normal units that the level moves in one season of traffic that misses twice (or none) of what it may."""
+_MOST_DOWN, _MOST_UP = -1.5, 1.0
+"""How far feedback may carry the level from where it starts, in standard normal units."""
+_WORST_ERROR = 3.0
+_LONGEST_STEP_S = 60.0
+
+
+@dataclass(slots=True)
+class Reflex:
+    """The last time that saturation asked for more: when, how many in all, and until when that stands."""
+
+    at_s: float
+    level: int
+    until_s: float
+
+
+@dataclass(slots=True)
+class DeploymentMemory:
+    """One deployment; times in seconds as the caller counts them."""
+
+    shift: float = 0.0
+    """Feedback on the quantile, in standard normal units."""
+    seen_at_s: float | None = None
+    mean_rps: float | None = None
+    """Faded mean of the rate: busy hours count for more in the feedback."""
+    waiting: float | None = None
+    """At the last look, to see it grow."""
+    reflex: Reflex | None = None
+    wanted: list[tuple[float, int]] = field(default_factory=list)
+    """What was wanted lately without a forecast, falling: (time_s, replicas)."""
+    replicas_per_rps: float | None = None
+    """Learned where the capacity is not known: faded ongoing / (rate * usable slots)."""
+
+
+@dataclass(slots=True)
+class PredictiveState:
+    """Memories by full deployment key."""
+
+    deployments: dict[str, DeploymentMemory] = field(default_factory=dict)
+
+
+def level(start: float, memory: DeploymentMemory) -> float:
+    """The quantile in force: where it starts, moved by feedback, within [0.5, 0.99]."""
+    z = _NORMAL.inv_cdf(min(max(start, 1e-6), 1 - 1e-6)) + memory.shift
+    return min(max(_NORMAL.cdf(z), _LOWEST_LEVEL), max(_HIGHEST_LEVEL, start))
+
+
+def learn_level(
+    memory: DeploymentMemory,
+    now_s: float,
+    rate_rps: float | None,
+    attained: float | None,
+    target: float,
+    season_s: float,
+) -> None:
+    """Move the quantile by what was attained: up while more requests miss than may, down while fewer do.
+
+    An integrator over traffic, not over time: quiet hours say little. One season without a miss lowers it by `_GAIN`.
+    """
+    elapsed_s = 0.0 if memory.seen_at_s is None else min(max(now_s - memory.seen_at_s, 0.0), _LONGEST_STEP_S)
+    memory.seen_at_s = now_s
+    if rate_rps is None or elapsed_s == 0.0:
+        return
+    share = elapsed_s / season_s
+    mean = rate_rps if memory.mean_rps is None else memory.mean_rps
+    memory.mean_rps = mean + min(1.0, share) * (rate_rps - mean)
+    if attained is None or target >= 1.0 or memory.mean_rps <= 0.0:
+        return
+    error = ((1.0 - attained) - (1.0 - target)) / (1.0 - target)
+    weight = min(rate_rps / memory.mean_rps, 3.0)
+    step = _GAIN * min(error, _WORST_ERROR) * weight * share
+    memory.shift = min(max(memory.shift + step, _MOST_DOWN), _MOST_UP)
+
+
+def remember_wanted(memory: DeploymentMemory, now_s: float, replicas: int, window_s: float) -> int:
+    """The most that was wanted in the last `window_s`, this included."""
+    kept = [(at_s, count) for at_s, count in memory.wanted if at_s > now_s - window_s and count > replicas]
+    memory.wanted = [*kept, (now_s, replicas)]
+    return max(count for _, count in memory.wanted)

@@ -1,0 +1,203 @@
+"""The arguments of `predictive` for a number of replicas, one function each: figures in, a Term with words out.
+
+Every argument wants no fewer replicas when there is more demand. None = the argument does not apply or cannot be made.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from policies.base import DeploymentView, Forecast, Term
+from policies.durations import Duration
+from policies.predictive_state import DeploymentMemory, Reflex
+
+KV_SATURATED = 0.9
+"""KV occupancy from which vLLM soon preempts."""
+USABLE_SLOTS = 0.7
+"""Share of max_ongoing_requests that a replica is taken to hold at capacity when nothing better is known."""
+_UNBOUNDED_SLOTS = 100_000
+"""max_ongoing_requests from here on is no limit (serve.llm sets 1e9)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """One deployment at one moment, with what the arguments have in common.
+
+    `replicas_per_rps`: replicas that one request per second takes up; None = not known. `forecast`: only when it can be
+    relied on, `no_forecast` says why not. `horizon_s`: until a replica asked for now surely serves; `keep_s`: until one
+    given up now and wanted back would have paid off.
+    """
+
+    view: DeploymentView
+    now_s: float
+    period_s: float
+    lead: Duration
+    horizon_s: float
+    keep_s: float
+    level: float
+    headroom_fraction: float
+    reactive_headroom_fraction: float
+    drain_s: float
+    wake_rps: float
+    replicas_per_rps: float | None
+    forecast: Forecast | None
+    no_forecast: str
+
+    @property
+    def running(self) -> int:
+        known = self.view.running if self.view.running is not None else self.view.target
+        return known or 0
+
+    @property
+    def supply(self) -> int:
+        """Replicas that run or are on their way."""
+        return self.running + len(self.view.starting)
+
+    @property
+    def present(self) -> int:
+        """The level in force."""
+        return self.supply if self.view.target is None else self.view.target
+
+    def carries(self, replicas: int) -> str:
+        """In words: what so many replicas carry."""
+        assert self.replicas_per_rps
+        return f"{_count(replicas)} carr{'ies' if replicas == 1 else 'y'} {replicas / self.replicas_per_rps:.1f}"
+
+    def need(self, rate_rps: float, headroom_fraction: float) -> int | None:
+        """Replicas for a rate: load in replicas and a margin that grows with its root (square-root staffing)."""
+        if self.replicas_per_rps is None:
+            return None
+        load = rate_rps * self.replicas_per_rps
+        return math.ceil(load + headroom_fraction * math.sqrt(load) - 1e-9)
+
+
+def forecast_term(s: Situation) -> Term | None:
+    """What the forecast's quantile wants until a replica asked for now serves."""
+    if s.forecast is None:
+        return None
+    expected = s.forecast.quantile(s.horizon_s, s.level)
+    wants = 0 if expected < s.wake_rps else s.need(expected, 0.0)
+    if wants is None:
+        return None
+    words = f"{expected:.1f} req/s expected within {s.horizon_s:.0f} s ({s.level:.0%} level); {s.carries(s.present)}"
+    return Term("forecast", wants, words)
+
+
+def load_term(s: Situation) -> Term | None:
+    """What today's rate wants, with headroom; more of it where no forecast can be relied on."""
+    rate = s.view.rate_rps
+    if rate is None:
+        return None
+    headroom, growth, why = s.headroom_fraction, 0.0, ""
+    if s.forecast is None:
+        growth, why = s.reactive_headroom_fraction, f" and {s.reactive_headroom_fraction:.0%} more ({s.no_forecast})"
+    wants = s.need(rate * (1.0 + growth), headroom)
+    if wants is None:
+        return _occupancy_term(s, growth)
+    return Term("load", wants, f"{rate:.1f} req/s now{why}; {s.carries(s.present)}")
+
+
+def _occupancy_term(s: Situation, growth: float) -> Term | None:
+    """Without a capacity: requests in progress against the slots that the fleet has."""
+    slots = usable_slots(s.view)
+    if slots is None or s.view.ongoing is None:
+        return None
+    wants = math.ceil(s.view.ongoing * (1.0 + growth) / slots - 1e-9)
+    return Term(
+        "load", wants, f"{s.view.ongoing:.0f} requests in progress, {slots:.0f} fit a replica; capacity unknown"
+    )
+
+
+def backlog_term(s: Situation) -> Term | None:
+    """Replicas that drain what waits within `drain_s` of their arrival, with all that runs by then counted.
+
+    Over the median lead time and drain_s: work = excess + rate * window; each running replica serves all of the window,
+    each start under way from its expected end on, each new one only drain_s.
+    """
+    waiting, per_rps = s.view.waiting, s.replicas_per_rps
+    if waiting is None or waiting <= 0:
+        return None
+    if s.supply == 0:
+        return Term("wake", 1, f"{waiting:.0f} waiting and no replica")
+    excess = waiting - max(1, s.running)
+    if excess <= 0 or per_rps is None:
+        return None
+    window_s = s.lead.quantile(0.5) + s.drain_s
+    each_rps = 1.0 / per_rps
+    rate = s.running * each_rps if s.view.rate_rps is None else s.view.rate_rps
+    served = s.running * each_rps * window_s
+    for start in s.view.starting:
+        wait_s = max(start.expected_ready_at_s - s.now_s, s.period_s)
+        served += each_rps * max(0.0, window_s - wait_s)
+    missing = excess + rate * window_s - served
+    extra = max(0, math.ceil(missing / (each_rps * s.drain_s) - 1e-9))
+    under_way = f", {len(s.view.starting)} starts under way" if s.view.starting else ""
+    why = f"{excess:.0f} too many wait{under_way}; {_count(s.supply + extra)} drain them within {s.drain_s:.0f} s"
+    return Term("backlog", s.supply + extra, why)
+
+
+def saturation_term(s: Situation, memory: DeploymentMemory) -> Term | None:
+    """A full KV cache or a queue that grows wants one more (a tenth more) at once, whatever the models say.
+
+    One step at a time: the next only when half a lead time has passed. A step stands until its replica can have come
+    and drained. Updates the memory.
+    """
+    waiting, kv = s.view.waiting, s.view.kv_usage_fraction
+    before, memory.waiting = memory.waiting, waiting
+    growing = waiting is not None and before is not None and waiting > max(2.0 * s.running, 1.1 * before + 1.0)
+    full = kv is not None and kv >= KV_SATURATED
+    last = memory.reflex
+    settled = last is None or s.now_s - last.at_s >= max(0.5 * s.lead.quantile(0.5), s.period_s)
+    if s.running > 0 and (growing or full) and settled:
+        more = s.supply + max(1, s.supply // 10)
+        memory.reflex = Reflex(s.now_s, more, s.now_s + s.lead.quantile(0.9) + s.drain_s)
+        what = f"KV cache {kv:.0%} full" if full else f"{before:.0f} -> {waiting:.0f} waiting"
+        return Term("saturation", more, f"{what}: {more - s.supply} more than run or start")
+    if last is None or s.now_s >= last.until_s:
+        memory.reflex = None
+        return None
+    return Term("saturation", last.level, f"asked for {s.now_s - last.at_s:.0f} s ago by a full fleet")
+
+
+def serving_term(s: Situation) -> Term | None:
+    """Somebody is being served or may be: never to zero under them."""
+    busy = (s.view.ongoing or 0.0) + (s.view.waiting or 0.0)
+    if busy > 0:
+        return Term("serving", 1, f"{busy:.0f} requests in flight")
+    if s.view.waiting is None or s.view.ongoing is None:
+        return Term("serving", 1, "not known whether requests are in flight")
+    return None
+
+
+def keep_term(s: Situation, wanted: int) -> Term | None:
+    """Replicas above `wanted` that would be wanted back before giving them up had paid (ski rental)."""
+    if s.forecast is None or s.present <= wanted:
+        return None
+    expected = s.forecast.quantile(s.keep_s, s.level)
+    back = 0 if expected < s.wake_rps else s.need(expected, 0.0)
+    if back is None or min(back, s.present) <= wanted:
+        return None
+    kept = min(back, s.present)
+    why = f"{expected:.1f} req/s may come within {s.keep_s:.0f} s: giving up {kept - wanted} would not pay"
+    return Term("keep", kept, why)
+
+
+def usable_slots(view: DeploymentView) -> float | None:
+    """Requests that one replica holds at capacity, for want of a profile; None when slots are not limited."""
+    slots = view.max_ongoing_requests
+    return None if slots is None or slots >= _UNBOUNDED_SLOTS else USABLE_SLOTS * slots
+
+
+def learned_replicas_per_rps(view: DeploymentView, memory: DeploymentMemory, period_s: float) -> float | None:
+    """Replicas that one req/s takes up, requests in progress (Little) over usable slots; faded over 5 min."""
+    slots = usable_slots(view)
+    if slots and view.rate_rps and view.ongoing:
+        now = view.ongoing / (view.rate_rps * slots)
+        before = memory.replicas_per_rps
+        memory.replicas_per_rps = now if before is None else before + min(1.0, period_s / 300.0) * (now - before)
+    return memory.replicas_per_rps
+
+
+def _count(replicas: int) -> str:
+    return f"{replicas} replica{'' if replicas == 1 else 's'}"
