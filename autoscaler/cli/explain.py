@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autoscaler.cli.journal_input import JournalLine, read_journal
 from autoscaler.cli.parser import did_you_mean
 from autoscaler.cli.text import moment, number, parse_moment, percent, span
 from autoscaler.errors import InputError, JournalError
+from autoscaler.journal_file import read_journal
 
 DESCRIPTION = """\
 Say in words why a journal's decisions were made: one sentence a decision, changes only.
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    ticks = (line for line in read_journal(args.journal) if line.record.get("kind") == "tick")
+    ticks = (record.data for record in read_journal(args.journal) if record.data["kind"] == "tick")
     try:
         lines = _at(ticks, args) if args.at is not None else _sentences(ticks, args)
         for line in lines:
@@ -57,12 +57,11 @@ class _Decision:
         return self.target is not None and self.target != self.observed
 
 
-def _sentences(ticks: Iterator[JournalLine], args: argparse.Namespace) -> Iterator[str]:
+def _sentences(ticks: Iterator[Mapping[str, Any]], args: argparse.Namespace) -> Iterator[str]:
     last: dict[str, _Decision] = {}
     seen: set[str] = set()
     count = shown = 0
-    for line in ticks:
-        record = line.record
+    for record in ticks:
         seen |= set(record["plan"]["deployments"])
         for decision in _decisions(record, args.deployment):
             count += 1
@@ -112,15 +111,15 @@ def _check_known(pattern: str | None, seen: set[str]) -> None:
 # ---------------------------------------------------------------- everything of a moment
 
 
-def _at(ticks: Iterator[JournalLine], args: argparse.Namespace) -> Iterator[str]:
+def _at(ticks: Iterator[Mapping[str, Any]], args: argparse.Namespace) -> Iterator[str]:
     at_s = parse_moment(args.at, "--at")
     chosen: Mapping[str, Any] | None = None
     first_s: float | None = None
-    for line in ticks:
-        first_s = line.record["now_s"] if first_s is None else first_s
-        if line.record["now_s"] > at_s:
+    for record in ticks:
+        first_s = record["now_s"] if first_s is None else first_s
+        if record["now_s"] > at_s:
             break
-        chosen = line.record
+        chosen = record
     if chosen is None:
         begins = "no decisions in it" if first_s is None else f"its first decision is at {moment(first_s)}"
         raise InputError(f"--at: {args.at}; {args.journal}: {begins}")

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autoscaler.cli.journal_input import JournalLine, read_journal
 from autoscaler.cli.text import moment
 from autoscaler.errors import JournalError
+from autoscaler.journal_file import Record, read_journal
 
 if TYPE_CHECKING:
     from autoscaler.controller import Controller
@@ -170,51 +170,51 @@ def replay(path: Path, config: ControllerConfig | None = None) -> Report:
 
     report = Report()
     controller: Controller | None = None
-    for line in read_journal(path):
-        kind = line.record.get("kind")
-        if kind == "checkpoint":
-            controller = _controller(line, config, report)
-        elif kind == "tick":
-            if controller is None:
-                raise JournalError(f"{line.where}: a tick before any checkpoint; a journal begins with a checkpoint")
-            try:
-                signals = journal.decode_signals(line.record)
-                plan = controller.step(signals, line.record["now_s"])
-            except (JournalError, KeyError) as error:
-                raise JournalError(f"{line.where}: {error}") from error
-            encoded = journal.encode(journal.tick_record(signals, plan))
-            today = json.loads(encoded)
-            same = journal.comparable(line.record) == journal.comparable(today)
-            report.add([] if same else list(_differences(line, today)), today)
+    for record in read_journal(path):
+        if record.data["kind"] == "checkpoint":
+            controller = _controller(record, config, report)
+            continue
+        assert controller is not None, "read_journal sees to it that a checkpoint comes first"
+        try:
+            signals = journal.decode_signals(record.data)
+            plan = controller.step(signals, record.data["now_s"])
+        except (JournalError, KeyError) as error:
+            raise JournalError(f"{_where(record)}: {error}") from error
+        today = json.loads(journal.encode(journal.tick_record(signals, plan)))
+        same = journal.comparable(record.data) == journal.comparable(today)
+        report.add([] if same else list(_differences(record, today)), today)
     if not report.ticks:
         raise JournalError(f"{path}: no ticks in it")
     return report
 
 
-def _controller(line: JournalLine, config: ControllerConfig | None, report: Report) -> Controller:
+def _where(record: Record) -> str:
+    return f"{record.file}: line {record.line}"
+
+
+def _controller(record: Record, config: ControllerConfig | None, report: Report) -> Controller:
     """A controller that goes on from a checkpoint."""
     from autoscaler import journal
     from autoscaler.controller import Controller
 
-    record = line.record
-    if config is None and "settings" not in record:
-        raise JournalError(f"{line.where}: the checkpoint holds no settings; give them with --config FILE")
+    if config is None and "settings" not in record.data:
+        raise JournalError(f"{_where(record)}: the checkpoint holds no settings; give them with --config FILE")
     try:
-        state = journal.decode_state(record)
-        settings = config or journal.decode_settings(record)
+        state = journal.decode_state(record.data)
+        settings = config or journal.decode_settings(record.data)
     except JournalError as error:
-        raise JournalError(f"{line.where}: {error}") from error
-    report.recorded_version = str(record.get("code_version"))
-    report.recorded_sha256 = str(record.get("config_sha256"))
+        raise JournalError(f"{_where(record)}: {error}") from error
+    report.recorded_version = str(record.data.get("code_version"))
+    report.recorded_sha256 = str(record.data.get("config_sha256"))
     report.today_sha256 = settings.sha256
     return Controller(settings, state)
 
 
-def _differences(line: JournalLine, today: Mapping[str, Any]) -> Iterator[Difference]:
-    recorded = line.record
+def _differences(record: Record, today: Mapping[str, Any]) -> Iterator[Difference]:
+    recorded = record.data
     for key in sorted((recorded.keys() | today.keys()) - {"wall", "applied"}):
         for path, before, now in _unequal(recorded.get(key), today.get(key), key):
-            yield Difference(recorded["tick"], recorded["now_s"], line.where, path, before, now)
+            yield Difference(recorded["tick"], recorded["now_s"], _where(record), path, before, now)
 
 
 def _unequal(before: Any, now: Any, path: str) -> Iterator[tuple[str, Any, Any]]:

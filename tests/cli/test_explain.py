@@ -76,23 +76,28 @@ def test_what_is_not_in_the_journal_is_bad_input(journal: Path, words: tuple[str
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "{path}: no decisions in it"),
-        (b"hello\n", "{path}:1: not a journal line; allowed: one JSON object"),
-        (b"[1]\n", "{path}:1: not a journal line; allowed: one JSON object"),
-        (b'{"kind": "tick"}\n', "{path}: a tick has another shape than this version writes: KeyError('plan')"),
+        (b"", "{path}: empty; a journal begins with a checkpoint"),
+        (b"hello\n", "{path}: line 1: not JSON: "),
+        (b"[1]\n", "{path}: line 1: kind None; allowed: checkpoint, tick"),
+        (b'{"kind": "checkpoint"}\n', "{path}: no decisions in it"),
+        (
+            b'{"kind": "checkpoint"}\n{"kind": "tick"}\n',
+            "{path}: a tick has another shape than this version writes: KeyError('plan')",
+        ),
     ],
 )
 def test_what_is_no_journal_is_bad_input(tmp_path: Path, content: bytes, says: str) -> None:
     path = tmp_path / "j.jsonl"
     path.write_bytes(content)
     ran = leadtime("explain", str(path))
-    assert (ran.code, ran.err) == (2, says.format(path=path) + "\n")
+    assert ran.code == 2
+    assert ran.err.startswith(says.format(path=path))
+    assert ran.err.count("\n") == 1
 
 
 def test_a_missing_journal_and_an_empty_folder_are_named(tmp_path: Path) -> None:
-    allowed = "allowed: a journal file, or the folder that journal.path names"
-    assert leadtime("explain", "none").err == f"none: no such journal; {allowed}\n"
-    assert leadtime("explain", str(tmp_path)).err == f"{tmp_path}: no journal in this folder (no *.jsonl)\n"
+    assert leadtime("explain", "none").err == "none: no such file or directory\n"
+    assert leadtime("explain", str(tmp_path)).err == f"{tmp_path}: no journal files (journal-*.jsonl) in that folder\n"
 
 
 def test_a_line_that_a_killed_writer_left_unfinished_is_passed_over(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_a_recorded_decision_that_is_not_todays_is_found(journal: Path) -> None:
         {
             "tick": 2,
             "now_s": 1_790_000_005.0,
-            "where": f"{journal}:3",
+            "where": f"{journal}: line 3",
             "path": "plan.deployments.chat/llm",
             "recorded": 5,
             "today": 3,
@@ -97,8 +97,8 @@ def test_wall_time_and_what_was_applied_do_not_count(journal: Path) -> None:
 
 
 def test_a_journal_goes_on_in_the_next_file_of_its_folder(tmp_path: Path) -> None:
-    write_journal(tmp_path / "a.jsonl", [1, 1, 3])
-    write_journal(tmp_path / "b.jsonl", [3, 3])
+    write_journal(tmp_path / "journal-1.jsonl", [1, 1, 3])
+    write_journal(tmp_path / "journal-2.jsonl", [3, 3])
     ran = leadtime("replay", str(tmp_path), "--strict")
     assert (ran.code, ran.out.splitlines()[-1]) == (0, "all 5 ticks come out as recorded")
 
@@ -130,14 +130,14 @@ def broken_lines(which: str) -> list[bytes]:
 @pytest.mark.parametrize(
     ("which", "says"),
     [
-        ("no checkpoint", "{path}:1: a tick before any checkpoint; a journal begins with a checkpoint"),
+        ("no checkpoint", "{path}: line 1: 'tick' here; a file begins with its only checkpoint"),
         (
             "other version",
-            "{path}:1: a journal begins with a checkpoint of version 1; found kind 'checkpoint', version 99",
+            "{path}: line 1: a journal begins with a checkpoint of version 1; found kind 'checkpoint', version 99",
         ),
-        ("no settings", "{path}:1: the checkpoint holds no settings; give them with --config FILE"),
-        ("bad state", "{path}:1: checkpoint: state cannot be decoded: "),
-        ("bad tick", "{path}:2: tick 1: inputs cannot be decoded: "),
+        ("no settings", "{path}: line 1: the checkpoint holds no settings; give them with --config FILE"),
+        ("bad state", "{path}: line 1: checkpoint: state cannot be decoded: "),
+        ("bad tick", "{path}: line 2: tick 1: inputs cannot be decoded: "),
         ("no ticks", "{path}: no ticks in it"),
     ],
 )
