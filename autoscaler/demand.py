@@ -14,7 +14,7 @@ from policies.base import Slo, TokenMix
 
 _MIX_HALF_LIFE_S = 600.0
 _MIX_MIN_REQUESTS = 10.0
-_ATTAINMENT_WINDOW_S = 600.0
+ATTAINMENT_WINDOW_S = 600.0
 _FORGET_AFTER_S = 3600.0
 _LONGEST_BRIDGE_S = 600.0
 """A hole in the metrics up to this long is bridged by its mean rate; a longer one stays unknown in the bins."""
@@ -73,7 +73,7 @@ def _take_in_attainment(
     itl_good, itl_all = _within(memory.itl, metrics.itl, slo.itl_s, now_s, since_s)
     if ttft_all > 0 or itl_all > 0:
         memory.attained.append([now_s, ttft_good, ttft_all, itl_good, itl_all])
-    while memory.attained and memory.attained[0][0] <= now_s - _ATTAINMENT_WINDOW_S:
+    while memory.attained and memory.attained[0][0] <= now_s - ATTAINMENT_WINDOW_S:
         memory.attained.pop(0)
 
 

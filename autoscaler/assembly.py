@@ -1,0 +1,71 @@
+"""From what the sources hold to the Signals of one tick. Pure: the runtime's only step between I/O and the controller.
+
+A source that failed simply contributes what it gave last, with its age; what never came is absent, hence unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from autoscaler.model import (
+    DeploymentInventory,
+    DeploymentMetrics,
+    DeploymentSignals,
+    Hint,
+    PauseState,
+    PoolSignals,
+    Signals,
+    SourceStatus,
+)
+from autoscaler.ports import Reading
+from autoscaler.sources.join import collect
+from autoscaler.sources.readings import Hints, Inventories, JoinedMetrics, NodePages, Paused, Pools
+from policies.base import DeploymentKey
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One source: how it does, and the last reading that it gave (None: none yet)."""
+
+    status: SourceStatus
+    last_good: Reading | None
+
+
+def assemble(held: Sequence[Held], pause: PauseState, leader: bool, now_s: float) -> Signals:
+    """All inputs of the tick at `now_s`. Two sources that tell of the same deployment or pool: the earlier one wins."""
+    inventories: dict[DeploymentKey, DeploymentInventory] = {}
+    metrics: dict[DeploymentKey, DeploymentMetrics] = {}
+    pools: dict[str, PoolSignals] = {}
+    hints: list[Hint] = []
+    readings = [one.last_good for one in held if one.last_good is not None]
+    for reading in readings:
+        if isinstance(reading.data, Inventories):
+            inventories = {**reading.data.deployments, **inventories}
+    for reading in readings:
+        data = reading.data
+        if isinstance(data, NodePages):
+            as_of_s = now_s if reading.as_of_s is None else reading.as_of_s
+            metrics = {**collect(data.pages, inventories, data.namespace, data.service, as_of_s), **metrics}
+        elif isinstance(data, JoinedMetrics):
+            metrics = {**data.deployments, **metrics}
+        elif isinstance(data, Pools):
+            pools = {**{pool.name: pool for pool in data.pools}, **pools}
+        elif isinstance(data, Hints):
+            hints += data.hints
+        elif isinstance(data, Paused):
+            pause = _both(pause, data.pause)
+    return Signals(
+        deployments=tuple(
+            DeploymentSignals(key, inventories.get(key), metrics.get(key)) for key in sorted({*inventories, *metrics})
+        ),
+        pools=tuple(pools[name] for name in sorted(pools)),
+        sources=tuple(one.status for one in held),
+        pause=pause,
+        leader=leader,
+        hints=tuple(hints),
+    )
+
+
+def _both(one: PauseState, other: PauseState) -> PauseState:
+    return PauseState(one.everything or other.everything, one.deployments | other.deployments)

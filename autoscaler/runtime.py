@@ -1,0 +1,286 @@
+"""The shell around the controller: every tick it reads all sources, lets the controller decide, applies the plan,
+writes the journal and publishes what it did. The only place that knows sources, controller and actuators together.
+
+It takes plain objects and builds none of them. Nothing that fails out there stops the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import signal
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from autoscaler import journal
+from autoscaler.assembly import assemble
+from autoscaler.board import Board
+from autoscaler.controller import Controller
+from autoscaler.controller_state import ControllerState
+from autoscaler.errors import StateError
+from autoscaler.journal_file import JournalWriter
+from autoscaler.model import Applied, ControllerConfig, Outcome, Plan, Signals
+from autoscaler.pause import PauseSwitch
+from autoscaler.polling import Polling
+from autoscaler.ports import Actuator, Source
+from autoscaler.server import Server
+from autoscaler.state import StateStore
+from policies.base import Policy
+
+log = logging.getLogger("leadtime")
+
+SAVE_EVERY_S = 60.0
+
+
+class Clock(Protocol):
+    """Time as the runtime needs it; tests bring their own."""
+
+    def now_s(self) -> float: ...
+
+    def monotonic_s(self) -> float: ...
+
+    async def wait(self, stop: asyncio.Event, until_monotonic_s: float) -> None:
+        """Return at that time, or earlier when `stop` is set."""
+        ...
+
+
+class SystemClock:
+    """The machine's own."""
+
+    def now_s(self) -> float:
+        return time.time()
+
+    def monotonic_s(self) -> float:
+        return time.monotonic()
+
+    async def wait(self, stop: asyncio.Event, until_monotonic_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), max(0.0, until_monotonic_s - time.monotonic()))
+
+
+class Runtime:
+    """`run` until `stop`. `server`, `store` and `journal_writer` may be absent (None)."""
+
+    def __init__(
+        self,
+        config: ControllerConfig,
+        controller: Controller,
+        sources: Sequence[Source],
+        actuators: Sequence[Actuator],
+        store: StateStore | None = None,
+        journal_writer: JournalWriter | None = None,
+        server: Server | None = None,
+        board: Board | None = None,
+        pause: PauseSwitch | None = None,
+        leader: Callable[[], bool] = lambda: True,
+        clock: Clock | None = None,
+    ) -> None:
+        self.config = config
+        self.controller = controller
+        self.board = board or new_board(config)
+        self.pause = pause or PauseSwitch(store)
+        self._sources = tuple(sources)
+        self._actuators = tuple(actuators)
+        self._store = store
+        self._journal = journal_writer
+        self._server = server
+        self._leader = leader
+        self._clock: Clock = clock or SystemClock()
+        tick_s = config.tick_s
+        self._polling = Polling(
+            sources, wait_s=min(2.0, 0.4 * tick_s), slow_s=max(5.0, tick_s), give_up_s=max(30.0, 3 * tick_s),
+            monotonic_s=self._clock.monotonic_s,
+        )  # fmt: skip
+        self._apply_within_s = max(1.0, 0.9 * tick_s)
+        self._stop = asyncio.Event()
+        self._last_now_s = -math.inf
+        self._saved_at_s = self._clock.monotonic_s()
+        self._said: dict[str, str] = {}
+        """What was logged last on each subject, so that a lasting trouble is logged once."""
+
+    # ------------------------------------------------------------ the loop
+
+    async def run(self) -> None:
+        """Tick on a fixed grid until stopped, then save and close everything. Errors: ConfigError of the server."""
+        for notice in (self._store.notice if self._store else "", self.pause.notice):
+            if notice:
+                log.warning("%s", notice)
+        try:
+            if self._server is not None:
+                await self._server.start()
+                log.info("pages on http://%s:%s", self._server.host, self._server.port)
+            await self._loop()
+        finally:
+            await self._close()
+
+    def stop(self) -> None:
+        """Let the tick that is under way finish, then end."""
+        self._stop.set()
+
+    async def run_until_signalled(self) -> None:
+        """`run`, ended by SIGTERM or SIGINT."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        try:
+            await self.run()
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    async def _loop(self) -> None:
+        tick_s, started_s = self.config.tick_s, self._clock.monotonic_s()
+        number = 0
+        while not self._stop.is_set():
+            await self.tick()
+            passed = math.floor((self._clock.monotonic_s() - started_s) / tick_s + 1e-9)
+            missed = max(0, passed - number)  # ticks whose time has come and gone are skipped, not made up for
+            self.board.missed_ticks += missed
+            words = f"a tick took longer than {tick_s:g} s: {missed} skipped" if missed else ""
+            self._say("missed ticks", words, logging.WARNING)
+            number = max(number, passed) + 1
+            self.board.sign_of_life(self._clock.monotonic_s())
+            await self._clock.wait(self._stop, started_s + number * tick_s)
+
+    async def tick(self) -> Plan | None:
+        """One round; None when the decision failed, in which case nothing is applied."""
+        self.board.sign_of_life(self._clock.monotonic_s())
+        now_s = self._last_now_s = max(self._last_now_s, self._clock.now_s())  # the wall clock may be set back
+        held = await self._polling.round(now_s)
+        signals = assemble(held, self.pause.state, self._leader(), now_s)
+        self._say_sources(signals)
+        if self._journal is not None:
+            self._journal.begin(now_s, self._checkpoint)
+        started_s = self._clock.monotonic_s()
+        plan = self._decide(signals, now_s)
+        step_s = self._clock.monotonic_s() - started_s
+        if plan is None:
+            return None
+        outcomes = await self._apply(plan, now_s)
+        self.board.publish(signals, plan, outcomes, step_s)
+        self._say_decisions(plan)
+        self._write_journal(signals, plan, outcomes, step_s)
+        if self._clock.monotonic_s() - self._saved_at_s >= SAVE_EVERY_S:
+            await self._save()
+        return plan
+
+    def _decide(self, signals: Signals, now_s: float) -> Plan | None:
+        try:
+            plan = self.controller.step(signals, now_s)
+        except Exception as error:
+            self.board.failed_steps += 1
+            kind = f"{type(error).__name__}: {error}"
+            if self._said.get("step") != kind:
+                log.exception("the decision failed, nothing is changed until it works again: %s", kind)
+            self._said["step"] = kind
+            if self._journal is not None:
+                self._journal.close()  # the state may be half-changed: the next file begins with it as it is
+            return None
+        self._said.pop("step", None)
+        return plan
+
+    # ------------------------------------------------------------ acting
+
+    async def _apply(self, plan: Plan, now_s: float) -> list[Outcome]:
+        """All actuators at once; one that raises or hangs has a bug, which becomes an outcome."""
+        return list(await asyncio.gather(*(self._apply_one(actuator, plan, now_s) for actuator in self._actuators)))
+
+    async def _apply_one(self, actuator: Actuator, plan: Plan, now_s: float) -> Outcome:
+        try:
+            return await asyncio.wait_for(actuator.apply(plan, now_s), self._apply_within_s)
+        except TimeoutError:
+            outcome, why = "unavailable", f"not done within {self._apply_within_s:g} s"
+        except Exception as error:
+            outcome, why = "actuatorerror", f"bug in actuator {actuator.name}: {type(error).__name__}: {error}"
+        what = [str(one.key) for one in plan.deployments if one.target not in (None, one.observed_target)]
+        return Outcome(actuator.name, tuple(Applied(actuator.name, key, outcome, None, why) for key in what))
+
+    # ------------------------------------------------------------ journal and state
+
+    def _checkpoint(self) -> bytes:
+        return journal.encode(journal.checkpoint_record(self.controller.state, self.config))
+
+    def _write_journal(self, signals: Signals, plan: Plan, outcomes: Sequence[Outcome], step_s: float) -> None:
+        if self._journal is None:
+            return
+        applied = [one for outcome in outcomes for one in outcome.applied]
+        self._journal.append(journal.encode(journal.tick_record(signals, plan, applied, {"step_s": step_s})))
+        self._say("journal", self._journal.problem, logging.ERROR)
+
+    async def _save(self) -> None:
+        """A state that the last decision left half-changed is not worth keeping."""
+        if self._store is None or "step" in self._said:
+            return
+        self._saved_at_s = self._clock.monotonic_s()
+        state = self.controller.state.to_bytes()
+        try:
+            await asyncio.to_thread(self._store.save_controller, state)
+        except StateError as error:
+            self._say("state", str(error), logging.ERROR)
+        else:
+            self._say("state", "", logging.ERROR)
+
+    async def _close(self) -> None:
+        await self._save()
+        await self._polling.close()
+        ports: tuple[Source | Actuator, ...] = (*self._sources, *self._actuators)
+        for port in ports:
+            close = getattr(port, "close", None)
+            if close is not None:
+                try:
+                    await close()
+                except Exception as error:
+                    log.warning("closing %s: %s: %s", port.name, type(error).__name__, error)
+        if self._server is not None:
+            await self._server.stop()
+        if self._journal is not None:
+            self._journal.close()
+        if self._store is not None:
+            self._store.close()
+
+    # ------------------------------------------------------------ words
+
+    def _say(self, subject: str, words: str, level: int) -> None:
+        """Log `words` when they are other than the last ones on `subject`; "" means that all is well again."""
+        before = self._said.get(subject, "")
+        if words and words != before:
+            log.log(level, "%s", words)
+        elif before and not words:
+            log.info("%s: well again", subject)
+        self._said[subject] = words
+
+    def _say_sources(self, signals: Signals) -> None:
+        for source in signals.sources:
+            was_down = bool(self._said.get(f"source {source.name}"))
+            if not source.up and not was_down:
+                self._say(f"source {source.name}", f"source {source.name} is down: {source.why}", logging.WARNING)
+            elif source.up:
+                self._say(f"source {source.name}", "", logging.WARNING)
+
+    def _say_decisions(self, plan: Plan) -> None:
+        for one in plan.deployments:
+            applied = self.board.applied.get(str(one.key))
+            failed = applied is not None and applied.outcome not in ("ok", "unchanged", "withheld")
+            if applied is not None and applied.outcome == "ok":
+                log.info("%s: %s", one.key, one.sentence)
+            words = f"{one.key}: {applied.outcome}: {applied.why}" if applied is not None and failed else ""
+            self._say(f"writing to {one.key}", words, logging.WARNING)
+
+
+def restored_controller(config: ControllerConfig, store: StateStore | None, policy: Policy | None = None) -> Controller:
+    """A controller with its saved state; with an empty one, and a warning, when that cannot be used any more."""
+    try:
+        saved = store.load_controller() if store is not None else None
+        if saved is not None:
+            return Controller(config, ControllerState.from_bytes(saved), policy)
+    except Exception as error:
+        log.warning("the saved state is not used, learning begins anew: %s", " ".join(str(error).split()))
+    return Controller(config, None, policy)
+
+
+def new_board(config: ControllerConfig) -> Board:
+    """A board whose loop counts as dead after several ticks' worth of silence."""
+    return Board(config, alive_within_s=max(30.0, 6 * config.tick_s))
