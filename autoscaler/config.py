@@ -247,7 +247,7 @@ class NodePool(_Block):
     gpus_per_node: int = Field(default=_POOL.gpus_per_node, ge=1, le=64, description="GPUs of one node.")
     gpu: str = Field(
         default="",
-        description="GPU kind, as in profiles and gpu_budget (nvidia-h100-80gb); empty = taken from profiles.",
+        description="GPU kind, as in profiles and gpu_budget (nvidia-h100-80gb); empty = the profiles' that run on it.",
         json_schema_extra=_words("a GPU kind such as nvidia-h100-80gb"),
         examples=["nvidia-h100-80gb"],
     )

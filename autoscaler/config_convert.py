@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,9 +91,10 @@ def to_config(settings: Settings, file: SettingsFile) -> Config:
 
 def _controller(settings: Settings, file: SettingsFile) -> ControllerConfig:
     guards = settings.guards
+    deployments = tuple(_deployment(d, file) for d in settings.deployments)
     return ControllerConfig(
-        deployments=tuple(_deployment(d, file) for d in settings.deployments),
-        pools=tuple(_pool(p) for p in settings.node_pools),
+        deployments=deployments,
+        pools=tuple(_pool(p, deployments) for p in settings.node_pools),
         policy_name=policy_name(settings, file),
         policy_options=dict(settings.policy.options),
         tick_s=settings.tick_s,
@@ -136,15 +138,19 @@ def _startup(entry: Deployment, profile: EngineProfile | None) -> Startup | None
     return Startup(load_s or known.load_s, init_s or known.init_s)
 
 
-def _pool(entry: NodePool) -> PoolSettings:
+def _pool(entry: NodePool, deployments: Sequence[DeploymentSettings]) -> PoolSettings:
+    """GPU kind and price that the file leaves open are those of the first profile that runs on the pool."""
+    profiles = [d.profile for d in deployments if d.profile is not None and entry.name in d.node_pools]
+    prices = [p.price_usd_per_gpu_hour for p in profiles if p.price_usd_per_gpu_hour is not None]
+    price = entry.gpus_per_node * prices[0] if prices else None
     return PoolSettings(
         name=entry.name,
         gpus_per_node=entry.gpus_per_node,
-        gpu=entry.gpu,
+        gpu=entry.gpu or (profiles[0].gpu if profiles else ""),
         min_nodes=entry.min_nodes,
         max_nodes=entry.max_nodes,
         prewarm=entry.prewarm,
-        price_usd_per_hour=entry.price_usd_per_hour,
+        price_usd_per_hour=price if entry.price_usd_per_hour is None else entry.price_usd_per_hour,
         provision_s=entry.provision_s,
         image_pull_s=entry.image_pull_s,
         worker_start_s=entry.worker_start_s,

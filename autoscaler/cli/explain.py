@@ -60,8 +60,9 @@ class _Decision:
 def _sentences(ticks: Iterator[Mapping[str, Any]], args: argparse.Namespace) -> Iterator[str]:
     last: dict[str, _Decision] = {}
     seen: set[str] = set()
-    count = shown = 0
+    ticks_read = count = shown = 0
     for record in ticks:
+        ticks_read += 1
         seen |= set(record["plan"]["deployments"])
         for decision in _decisions(record, args.deployment):
             count += 1
@@ -70,7 +71,8 @@ def _sentences(ticks: Iterator[Mapping[str, Any]], args: argparse.Namespace) -> 
                 shown += 1
                 yield f"{moment(record['now_s'])}  {decision.name}: {decision.sentence}"
     if not seen:
-        raise JournalError(f"{args.journal}: no decisions in it")
+        yield f"{ticks_read} ticks, and no deployment in any of them; --at T tells which sources were down"
+        return
     _check_known(args.deployment, seen)
     if not args.all:
         yield f"{shown} changes in {count} decisions; --all shows them all, --at T tells everything of a moment"
@@ -92,6 +94,8 @@ def _decisions(record: Mapping[str, Any], pattern: str | None) -> Iterator[_Deci
             yield _Decision(key, plan["observed"].get(key), target, record["reasons"][key]["sentence"])
     if pattern is None:
         for name, nodes in plan["pools"].items():
+            if nodes is None:
+                continue
             terms = record["reasons"].get(f"pool:{name}", {}).get("terms") or [{"why": "no reason recorded"}]
             yield _Decision(f"pool {name}", None, nodes, f"{nodes} nodes: {terms[0]['why']}")
 

@@ -96,6 +96,18 @@ def test_what_is_left_out_has_the_cores_own_defaults(tmp_path: Path) -> None:
     assert core.pools[0].provision_s == Duration(150.0, 0.45)
 
 
+def test_a_pools_gpu_and_price_are_its_profiles_when_it_names_none(tmp_path: Path) -> None:
+    text = BASE % "" + (
+        "deployments: [{match: a/b, profile: llama-3.1-8b/h100/tp1, node_pools: [p, q], replicas: {max: 3}}]\n"
+        "node_pools: [{name: p, gpus_per_node: 4}, {name: q, price_usd_per_hour: 1}, {name: r}]\n"
+    )
+    p, q, r = load(tmp_path, text).controller.pools
+    profile = load_profile("llama-3.1-8b/h100/tp1")
+    assert profile.price_usd_per_gpu_hour is not None
+    assert (p.gpu, p.price_usd_per_hour) == (profile.gpu, 4 * profile.price_usd_per_gpu_hour)
+    assert (q.price_usd_per_hour, r.gpu, r.price_usd_per_hour) == (1.0, "", None)
+
+
 def test_the_hash_is_of_the_files_bytes(tmp_path: Path) -> None:
     config = load(tmp_path, BASE % "")
     assert config.controller.sha256 == hashlib.sha256((tmp_path / "lt.yaml").read_bytes()).hexdigest()

@@ -79,7 +79,6 @@ def test_what_is_not_in_the_journal_is_bad_input(journal: Path, words: tuple[str
         (b"", "{path}: empty; a journal begins with a checkpoint"),
         (b"hello\n", "{path}: line 1: not JSON: "),
         (b"[1]\n", "{path}: line 1: kind None; allowed: checkpoint, tick"),
-        (b'{"kind": "checkpoint"}\n', "{path}: no decisions in it"),
         (
             b'{"kind": "checkpoint"}\n{"kind": "tick"}\n',
             "{path}: a tick has another shape than this version writes: KeyError('plan')",
@@ -93,6 +92,14 @@ def test_what_is_no_journal_is_bad_input(tmp_path: Path, content: bytes, says: s
     assert ran.code == 2
     assert ran.err.startswith(says.format(path=path))
     assert ran.err.count("\n") == 1
+
+
+def test_a_journal_without_a_deployment_says_where_to_look(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    path.write_bytes(records([])[0])
+    assert leadtime("explain", str(path)).out == (
+        "0 ticks, and no deployment in any of them; --at T tells which sources were down\n"
+    )
 
 
 def test_a_missing_journal_and_an_empty_folder_are_named(tmp_path: Path) -> None:
