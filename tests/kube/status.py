@@ -1,0 +1,86 @@
+"""Kubernetes `Status` answers: how an API server says no. Only shapes and reasons; who says no is elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+_REASONS = {
+    400: "BadRequest",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "NotFound",
+    405: "MethodNotAllowed",
+    406: "NotAcceptable",
+    409: "Conflict",
+    410: "Expired",
+    415: "UnsupportedMediaType",
+    422: "Invalid",
+    429: "TooManyRequests",
+    500: "InternalError",
+    503: "ServiceUnavailable",
+}
+
+
+@dataclass(slots=True)
+class ApiError(Exception):
+    """An answer that is a Status of failure."""
+
+    code: int
+    message: str
+    reason: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
+    retry_after_s: int | None = None
+
+    def body(self) -> dict[str, Any]:
+        details = dict(self.details)
+        if self.retry_after_s is not None:
+            details["retryAfterSeconds"] = self.retry_after_s
+        status: dict[str, Any] = {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": self.message,
+            "reason": self.reason or _REASONS.get(self.code, ""),
+            "code": self.code,
+        }
+        if details:
+            status["details"] = details
+        return status
+
+
+def not_found(qualified: str, name: str) -> ApiError:
+    plural, _, group = qualified.partition(".")
+    return ApiError(404, f'{qualified} "{name}" not found', details={"name": name, "group": group, "kind": plural})
+
+
+def already_exists(qualified: str, name: str) -> ApiError:
+    plural, _, group = qualified.partition(".")
+    details = {"name": name, "group": group, "kind": plural}
+    return ApiError(409, f'{qualified} "{name}" already exists', "AlreadyExists", details)
+
+
+def conflict(qualified: str, name: str, why: str = "") -> ApiError:
+    plural, _, group = qualified.partition(".")
+    why = why or "the object has been modified; please apply your changes to the latest version and try again"
+    details = {"name": name, "group": group, "kind": plural}
+    return ApiError(409, f'Operation cannot be fulfilled on {qualified} "{name}": {why}', details=details)
+
+
+def invalid(kind: str, group: str, name: str, causes: list[tuple[str, str]]) -> ApiError:
+    """`causes` are (field, message)."""
+    text = ", ".join(f"{where}: {what}" for where, what in causes)
+    listed = [{"reason": "FieldValueInvalid", "message": what, "field": where} for where, what in causes]
+    qualified = f"{kind}.{group}" if group else kind
+    details = {"name": name, "group": group, "kind": kind, "causes": listed}
+    return ApiError(422, f'{qualified} "{name}" is invalid: {text}', details=details)
+
+
+def expired(version: int, oldest: int) -> ApiError:
+    return ApiError(410, f"too old resource version: {version} ({oldest})", "Expired")
+
+
+def patch_refused() -> ApiError:
+    """What a real server says of a JSON patch whose `test` failed: no cause, no name."""
+    return ApiError(422, "the server rejected our request due to an error in our request", "Invalid")
