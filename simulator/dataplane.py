@@ -171,9 +171,10 @@ class DataPlane:
         self._reroute()
 
     def _reroute(self) -> None:
-        """Tell the router which rows take requests."""
+        """Tell the router which rows take requests, by number of their replica."""
         z, rows = self._memory.z, self._memory.rows
         routable = np.flatnonzero(rows[:, at.LIVE] == at.ROUTABLE)
+        routable = routable[np.argsort(rows[routable, at.REPLICA])]
         first = int(z[at.ROUTE0])
         z[first : first + len(routable)] = z[at.ROW0] + routable * z[at.ROW_WORDS]
         z[at.ROUTES] = len(routable)

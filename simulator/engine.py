@@ -298,7 +298,7 @@ def step(z: Ints, x: Reals, row: int, until_s: float) -> bool:
         end_plan(z, x, row)
     else:
         time_out(z, x, row, z[row + at.AGE_HEAD], event_s)
-    return z[at.FAULT] == 0
+    return bool(z[at.FAULT] == 0)
 
 
 @inner

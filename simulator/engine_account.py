@@ -72,12 +72,12 @@ def waiting_seen(z: Ints, x: Reals, row: int, since_s: float) -> int:
     while slot != at.NONE and x[slot + at.SENT] > since_s:
         seen -= 1
         slot = z[slot + at.PREV]
-    return seen
+    return int(seen)
 
 
 @inner
 def last_step_start_s(z: Ints, x: Reals, row: int, done: int) -> float:
     """When the last finished step of the plan under way began (before it: that of the plan before)."""
     if done == 0:
-        return x[row + at.SHOWN_SINCE]
+        return float(x[row + at.SHOWN_SINCE])
     return boundary_s(x[row + at.START], x[row + at.BASE], x[row + at.SLOPE], done - 1)

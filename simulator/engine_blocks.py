@@ -17,7 +17,7 @@ from simulator.engine_layout import Ints
 @inner
 def blocks_for(z: Ints, tokens: int) -> int:
     """Blocks that hold so many tokens."""
-    return (tokens + z[at.BLOCK] - 1) // z[at.BLOCK]
+    return int((tokens + z[at.BLOCK] - 1) // z[at.BLOCK])
 
 
 @inner
@@ -127,7 +127,7 @@ def boundary_blocks(z: Ints, row: int, clock: int, steps: int) -> int:
         phase += 1
         if phase == size:
             phase = 0
-    return blocks
+    return int(blocks)
 
 
 @inner
@@ -144,4 +144,4 @@ def steps_within(z: Ints, row: int, clock: int, steps: int) -> int:
         phase += 1
         if phase == size:
             phase = 0
-    return min(done, steps)
+    return int(min(done, steps))

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+numba: Any
 try:
     import numba
 except ImportError:  # the same functions, some hundred times slower

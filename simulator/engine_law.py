@@ -21,7 +21,7 @@ def table_s(z: Ints, x: Reals, tokens: float) -> float:
     if knots == 0:
         return 0.0
     if tokens < x[first] or knots == 1:
-        return x[first + 1]
+        return float(x[first + 1])
     low, high = 0, knots - 1  # the last knot at or before `tokens`, but not the very last
     while high - low > 1:
         middle = (low + high) // 2
@@ -30,7 +30,7 @@ def table_s(z: Ints, x: Reals, tokens: float) -> float:
         else:
             high = middle
     k = first + 2 * low
-    return x[k + 1] + (x[k + 3] - x[k + 1]) * (tokens - x[k]) / (x[k + 2] - x[k])
+    return float(x[k + 1] + (x[k + 3] - x[k + 1]) * (tokens - x[k]) / (x[k + 2] - x[k]))
 
 
 @inner
@@ -39,7 +39,7 @@ def device_s(z: Ints, x: Reals, decodes: int, context: int, prefill: int, prefil
     seconds = x[at.LAW_A] + x[at.LAW_B] * decodes + x[at.LAW_C] * context
     if prefill > 0:
         seconds += x[at.LAW_D] * prefill + x[at.LAW_E] * prefill_qk + x[at.LAW_H]
-    return seconds + table_s(z, x, float(decodes + prefill))
+    return float(seconds + table_s(z, x, float(decodes + prefill)))
 
 
 @inner

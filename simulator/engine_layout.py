@@ -19,31 +19,17 @@ from policies.engines.profile import EngineProfile
 Ints = NDArray[np.int64]
 Reals = NDArray[np.float64]
 
-TTFT_EDGES_S = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0)
-TTFT_EDGES_S += (80.0, 160.0, 640.0, 2560.0)
+# fmt: off
+TTFT_EDGES_S = (
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75,
+    1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0,
+)
 """Upper edges of vllm:time_to_first_token_seconds (0.32)."""
 ITL_EDGES_S = (
-    0.01,
-    0.025,
-    0.05,
-    0.075,
-    0.1,
-    0.15,
-    0.2,
-    0.3,
-    0.4,
-    0.5,
-    0.75,
-    1.0,
-    2.5,
-    5.0,
-    7.5,
-    10.0,
-    20.0,
-    40.0,
-    80.0,
+    0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0,
 )
 """Upper edges of vllm:inter_token_latency_seconds (0.32)."""
+# fmt: on
 
 # --- header: limits and switches -----------------------------------------------------------------------------------
 BLOCK, BLOCKS, MAX_SEQS, BUDGET, LONGEST, ASYNC, RESERVE, CHUNKED, MAX_ONGOING, MAX_QUEUED = range(10)

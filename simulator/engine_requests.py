@@ -22,7 +22,7 @@ def new_slot(z: Ints, x: Reals) -> int:
     for i in range(at.SENT, at.LAST_TOKEN + 1):
         x[slot + i] = math.nan
     z[at.ACTIVE] += 1
-    return slot
+    return int(slot)
 
 
 @inner
@@ -126,7 +126,7 @@ def record(z: Ints, x: Reals, slot: int, status: int, end_s: float, output: int)
 @inner
 def records_full(z: Ints) -> bool:
     """Whether everything inside could not end before records are collected."""
-    return z[at.RECORDS] + z[at.ACTIVE] + 2 > z[at.RECORD_ROOM]
+    return bool(z[at.RECORDS] + z[at.ACTIVE] + 2 > z[at.RECORD_ROOM])
 
 
 @inner
@@ -143,9 +143,9 @@ def emitted(z: Ints, x: Reals, slot: int, now_s: float) -> int:
     row = z[slot + at.ROW]
     tokens = z[slot + at.DONE]
     if row == at.NONE or z[slot + at.STATE] != at.IN_RUNNING or z[slot + at.JOINED] == at.NONE:
-        return tokens - 1 if tokens > 0 and x[slot + at.LAST_TOKEN] > now_s else tokens
+        return int(tokens - 1 if tokens > 0 and x[slot + at.LAST_TOKEN] > now_s else tokens)
     tokens += z[row + at.CLOCK] - z[slot + at.JOINED]
     if z[row + at.PHASE] == at.BETWEEN:
-        return tokens
+        return int(tokens)
     done = plan_steps_done(z, x, row, now_s)
-    return tokens + (done if z[row + at.PHASE] == at.STEPPING else done - z[row + at.STEPS])
+    return int(tokens + (done if z[row + at.PHASE] == at.STEPPING else done - z[row + at.STEPS]))

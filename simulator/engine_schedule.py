@@ -102,7 +102,7 @@ def preempt_last(z: Ints, x: Reals, row: int) -> int:
     z[slot + at.STATE] = at.IN_WAITING
     push_front(z, row + at.WAIT_HEAD, row + at.WAIT_TAIL, slot)
     z[row + at.WAITING] += 1
-    return slot
+    return int(slot)
 
 
 @inner
@@ -169,7 +169,7 @@ def admit(z: Ints, x: Reals, row: int, slot: int, budget: int, now_s: float) -> 
         x[slot + at.SCHEDULED] = now_s
         z[row + at.N_CACHED] += hit * size
     give_chunk(z, row, slot, chunk)
-    return chunk
+    return int(chunk)
 
 
 @inner

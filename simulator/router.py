@@ -50,7 +50,7 @@ def choose(z: Ints, x: Reals, sequence: int, now_s: float) -> int:
         return at.NONE
     if routes == 1:
         run(z, x, z[first], now_s)
-        return z[first]
+        return int(z[first])
     draw = scramble((z[at.SEED] + sequence) & 0xFFFFFFFF)
     one = draw * routes >> 32
     other = scramble(draw ^ z[at.SEED]) * (routes - 1) >> 32
@@ -58,7 +58,7 @@ def choose(z: Ints, x: Reals, sequence: int, now_s: float) -> int:
     a, b = z[first + one], z[first + other]
     run(z, x, a, now_s)
     run(z, x, b, now_s)
-    return b if z[b + at.ONGOING] < z[a + at.ONGOING] else a
+    return int(b if z[b + at.ONGOING] < z[a + at.ONGOING] else a)
 
 
 @inner
