@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,6 @@ from autoscaler.errors import LeadtimeError
 if TYPE_CHECKING:
     from autoscaler.config_convert import Config, ServiceConfig
     from autoscaler.controller import Controller
-    from autoscaler.model import ControllerConfig, Plan
     from autoscaler.ports import Actuator, Source
     from autoscaler.runtime import Clock, Runtime
     from autoscaler.state import StateStore
@@ -79,17 +77,11 @@ def _once(config: Config) -> int:
         raise LeadtimeError("the round failed; the log above says why")
     for source in signals.sources:
         print(f"source {source.name}: {'up' if source.up else 'DOWN'}{': ' + source.why if source.why else ''}")
-    for line in _decisions(plan, config.controller):
-        print(line)
-    return 0 if all(source.up for source in signals.sources) else 1
-
-
-def _decisions(plan: Plan, settings: ControllerConfig) -> Iterator[str]:
-    if not plan.deployments:
-        yield "no deployments seen"
     for one in plan.deployments:
-        observed = "" if settings.settings_for(one.key) is not None else " (observed only: no deployments[].match)"
-        yield f"{one.key}: {one.sentence}{observed}"
+        print(f"{one.key}: {one.sentence}")
+    if not plan.deployments:
+        print("no deployments seen")
+    return 0 if all(source.up for source in signals.sources) else 1
 
 
 # ---------------------------------------------------------------- building
