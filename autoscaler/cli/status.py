@@ -49,7 +49,7 @@ def status_lines(status: Mapping[str, Any]) -> Iterator[str]:
     if status["deployments"]:
         yield ""
         rows4 = [_deployment(key, d) for key, d in status["deployments"].items()]
-        head = ("deployment", "replicas", "demand", "one carries", "next s", "SLO met", "waiting", "KV cache")
+        head = ("deployment", "replicas", "demand", "one carries", "may come", "SLO met", "waiting", "KV cache")
         yield from table(head, rows4)
     for key, deployment in status["deployments"].items():
         yield ""

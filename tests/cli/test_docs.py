@@ -1,0 +1,27 @@
+"""docs/cli.md speaks of every command that is there, and of no option that is not."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from autoscaler.cli.registry import built_commands
+from tests.cli.helpers import ROOT, leadtime
+
+TEXT = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("command", [c.name for c in built_commands()])
+def test_the_page_names_every_command(command: str) -> None:
+    assert re.search(rf"`(leadtime )?{command}\b", TEXT), f"docs/cli.md does not name {command}"
+
+
+def test_options_in_headings_are_options_of_the_command() -> None:
+    headings = re.findall(r"^### (.*)", TEXT, re.MULTILINE)
+    assert headings
+    for heading in headings:
+        for usage in re.findall(r"`leadtime (\S+)([^`]*)`", heading):
+            shown = leadtime(usage[0], "--help").out
+            for option in re.findall(r"--[a-z-]+", usage[1]):
+                assert option in shown, f"{option} of `leadtime {usage[0]}`"
