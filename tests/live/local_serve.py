@@ -7,6 +7,7 @@ Not a test itself, and not for anything but tests.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -26,14 +27,16 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 
 
+_candidates = itertools.count(20000 + (os.getpid() * 37) % 8000)
+
+
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now, below the range the kernel gives to outgoing connections."""
+    """Ports that nobody listens on now on any address, below the kernel's range for outgoing connections."""
     ports: list[int] = []
-    candidate = 20000 + (os.getpid() * 37) % 8000
     while len(ports) < count:
-        candidate += 1
+        candidate = next(_candidates)
         with contextlib.closing(socket.socket()) as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", candidate))
+            probe.bind(("", candidate))
             ports.append(candidate)
     return ports
 
@@ -197,11 +200,11 @@ def main() -> None:
         print(f"head up after {time.monotonic() - started:.1f} s at {serve.dashboard}")
         serve.deploy({"name": "chat", "route_prefix": "/chat", "import_path": "serve_app:build_chat",
                       "args": {"init_s": 0.5}, "external_scaler_enabled": True})  # fmt: skip
-        print(f"running after {serve.wait('running', lambda: serve.running('chat', 'LLMServer') == 1):.1f} s")
+        print(f"running after {serve.wait('running', lambda: serve.running('chat', 'LLMServer:tiny') == 1):.1f} s")
         for target in (3, 0, 1):
-            path = "/api/v1/applications/chat/deployments/LLMServer/scale"
+            path = "/api/v1/applications/chat/deployments/LLMServer:tiny/scale"
             print("scale", target, *serve.request("POST", path, {"target_num_replicas": target}))
-            seconds = serve.wait(f"{target} running", lambda n=target: serve.running("chat", "LLMServer") == n)
+            seconds = serve.wait(f"{target} running", lambda n=target: serve.running("chat", "LLMServer:tiny") == n)
             print(f"  {target} running after {seconds:.2f} s")
         print(serve.request("GET", "/api/prometheus/sd"))
 

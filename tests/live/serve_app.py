@@ -11,10 +11,12 @@ from starlette.requests import Request
 
 
 @serve.deployment(
-    ray_actor_options={"num_cpus": 0.1}, max_ongoing_requests=2, graceful_shutdown_wait_loop_s=0.2,
-    graceful_shutdown_timeout_s=5,
+    name="LLMServer:tiny", ray_actor_options={"num_cpus": 0.1}, max_ongoing_requests=2,
+    graceful_shutdown_wait_loop_s=0.2, graceful_shutdown_timeout_s=5,
 )  # fmt: skip
 class LLMServer:
+    """A colon in the name, as serve.llm's deployments have."""
+
     def __init__(self, init_s: float) -> None:
         time.sleep(init_s)
 
@@ -38,6 +40,8 @@ class OpenAiIngress:
     autoscaling_config={"min_replicas": 1, "max_replicas": 3, "downscale_delay_s": 2},
 )  # fmt: skip
 class Autoscaled:
+    """Its own autoscaling_config comes from code: Serve accepts that beside an external scaler, and they fight."""
+
     async def __call__(self, request: Request) -> str:
         return "done"
 

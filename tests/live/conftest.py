@@ -1,0 +1,161 @@
+"""One real local Ray Serve for all live tests, and a Runtime that is pointed at it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import aiohttp
+import pytest
+
+from autoscaler.actuators.ray_serve import RayServeActuator
+from autoscaler.controller import Controller
+from autoscaler.dashboard_client import DashboardClient
+from autoscaler.journal_file import JournalWriter
+from autoscaler.model import ControllerConfig, DeploymentSettings, GuardSettings
+from autoscaler.runtime import Runtime
+from autoscaler.sources.node_metrics import NodeMetricsSource
+from autoscaler.sources.ray_dashboard import RayDashboardSource
+from autoscaler.state import StateStore
+from policies.base import DeploymentKey, FleetProposal, FleetView, ForecastSpec, ReplicaProposal, Term
+from tests.live.local_serve import LocalServe, local_serve
+
+LLM = DeploymentKey.parse("chat/LLMServer:tiny")
+INGRESS = DeploymentKey.parse("chat/OpenAiIngress")
+AUTO = DeploymentKey.parse("auto/Autoscaled")
+
+CHAT: Mapping[str, Any] = {
+    "name": "chat", "route_prefix": "/chat", "import_path": "serve_app:build_chat", "args": {"init_s": 0.5},
+    "external_scaler_enabled": True,
+}  # fmt: skip
+AUTOSCALED: Mapping[str, Any] = {
+    "name": "auto", "route_prefix": "/auto", "import_path": "serve_app:build_auto", "external_scaler_enabled": True,
+}  # fmt: skip
+
+
+def skip_without_ray() -> None:
+    if find_spec("ray") is None:
+        pytest.skip("ray is not installed (the extra `ray`)")
+
+
+@pytest.fixture(scope="session")
+def ray_serve() -> Iterator[LocalServe]:
+    """The cluster, with both applications running one replica of each deployment."""
+    skip_without_ray()
+    with local_serve() as serve:
+        serve.deploy(CHAT, AUTOSCALED)
+        for key in (LLM, INGRESS, AUTO):
+            serve.wait(f"{key} running", lambda k=key: serve.running(k.app, k.deployment) == 1)  # type: ignore[misc]
+        yield serve
+
+
+@pytest.fixture
+def serve(ray_serve: LocalServe) -> LocalServe:
+    """The cluster with every target back at 1, whatever the test before left."""
+    ray_serve.deploy(CHAT, AUTOSCALED)
+    ray_serve.wait("both applications listed", lambda: {"chat", "auto"} <= set(ray_serve.applications()))
+    for key in (LLM, INGRESS):
+        set_target(ray_serve, key, 1)
+        ray_serve.wait(f"{key} at 1", lambda k=key: ray_serve.running(k.app, k.deployment) == 1)  # type: ignore[misc]
+    return ray_serve
+
+
+def set_target(serve: LocalServe, key: DeploymentKey, target: int) -> None:
+    path = f"/api/v1/applications/{key.app}/deployments/{key.deployment}/scale"
+    status, text = serve.request("POST", path, {"target_num_replicas": target})
+    assert status == 200, text
+
+
+@dataclass
+class Wanted:
+    """A policy that wants what the test says: a number, or what is needed for the requests that wait."""
+
+    replicas: dict[DeploymentKey, int] = field(default_factory=dict)
+    per_waiting: DeploymentKey | None = None
+    name: str = "wanted"
+    period_s: float | None = None
+    guards: Literal["full", "bounds"] = "bounds"
+    clairvoyant: bool = False
+    telemetry: str | None = None
+    forecast: ForecastSpec | None = None
+    options: Any = None
+
+    def new_state(self) -> dict[str, int]:
+        return {}
+
+    def propose(self, fleet: FleetView, state: Any, now_s: float) -> FleetProposal:
+        wanted = dict(self.replicas)
+        for view in fleet.deployments:
+            if view.key == self.per_waiting and view.waiting:
+                wanted[view.key] = max(wanted.get(view.key, 0), math.ceil(view.waiting / 2))
+        return FleetProposal(
+            {key: ReplicaProposal(count, (Term("test", count, "the test wants it"),)) for key, count in wanted.items()}
+        )
+
+
+@dataclass
+class Running:
+    """A runtime at work on the cluster."""
+
+    runtime: Runtime
+    policy: Wanted
+    folder: Path
+
+    async def until(self, what: str, condition: Callable[[], bool], timeout_s: float = 30.0) -> float:
+        """Seconds until `condition` held, looked at in a thread since it may ask the dashboard."""
+        loop = asyncio.get_running_loop()
+        started_s = loop.time()
+        while loop.time() - started_s < timeout_s:
+            if await asyncio.to_thread(condition):
+                return loop.time() - started_s
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"not within {timeout_s:g} s: {what}; {self.runtime.board.signals}")
+
+
+@contextlib.asynccontextmanager
+async def running(
+    serve: LocalServe, folder: Path, policy: Wanted, url: str | None = None, dry_run: bool = False
+) -> AsyncIterator[Running]:
+    """A Runtime over real sources and the real actuator, ticking twice a second."""
+    config = ControllerConfig(
+        deployments=(DeploymentSettings("*/*", min_replicas=0, max_replicas=4),),
+        policy_name=policy.name,
+        tick_s=0.5,
+        dry_run=dry_run,
+        guards=GuardSettings(stale_after_s=15.0, scale_down_stabilization_s=0.0, max_step_down=None),
+    )
+
+    def client() -> DashboardClient:
+        return DashboardClient(url or serve.dashboard, timeout_s=2.0)
+
+    runtime = Runtime(
+        config,
+        Controller(config, None, policy),
+        sources=[
+            RayDashboardSource("ray/local", "default", "local", client()),
+            NodeMetricsSource("metrics/local", "default", "local", client(), timeout_s=2.0),
+        ],
+        actuators=[RayServeActuator("ray_serve", "default", "local", client(), deadline_s=2.0)],
+        store=StateStore(folder / "leadtime.sqlite"),
+        journal_writer=JournalWriter(folder / "journal"),
+    )
+    task = asyncio.create_task(runtime.run())
+    try:
+        yield Running(runtime, policy, folder)
+    finally:
+        runtime.stop()
+        await task
+
+
+async def ask(serve: LocalServe, path: str, timeout_s: float = 60.0) -> int:
+    """One request through Serve's proxy; its status."""
+    timeout = aiohttp.ClientTimeout(total=timeout_s)
+    async with aiohttp.ClientSession(timeout=timeout) as session, session.get(serve.http + path) as answer:
+        await answer.read()
+        return answer.status
