@@ -129,7 +129,7 @@ class DataPlane:
         rows[row, at.FREE] = rows[row, at.SHOWN_FREE] = z[at.BLOCKS]
         rows[row, [at.WAIT_HEAD, at.WAIT_TAIL, at.AGE_HEAD, at.AGE_TAIL]] = at.NONE
         rows[row, at.FIRST_END] = at.NEVER
-        real[[at.SHOWN_SINCE, at.EMPTY_AT, at.SCHEDULE_AT, at.END_AT]] = now_s
+        real[[at.EMPTY_AT, at.SCHEDULE_AT, at.END_AT]] = now_s
         real[at.EVENT_AT] = math.inf
         self._rows[replica] = row
         self._drained_at_s.pop(replica, None)

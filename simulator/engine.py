@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 
 from simulator import engine_layout as at
-from simulator.engine_account import account_plan, observe_gap, observe_ttft
+from simulator.engine_account import account_plan, free_after, observe_gap, observe_ttft, show_gauges
 from simulator.engine_blocks import blocks_for, boundary_blocks, give, take
 from simulator.engine_jit import inner
 from simulator.engine_law import boundary_s, first_boundary
@@ -104,8 +104,7 @@ def retire(z: Ints, x: Reals, row: int) -> None:
             release(z, slot)
         z[row + at.ENDERS] = 0
         drop_ended(z, row)
-    z[row + at.SHOWN_RUNNING], z[row + at.SHOWN_FREE] = z[row + at.RUNNING], z[row + at.FREE]
-    x[row + at.SHOWN_SINCE] = boundary_s(x[row + at.START], x[row + at.BASE], x[row + at.SLOPE], z[row + at.STEPS] - 1)
+    show_gauges(z, x, row, z[row + at.STEPS], z[row + at.FREE])
 
 
 @inner
@@ -118,6 +117,7 @@ def first_token(z: Ints, x: Reals, row: int, slot: int, now_s: float) -> None:
         observe_ttft(z, x, row, now_s - x[slot + at.SENT] + x[at.API])
     else:
         observe_gap(z, x, row, now_s - x[slot + at.LAST_TOKEN])
+    x[slot + at.LAST_TOKEN] = now_s
 
 
 @inner
@@ -254,6 +254,9 @@ def schedule_plan(z: Ints, x: Reals, row: int) -> None:
     """What happens at SCHEDULE_AT."""
     now_s = x[row + at.SCHEDULE_AT]
     if z[row + at.PHASE] == at.STEPPING:
+        done = z[row + at.STEPS] - 1
+        if done > 0:
+            show_gauges(z, x, row, done, free_after(z, row, done))
         commit(z, x, row)
     if z[row + at.ABORTS] > 0:
         abort_timed_out(z, row)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from simulator import engine_layout as at
+from simulator.engine_blocks import boundary_blocks
 from simulator.engine_jit import inner
 from simulator.engine_law import boundary_s
 from simulator.engine_layout import ITL_EDGES_S, TTFT_EDGES_S, Ints, Reals
@@ -66,8 +67,9 @@ def account_plan(z: Ints, x: Reals, row: int) -> None:
 
 
 @inner
-def waiting_seen(z: Ints, x: Reals, row: int, since_s: float) -> int:
-    """Requests that wait and had reached the engine by then: it reads its inbox once per step."""
+def waiting_seen(z: Ints, x: Reals, row: int, done: int) -> int:
+    """Requests that wait and had reached the engine when the plan's `done`-th step began: it reads its inbox then."""
+    since_s = boundary_s(x[row + at.START], x[row + at.BASE], x[row + at.SLOPE], done - 1)
     seen, slot = z[row + at.WAITING], z[row + at.WAIT_TAIL]
     while slot != at.NONE and x[slot + at.SENT] > since_s:
         seen -= 1
@@ -76,8 +78,14 @@ def waiting_seen(z: Ints, x: Reals, row: int, since_s: float) -> int:
 
 
 @inner
-def last_step_start_s(z: Ints, x: Reals, row: int, done: int) -> float:
-    """When the last finished step of the plan under way began (before it: that of the plan before)."""
-    if done == 0:
-        return float(x[row + at.SHOWN_SINCE])
-    return boundary_s(x[row + at.START], x[row + at.BASE], x[row + at.SLOPE], done - 1)
+def free_after(z: Ints, row: int, done: int) -> int:
+    """Free blocks when the plan's `done`-th step was over, the plan not yet committed."""
+    scheduled = min(done + z[at.ASYNC], z[row + at.STEPS])
+    return int(z[row + at.FREE] - boundary_blocks(z, row, z[row + at.CLOCK] + 1, scheduled - 1))
+
+
+@inner
+def show_gauges(z: Ints, x: Reals, row: int, done: int, free: int) -> None:
+    """Keep what the engine exports after the plan's `done`-th step, until its next one is over."""
+    z[row + at.SHOWN_RUNNING], z[row + at.SHOWN_FREE] = z[row + at.RUNNING], free
+    z[row + at.SHOWN_WAITING] = waiting_seen(z, x, row, done)

@@ -143,7 +143,8 @@ def emitted(z: Ints, x: Reals, slot: int, now_s: float) -> int:
     row = z[slot + at.ROW]
     tokens = z[slot + at.DONE]
     if row == at.NONE or z[slot + at.STATE] != at.IN_RUNNING or z[slot + at.JOINED] == at.NONE:
-        return int(tokens - 1 if tokens > 0 and x[slot + at.LAST_TOKEN] > now_s else tokens)
+        under_way = z[slot + at.LISTED] > 0 or x[slot + at.LAST_TOKEN] > now_s
+        return int(tokens - 1 if tokens > 0 and under_way else tokens)
     tokens += z[row + at.CLOCK] - z[slot + at.JOINED]
     if z[row + at.PHASE] == at.BETWEEN:
         return int(tokens)

@@ -89,7 +89,8 @@ def preempt_last(z: Ints, x: Reals, row: int) -> int:
         computed = z[slot + at.KNOWN] + z[row + at.CLOCK] - z[slot + at.JOINED]
         hashed = hashed_tokens(z, slot, computed)
         z[slot + at.DONE] += z[row + at.CLOCK] - z[slot + at.JOINED]
-        x[slot + at.LAST_TOKEN] = x[row + at.END_AT]
+        if z[slot + at.JOINED] < z[row + at.CLOCK]:
+            x[slot + at.LAST_TOKEN] = x[row + at.END_AT]
         if z[row + z[at.RUN_END] + i] > z[row + at.CLOCK]:
             leave_batch(z, row, computed)
             z[row + at.FIRST_END] = first_end(z, row)

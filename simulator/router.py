@@ -15,8 +15,7 @@ import numpy as np
 
 from simulator import engine_layout as at
 from simulator.engine import enqueue, find_event, run, step
-from simulator.engine_account import count_gaps, last_step_start_s, waiting_seen
-from simulator.engine_blocks import boundary_blocks
+from simulator.engine_account import count_gaps, free_after, show_gauges
 from simulator.engine_jit import entry, inner, sources_digest
 from simulator.engine_law import boundary_s
 from simulator.engine_layout import Ints, Reals
@@ -183,16 +182,11 @@ def show(z: Ints, x: Reals, row: int, now_s: float, shown: Ints) -> None:
     """One replica's gauges and counters at now into SHOWN_WORDS words; see `Telemetry` for their order."""
     real = shown.view(np.float64)
     done = plan_steps_done(z, x, row, now_s)
-    free = z[row + at.SHOWN_FREE]
-    if done > 0:
-        free = z[row + at.FREE]
-        if z[row + at.PHASE] == at.STEPPING:
-            ahead = min(done + z[at.ASYNC], z[row + at.STEPS])
-            free -= boundary_blocks(z, row, z[row + at.CLOCK] + 1, ahead - 1)
+    if done > 0 and z[row + at.PHASE] == at.STEPPING:
+        show_gauges(z, x, row, done, free_after(z, row, done))
     shown[0], shown[1] = z[row + at.REPLICA], z[row + at.LIVE]
-    shown[2] = z[row + at.RUNNING] if done > 0 else z[row + at.SHOWN_RUNNING]
-    shown[3] = waiting_seen(z, x, row, last_step_start_s(z, x, row, done))
-    real[4] = 1.0 - free / z[at.BLOCKS]
+    shown[2], shown[3] = z[row + at.SHOWN_RUNNING], z[row + at.SHOWN_WAITING]
+    real[4] = 1.0 - z[row + at.SHOWN_FREE] / z[at.BLOCKS]
     shown[5] = z[row + at.ONGOING]
     for i in range(at.N_PROMPT, at.N_SENT + 1):
         shown[6 + i - at.N_PROMPT] = z[row + i]

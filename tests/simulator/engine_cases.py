@@ -11,11 +11,14 @@ from policies.durations import Duration
 from policies.engines.profile import EngineProfile, Limits, Scheduling
 from policies.engines.steplaw import StepLaw
 from simulator.dataplane import CompletedRequests, DataPlane, Status
+from simulator.engine_layout import Ints, Reals
 from tests.simulator.reference_engine import Request
 from tests.simulator.reference_fleet import Control, ReferenceFleet
 
 
-def profile(limits: Limits, scheduling: Scheduling, step: StepLaw, host_s: float = 0.0, api_s: float = 0.0) -> EngineProfile:
+def profile(
+    limits: Limits, scheduling: Scheduling, step: StepLaw, host_s: float = 0.0, api_s: float = 0.0
+) -> EngineProfile:
     return EngineProfile("test", 1, "gpu", step, host_s, api_s, limits, scheduling, Duration(0.0), Duration(0.0))
 
 
@@ -123,7 +126,7 @@ def run_fast(case: Case, slice_s: float | None = None) -> tuple[DataPlane, Compl
                 plane.drain_replica(control.replica, at_s)
         else:
             plane.kill_replica(control.replica, at_s)
-        plane.gauges(at_s if control is None else at_s)
+        plane.gauges(at_s)
     return plane, plane.completed()
 
 
@@ -155,12 +158,41 @@ def assert_same(case: Case) -> None:
         close(done.handle_s[k], since(request, request.sent_s), fate)
         assert done.preemptions[k] == request.preemptions, fate
         assert done.output_tokens[k] == request.emitted_at_end, fate
-    replicas = [*fleet.replicas.values(), *fleet.gone]
-    counters = plane.counters()
-    assert counters.preemptions_total.sum() == sum(r.engine.preemptions for r in replicas)
-    assert counters.recomputed_tokens_total.sum() == sum(r.engine.recomputed for r in replicas)
+    assert_same_telemetry(case, fleet, plane)
     for number, at_s in fleet.drained_at_s.items():
         close(plane.drained_at_s(number), at_s, f"drain of {number}")
+
+
+def assert_same_telemetry(case: Case, fleet: ReferenceFleet, plane: DataPlane) -> None:
+    """Gauges and counters at the end of the world, which is usually in the middle of the work."""
+    gauges, counters = plane.gauges(case.until_s), plane.counters()
+    assert sorted(gauges.replica.tolist()) == sorted(fleet.replicas)
+    assert gauges.queued == len(fleet.queue)
+    engines = {number: replica.engine for number, replica in fleet.replicas.items()}
+    for k, number in enumerate(gauges.replica.tolist()):
+        engine, replica = engines[number], fleet.replicas[number]
+        shown = (gauges.running[k], gauges.waiting[k], round((1 - gauges.kv_usage_fraction[k]) * engine.pool.total))
+        assert shown == engine.shown, f"replica {number}"
+        assert gauges.ongoing[k] == len(replica.requests)
+        busy_s = engine.busy_s + (case.until_s - engine.start_s if engine.current is not None else 0.0)
+        close(counters.busy_s[k], busy_s, "busy")
+    engines_ever = [*engines.values(), *(r.engine for r in fleet.gone)]
+    assert counters.preemptions_total.sum() == sum(e.preemptions for e in engines_ever)
+    assert counters.recomputed_tokens_total.sum() == sum(e.recomputed for e in engines_ever)
+    if case.timeout_s is None:  # a step under way still counts the token of a client that has gone
+        assert counters.output_tokens_total.sum() == sum(e.tokens for e in engines_ever)
+        assert counters.prompt_tokens_total.sum() == sum(e.prompt_tokens for e in engines_ever)
+        same_histogram(counters.itl_counts, counters.itl_sum_s, counters.itl_edges_s, [e.gaps_s for e in engines_ever])
+        same_histogram(
+            counters.ttft_counts, counters.ttft_sum_s, counters.ttft_edges_s, [e.ttfts_s for e in engines_ever]
+        )
+
+
+def same_histogram(counts: Ints, sums_s: Reals, edges_s: tuple[float, ...], observed: list[list[float]]) -> None:
+    values = np.array([v for engine in observed for v in engine])
+    buckets = np.searchsorted(edges_s, values)
+    assert counts.sum(0).tolist() == np.bincount(buckets, minlength=len(edges_s) + 1).tolist()
+    close(float(sums_s.sum()), float(values.sum()), "sum of a histogram")
 
 
 def since(request: Request, at_s: float | None) -> float:

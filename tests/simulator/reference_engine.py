@@ -29,6 +29,7 @@ class Request:
     replica: int | None = None
     emitted: int = 0
     emitted_at_end: int = 0
+    last_token_s: float = 0.0
     preemptions: int = 0
     computed: int = 0
     placeholders: int = 0
@@ -118,6 +119,11 @@ class ReferenceEngine:
         self.preemptions = 0
         self.recomputed = 0
         self.log: list[Batch] = []
+        self.shown = (0, 0, self.pool.total)
+        self.busy_s = 0.0
+        self.tokens = self.prompt_tokens = self.finished = 0
+        self.gaps_s: list[float] = []
+        self.ttfts_s: list[float] = []
 
     # --- time -------------------------------------------------------------------------------------------------------
 
@@ -125,6 +131,9 @@ class ReferenceEngine:
         """The step under way is over (at `end_s`); requests that finished with it."""
         assert self.current is not None
         finished = self._update(self.current, self.end_s)
+        seen = sum(r.sent_s is not None and r.sent_s <= self.start_s for r in self.waiting)
+        self.shown = (len(self.running), seen, len(self.pool.free))
+        self.busy_s += self.end_s - self.start_s
         self.current, self.following = self.following, None
         self.ahead = False
         if self.current is not None:
@@ -257,6 +266,13 @@ class ReferenceEngine:
             if not sampled or not inside:
                 continue
             request.emitted += 1
+            self.tokens += 1
+            if request.emitted == 1:
+                self.prompt_tokens += request.prompt
+                self.ttfts_s.append(now_s - (request.sent_s or 0.0) + self.profile.api_s)
+            else:
+                self.gaps_s.append(now_s - request.last_token_s)
+            request.last_token_s = now_s
             if request.placeholders > 0:
                 request.placeholders -= 1
             if request.first_token_s is None and request.status == "inside":

@@ -59,7 +59,8 @@ class ReferenceFleet:
         self.requests: list[Request] = []
 
     def run(self, requests: list[Request], controls: list[Control], until_s: float) -> None:
-        self.requests = requests
+        """May be called again with no requests or controls to go on."""
+        self.requests += requests
         arrivals, controls = list(enumerate(requests)), sorted(controls, key=lambda c: c.at_s)
         while True:
             times = [r.engine.end_s for r in self.replicas.values() if r.engine.current is not None]

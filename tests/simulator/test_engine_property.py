@@ -2,10 +2,14 @@
 
 from hypothesis import HealthCheck, given, settings
 
-from tests.simulator.engine_cases import Case, assert_same, cases, run_fast
+from tests.simulator.engine_cases import Case, assert_same, cases
 
 _SETTINGS = settings(
-    max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=300,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
 
