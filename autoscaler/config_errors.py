@@ -6,7 +6,6 @@ are shown only where they can hold no secret. Not for finding the problems (conf
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 
 from autoscaler.config_yaml import Loc, SettingsFile, dotted
 from autoscaler.errors import ConfigError
+from policies.options import nearest
 
 Schema = Mapping[str, Any]
 
@@ -110,8 +110,7 @@ def _number_as_text(value: Any, node: Schema) -> str:
 
 def did_you_mean(word: Any, candidates: Iterable[Any]) -> str:
     """`; did you mean 'x'?` with the nearest candidate, or nothing when none is near."""
-    near = difflib.get_close_matches(str(word), [str(c) for c in candidates], n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return nearest(str(word), [str(c) for c in candidates])
 
 
 # ---------------------------------------------------------------- what was written

@@ -6,7 +6,6 @@ A thin layer over argparse. Errors are raised as UsageError (exit 2), not printe
 from __future__ import annotations
 
 import argparse
-import difflib
 from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
@@ -48,5 +47,6 @@ def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     """`; did you mean 'x'?` with the nearest candidate, or nothing when none is near."""
-    near = difflib.get_close_matches(word, sorted(candidates), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    from policies.options import nearest
+
+    return nearest(word, sorted(candidates))

@@ -104,7 +104,8 @@ def _forecast(forecast: Mapping[str, Any] | None) -> str:
     """The upper quantile at the farthest horizon: what may come."""
     if forecast is None or not forecast["values_rps"]:
         return "?"
-    return f"{number(forecast['values_rps'][-1][-1], '/s')} in {span(forecast['horizons_s'][-1])}"
+    trust = "" if forecast["calibrated"] else " (not trusted)"
+    return f"{number(forecast['values_rps'][-1][-1], '/s')} in {span(forecast['horizons_s'][-1])}{trust}"
 
 
 def _words(key: str, deployment: Mapping[str, Any], now_s: float) -> Iterator[str]:

@@ -229,3 +229,36 @@ def test_settings_show_the_tokens_file_and_never_the_token(tmp_path: Path) -> No
     config = load(tmp_path, BASE % ", token_file: ./t" + "server: {token_file: ./t}\n")
     assert SECRET not in repr(config)
     assert str(tmp_path / "t") in repr(config)
+
+
+def test_the_settings_page_of_the_design_is_accepted_but_for_what_is_not_built(tmp_path: Path) -> None:
+    """The shape that charts and other programs write; nulls and defaults of unbuilt parts included."""
+    text = """\
+version: 1
+dry_run: true
+tick_s: 5
+services:
+  - {name: local, namespace: default, dashboard: "http://127.0.0.1:8265", token_file: null, ca_file: null,
+     metrics: auto}
+deployments:
+  - match: "*/*/chat/LLMServer:*"
+    profile: llama-3.1-70b/h100/tp4
+    node_pools: [h100]
+    replicas: {min: 1, max: 8}
+    slo: {ttft_s: 2.0, itl_s: 0.05, target_fraction: 0.99}
+    weight: 1.0
+    follows: null
+node_pools: [{name: h100, gpus_per_node: 8, prewarm: none, price_usd_per_hour: 88.0, max_nodes: 4}]
+policy: {name: predictive, options: {}}
+state: {path: ./leadtime.sqlite}
+journal: {path: ./journal, max_bytes: 100000000}
+prometheus: null
+mqtt: null
+kubernetes: null
+server: {host: 127.0.0.1, port: 8080, token_file: null}
+leader_election: {enabled: false, lease_s: 15, renew_deadline_s: 10}
+"""
+    config = load(tmp_path, text)
+    assert config.controller.policy_name == "predictive"
+    assert (config.server.host, config.server.port) == ("127.0.0.1", 8080)
+    assert config.journal_max_bytes == 100_000_000

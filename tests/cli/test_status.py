@@ -246,3 +246,9 @@ def test_a_token_file_that_cannot_be_used_is_bad_input(
     ran = leadtime("resume", "--url", "http://127.0.0.1:1", "--token-file", str(path))
     allowed = "allowed: a file that holds just the token"
     assert (ran.code, ran.err) == (2, f"--token-file: {path}: {says}; {allowed}\n")
+
+
+def test_a_forecast_that_is_not_used_is_marked() -> None:
+    answer = status()
+    answer["deployments"]["chat/llm"]["forecast"]["calibrated"] = False
+    assert "21.5/s in 4 min (not trusted)" in "\n".join(status_lines(answer))
