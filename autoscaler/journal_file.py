@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,8 +26,8 @@ _KINDS = ("checkpoint", "tick")
 class JournalWriter:
     """Writes into `folder`, which never holds more than `max_bytes` of journal files (the oldest go first).
 
-    Each tick: `begin` before the controller's step, which starts a new file with a checkpoint when it is time for one,
-    then `append`. Neither raises for a disk's sake; `problem` is "" or one line. For one thread at a time.
+    Each tick: when `due`, take a checkpoint before the controller's step and `begin` a new file with it once the step
+    worked; then `append`. None raises for a disk's sake; `problem` is "" or one line. For one thread at a time.
     """
 
     def __init__(self, folder: Path, max_bytes: int = 100_000_000) -> None:
@@ -41,14 +41,16 @@ class JournalWriter:
         self._older: list[tuple[Path, int]] = []
         """Closed files, oldest first, with their sizes."""
 
-    def begin(self, now_s: float, checkpoint: Callable[[], bytes]) -> None:
-        """Make sure that a file is open; `checkpoint` gives the first line of a new one (the state before the step)."""
-        if self._file is not None and self._size < self._rotate_at:
-            return
+    @property
+    def due(self) -> bool:
+        """Whether the next line must go to a new file."""
+        return self._file is None or self._size >= self._rotate_at
+
+    def begin(self, now_s: float, checkpoint: bytes) -> None:
+        """Start a new file with this line: the state before the step whose record is appended next."""
         self.close()
-        line = checkpoint()
         try:
-            self._start_file(now_s, line)
+            self._start_file(now_s, checkpoint)
         except OSError as error:
             self._fail(error)
         else:

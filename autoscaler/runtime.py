@@ -152,8 +152,7 @@ class Runtime:
         held = await self._polling.round(now_s)
         signals = assemble(held, self.pause.state, self._leader(), now_s)
         self._say_sources(signals)
-        if self._journal is not None:
-            self._journal.begin(now_s, self._checkpoint)
+        checkpoint = self._checkpoint()
         started_s = self._clock.monotonic_s()
         plan = self._decide(signals, now_s)
         step_s = self._clock.monotonic_s() - started_s
@@ -162,7 +161,7 @@ class Runtime:
         outcomes = await self._apply(plan, now_s)
         self.board.publish(signals, plan, outcomes, step_s)
         self._say_decisions(plan)
-        self._write_journal(signals, plan, outcomes, step_s)
+        self._write_journal(checkpoint, signals, plan, outcomes, step_s)
         if self._clock.monotonic_s() - self._saved_at_s >= SAVE_EVERY_S:
             await self._save()
         return plan
@@ -200,12 +199,19 @@ class Runtime:
 
     # ------------------------------------------------------------ journal and state
 
-    def _checkpoint(self) -> bytes:
+    def _checkpoint(self) -> bytes | None:
+        """The state before the step, when the journal is about to begin a new file."""
+        if self._journal is None or not self._journal.due:
+            return None
         return journal.encode(journal.checkpoint_record(self.controller.state, self.config))
 
-    def _write_journal(self, signals: Signals, plan: Plan, outcomes: Sequence[Outcome], step_s: float) -> None:
+    def _write_journal(
+        self, checkpoint: bytes | None, signals: Signals, plan: Plan, outcomes: Sequence[Outcome], step_s: float
+    ) -> None:
         if self._journal is None:
             return
+        if checkpoint is not None:
+            self._journal.begin(plan.now_s, checkpoint)
         applied = [one for outcome in outcomes for one in outcome.applied]
         self._journal.append(journal.encode(journal.tick_record(signals, plan, applied, {"step_s": step_s})))
         self._say("journal", self._journal.problem, logging.ERROR)

@@ -1,0 +1,294 @@
+"""The shell around the controller: it keeps its grid and goes on, whatever fails out there or in here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from autoscaler import journal
+from autoscaler.controller import Controller
+from autoscaler.errors import ConfigError
+from autoscaler.journal_file import JournalWriter, read_journal
+from autoscaler.model import PauseState
+from autoscaler.runtime import Runtime, SystemClock, restored_controller
+from autoscaler.server import Server
+from autoscaler.state import StateStore
+from tests.autoscaler.shell_fakes import (
+    LLM,
+    START_S,
+    Fleet,
+    FleetActuator,
+    FleetSource,
+    JumpingClock,
+    WantingPolicy,
+    settings,
+)
+
+
+@dataclass
+class Shell:
+    """A runtime over fakes; ticks happen as fast as the clock jumps."""
+
+    folder: Path
+    fleet: Fleet = field(default_factory=Fleet)
+    policy: WantingPolicy = field(default_factory=WantingPolicy)
+    clock: JumpingClock = field(default_factory=JumpingClock)
+
+    def __post_init__(self) -> None:
+        self.inventory = FleetSource(self.fleet, "inventory")
+        self.metrics = FleetSource(self.fleet, "metrics")
+        self.actuator = FleetActuator(self.fleet)
+        self.store = StateStore(self.folder / "state.sqlite")
+        self.journal = JournalWriter(self.folder / "journal")
+        self.config = settings(tick_s=0.05)  # the waits for hanging sources and actuators are shares of it
+        self.controller = Controller(self.config, None, self.policy)
+        self.runtime = Runtime(
+            self.config, self.controller, [self.inventory, self.metrics], [self.actuator],
+            self.store, self.journal, clock=self.clock,
+        )  # fmt: skip
+
+    async def ticks(self, count: int) -> None:
+        for _ in range(count):
+            await self.runtime.tick()
+            self.clock.time_s += self.config.tick_s
+
+    async def run(self, ticks: int) -> None:
+        """`run` from start to end, stopped after so many ticks."""
+        self.clock.when_waiting = lambda: self.runtime.stop() if len(self.clock.waits) >= ticks else None
+        await self.runtime.run()
+
+    def recorded(self) -> list[dict[str, object]]:
+        return [record.data for record in read_journal(self.folder / "journal")]
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path)
+
+
+# ---------------------------------------------------------------- a tick
+
+
+async def test_a_tick_reads_decides_applies_records_and_publishes(shell: Shell) -> None:
+    shell.policy.wants[LLM] = 3
+    await shell.ticks(1)
+    assert shell.fleet.targets[LLM] == 3
+    board = shell.runtime.board
+    assert board.plan is not None
+    assert board.signals is not None
+    assert board.outcomes["fake", "ok"] == 1
+    assert board.last_decision(LLM) is not None
+    first, second = shell.recorded()
+    assert (first["kind"], second["kind"], second["tick"]) == ("checkpoint", "tick", 1)
+    assert second["applied"] == {"chat/llm": {"actuator": "fake", "outcome": "ok", "value": 3, "why": ""}}
+
+
+async def test_what_the_journal_recorded_gives_the_same_decisions_again(shell: Shell) -> None:
+    for wants in (3, 5, 2):
+        shell.policy.wants[LLM] = wants
+        await shell.ticks(1)
+    checkpoint, *ticks = shell.recorded()
+    again = Controller(shell.config, journal.decode_state(checkpoint), shell.policy)
+    for tick in ticks:
+        shell.policy.wants[LLM] = tick["proposals"]["chat/llm"]  # type: ignore[index]
+        plan = again.step(journal.decode_signals(tick), tick["now_s"])  # type: ignore[arg-type]
+        found = journal.tick_record(journal.decode_signals(tick), plan)
+        assert journal.comparable(found) == journal.comparable(tick)
+
+
+async def test_a_source_that_fails_is_unknown_and_the_tick_goes_on(shell: Shell) -> None:
+    shell.policy.wants[LLM] = 3
+    shell.inventory.broken = "answered 503"
+    await shell.ticks(2)
+    assert shell.fleet.targets[LLM] == 1
+    assert shell.runtime.board.signals is not None
+    assert shell.runtime.board.signals.sources[0].why == "answered 503"
+    shell.inventory.broken = ""
+    await shell.ticks(1)
+    assert shell.fleet.targets[LLM] == 3
+
+
+async def test_a_source_that_hangs_does_not_delay_the_tick(shell: Shell) -> None:
+    shell.policy.wants[LLM] = 3
+    shell.metrics.hang = True
+    await shell.ticks(2)
+    assert shell.runtime.board.plan is not None
+    assert shell.runtime.board.plan.tick == 2
+    await shell.runtime._close()
+
+
+@pytest.mark.parametrize("raises", [ValueError("two\nlines"), RuntimeError("x")])
+async def test_a_step_that_raises_changes_nothing_is_logged_once_and_the_loop_goes_on(
+    shell: Shell, raises: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    await shell.ticks(1)
+    shell.actuator.plans.clear()
+    shell.policy.raises = raises
+    await shell.ticks(3)
+    assert shell.actuator.plans == []
+    assert shell.runtime.board.failed_steps == 3
+    assert sum("the decision failed" in record.message for record in caplog.records) == 1
+    shell.policy.raises, shell.policy.wants[LLM] = None, 2
+    await shell.ticks(1)
+    assert shell.fleet.targets[LLM] == 2
+    kinds = [record["kind"] for record in shell.recorded()]
+    assert kinds == [
+        "checkpoint",
+        "tick",
+        "checkpoint",
+        "tick",
+    ]  # after a failure replay starts anew
+
+
+async def test_a_state_that_a_failed_step_left_behind_is_not_saved(shell: Shell) -> None:
+    await shell.ticks(1)
+    shell.policy.raises = ValueError("x")
+    await shell.run(1)
+    assert StateStore(shell.folder / "state.sqlite").load_controller() is None
+
+
+async def test_an_actuator_that_raises_or_hangs_is_an_outcome(shell: Shell) -> None:
+    shell.policy.wants[LLM] = 3
+    shell.actuator.raises = KeyError("bug")
+    shell.runtime._actuators = (shell.actuator, hanging := FleetActuator(shell.fleet, "hanging", hang=True))
+    shell.runtime._apply_within_s = 0.01
+    await shell.ticks(1)
+    board = shell.runtime.board
+    assert (board.outcomes["fake", "actuatorerror"], board.outcomes["hanging", "unavailable"]) == (1, 1)
+    assert hanging.plans
+    assert board.plan is not None
+
+
+async def test_the_wall_clock_set_back_does_not_take_the_controller_back(shell: Shell) -> None:
+    await shell.ticks(1)
+    shell.clock.wall_offset_s -= 3600
+    await shell.ticks(1)
+    assert shell.runtime.board.plan is not None
+    assert shell.runtime.board.plan.now_s == START_S
+
+
+async def test_a_paused_deployment_is_left_alone_and_resumes(shell: Shell) -> None:
+    shell.policy.wants[LLM] = 3
+    shell.runtime.pause.set(LLM, True)
+    await shell.ticks(2)
+    assert shell.fleet.targets[LLM] == 1
+    shell.runtime.pause.set(LLM, False)
+    await shell.ticks(1)
+    assert shell.fleet.targets[LLM] == 3
+
+
+async def test_who_does_not_lead_plans_all_the_same_and_says_so(shell: Shell) -> None:
+    shell.runtime._leader = lambda: False
+    await shell.ticks(1)
+    assert shell.actuator.plans[0].leader is False
+
+
+async def test_a_lasting_trouble_is_logged_once_and_its_end_too(shell: Shell, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    shell.inventory.broken = "answered 503"
+    await shell.ticks(3)
+    shell.inventory.broken = ""
+    await shell.ticks(2)
+    about = [record.message for record in caplog.records if "source inventory" in record.message]
+    assert about == ["source inventory is down: answered 503", "source inventory: well again"]
+
+
+async def test_a_journal_that_cannot_be_written_stops_nobody(shell: Shell, caplog: pytest.LogCaptureFixture) -> None:
+    (shell.folder / "journal").write_text("a file where a folder should be")
+    shell.policy.wants[LLM] = 3
+    await shell.ticks(3)
+    assert shell.fleet.targets[LLM] == 3
+    assert sum("without a journal" in record.message for record in caplog.records) == 1
+
+
+async def test_a_state_file_that_cannot_be_written_stops_nobody(shell: Shell, caplog: pytest.LogCaptureFixture) -> None:
+    shell.store.close()
+    shell.clock.time_s += 100
+    await shell.ticks(1)
+    shell.clock.time_s += 100
+    await shell.ticks(1)
+    assert shell.runtime.board.plan is not None
+    assert sum("cannot be written" in record.message for record in caplog.records) == 1
+
+
+# ---------------------------------------------------------------- the loop
+
+
+async def test_ticks_are_on_a_fixed_grid(shell: Shell) -> None:
+    await shell.run(4)
+    assert shell.clock.waits == pytest.approx([0.05, 0.10, 0.15, 0.20])
+    assert shell.runtime.board.missed_ticks == 0
+
+
+async def test_ticks_that_were_missed_are_skipped_and_counted(shell: Shell) -> None:
+    def spend(now_s: float) -> object:
+        shell.clock.time_s += 0.12 if len(shell.clock.waits) == 1 else 0.0  # the second tick takes more than two
+        return original(now_s)
+
+    original, shell.metrics._data = shell.metrics._data, spend  # type: ignore[method-assign]
+    await shell.run(4)
+    assert shell.clock.waits == pytest.approx([0.05, 0.20, 0.25, 0.30])
+    assert shell.runtime.board.missed_ticks == 2
+
+
+async def test_the_end_saves_the_state_and_closes_everything(shell: Shell) -> None:
+    await shell.run(2)
+    assert (shell.inventory.closed, shell.metrics.closed, shell.actuator.closed) == (True, True, True)
+    saved = StateStore(shell.folder / "state.sqlite")
+    controller = restored_controller(shell.config, saved, shell.policy)
+    assert controller.state.tick == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_it_gracefully(shell: Shell, number: signal.Signals) -> None:
+    shell.clock.when_waiting = lambda: os.kill(os.getpid(), number) if len(shell.clock.waits) == 2 else None
+    await asyncio.wait_for(shell.runtime.run_until_signalled(), 20)
+    assert shell.actuator.closed
+    assert StateStore(shell.folder / "state.sqlite").load_controller() is not None
+
+
+async def test_a_port_that_is_taken_is_one_clear_error_and_closes_everything(shell: Shell) -> None:
+    other = Server(shell.runtime.board, shell.runtime.pause, port=0)
+    await other.start()
+    shell.runtime._server = Server(shell.runtime.board, shell.runtime.pause, port=other.port)
+    with pytest.raises(ConfigError, match=str(other.port)):
+        await shell.runtime.run()
+    assert shell.actuator.closed
+    await other.stop()
+
+
+# ---------------------------------------------------------------- starting again
+
+
+@pytest.mark.parametrize("saved", [b"garbage", b'{"version": 999}'])
+def test_a_saved_state_that_cannot_be_used_is_left_with_a_warning(
+    tmp_path: Path, saved: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = StateStore(tmp_path / "s.sqlite")
+    store.save_controller(saved)
+    controller = restored_controller(settings(), store, WantingPolicy())
+    assert controller.state.tick == 0
+    assert "learning begins anew" in caplog.text
+
+
+async def test_a_pause_survives_a_restart(shell: Shell) -> None:
+    shell.runtime.pause.set(LLM, True)
+    await shell.run(1)
+    again = Shell(shell.folder)
+    assert again.runtime.pause.state == PauseState(False, frozenset({LLM}))
+    again.policy.wants[LLM] = 3
+    await again.ticks(1)
+    assert again.fleet.targets[LLM] == 1
+
+
+async def test_the_system_clock_waits_no_longer_than_until_the_stop() -> None:
+    stop = asyncio.Event()
+    stop.set()
+    clock = SystemClock()
+    await asyncio.wait_for(clock.wait(stop, clock.monotonic_s() + 3600), 10)
