@@ -15,7 +15,7 @@ from policies.base import DeploymentKey, DeploymentView, FleetProposal, FleetVie
 from policies.durations import Duration
 from policies.forecasting import create
 from policies.options import option
-from policies.predictive_pools import Claim, pool_proposals, preferred_pool
+from policies.predictive_pools import Claim, pool_proposals
 from policies.predictive_state import DeploymentMemory, PredictiveState, learn_level, level, remember_wanted
 from policies.predictive_terms import (
     Situation,
@@ -78,7 +78,7 @@ class PredictivePolicy:
             memory = state.deployments.setdefault(d.key.full, DeploymentMemory())
             situation = self._situation(d, memory, now_s, fleet.period_s)
             replicas[d.key] = self._propose(situation, memory)
-            claims[d.key] = self._claim(fleet, situation, replicas[d.key].replicas)
+            claims[d.key] = self._claim(situation, replicas[d.key].replicas)
         return FleetProposal(replicas, pool_proposals(fleet, claims))
 
     def _situation(self, d: DeploymentView, memory: DeploymentMemory, now_s: float, period_s: float) -> Situation:
@@ -88,7 +88,7 @@ class PredictivePolicy:
         lead = _UNKNOWN_LEAD if d.lead_times is None else d.lead_times.path(d.next_path)
         learned = learned_replicas_per_rps(d, memory, period_s)
         horizon_s = lead.quantile(_LEAD_LEVEL) + period_s
-        usable = d.forecast is not None and d.forecast.calibrated
+        usable = d.forecast is not None and d.forecast.calibrated and bool(d.forecast.values_rps)
         return Situation(
             view=d,
             now_s=now_s,
@@ -132,14 +132,14 @@ class PredictivePolicy:
             return None
         return Term("hold", most, f"{most} were wanted within the last {window_s:.0f} s ({s.no_forecast})")
 
-    def _claim(self, fleet: FleetView, s: Situation, proposed: int) -> Claim:
+    def _claim(self, s: Situation, proposed: int) -> Claim:
         """What this deployment wants of its pool, by the forecast at the lead time of a new node."""
         d = s.view
         now = max(min(proposed, d.max_replicas), s.supply)
         lead = _UNKNOWN_LEAD if d.lead_times is None else d.lead_times.new_node
         horizon_s = lead.quantile(_LEAD_LEVEL) + s.period_s
         soon = keep = now
-        if s.forecast is not None and preferred_pool(fleet, d) is not None:
+        if s.forecast is not None:
             needs = [
                 s.need(s.forecast.quantile(until_s, s.level), 0.0) or 0
                 for until_s in (horizon_s, horizon_s + self._break_even_s(lead))

@@ -13,7 +13,7 @@ from policies.base import DeploymentKey, DeploymentView, FleetView, PoolProposal
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Replicas of one deployment that a pool must hold: now, one node lead time from now, and to be kept."""
+    """Replicas of one deployment that need GPUs: now, one node lead time from now, and those to be kept."""
 
     gpus_per_replica: int
     now: int
@@ -23,19 +23,44 @@ class Claim:
 
 
 def pool_proposals(fleet: FleetView, claims: Mapping[DeploymentKey, Claim]) -> dict[str, PoolProposal]:
-    """For every pool some deployment prefers: nodes within [min, max], never fewer than what is placed or asked for."""
-    preferred: dict[str, list[Claim]] = {}
+    """For every pool that some deployment prefers: nodes within [min, max], enough for what is wanted now."""
+    parts: dict[str, list[Claim]] = {}
     for d in fleet.deployments:
-        pool = preferred_pool(fleet, d)
-        if pool is not None and d.key in claims:
-            preferred.setdefault(pool.name, []).append(claims[d.key])
-    return {p.name: _propose(p, preferred[p.name]) for p in fleet.pools if p.name in preferred}
+        if d.key in claims:
+            for name, part in _spread(claims[d.key], _pools_of(fleet, d)).items():
+                parts.setdefault(name, []).append(part)
+    return {p.name: _propose(p, parts[p.name]) for p in fleet.pools if p.name in parts}
 
 
-def preferred_pool(fleet: FleetView, d: DeploymentView) -> PoolView | None:
-    """The first of its pools that is not refused; when all are, the first."""
-    pools = [p for p in (fleet.pool(name) for name in d.node_pools) if p is not None]
-    return next((p for p in pools if not p.refused), pools[0] if pools else None)
+def _pools_of(fleet: FleetView, d: DeploymentView) -> list[PoolView]:
+    return [p for p in (fleet.pool(name) for name in d.node_pools) if p is not None]
+
+
+def _spread(claim: Claim, pools: Sequence[PoolView]) -> dict[str, Claim]:
+    """The claim over its pools in order of preference: what one cannot hold falls to the next, the rest to the last.
+
+    A pool that refused holds what is there. Other deployments of a pool are not looked at here; its maximum is.
+    """
+    counts = [claim.now, max(claim.now, claim.soon), max(claim.now, claim.keep)]
+    parts: dict[str, Claim] = {}
+    for i, pool in enumerate(pools):
+        nodes = (pool.nodes_ready or 0) + (pool.nodes_starting or 0) if pool.refused else pool.max_nodes
+        if nodes is None or i == len(pools) - 1:
+            taken = counts
+        else:
+            taken = [min(count, _replicas_on(nodes, pool.gpus_per_node, claim.gpus_per_replica)) for count in counts]
+        now, soon, keep = taken
+        parts[pool.name] = Claim(claim.gpus_per_replica, now, soon, keep, claim.horizon_s)
+        counts = [count - part for count, part in zip(counts, taken, strict=True)]
+        if not any(counts):
+            break
+    return parts
+
+
+def _replicas_on(nodes: int, gpus_per_node: int, size: int) -> int:
+    if size > gpus_per_node:
+        return nodes // -(-size // gpus_per_node)
+    return nodes * (gpus_per_node // max(size, 1))
 
 
 def nodes_for(sizes: Sequence[int], gpus_per_node: int) -> int:
@@ -59,20 +84,24 @@ def _propose(pool: PoolView, claims: Sequence[Claim]) -> PoolProposal:
         sizes = [c.gpus_per_replica for c, count in zip(claims, counts, strict=True) for _ in range(count)]
         return nodes_for(sizes, pool.gpus_per_node)
 
-    now = nodes([c.now for c in claims])
-    soon = nodes([max(c.now, c.soon) for c in claims])
+    now, soon = nodes([c.now for c in claims]), nodes([c.soon for c in claims])
+    horizon_s = max(c.horizon_s for c in claims)
     terms = [
-        Term("forecast", soon, f"replicas expected within {max(c.horizon_s for c in claims):.0f} s fill {soon} nodes"),
-        Term("placed", now, f"replicas wanted now fill {now} nodes"),
+        Term("placed", now, f"replicas wanted now fill {_nodes(now)}"),
+        Term("forecast", soon, f"replicas expected within {horizon_s:.0f} s fill {_nodes(soon)}"),
+        Term("min_nodes", pool.min_nodes, f"the pool keeps {_nodes(pool.min_nodes)}"),
     ]
     if pool.nodes_ready is not None:
         there = pool.nodes_ready + (pool.nodes_starting or 0)
-        kept = min(there, nodes([max(c.now, c.keep) for c in claims]))
-        terms.append(Term("keep", kept, f"{kept} of {there} nodes may be wanted back before giving them up pays"))
-    terms.append(Term("min_nodes", pool.min_nodes, f"the pool keeps {pool.min_nodes}"))
+        kept = min(there, nodes([c.keep for c in claims]))
+        terms.append(Term("keep", kept, f"{kept} of {_nodes(there)} may be wanted back before giving them up pays"))
     terms.sort(key=lambda t: -t.wants)
     count = terms[0].wants
     if pool.max_nodes is not None and count > pool.max_nodes:
-        terms.insert(0, Term("max_nodes", pool.max_nodes, f"{count} wanted, the pool has {pool.max_nodes} at most"))
         count = pool.max_nodes
+        terms.insert(0, Term("max_nodes", count, f"{terms[0].wants} wanted; the pool has {_nodes(count)} at most"))
     return PoolProposal(count, tuple(terms))
+
+
+def _nodes(count: int) -> str:
+    return f"{count} node{'' if count == 1 else 's'}"

@@ -7,11 +7,10 @@ from statistics import NormalDist
 
 _NORMAL = NormalDist()
 _LOWEST_LEVEL, _HIGHEST_LEVEL = 0.5, 0.99
-_GAIN = 1.0
-"""Standard normal units that the level moves in one season of traffic that misses twice (or none) of what it may."""
+_GAIN = 0.5
+"""Standard normal units that the level falls in one season of traffic without a miss."""
 _MOST_DOWN, _MOST_UP = -1.5, 1.0
 """How far feedback may carry the level from where it starts, in standard normal units."""
-_WORST_ERROR = 3.0
 _LONGEST_STEP_S = 60.0
 
 
@@ -51,7 +50,8 @@ class PredictiveState:
 
 def level(start: float, memory: DeploymentMemory) -> float:
     """The quantile in force: where it starts, moved by feedback, within [0.5, 0.99]."""
-    z = _NORMAL.inv_cdf(min(max(start, 1e-6), 1 - 1e-6)) + memory.shift
+    start = min(max(start, _LOWEST_LEVEL), 0.9999)
+    z = _NORMAL.inv_cdf(start) + memory.shift
     return min(max(_NORMAL.cdf(z), _LOWEST_LEVEL), max(_HIGHEST_LEVEL, start))
 
 
@@ -65,7 +65,8 @@ def learn_level(
 ) -> None:
     """Move the quantile by what was attained: up while more requests miss than may, down while fewer do.
 
-    An integrator over traffic, not over time: quiet hours say little. One season without a miss lowers it by `_GAIN`.
+    An account of misses over traffic, not over time: quiet hours say little, and an hour of misses weighs as much as
+    the days without that its budget would have lasted.
     """
     elapsed_s = 0.0 if memory.seen_at_s is None else min(max(now_s - memory.seen_at_s, 0.0), _LONGEST_STEP_S)
     memory.seen_at_s = now_s
@@ -78,7 +79,7 @@ def learn_level(
         return
     error = ((1.0 - attained) - (1.0 - target)) / (1.0 - target)
     weight = min(rate_rps / memory.mean_rps, 3.0)
-    step = _GAIN * min(error, _WORST_ERROR) * weight * share
+    step = _GAIN * error * weight * share
     memory.shift = min(max(memory.shift + step, _MOST_DOWN), _MOST_UP)
 
 

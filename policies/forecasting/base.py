@@ -43,7 +43,7 @@ class Forecaster(Protocol):
 
     @property
     def last_time_s(self) -> float | None:
-        """End of the last bin observed; None before any: then there is nothing to forecast."""
+        """End of the last bin observed; None before any had a value: then there is nothing to forecast."""
         ...
 
     def observe(self, time_s: float, value: float | None) -> None:
@@ -60,7 +60,7 @@ class Forecaster(Protocol):
     def quantiles(self, horizons_s: Sequence[float], levels: Sequence[float]) -> tuple[tuple[float, ...], ...]:
         """For each horizon (ascending) and level (ascending): quantile of the largest bin mean in (now, now + h].
 
-        Empty before anything was observed. Never below 0; not descending in level nor in horizon.
+        Empty when no remembered bin has a value. Never below 0; not descending in level nor in horizon.
         """
         ...
 

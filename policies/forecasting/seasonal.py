@@ -45,7 +45,7 @@ class RollingForecaster:
         season = max(2, round(spec.season_s / spec.bin_s))
         self._windows = Windows.of(spec.bin_s, spec.season_s)
         self._span = max(season, 1440)
-        self._refresh = max(1, season // 96)
+        self._refresh = max(4, season // 96)
         self._memory = self._span + max(season // 2, 720)
         smooth = round(min(70.0, spec.season_s / 50) / spec.bin_s) // 2
         self._history = SeasonalHistory(season, self._memory + self._refresh, smooth)
@@ -61,7 +61,7 @@ class RollingForecaster:
 
     @property
     def last_time_s(self) -> float | None:
-        return None if self._index is None else self._index * self._bin_s
+        return None if self._index is None or not self._history.known else self._index * self._bin_s
 
     def observe(self, time_s: float, value: float | None) -> None:
         """See Forecaster.observe."""
