@@ -404,7 +404,7 @@ def load_config(path: Path, look_at_files: bool = True) -> Config:
     `look_at_files` False leaves out whether the files it names (tokens, certificates) can be read: for a check on
     another machine than the one it will run on. Errors: ConfigError, one line naming file, line, key, value, allowed.
     """
-    file = read_settings_file(path)
+    file = read_settings_file(path, "; `leadtime config example` prints one to begin with")
     settings = parse_settings(file)
     problems = check_settings(settings, file)
     if look_at_files:

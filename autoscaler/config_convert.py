@@ -139,10 +139,10 @@ def _startup(entry: Deployment, profile: EngineProfile | None) -> Startup | None
 
 
 def _pool(entry: NodePool, deployments: Sequence[DeploymentSettings]) -> PoolSettings:
-    """GPU kind and price that the file leaves open are those of the first profile that runs on the pool."""
+    """What the file leaves open comes from the profiles that run on the pool: the GPU kind, and the dearest price."""
     profiles = [d.profile for d in deployments if d.profile is not None and entry.name in d.node_pools]
     prices = [p.price_usd_per_gpu_hour for p in profiles if p.price_usd_per_gpu_hour is not None]
-    price = entry.gpus_per_node * prices[0] if prices else None
+    price = entry.gpus_per_node * max(prices) if prices else None
     return PoolSettings(
         name=entry.name,
         gpus_per_node=entry.gpus_per_node,

@@ -38,14 +38,16 @@ class SettingsFile:
         return str(self.path)
 
 
-def read_settings_file(path: Path) -> SettingsFile:
-    """Errors: ConfigError, one line, for a file that is missing, unreadable, not YAML, empty or no mapping."""
+def read_settings_file(path: Path, when_missing: str = "") -> SettingsFile:
+    """`when_missing` ends the message for a file that is not there.
+
+    Errors: ConfigError, one line, for a file that is missing, unreadable, not YAML, empty or no mapping.
+    """
     try:
         raw = path.read_bytes()
         text = raw.decode("utf-8")
     except FileNotFoundError:
-        hint = "`leadtime config example` prints one to begin with"
-        raise ConfigError(f"{path}: no such file; {hint}") from None
+        raise ConfigError(f"{path}: no such file{when_missing}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 text (byte {error.start}); allowed: a YAML file") from None
     except OSError as error:
