@@ -155,7 +155,7 @@ class FakeApi:
     async def _serve(self, started: threading.Event) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         self.store.changed.append(self._wake)
-        server = web.Server(self._handle)
+        server = web.Server(self._handle, handler_cancellation=True)
         runner = web.ServerRunner(server)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self._tls, shutdown_timeout=0.1)

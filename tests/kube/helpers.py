@@ -1,0 +1,29 @@
+"""Small things that tests of the Kubernetes side share."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from kubernetes.client import Configuration
+
+from autoscaler.kubernetes_api import KubernetesApi
+from tests.kube.fake_api import FakeApi
+
+
+def client_of(api: FakeApi, token: str | None = None, **options: Any) -> KubernetesApi:
+    """The product's client, talking to the fake server."""
+    configuration = Configuration(host=api.url)
+    if token is not None:
+        configuration.api_key = {"BearerToken": f"bearer {token}"}
+    return KubernetesApi(configuration, **{"timeout_s": 5.0, **options})
+
+
+async def until(true: Callable[[], bool], limit_s: float = 10.0) -> None:
+    """Wait for something that happens on another thread or task; fails when it does not."""
+    ends_at = time.monotonic() + limit_s
+    while not true():
+        assert time.monotonic() < ends_at, "it did not happen"
+        await asyncio.sleep(0.01)
