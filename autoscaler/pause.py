@@ -5,16 +5,25 @@ What cannot be read back counts as paused: whoever pulled the switch must not be
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from autoscaler.errors import StateError
 from autoscaler.model import PauseState
-from autoscaler.state import StateStore
 from policies.base import DeploymentKey
+
+
+class PauseStore(Protocol):
+    """Where the switch is kept; both raise StateError when they cannot."""
+
+    def load_pause(self) -> PauseState: ...
+
+    def save_pause(self, pause: PauseState) -> None: ...
 
 
 class PauseSwitch:
     """`state` is what holds now; `notice` says what was odd at the start, if anything was."""
 
-    def __init__(self, store: StateStore | None) -> None:
+    def __init__(self, store: PauseStore | None) -> None:
         """`store` None: the switch is forgotten at the end of the process."""
         self._store = store
         self.notice = ""
