@@ -5,7 +5,7 @@ Everything that decides anything is in here; nothing else of the controller has 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,17 +25,24 @@ class CounterMemory:
     """Series id -> [value, seen_at_s]."""
     started: bool = False
 
-    def advance(self, current: Mapping[str, float], at_s: float, since_s: float | None) -> float:
+    def advance(
+        self,
+        current: Mapping[str, float],
+        at_s: float,
+        since_s: float | None,
+        baseline: Collection[str] = (),
+    ) -> float:
         """What was added in (since_s, at_s].
 
-        The first reading ever is a baseline and adds nothing. A series that was missing for a while adds only the
-        share of its growth that belongs to this interval: traffic of the past is no spike of today.
+        The first reading ever is a baseline and adds nothing; nor does a new series in `baseline`, whose count may have
+        begun long before we first saw it. A series that was missing for a while adds only the share of its growth that
+        belongs to this interval: traffic of the past is no spike of today.
         """
         added = 0.0
         for name, value in current.items():
             before = self.series.get(name)
             if before is None:
-                added += value if self.started else 0.0
+                added += value if self.started and name not in baseline else 0.0
             else:
                 growth = value - before[0] if value >= before[0] else value
                 if since_s is not None and before[1] < since_s < at_s:

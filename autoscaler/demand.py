@@ -6,7 +6,7 @@ argument. Capacity and decisions live elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from autoscaler.controller_state import CounterMemory, DemandMemory
 from autoscaler.model import DeploymentMetrics, DeploymentSignals, GuardSettings, Histogram, Observation
@@ -29,8 +29,8 @@ def take_in(memory: DemandMemory, metrics: DeploymentMetrics, slo: Slo, window_s
     if since_s is not None and metrics.as_of_s <= since_s:
         return []
     now_s = metrics.as_of_s
-    arrivals = memory.arrivals.advance(metrics.arrivals_total, now_s, since_s)
-    errors = memory.errors.advance(metrics.errors_total, now_s, since_s)
+    arrivals = memory.arrivals.advance(metrics.arrivals_total, now_s, since_s, metrics.baseline)
+    errors = memory.errors.advance(metrics.errors_total, now_s, since_s, metrics.baseline)
     _take_in_mix(memory, metrics, now_s, since_s)
     _take_in_attainment(memory, metrics, slo, now_s, since_s)
     memory.as_of_s = now_s
@@ -53,10 +53,10 @@ def _forget_old_series(memory: DemandMemory, now_s: float) -> None:
 
 def _take_in_mix(memory: DemandMemory, metrics: DeploymentMetrics, now_s: float, since_s: float | None) -> None:
     added = (
-        memory.prompt_tokens.advance(metrics.prompt_tokens_total, now_s, since_s),
-        memory.output_tokens.advance(metrics.output_tokens_total, now_s, since_s),
-        memory.cached_tokens.advance(metrics.cached_tokens_total, now_s, since_s),
-        memory.finished.advance(metrics.finished_total, now_s, since_s),
+        memory.prompt_tokens.advance(metrics.prompt_tokens_total, now_s, since_s, metrics.baseline),
+        memory.output_tokens.advance(metrics.output_tokens_total, now_s, since_s, metrics.baseline),
+        memory.cached_tokens.advance(metrics.cached_tokens_total, now_s, since_s, metrics.baseline),
+        memory.finished.advance(metrics.finished_total, now_s, since_s, metrics.baseline),
     )
     if since_s is None:
         return
@@ -69,8 +69,8 @@ def _take_in_mix(memory: DemandMemory, metrics: DeploymentMetrics, now_s: float,
 def _take_in_attainment(
     memory: DemandMemory, metrics: DeploymentMetrics, slo: Slo, now_s: float, since_s: float | None
 ) -> None:
-    ttft_good, ttft_all = _within(memory.ttft, metrics.ttft, slo.ttft_s, now_s, since_s)
-    itl_good, itl_all = _within(memory.itl, metrics.itl, slo.itl_s, now_s, since_s)
+    ttft_good, ttft_all = _within(memory.ttft, metrics.ttft, slo.ttft_s, now_s, since_s, metrics.baseline)
+    itl_good, itl_all = _within(memory.itl, metrics.itl, slo.itl_s, now_s, since_s, metrics.baseline)
     if ttft_all > 0 or itl_all > 0:
         memory.attained.append([now_s, ttft_good, ttft_all, itl_good, itl_all])
     while memory.attained and memory.attained[0][0] <= now_s - ATTAINMENT_WINDOW_S:
@@ -83,6 +83,7 @@ def _within(
     limit_s: float | None,
     now_s: float,
     since_s: float | None,
+    baseline: Collection[str],
 ) -> tuple[float, float]:
     """How many new observations were within the limit, and how many there were (linear inside a bucket)."""
     good: dict[str, float] = {}
@@ -91,9 +92,10 @@ def _within(
         good[f"{series}<"] = share_below(histogram, limit_s) * histogram.counts[-1]
         total[f"{series}="] = histogram.counts[-1]
     started = memory.started
-    new_good = memory.advance(good, now_s, since_s)
+    marked = frozenset(f"{series}{mark}" for series in baseline for mark in "<=")
+    new_good = memory.advance(good, now_s, since_s, marked)
     memory.started = started
-    new_total = memory.advance(total, now_s, since_s)
+    new_total = memory.advance(total, now_s, since_s, marked)
     return min(new_good, new_total), new_total
 
 

@@ -96,6 +96,8 @@ class DeploymentMetrics:
     replicas: tuple[ReplicaMetrics, ...] = ()
     """Gauges of replicas that the inventory lists as alive; dead ones are left out by the join."""
     handle_reports: tuple[HandleReport, ...] = ()
+    baseline: tuple[str, ...] = ()
+    """Series of pages that were read for the first time: what they count may be old, so a new one adds nothing yet."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,10 +33,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class NodePage:
-    """The samples of one node's page and when it was read; an old page stands for a node that does not answer now."""
+    """The samples of one node's page and when it was read; an old page stands for a node that does not answer now.
+
+    `first`: no page of this node was read before, so its counters may have run long before we saw them.
+    """
 
     as_of_s: float
     samples: tuple[Sample, ...]
+    first: bool = False
 
 
 def collect(
@@ -59,7 +63,7 @@ def collect(
         for sample in page.samples:
             role = ROLES.get(sample[0].name)
             if role is not None:
-                owners.add(sample[0], sample[1], role, page.as_of_s)
+                owners.add(sample[0], sample[1], role, page)
     return {key: gathered.metrics(as_of_s) for key, gathered in owners.gathered.items()}
 
 
@@ -92,7 +96,7 @@ class _Owners:
                 if worker is not None and worker not in self.by_worker:
                     self.dead_workers.add(worker)
 
-    def add(self, series: Series, value: float | Histogram, role: Role, as_of_s: float) -> None:
+    def add(self, series: Series, value: float | Histogram, role: Role, page: NodePage) -> None:
         labels = series.labels
         if role.owner == "deployment":
             gathered = self.by_name.get((labels.get(APPLICATION), labels.get(DEPLOYMENT)))
@@ -101,8 +105,10 @@ class _Owners:
             gathered, replica_id = self._by_process(labels)
         if gathered is None:
             return
-        if as_of_s < gathered.as_of_s:
-            gathered.as_of_s = as_of_s
+        if page.as_of_s < gathered.as_of_s:
+            gathered.as_of_s = page.as_of_s
+        if page.first and role.kind != "gauge":
+            gathered.baseline.add(series.id)
         if isinstance(value, Histogram):
             gathered.histograms.setdefault((role.field, role.rank), {})[series.id] = value
         elif role.kind == "histogram" or not isfinite(value):
@@ -126,10 +132,11 @@ class _Owners:
 class _Gathered:
     """What was seen of one deployment; everything by series id, so that a page read twice counts once."""
 
-    __slots__ = ("as_of_s", "counters", "gauges", "histograms", "replica_gauges")
+    __slots__ = ("as_of_s", "baseline", "counters", "gauges", "histograms", "replica_gauges")
 
     def __init__(self) -> None:
         self.as_of_s = inf
+        self.baseline: set[str] = set()
         self.counters: dict[tuple[Field, int], dict[str, float]] = {}
         self.gauges: dict[Field, dict[str, float]] = {}
         self.replica_gauges: dict[str, dict[tuple[Field, int], dict[str, float]]] = {}
@@ -161,6 +168,7 @@ class _Gathered:
             queued_at_handles=_sum(self.gauges.get("queued")),
             ongoing=self._ongoing(replicas),
             replicas=replicas,
+            baseline=tuple(sorted(self.baseline)),
         )
 
     def _ongoing(self, replicas: tuple[ReplicaMetrics, ...]) -> float | None:

@@ -93,7 +93,7 @@ class NodeMetricsSource:
         except LeadtimeError as error:
             node.why = str(error)
         else:
-            node.page, node.why = NodePage(now_s, tuple(samples)), ""
+            node.page, node.why = NodePage(now_s, tuple(samples), first=node.page is None), ""
 
     async def _fetch(self, target: str) -> Answer:
         """The node's page; it needs no token and is never sent one."""

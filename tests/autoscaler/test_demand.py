@@ -122,3 +122,26 @@ def test_nothing_is_ever_counted_twice_or_negative(steps: list[tuple[float, int,
         total += added
         since_s = at_s
     assert total <= arrived + 1e-6
+
+
+def test_a_node_that_is_read_late_for_the_first_time_is_no_spike() -> None:
+    """Its counters ran for weeks before: only what they add from now on is traffic."""
+    memory = DemandMemory()
+    for at_s, metrics in (
+        (0.0, DeploymentMetrics(0.0, {"a": 100.0})),
+        (10.0, DeploymentMetrics(10.0, {"a": 110.0, "late": 5_000_000.0}, baseline=("late",))),
+        (20.0, DeploymentMetrics(20.0, {"a": 120.0, "late": 5_000_030.0})),
+    ):
+        demand.take_in(memory, metrics, Slo(), 10.0, 10.0)
+        assert memory.as_of_s == at_s
+    assert demand.rate_rps(memory) == pytest.approx(4.0)
+
+
+def test_a_late_nodes_histograms_are_a_baseline_too() -> None:
+    memory = DemandMemory()
+    old, late = Histogram((1.0, float("inf")), (5.0, 10.0)), Histogram((1.0, float("inf")), (0.0, 9_000.0))
+    demand.take_in(memory, DeploymentMetrics(0.0, ttft={"a": old}), Slo(ttft_s=1.0, itl_s=None), 10.0, 10.0)
+    grown = Histogram((1.0, float("inf")), (15.0, 20.0))
+    metrics = DeploymentMetrics(10.0, ttft={"a": grown, "late": late}, baseline=("late",))
+    demand.take_in(memory, metrics, Slo(ttft_s=1.0, itl_s=None), 10.0, 10.0)
+    assert demand.attained_fraction(memory) == 1.0

@@ -137,6 +137,13 @@ def test_values_that_are_no_numbers_are_unknown(value: float) -> None:
     assert (found.queued_at_handles, dict(found.arrivals_total)) == (None, {})
 
 
+def test_counters_of_a_node_that_was_never_read_before_are_marked_as_baseline() -> None:
+    old = NodePage(1.0, (of_llm(names.SERVE_ROUTED, 900.0, handle="h1"),))
+    new = NodePage(1.0, (of_llm(names.SERVE_ROUTED, 50_000.0, handle="h2"),), first=True)
+    found = collect({"a": old, "b": new}, {KEY: inventory()}, "default", "local", 1.0)[KEY]
+    assert {found.arrivals_total[series] for series in found.baseline} == {50_000.0}
+
+
 def test_only_deployments_of_this_service_are_answered() -> None:
     other = DeploymentKey("prod", "east", "chat", "llm")
     found = collect({}, {KEY: inventory(), other: inventory()}, "prod", "east", 1.0)

@@ -106,6 +106,20 @@ async def test_a_node_that_comes_back_is_fresh_again(cluster: Cluster) -> None:
     assert (await cluster.source.read(40.0)).why == ""
 
 
+async def test_only_the_first_page_of_a_node_is_marked_so(cluster: Cluster) -> None:
+    a, b = cluster.nodes
+    b.status = 503
+
+    async def marked(now_s: float) -> dict[str, bool]:
+        return {target: page.first for target, page in (await cluster.source.read(now_s)).data.pages.items()}
+
+    assert await marked(10.0) == {a.target: True}
+    assert await marked(20.0) == {a.target: False}
+    b.status = 200
+    assert await marked(30.0) == {a.target: False, b.target: True}
+    assert await marked(40.0) == {a.target: False, b.target: False}
+
+
 async def test_a_node_that_left_the_cluster_is_dropped(cluster: Cluster) -> None:
     a, _ = cluster.nodes
     await cluster.pages(10.0)
