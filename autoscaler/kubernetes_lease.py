@@ -1,0 +1,67 @@
+"""The leader's record in a Lease of the coordination.k8s.io group. Not for the rules of an election: leader.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from autoscaler.errors import NotFound, Unavailable
+from autoscaler.kubernetes_resources import LEASES, ClusterApi, Object
+from autoscaler.leader import LeaseRecord
+
+
+class KubernetesLease:
+    """A LeaseStore in one Lease; writes carry the resourceVersion and all else of what was read."""
+
+    def __init__(self, api: ClusterApi, namespace: str, name: str) -> None:
+        self._api, self._namespace, self._name = api, namespace, name
+        self._object: Object = {}
+
+    async def read(self, timeout_s: float) -> LeaseRecord | None:
+        try:
+            self._object = await self._api.get(LEASES, self._namespace, self._name, timeout_s=timeout_s)
+        except NotFound:
+            return None
+        return record_of(self._object)
+
+    async def create(self, record: LeaseRecord, timeout_s: float) -> None:
+        body = {
+            "apiVersion": LEASES.api_version,
+            "kind": LEASES.kind,
+            "metadata": {"name": self._name, "namespace": self._namespace},
+            "spec": spec_of(record),
+        }
+        self._object = _checked(await self._api.create(LEASES, self._namespace, body, timeout_s=timeout_s), record)
+
+    async def write(self, record: LeaseRecord, timeout_s: float) -> None:
+        body = {**self._object, "spec": {**(self._object.get("spec") or {}), **spec_of(record)}}
+        written = await self._api.replace(LEASES, self._namespace, self._name, body, timeout_s=timeout_s)
+        self._object = _checked(written, record)
+
+
+def _checked(lease: Object, record: LeaseRecord) -> Object:
+    """The answer to a write, if it is the lease that was written: a proxy's friendly page is no renewal."""
+    if record_of(lease).holder != record.holder or not (lease.get("metadata") or {}).get("resourceVersion"):
+        raise Unavailable("kubernetes: the answer to writing the lease is not that lease")
+    return lease
+
+
+def record_of(lease: Object) -> LeaseRecord:
+    """The record in a Lease; a field that is missing reads as nobody's."""
+    spec: Any = lease.get("spec") or {}
+    return LeaseRecord(
+        holder=str(spec.get("holderIdentity") or ""),
+        duration_s=int(spec.get("leaseDurationSeconds") or 0),
+        acquired_at=str(spec.get("acquireTime") or ""),
+        renewed_at=str(spec.get("renewTime") or ""),
+        transitions=int(spec.get("leaseTransitions") or 0),
+    )
+
+
+def spec_of(record: LeaseRecord) -> dict[str, Any]:
+    return {
+        "holderIdentity": record.holder,
+        "leaseDurationSeconds": record.duration_s,
+        "acquireTime": record.acquired_at,
+        "renewTime": record.renewed_at,
+        "leaseTransitions": record.transitions,
+    }

@@ -1,0 +1,46 @@
+"""A process that competes for the lease and writes its name whenever it may: `python -m tests.kube.elected_writer`.
+
+Started by test_leader.py as real processes, to be stopped, woken, killed and terminated. Writes carry no version guard,
+as those to Ray Serve carry none: only the elector keeps a late one from starting. Says on stdout what it does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+
+from kubernetes.client import Configuration
+
+from autoscaler.kubernetes_api import KubernetesApi
+from autoscaler.kubernetes_lease import KubernetesLease
+from autoscaler.kubernetes_resources import CONFIG_MAPS, PatchOperation
+from autoscaler.leader import LeaderElector, LeaseSettings
+
+LEASE_S, DEADLINE_S, RETRY_S = 2.0, 1.4, 0.2
+
+
+async def main(url: str, name: str) -> None:
+    api, lease_api = KubernetesApi(Configuration(host=url)), KubernetesApi(Configuration(host=url), threads=2)
+    elector = LeaderElector(
+        KubernetesLease(lease_api, "leadtime", "leadtime"), LeaseSettings(name, LEASE_S, DEADLINE_S, RETRY_S)
+    )
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+    running = asyncio.ensure_future(elector.run())
+    while not ended.is_set():
+        budget_s = elector.write_budget_s(elector.clock())
+        if budget_s > 0:
+            operation = PatchOperation("add", "/data/writer", name)
+            await api.patch(CONFIG_MAPS, "leadtime", "target", [operation], timeout_s=budget_s)
+        print("leads" if budget_s > 0 else "follows", flush=True)
+        await asyncio.sleep(0.1)
+    running.cancel()
+    released = await elector.release()
+    print("released" if released else "not released", flush=True)
+    await api.close()
+    await lease_api.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], sys.argv[2]))
