@@ -17,7 +17,7 @@ from autoscaler.kubernetes_lease import KubernetesLease
 from autoscaler.kubernetes_resources import CONFIG_MAPS, PatchOperation
 from autoscaler.leader import LeaderElector, LeaseSettings
 
-LEASE_S, DEADLINE_S, RETRY_S = 2.0, 1.4, 0.2
+LEASE_S, DEADLINE_S, RETRY_S = 3.0, 2.2, 0.25
 
 
 async def main(url: str, name: str) -> None:

@@ -199,11 +199,12 @@ def processes(api: FakeApi) -> Iterator[Processes]:
 async def read_until(process: subprocess.Popen[str], line: str) -> None:
     """Its next `line`: right after it, the process sleeps for a tenth of a second."""
     assert process.stdout is not None
-    while True:
-        said = await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), 30)
-        assert said, "the process ended"
-        if said.strip() == line:
-            return
+    async with asyncio.timeout(60):
+        while True:
+            said = await asyncio.to_thread(process.stdout.readline)
+            assert said, "the process ended"
+            if said.strip() == line:
+                return
 
 
 async def test_a_process_stopped_for_longer_than_the_lease_and_woken_writes_nothing(processes: Processes) -> None:
