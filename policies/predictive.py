@@ -13,7 +13,7 @@ from typing import Literal
 
 from policies.base import DeploymentKey, DeploymentView, FleetProposal, FleetView, ForecastSpec, ReplicaProposal, Term
 from policies.durations import Duration
-from policies.forecasting import create
+from policies.forecasting import check_spec
 from policies.options import option
 from policies.predictive_pools import Claim, pool_proposals
 from policies.predictive_state import DeploymentMemory, PredictiveState, learn_level, level, remember_wanted
@@ -63,7 +63,7 @@ class PredictivePolicy:
     def __init__(self, options: PredictiveOptions) -> None:
         self.options = options
         self.forecast: ForecastSpec | None = ForecastSpec(options.forecaster, options.bin_s, options.season_s)
-        create(self.forecast)
+        check_spec(self.forecast)
 
     def new_state(self) -> PredictiveState:
         return PredictiveState()

@@ -18,6 +18,8 @@ USABLE_SLOTS = 0.7
 """Share of max_ongoing_requests that a replica is taken to hold at capacity when nothing better is known."""
 _UNBOUNDED_SLOTS = 100_000
 """max_ongoing_requests from here on is no limit (serve.llm sets 1e9)."""
+_LEAST_RPS = 1e-3
+"""A rate below this says nothing about how long requests stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +194,7 @@ def usable_slots(view: DeploymentView) -> float | None:
 def learned_replicas_per_rps(view: DeploymentView, memory: DeploymentMemory, period_s: float) -> float | None:
     """Replicas that one req/s takes up, requests in progress (Little) over usable slots; faded over 5 min."""
     slots = usable_slots(view)
-    if slots and view.rate_rps and view.ongoing:
+    if slots and view.ongoing and view.rate_rps is not None and view.rate_rps >= _LEAST_RPS:
         now = view.ongoing / (view.rate_rps * slots)
         before = memory.replicas_per_rps
         memory.replicas_per_rps = now if before is None else before + min(1.0, period_s / 300.0) * (now - before)
