@@ -12,7 +12,7 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from autoscaler import journal
@@ -77,7 +77,9 @@ class Runtime:
         pause: PauseSwitch | None = None,
         leader: Callable[[], bool] = lambda: True,
         clock: Clock | None = None,
+        background: Sequence[Callable[[], Awaitable[None]]] = (),
     ) -> None:
+        """`background` runs beside the ticks, from start to end (a leader election, say)."""
         self.config = config
         self.controller = controller
         self.board = board or new_board(config)
@@ -95,6 +97,8 @@ class Runtime:
             monotonic_s=self._clock.monotonic_s,
         )  # fmt: skip
         self._apply_within_s = max(1.0, 0.9 * tick_s)
+        self._background = tuple(background)
+        self._tasks: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
         self._last_now_s = -math.inf
         self._saved_at_s = self._clock.monotonic_s()
@@ -112,6 +116,7 @@ class Runtime:
             if self._server is not None:
                 await self._server.start()
                 log.info("pages on http://%s:%s", self._server.host, self._server.port)
+            self._tasks = [asyncio.create_task(self._beside(work)) for work in self._background]
             await self._loop()
         finally:
             await self._close()
@@ -149,8 +154,9 @@ class Runtime:
         """One round; None when the decision failed, in which case nothing is applied."""
         self.board.sign_of_life(self._clock.monotonic_s())
         now_s = self._last_now_s = max(self._last_now_s, self._clock.now_s())  # the wall clock may be set back
+        leading = self._leader()  # asked before reading: who has just begun to lead reads again before it writes
         held = await self._polling.round(now_s)
-        signals = assemble(held, self.pause.state, self._leader(), now_s)
+        signals = assemble(held, self.pause.state, leading and self._leader(), now_s)
         self._say_sources(signals)
         checkpoint = self._checkpoint()
         started_s = self._clock.monotonic_s()
@@ -229,7 +235,17 @@ class Runtime:
         else:
             self._say("state", "", logging.ERROR)
 
+    async def _beside(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Work beside the ticks; one that fails has a bug, which is logged and stops nobody else."""
+        try:
+            await work()
+        except Exception as error:
+            log.exception("background work ended: %s: %s", type(error).__name__, error)
+
     async def _close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._save()
         await self._polling.close()
         ports: tuple[Source | Actuator, ...] = (*self._sources, *self._actuators)

@@ -8,6 +8,8 @@ leader's or a dry run is not posted.
 from __future__ import annotations
 
 import asyncio
+import math
+from collections.abc import Callable
 from urllib.parse import quote
 
 from autoscaler.dashboard_client import Answer, DashboardClient, NoAnswer
@@ -23,11 +25,15 @@ MEND_SWITCHED_OFF = "set `external_scaler_enabled: true` on the application in t
 
 
 class RayServeActuator:
-    """All writes of one `apply` run together and share one deadline, `deadline_s`."""
+    """All writes of one `apply` run together and share one deadline, `deadline_s`.
+
+    `write_budget_s` is for several controllers: the seconds for which a write that starts now may be under way before
+    another one may lead; none starts at 0. None: there is no other.
+    """
 
     def __init__(
         self, name: str, namespace: str, service: str, client: DashboardClient,
-        deadline_s: float = 4.0, concurrency: int = 16,
+        deadline_s: float = 4.0, concurrency: int = 16, write_budget_s: Callable[[], float] | None = None,
     ) -> None:  # fmt: skip
         self.name = name
         self.namespace = namespace
@@ -35,6 +41,7 @@ class RayServeActuator:
         self._client = client
         self._deadline_s = deadline_s
         self._slots = asyncio.Semaphore(concurrency)
+        self._write_budget_s = write_budget_s or (lambda: math.inf)
 
     async def apply(self, plan: Plan, now_s: float) -> Outcome:
         wanted = [one for one in plan.deployments if one.target is not None and self._is_ours(one.key)]
@@ -59,7 +66,10 @@ class RayServeActuator:
             if one.blocked is not None:
                 raise Conflict(one.blocked)
             async with asyncio.timeout_at(until_s), self._slots:
-                await self._post(one.key, target)
+                budget_s = self._write_budget_s()  # asked at the last moment: the wait for a slot may have been long
+                if budget_s <= 0:
+                    return Applied(self.name, what, "withheld", target, "the lease ran out")
+                await self._post(one.key, target, min(budget_s, self._deadline_s))
         except TimeoutError:
             error: ActuatorError = Unavailable(f"{self._client.shown}: no answer within {self._deadline_s:g} s")
             return Applied(self.name, what, _outcome_name(error), target, str(error))
@@ -67,11 +77,11 @@ class RayServeActuator:
             return Applied(self.name, what, _outcome_name(error), target, str(error))
         return Applied(self.name, what, "ok", target)
 
-    async def _post(self, key: DeploymentKey, target: int | None) -> None:
+    async def _post(self, key: DeploymentKey, target: int | None, within_s: float) -> None:
         """Errors: ActuatorError."""
         path = f"/api/v1/applications/{quote(key.app, safe='')}/deployments/{quote(key.deployment, safe='')}/scale"
         try:
-            answer = await self._client.post_json(path, {"target_num_replicas": target}, self._deadline_s)
+            answer = await self._client.post_json(path, {"target_num_replicas": target}, within_s)
         except NoAnswer as error:
             raise Unavailable(str(error)) from None
         except ConfigError as error:

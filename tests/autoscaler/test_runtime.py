@@ -237,6 +237,34 @@ async def test_ticks_that_were_missed_are_skipped_and_counted(shell: Shell) -> N
     assert shell.runtime.board.missed_ticks == 2
 
 
+async def test_who_begins_to_lead_while_reading_writes_only_after_reading_again(shell: Shell) -> None:
+    answers = iter([False, True, True, True])
+    shell.runtime._leader = lambda: next(answers)
+    await shell.ticks(2)
+    assert [plan.leader for plan in shell.actuator.plans] == [False, True]
+
+
+async def test_background_work_runs_beside_the_ticks_and_its_bug_stops_nobody(
+    shell: Shell, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended = []
+
+    async def lasting() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("cancelled at the end")
+
+    async def broken() -> None:
+        raise ValueError("bug")
+
+    shell.runtime._background = (lasting, broken)
+    await shell.run(3)
+    assert ended == ["cancelled at the end"]
+    assert "background work ended: ValueError: bug" in caplog.text
+    assert shell.controller.state.tick == 3
+
+
 async def test_the_end_saves_the_state_and_closes_everything(shell: Shell) -> None:
     await shell.run(2)
     assert (shell.inventory.closed, shell.metrics.closed, shell.actuator.closed) == (True, True, True)

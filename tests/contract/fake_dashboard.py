@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,7 +63,7 @@ class FakeDashboard:
         return self.applications[app].deployments[deployment]
 
     @contextlib.asynccontextmanager
-    async def serve(self) -> AsyncIterator[FakeDashboard]:
+    async def serve(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[FakeDashboard]:
         """Answer on a free port until the block ends."""
         application = web.Application(middlewares=[self._misbehave])
         application.add_routes(
@@ -74,9 +75,9 @@ class FakeDashboard:
         )
         runner = web.AppRunner(application, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
         await site.start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{runner.addresses[0][1]}"
         try:
             yield self
         finally:

@@ -121,6 +121,22 @@ class TestRayServeActuator(ActuatorContract):
         assert [applied.outcome for applied in outcome.applied] == ["unavailable"] * 3
         assert all("0.2 s" in applied.why for applied in outcome.applied)
 
+    async def test_no_write_starts_when_the_lease_has_run_out(self, world: DashboardWorld) -> None:
+        client = DashboardClient(world.dashboard.url)
+        actuator = RayServeActuator("s", "default", "local", client, write_budget_s=lambda: 0.0)
+        (applied,) = (await actuator.apply(plan_of((world.key, 2, 1)), 0.0)).applied
+        await actuator.close()
+        assert (applied.outcome, world.dashboard.posts) == ("withheld", [])
+
+    async def test_a_write_takes_no_longer_than_the_lease_allows(self, world: DashboardWorld) -> None:
+        world.dashboard.hang = True
+        client = DashboardClient(world.dashboard.url)
+        actuator = RayServeActuator("s", "default", "local", client, write_budget_s=lambda: 0.1)
+        (applied,) = (await actuator.apply(plan_of((world.key, 2, 1)), 0.0)).applied
+        await actuator.close()
+        assert applied.outcome == "unavailable"
+        assert "0.1 s" in applied.why
+
     async def test_nobody_listening_is_unavailable(self) -> None:
         actuator = RayServeActuator("s", "default", "local", DashboardClient("http://127.0.0.1:1", timeout_s=1.0))
         outcome = await actuator.apply(plan_of((DeploymentKey.parse("a/b"), 2, 1)), 0.0)

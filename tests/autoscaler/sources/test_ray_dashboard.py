@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import ssl
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -106,6 +109,26 @@ async def test_a_missing_or_broken_ca_file_is_named(dashboard: FakeDashboard, tm
 
 async def test_a_plain_http_server_behind_an_https_address_is_unknown(dashboard: FakeDashboard) -> None:
     await why(dashboard.url.replace("http:", "https:"))
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
+async def test_tls_is_verified_against_the_ca_file(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        make_certificate(tmp_path / f"{name}.pem", tmp_path / f"{name}.key")
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(tmp_path / "one.pem", tmp_path / "one.key")
+    async with FakeDashboard({"chat": FakeApplication({"llm": FakeDeployment()})}).serve(tls) as fake:
+        assert (await read(fake.url, ca_file=tmp_path / "one.pem")).up
+        assert "not trusted" in await why(fake.url, ca_file=tmp_path / "two.pem")
+        assert "not trusted" in await why(fake.url)
+
+
+def make_certificate(certificate: Path, key: Path) -> None:
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
+         "-addext", "subjectAltName=IP:127.0.0.1", "-out", str(certificate), "-keyout", str(key)],
+        check=True, capture_output=True,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("url", ["dashboard:8265", "ftp://host", "http://", "", "http://[::1", "http://host:notaport"])
