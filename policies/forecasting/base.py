@@ -43,7 +43,7 @@ class Forecaster(Protocol):
 
     @property
     def last_time_s(self) -> float | None:
-        """End of the last bin observed; None before any had a value: then there is nothing to forecast."""
+        """End of the last bin observed; None when no remembered bin has a value: then there is nothing to forecast."""
         ...
 
     def observe(self, time_s: float, value: float | None) -> None:

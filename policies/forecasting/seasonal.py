@@ -51,6 +51,7 @@ class RollingForecaster:
         self._history = SeasonalHistory(season, self._memory + self._refresh, smooth)
         self._limits = Limits(self.allowed, season, self._span, self._history.reach)
         self._index: int | None = None
+        self._known_index = -1
         self._asked = 1
         self._levels: tuple[float, ...] = (0.5, 0.9)
         self._check = CoverageCheck()
@@ -61,7 +62,9 @@ class RollingForecaster:
 
     @property
     def last_time_s(self) -> float | None:
-        return None if self._index is None or not self._history.known else self._index * self._bin_s
+        if self._index is None or self._silent() >= self._memory:
+            return None
+        return self._index * self._bin_s
 
     def observe(self, time_s: float, value: float | None) -> None:
         """See Forecaster.observe."""
@@ -73,6 +76,7 @@ class RollingForecaster:
         self._history.extend(np.array([math.nan if value is None else max(0.0, value)]))
         self._index = index
         if value is not None:
+            self._known_index = index
             self._check.observe(value)
         if not self._check.waiting and self._history.known >= 2:
             self._promise()
@@ -92,6 +96,9 @@ class RollingForecaster:
             self._history.skip(int(gaps[run[0]]))
             self._history.extend(series[run])
         self._index = int(index[-1])
+        known = index[np.isfinite(series)]
+        if len(known):
+            self._known_index = int(known[-1])
 
     def _promise(self) -> None:
         """Hold itself to the window and the level (0.9, or the next above) that it was last asked for."""
@@ -124,9 +131,14 @@ class RollingForecaster:
         known, season = self._history.known, self._history.season
         return known >= 2 * ENOUGH_WINDOWS * self._asked or known >= season + self._asked
 
+    def _silent(self) -> int:
+        """Bins since the last one with a value; all of memory when there never was one."""
+        if self._index is None or not self._history.known:
+            return self._memory
+        return self._index - self._known_index
+
     def _blind(self) -> bool:
-        recent = self._history.values(self._windows.level)
-        return not np.isfinite(recent).any()
+        return self._silent() >= self._windows.level
 
     def _seen(self) -> str:
         seconds = self._history.known * self._bin_s
@@ -246,7 +258,7 @@ class RollingForecaster:
         numbers = {"bin_s": self._bin_s, "season_s": self._season_s, "asked": float(self._asked)}
         numbers |= {"count": float(self._history.count), "known": float(self._history.known)} | self._check.numbers()
         if self._index is not None:
-            numbers["index"] = float(self._index)
+            numbers |= {"index": float(self._index), "known_index": float(self._known_index)}
         levels = np.array(self._levels)
         arrays = {"values": pack(values), "profile": pack(profile), "levels": pack(levels)}
         return ForecasterState(self.name, numbers, arrays)
@@ -264,6 +276,7 @@ class RollingForecaster:
         self._history.load(values, profile, int(numbers["count"]), int(numbers["known"]))
         self._asked, self._levels = int(numbers["asked"]), tuple(unpack(state.arrays["levels"]).tolist())
         self._index = int(numbers["index"]) if "index" in numbers else None
+        self._known_index = int(numbers.get("known_index", -1))
         self._check = CoverageCheck.of(numbers)
         self._fits, self._past = {}, None
 
