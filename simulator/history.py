@@ -5,10 +5,13 @@ Traces keep what they say of the past; rows from workload.start_s on were cut of
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from simulator.draws import component_seed
 from simulator.scenario_file import Deployment
+from simulator.synthetic import Synthetic, generate
 from simulator.traces import Floats, RateTrace
 from simulator.workload import request_arrivals
 
@@ -23,27 +26,33 @@ def history_bins(d: Deployment, bin_s: float, seed: int) -> tuple[list[float], l
     w, h = d.block.workload, d.block.history
     scale = h.rate_scale if h is not None and h.rate_scale is not None else w.rate_scale
     draws = component_seed(seed, f"history/{d.key.full}")
-    if isinstance(d.history, RateTrace):
-        begin_s = d.history.start_s
-    else:
-        begin_s = float(d.history.time_s[0])
+    history = d.history
+    if isinstance(history, Synthetic):
+        history = _before(generate(history, component_seed(seed, f"synthetic/{d.key.full}")), w.start_s)
+    begin_s = history.start_s if isinstance(history, RateTrace) else float(history.time_s[0])
     bins = int((w.start_s - begin_s) / bin_s + 1e-9)
     if bins < 1:
         return [], []
     first_s = w.start_s - bins * bin_s
     ends_s = bin_s * np.arange(-bins + 1, 1, dtype=np.float64)
-    if isinstance(d.history, RateTrace):
-        rates: Floats = _mean_rates(d.history, first_s, bin_s, bins) * scale
+    if isinstance(history, RateTrace):
+        rates: Floats = _mean_rates(history, first_s, bin_s, bins) * scale
         counted: Floats = np.random.default_rng(draws).poisson(rates * bin_s) / bin_s
     else:
         length_s = w.start_s - begin_s
         stream = request_arrivals(
-            d.history, start_s=begin_s, rate_scale=scale, repeat=False, duration_s=length_s, seed=draws
+            history, start_s=begin_s, rate_scale=scale, repeat=False, duration_s=length_s, seed=draws
         )
         arrival_s = stream.take(length_s).arrival_s + begin_s
         counts, _ = np.histogram(arrival_s, bins=bins, range=(first_s, w.start_s))
         counted = counts / bin_s
     return ends_s.tolist(), counted.tolist()
+
+
+def _before(trace: RateTrace, end_s: float) -> RateTrace:
+    """The whole bins of a trace that lie before `end_s`."""
+    bins = int((end_s - trace.start_s) / trace.bin_s + 1e-9)
+    return replace(trace, rps=trace.rps[:bins])
 
 
 def _mean_rates(trace: RateTrace, first_s: float, bin_s: float, bins: int) -> Floats:

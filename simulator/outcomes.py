@@ -152,6 +152,8 @@ class ColdStarts:
     cancelled: int
     missed_requests: int
     waited_s: float
+    events: tuple[tuple[float, str], ...] = ()
+    """When each start ended, and what it was: hidden, exposed or cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,13 +170,21 @@ def cold_starts(windows: list[StartWindow], outcomes: Outcomes) -> ColdStarts:
     last = len(outcomes.misses) - 1
     sums = np.concatenate(([0], np.cumsum(outcomes.misses)))
     felt = np.zeros(len(outcomes.misses), dtype=bool)
-    exposed = cancelled = 0
+    events: list[tuple[float, str]] = []
     for window in windows:
         low, high = (int(np.clip(np.floor(t), 0, last)) for t in (window.from_s, window.to_s))
         if sums[high + 1] > sums[low]:
-            exposed += 1
+            kind = "exposed"
             felt[low : high + 1] = True
-        elif window.cancelled:
-            cancelled += 1
-    hidden = len(windows) - exposed - cancelled
-    return ColdStarts(hidden, exposed, cancelled, int(outcomes.misses[felt].sum()), float(outcomes.waits_s[felt].sum()))
+        else:
+            kind = "cancelled" if window.cancelled else "hidden"
+        events.append((window.to_s, kind))
+    kinds = [kind for _, kind in events]
+    return ColdStarts(
+        hidden=kinds.count("hidden"),
+        exposed=kinds.count("exposed"),
+        cancelled=kinds.count("cancelled"),
+        missed_requests=int(outcomes.misses[felt].sum()),
+        waited_s=float(outcomes.waits_s[felt].sum()),
+        events=tuple(events),
+    )

@@ -31,7 +31,9 @@ from policies.base import DeploymentKey, LeadPath, Policy, TokenMix
 from policies.durations import Duration
 from policies.engines import capacity
 from policies.registry import create_policy
+from policies.static import StaticPolicy
 from simulator.actuator import SimulatedPools, SimulatedServe
+from simulator.constant import constant_sizes, smallest_constant_fleet
 from simulator.events import Priority
 from simulator.history import history_bins
 from simulator.outcomes import Ended, StartWindow, cold_starts
@@ -39,10 +41,9 @@ from simulator.result import DeploymentFigures, PoolFigures, Result
 from simulator.scenario_file import Deployment, Scenario
 from simulator.telemetry import PROFILES, TelemetrySpec
 from simulator.timeline import Row, Sink
-from simulator.world import Live, World
+from simulator.world import Live, World, tail_s
 
 _FEED_S = 60.0
-_LONGEST_TAIL_S = 300.0
 _NS = 1e-9
 
 
@@ -94,44 +95,40 @@ def simulate(
     scenario: Scenario,
     policy: Policy,
     outputs: Outputs | None = None,
-    constant: Mapping[DeploymentKey, int] | None = None,
     notes: tuple[str, ...] = (),
 ) -> Result:
-    """One run. `constant`: a fleet of these sizes from time 0 on instead of the policy's decisions (no controller)."""
+    """One run. `static` without a number is replaced by the smallest constant fleet that reaches the target.
+
+    Errors: ScenarioError when the fleet at time 0 does not fit on the nodes.
+    """
     started = time.perf_counter()
-    simulation = _Simulation(scenario, policy, outputs or Outputs(), constant)
+    if isinstance(policy, StaticPolicy) and policy.options.replicas is None:
+        policy = smallest_constant_fleet(scenario)
+    simulation = _Simulation(scenario, policy, outputs or Outputs())
     simulation.run()
     return simulation.result(notes, time.perf_counter() - started)
 
 
 class _Simulation:
-    def __init__(
-        self,
-        scenario: Scenario,
-        policy: Policy,
-        outputs: Outputs,
-        constant: Mapping[DeploymentKey, int] | None,
-    ) -> None:
+    def __init__(self, scenario: Scenario, policy: Policy, outputs: Outputs) -> None:
         self.scenario = scenario
         self.policy = policy
         self.outputs = outputs
-        self.constant = constant
         spec = telemetry_of(scenario, policy)
-        self.world = World(scenario, spec, constant)
+        self.world = World(scenario, spec, constant_sizes(scenario, policy))
         self.queue = self.world.queue
         self.guards: Counter[str] = Counter()
         self.plan: Plan | None = None
         self._arrived = dict.fromkeys(self.world.serves, 0.0)
         self._serve = SimulatedServe(self.world.serves)
         self._pools = SimulatedPools(self.world.cluster.pools)
-        self.controller: Controller | None = None
-        if constant is None:
-            self._start_controller(spec)
+        self._ticks = 0
+        self.controller = Controller(controller_config(scenario, policy), policy=policy)
+        self._start_controller(spec)
 
     # ------------------------------------------------------------ the controller
 
     def _start_controller(self, spec: TelemetrySpec) -> None:
-        self.controller = Controller(controller_config(self.scenario, self.policy), policy=self.policy)
         for d in self.scenario.deployments:
             if d.history is not None and self.policy.forecast is not None:
                 times_s, rates_rps = history_bins(d, self.policy.forecast.bin_s, self.world.seed)
@@ -143,7 +140,6 @@ class _Simulation:
             )
         if self.outputs.journal is not None:
             self.outputs.journal(encode(checkpoint_record(self.controller.state, self.controller.config)))
-        self._decide_at = 0
         self.queue.at(0.0, self._decide, Priority.DECIDE)
 
     @property
@@ -154,7 +150,6 @@ class _Simulation:
 
     def _decide(self) -> None:
         """One tick: look, decide, act, write down."""
-        assert self.controller is not None
         now_s = self.queue.now_s
         signals = self.world.signals()
         began = time.perf_counter()
@@ -167,8 +162,8 @@ class _Simulation:
             self.guards.update(g.name for g in records)
         if self.outputs.journal is not None:
             self._write_tick(signals, plan, outcomes, step_s)
-        self._decide_at += 1
-        next_s = self._decide_at * self._period_s
+        self._ticks += 1
+        next_s = self._ticks * self._period_s
         if next_s < self.scenario.duration_s - _NS:
             self.queue.at(next_s, self._decide, Priority.DECIDE)
 
@@ -219,9 +214,8 @@ class _Simulation:
     def _finish_requests(self) -> None:
         """The tail: nothing is billed and nobody decides, but requests in flight may end."""
         for one in self.world.live:
-            tail_s = min(one.spec.block.request_timeout_s, _LONGEST_TAIL_S)
             one.plane.freeze()
-            one.plane.advance(self.scenario.duration_s + tail_s)
+            one.plane.advance(self.scenario.duration_s + tail_s(one.spec))
             self._take(one, one.plane.take_ended())
             self._take(one, one.plane.take_unfinished())
 

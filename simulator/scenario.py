@@ -174,6 +174,7 @@ class HistoryBlock(Block):
 
     rates: PathText | None = Field(default=None, description="A rates trace on the workload file's clock.")
     requests: PathText | None = Field(default=None, description="A requests trace on the workload file's clock.")
+    workload: bool = Field(default=False, description="true: the workload's own traffic before workload.start_s.")
     rate_scale: float | None = Field(default=None, gt=0, description="Its own scale; null = workload.rate_scale.")
 
 

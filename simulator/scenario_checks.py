@@ -51,7 +51,7 @@ def _deployment(at: Loc, d: DeploymentBlock, file: ScenarioFile) -> Iterator[Pro
     yield from _pools_of(at, d, [p.name for p in file.node_pools])
     yield from _workload((*at, "workload"), d.workload, file)
     if d.history is not None:
-        yield from _history((*at, "history"), d.history)
+        yield from _history((*at, "history"), d.history, d.workload)
     for i, hint in enumerate(d.hints):
         if (hint.rps is None) == (hint.multiplier is None):
             yield Problem((*at, "hints", i), "exactly one of rps and multiplier is needed")
@@ -90,9 +90,13 @@ def _workload(at: Loc, w: WorkloadBlock, file: ScenarioFile) -> Iterator[Problem
         yield Problem((*at, "synthetic", "week"), text)
 
 
-def _history(at: Loc, h: HistoryBlock) -> Iterator[Problem]:
-    if (h.rates is None) == (h.requests is None):
-        yield Problem(at, "exactly one of rates and requests is needed")
+def _history(at: Loc, h: HistoryBlock, w: WorkloadBlock) -> Iterator[Problem]:
+    if (h.rates is not None) + (h.requests is not None) + h.workload != 1:
+        yield Problem(at, "exactly one of rates, requests and workload: true is needed")
+    if h.workload and w.start_s <= 0:
+        yield Problem(
+            (*at, "workload"), "true; allowed: only with a workload.start_s > 0, or there is nothing before it"
+        )
 
 
 def _pool(at: Loc, p: NodePoolBlock) -> Iterator[Problem]:

@@ -24,7 +24,7 @@ from autoscaler.errors import ConfigError, ScenarioError
 from policies.base import DeploymentKey, PolicyError, Slo
 from policies.durations import Duration
 from policies.engines import EngineProfile, load_profile
-from simulator.scenario import DeploymentBlock, NodePoolBlock, ScenarioFile
+from simulator.scenario import DeploymentBlock, NodePoolBlock, ScenarioFile, SyntheticBlock
 from simulator.scenario_checks import check_file, check_profiles
 from simulator.synthetic import Synthetic
 from simulator.traces import RateTrace, RequestTrace, read_rates, read_requests
@@ -47,8 +47,8 @@ class Deployment:
     traffic: Traffic
     prompt_tokens: Duration | None
     output_tokens: Duration | None
-    history: RequestTrace | RateTrace | None
-    """Only what lies before workload.start_s: later rows are gone before anybody can read them."""
+    history: Traffic | None
+    """Of a trace only what lies before workload.start_s: later rows are gone before anybody can read them."""
 
     @property
     def slo(self) -> Slo:
@@ -129,6 +129,22 @@ def load_scenario(reference: str, overrides: Sequence[str] = (), seed: int | Non
         raise _scenario_error(changed, found.problems, set_locs) from None
 
 
+def read_synthetic(path: Path) -> tuple[Synthetic, Duration | None, Duration | None]:
+    """A recipe for traffic as a file of its own, with its lengths of prompts and outputs. Errors: ScenarioError."""
+    try:
+        settings = read_settings_file(path)
+        block = SyntheticBlock.model_validate(settings.data)
+    except ConfigError as error:
+        raise ScenarioError(str(error).partition("; `leadtime config")[0]) from None
+    except ValidationError as error:
+        schema = SyntheticBlock.model_json_schema()
+        raise _scenario_error(settings, [problem_of(dict(e), schema) for e in error.errors()], {}) from None
+    if block.week and len(block.week) != 7:
+        problem = Problem(("week",), f"{len(block.week)} factors; allowed: 7, one for each day")
+        raise _scenario_error(settings, [problem], {})
+    return block.spec(), block.prompt_tokens, block.output_tokens
+
+
 class _ProblemsError(Exception):
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__()
@@ -175,7 +191,7 @@ def _profiles(file: ScenarioFile, base: Path) -> list[EngineProfile]:
 
 
 def _deployment(index: int, block: DeploymentBlock, profile: EngineProfile, base: Path) -> Deployment:
-    w, h = block.workload, block.history
+    w = block.workload
     traffic: Traffic
     if w.requests is not None:
         traffic = _of_deployment(read_requests(base / w.requests), block.name)
@@ -190,15 +206,25 @@ def _deployment(index: int, block: DeploymentBlock, profile: EngineProfile, base
     if not isinstance(traffic, Synthetic) and not w.repeat and traffic.end_s <= w.start_s:
         text = f"{w.start_s:g}; allowed: before the trace's end at {traffic.end_s:g} s"
         raise _ProblemsError([Problem(("deployments", index, "workload", "start_s"), text)])
-    history: RequestTrace | RateTrace | None = None
-    if h is not None and h.rates is not None:
-        history = read_rates(base / h.rates, before_s=w.start_s)
-    elif h is not None and h.requests is not None:
-        history = _of_deployment(read_requests(base / h.requests, before_s=w.start_s), block.name)
+    history = _history(block, traffic, base)
     load_s = block.startup.load_s if block.startup.load_s is not None else profile.load_s
     init_s = block.startup.init_s if block.startup.init_s is not None else profile.init_s
     key = DeploymentKey.parse(block.name)
     return Deployment(key, block, profile, load_s, init_s, traffic, prompt, output, history)
+
+
+def _history(block: DeploymentBlock, traffic: Traffic, base: Path) -> Traffic | None:
+    """What the forecaster may see of the past."""
+    w, h = block.workload, block.history
+    if h is None:
+        return None
+    rates = w.rates if h.workload else h.rates
+    requests = w.requests if h.workload else h.requests
+    if rates is not None:
+        return read_rates(base / rates, before_s=w.start_s)
+    if requests is not None:
+        return _of_deployment(read_requests(base / requests, before_s=w.start_s), block.name)
+    return traffic
 
 
 def _check_lengths(

@@ -25,6 +25,8 @@ from simulator.telemetry import DeploymentTelemetry, MetricPages, TelemetrySpec
 from simulator.traces import RequestTrace
 from simulator.workload import ArrivalStream, Lengths, rate_arrivals, request_arrivals
 
+_LONGEST_TAIL_S = 300.0
+
 
 @dataclass(slots=True)
 class Live:
@@ -178,6 +180,11 @@ def arrivals_of(spec: Deployment, duration_s: float, seed: int) -> ArrivalStream
     return rate_arrivals(
         traffic, lengths, start_s=w.start_s, rate_scale=w.rate_scale, repeat=w.repeat, duration_s=duration_s, seed=draws
     )
+
+
+def tail_s(d: Deployment) -> float:
+    """How long requests in flight get to end after the scenario's end: as long as they may take, but five minutes."""
+    return min(d.block.request_timeout_s, _LONGEST_TAIL_S)
 
 
 def _pool_spec(scenario: Scenario, p: NodePoolBlock) -> PoolSpec:

@@ -1,0 +1,164 @@
+"""`leadtime compare`: scenarios under many policies and seeds, on the same traffic and the same luck."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autoscaler.cli.progress import share_done
+from autoscaler.cli.simulate import add_override
+
+if TYPE_CHECKING:
+    from simulator.league import Job, League, Summary
+
+DESCRIPTION = """Run scenarios under several policies with the same traffic and the same provisioning luck, and compare
+cost and SLO attainment. Policies that know the traffic beforehand are marked."""
+EXAMPLE = """leadtime compare preset:quickstart
+leadtime compare preset:lunch-peak --policies predictive,static,hpa_ongoing --seeds 5 --jobs 4 --out out/lunch
+leadtime compare a.yaml b.yaml --policies all --json > league.json"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("scenarios", nargs="+", metavar="SCENARIO", help="scenario files, or preset:NAME")
+    parser.add_argument(
+        "--policies",
+        default="",
+        metavar="A,B,..",
+        help="policies, or `all` (default: predictive,static,hpa_ongoing,ray_serve)",
+    )
+    add_override(parser)
+    parser.add_argument("--seeds", type=int, default=1, metavar="K", help="number of seeds, from the scenario's on (1)")
+    parser.add_argument("--seed", type=int, metavar="N", help="first seed, instead of the scenario's")
+    parser.add_argument("--jobs", type=int, default=0, metavar="N", help="processes (default: one per core)")
+    parser.add_argument("--json", action="store_true", help="print everything as one JSON object and nothing else")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write compare.json and report.html there")
+
+
+def run(args: argparse.Namespace) -> int:
+    from autoscaler.cli.parser import UsageError
+    from simulator.league import jobs_of, judge, play_all
+    from simulator.report_page import render
+    from simulator.result import to_json
+
+    for name, least in (("seeds", 1), ("jobs", 0)):
+        if getattr(args, name) < least:
+            raise UsageError(f"leadtime compare: --{name} {getattr(args, name)}: allowed: a whole number >= {least}")
+    if args.seed is not None and args.seed < 0:
+        raise UsageError(f"leadtime compare: --seed {args.seed}: allowed: a whole number >= 0")
+    jobs = jobs_of(args.scenarios, args.overrides, _policies(args.policies), args.seeds, args.seed)
+    with share_done("compare", f"{len(jobs)} runs") as progress:
+        finished = 0
+
+        def done(job: Job) -> None:
+            nonlocal finished
+            finished += 1
+            if progress is not None:
+                progress(finished / len(jobs))
+
+        league = judge(play_all(jobs, args.jobs or os.cpu_count() or 1, done))
+    for warning in league.warnings:
+        sys.stderr.write(f"warning: {warning}\n")
+    text = to_json(league.document())
+    if args.out is not None:
+        args.out.mkdir(parents=True, exist_ok=True)
+        (args.out / "compare.json").write_text(text + "\n", encoding="utf-8")
+        (args.out / "report.html").write_text(render(league, _command(args)), encoding="utf-8")
+    if args.json:
+        sys.stdout.write(text + "\n")
+    else:
+        _print(league, args.out)
+    return 0
+
+
+def _policies(text: str) -> list[str]:
+    """Names in order, each once. Errors: UsageError for an empty list."""
+    from autoscaler.cli.parser import UsageError
+    from policies.registry import policy_names
+    from simulator.league import DEFAULT_POLICIES
+
+    if text.strip() == "all":
+        return list(policy_names())
+    names = [n.strip() for n in text.split(",") if n.strip()] or list(DEFAULT_POLICIES if not text else ())
+    if not names:
+        raise UsageError(f"leadtime compare: --policies {text!r}: allowed: names with commas between them, or all")
+    return list(dict.fromkeys(names))
+
+
+def _command(args: argparse.Namespace) -> str:
+    words = ["leadtime", "compare", *args.scenarios]
+    words += ["--policies", args.policies] if args.policies else []
+    for text in args.overrides:
+        words += ["--set", text]
+    words += ["--seeds", str(args.seeds)] if args.seeds != 1 else []
+    return shlex.join(words + (["--seed", str(args.seed)] if args.seed is not None else []))
+
+
+def _print(league: League, out: Path | None) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=120)
+    for scenario in dict.fromkeys(s.scenario for s in league.summaries):
+        rows = [s for s in league.summaries if s.scenario == scenario]
+        seeds = f"{rows[0].seeds} seed{'s' if rows[0].seeds > 1 else ''}"
+        table = Table(title=f"{scenario}, {seeds}", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
+        table.add_column("policy", no_wrap=True)
+        for name in ("cost", "difference", "in SLO", "target", "TTFT p99", "GPU h", "cold h/e", "ups/downs"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for row in rows:
+            table.add_row(*_cells(league, row))
+        console.print(table)
+    note = "cold h/e: cold starts hidden from users / felt by them; *: knows the traffic beforehand"
+    if len({s.policy for s in league.summaries}) > 1:
+        note = f"difference: of cost, against {league.reference}; {note}"
+    console.print(note, markup=False)
+    if out is not None:
+        console.print(f"report: {out / 'report.html'}", markup=False, soft_wrap=True)
+
+
+def _cells(league: League, row: Summary) -> list[str]:
+    from simulator.report_text import dollars, percent, seconds
+
+    runs = [r.document for r in league.runs if r.document["scenario"] == row.scenario and r.job.policy == row.policy]
+
+    def mean(*path: str) -> float:
+        known = [v for v in (_dig(r, path) for r in runs) if v is not None]
+        return sum(known) / len(known) if known else math.nan
+
+    difference = _difference(row.cost_difference_usd, row.cost_difference_usd_ci95)
+    return [
+        row.policy + (" *" if row.clairvoyant else ""),
+        dollars(row.cost_usd),
+        "" if row.policy == league.reference else difference,
+        percent(row.slo_attainment_fraction),
+        "meets" if row.reaches_target else "misses",
+        f"{seconds(mean('ttft_s', 'p99'))} s",
+        f"{mean('gpu_hours', 'billed'):.2f}",
+        f"{mean('cold_starts_hidden'):.0f}/{mean('cold_starts_exposed'):.0f}",
+        f"{mean('scale_ups'):.0f}/{mean('scale_downs'):.0f}",
+    ]
+
+
+def _difference(mean: float | None, ci95: tuple[float, float] | None) -> str:
+    from simulator.report_text import dollars
+
+    if mean is None:
+        return "?"
+    sign = "+" if mean >= 0 else ""
+    return f"{sign}{dollars(mean)}" + (f" ± {dollars((ci95[1] - ci95[0]) / 2)}" if ci95 else "")
+
+
+def _dig(document: dict[str, object], path: tuple[str, ...]) -> float | None:
+    value: object = document
+    for name in path:
+        assert isinstance(value, dict)
+        value = value[name]
+    return float(value) if isinstance(value, int | float) else None

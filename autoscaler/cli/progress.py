@@ -1,0 +1,22 @@
+"""Progress of long commands on a terminal (stderr); nothing at all otherwise."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def share_done(verb: str, what: str) -> Iterator[Callable[[float], None] | None]:
+    """A bar that takes the share done (0..1); None where nobody is watching."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(f"{verb} {what}", total=1.0)
+        yield lambda share: bar.update(task, completed=share)

@@ -1,0 +1,166 @@
+"""`leadtime trace`: describe workload traces, and generate them from a recipe. Converting formats is not built yet."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from simulator.traces import Floats, RateTrace, RequestTrace
+
+DESCRIPTION = """Workload traces: what is in one, and making one up."""
+EXAMPLE = """leadtime trace describe requests.csv.gz
+leadtime trace generate recipe.yaml rates.csv.gz
+leadtime trace generate recipe.yaml requests.csv.gz --requests --seed 7"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(dest="command", required=True, metavar="describe|generate")
+    describe = commands.add_parser("describe", help="what a trace holds")
+    describe.add_argument("file", type=Path, metavar="FILE", help="a requests or rates trace (CSV, .gz)")
+    describe.add_argument("--json", action="store_true", help="as one JSON object")
+    generate = commands.add_parser("generate", help="make a trace from a recipe")
+    generate.add_argument(
+        "spec", type=Path, metavar="SPEC", help="YAML with bin_s, duration_s, base_rps, day, week, spikes, bursts, .."
+    )
+    generate.add_argument("out", type=Path, metavar="OUT", help="the file to write (.csv or .csv.gz)")
+    generate.add_argument("--requests", action="store_true", help="single requests instead of rates")
+    generate.add_argument("--seed", type=int, default=1, metavar="N", help="seed (1)")
+
+
+def run(args: argparse.Namespace) -> int:
+    return _describe(args) if args.command == "describe" else _generate(args)
+
+
+# ---------------------------------------------------------------- describe
+
+
+def _describe(args: argparse.Namespace) -> int:
+    from simulator.result import to_json
+    from simulator.traces import kind_of, read_rates, read_requests
+
+    figures = (
+        _of_rates(read_rates(args.file)) if kind_of(args.file) == "rates" else _of_requests(read_requests(args.file))
+    )
+    if args.json:
+        sys.stdout.write(to_json(figures) + "\n")
+        return 0
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name, value in figures.items():
+        table.add_row(name, _shown(value))
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(str(args.file), markup=False)
+    console.print(table)
+    return 0
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {_shown(v)}" for k, v in value.items())
+    if isinstance(value, float):
+        return f"{value:,.4g}"
+    return "unknown" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _of_requests(trace: RequestTrace) -> dict[str, Any]:
+    import numpy as np
+
+    length_s = trace.end_s - float(trace.time_s[0])
+    counts, _ = np.histogram(trace.time_s, bins=max(int(np.ceil(length_s / 10.0)), 1))
+    gaps_s = np.diff(trace.time_s)
+    mean_gap_s = float(gaps_s.mean()) if len(gaps_s) else 0.0
+    return {
+        "kind": "requests",
+        "requests": len(trace.time_s),
+        "start_s": float(trace.time_s[0]),
+        "end_s": trace.end_s,
+        "mean_rps": len(trace.time_s) / length_s if length_s > 0 else None,
+        "peak_rps_10s": float(counts.max()) / min(10.0, length_s) if length_s > 0 else None,
+        "gap_variation": float(gaps_s.std() / mean_gap_s) if mean_gap_s > 0 else None,
+        "prompt_tokens": _spread(trace.prompt_tokens),
+        "output_tokens": _spread(trace.output_tokens),
+    }
+
+
+def _of_rates(trace: RateTrace) -> dict[str, Any]:
+    import numpy as np
+
+    mean = float(trace.rps.mean())
+    return {
+        "kind": "rates",
+        "bins": len(trace.rps),
+        "bin_s": trace.bin_s,
+        "start_s": trace.start_s,
+        "end_s": trace.end_s,
+        "requests_expected": float(trace.rps.sum() * trace.bin_s),
+        "rps": {**_spread(trace.rps), "min": float(trace.rps.min())},
+        "peak_over_mean": float(trace.rps.max()) / mean if mean > 0 else None,
+        "day_strength": _day_strength(trace),
+        "change_per_bin_over_mean": float(np.abs(np.diff(trace.rps)).mean()) / mean if mean > 0 else None,
+    }
+
+
+def _spread(values: Any) -> dict[str, float]:
+    import numpy as np
+
+    p50, p95, p99 = np.quantile(values, (0.5, 0.95, 0.99))
+    return {
+        "mean": float(np.mean(values)),
+        "p50": float(p50),
+        "p95": float(p95),
+        "p99": float(p99),
+        "max": float(np.max(values)),
+    }
+
+
+def _day_strength(trace: RateTrace) -> float | None:
+    """Share of the hourly means' variance within days that one common daily profile explains; None under 3 days."""
+
+    per_hour = round(3600.0 / trace.bin_s)
+    if per_hour < 1 or abs(per_hour * trace.bin_s - 3600.0) > 1e-6 * 3600.0:
+        return None
+    days = len(trace.rps) // (24 * per_hour)
+    if days < 3:
+        return None
+    hours: Floats = trace.rps[: days * 24 * per_hour].reshape(days, 24, per_hour).mean(axis=2)
+    within = hours - hours.mean(axis=1, keepdims=True)
+    total = float((within**2).mean())
+    # Corrected for what a mean of `days` random profiles would explain by chance.
+    explained = (float((within.mean(axis=0) ** 2).mean()) / total - 1 / days) / (1 - 1 / days) if total > 0 else 0.0
+    return max(explained, 0.0)
+
+
+# ---------------------------------------------------------------- generate
+
+
+def _generate(args: argparse.Namespace) -> int:
+    from autoscaler.cli.parser import UsageError
+    from simulator.draws import component_seed
+    from simulator.scenario_file import read_synthetic
+    from simulator.synthetic import generate
+    from simulator.traces import write_rates, write_requests
+    from simulator.workload import Lengths, rate_arrivals
+
+    if args.seed < 0:
+        raise UsageError(f"leadtime trace generate: --seed {args.seed}: allowed: a whole number >= 0")
+    spec, prompt, output = read_synthetic(args.spec)
+    rates = generate(spec, component_seed(args.seed, "generate/rates"))
+    if not args.requests:
+        write_rates(args.out, rates)
+        return 0
+    if prompt is None or output is None:
+        raise UsageError(
+            f"leadtime trace generate: {args.spec}: --requests needs prompt_tokens and output_tokens there"
+        )
+    draws = component_seed(args.seed, "generate/requests")
+    stream = rate_arrivals(
+        rates, Lengths(prompt, output), start_s=0.0, rate_scale=1.0, repeat=False, duration_s=rates.end_s, seed=draws
+    )
+    requests = stream.take(rates.end_s)
+    write_requests(args.out, requests.arrival_s, requests.prompt_tokens, requests.output_tokens)
+    return 0

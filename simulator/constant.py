@@ -1,0 +1,125 @@
+"""Constant fleets: the smallest that reaches the target on a workload, and the policy that keeps it.
+
+Finding it needs the whole traffic, so a result with it is marked clairvoyant. A constant fleet is complete from time 0
+on. Each deployment is searched alone (a constant fleet shares no engine with anybody), by bisection: more replicas
+never serve a workload worse, but for luck in routing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from policies.base import DeploymentKey, FleetProposal, FleetView, ForecastSpec, Policy, ReplicaProposal, Term
+from policies.static import StaticPolicy
+from simulator.outcomes import Outcomes
+from simulator.plane import Plane
+from simulator.scenario_file import Deployment, Scenario
+from simulator.world import arrivals_of, tail_s
+
+_FEED_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class ConstantOptions:
+    """Replicas by deployment key."""
+
+    replicas: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class ConstantState:
+    """Nothing to remember."""
+
+    unused: dict[str, float] = field(default_factory=dict)
+
+
+class ConstantFleet:
+    """`static` with a number of its own for each deployment, as the search found them."""
+
+    Options = ConstantOptions
+    name = "static"
+    period_s: float | None = None
+    guards: Literal["full", "bounds"] = "bounds"
+    telemetry: str | None = None
+    forecast: ForecastSpec | None = None
+    clairvoyant = True
+
+    def __init__(self, options: ConstantOptions) -> None:
+        self.options = options
+
+    def new_state(self) -> ConstantState:
+        return ConstantState()
+
+    def propose(self, fleet: FleetView, state: ConstantState, now_s: float) -> FleetProposal:
+        """The constants."""
+        proposals = {}
+        for d in fleet.deployments:
+            count = self.options.replicas[str(d.key)]
+            proposals[d.key] = ReplicaProposal(count, (Term("static", count, f"{count} replicas, always"),))
+        return FleetProposal(proposals)
+
+
+def constant_sizes(scenario: Scenario, policy: Policy) -> dict[DeploymentKey, int] | None:
+    """The fleet that a constant policy keeps; None for a policy that decides."""
+    if isinstance(policy, ConstantFleet):
+        return {d.key: policy.options.replicas[str(d.key)] for d in scenario.deployments}
+    if isinstance(policy, StaticPolicy) and policy.options.replicas is not None:
+        bounds = {d.key: d.block.replicas for d in scenario.deployments}
+        return {key: min(max(policy.options.replicas, r.min), r.max) for key, r in bounds.items()}
+    return None
+
+
+def smallest_constant_fleet(scenario: Scenario) -> ConstantFleet:
+    """The smallest fleet that reaches each deployment's target; a deployment that none can: its maximum."""
+    sizes = {str(d.key): _smallest(scenario, d) for d in scenario.deployments}
+    return ConstantFleet(ConstantOptions(sizes))
+
+
+def _smallest(scenario: Scenario, d: Deployment) -> int:
+    bounds = d.block.replicas
+    known: dict[int, bool] = {}
+
+    def enough(replicas: int) -> bool:
+        if replicas not in known:
+            attained = attained_by(scenario, d, replicas)
+            known[replicas] = attained is None or attained >= d.slo.target_fraction
+        return known[replicas]
+
+    low, high = bounds.min, bounds.max
+    while low < high:
+        middle = (low + high) // 2
+        if enough(middle):
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def attained_by(scenario: Scenario, d: Deployment, replicas: int) -> float | None:
+    """Share of a deployment's requests within the SLO with a constant number of replicas; None without requests."""
+    duration_s = scenario.duration_s
+    plane = Plane(
+        d.profile,
+        max_ongoing_requests=d.block.max_ongoing_requests,
+        request_timeout_s=d.block.request_timeout_s,
+        seed=scenario.file.seed,
+        name=d.key.full,
+        since_s=0.0,
+    )
+    for number in range(replicas):
+        plane.add_replica(f"constant-{number}", 0.0)
+    outcomes = Outcomes(d.slo, scenario.file.warmup_s, duration_s)
+    arrivals = arrivals_of(d, duration_s, scenario.file.seed)
+    now_s = 0.0
+    while now_s < duration_s:
+        now_s = min(now_s + _FEED_S, duration_s)
+        requests = arrivals.take(now_s)
+        if len(requests):
+            plane.feed(requests)
+        plane.advance(now_s)
+        outcomes.add(plane.take_ended())
+    plane.advance(duration_s + tail_s(d))
+    outcomes.add(plane.take_ended())
+    outcomes.add(plane.take_unfinished())
+    return outcomes.attainment_fraction

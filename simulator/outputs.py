@@ -1,0 +1,111 @@
+"""Files of a run: result.json, timeline.csv, journal.jsonl, requests.csv.gz. Each is written as the run goes on.
+
+A folder is never half a run's: files appear under their names when the run is over, and not at all when it failed.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+
+from policies.base import DeploymentKey
+from simulator.outcomes import STATUS_NAMES, Ended
+from simulator.result import to_json
+from simulator.run import Outputs
+from simulator.timeline import CsvSink, Sink, StripSink, Tee
+
+_REQUEST_COLUMNS = (
+    "arrival_s",
+    "deployment",
+    "prompt_tokens",
+    "output_tokens",
+    "ttft_s",
+    "e2e_s",
+    "mean_itl_s",
+    "queue_s",
+    "status",
+)
+_PART = ".part"
+
+
+class RequestsCsv:
+    """Writes requests.csv.gz, the same bytes for the same requests."""
+
+    def __init__(self, path: Path) -> None:
+        self._raw = path.open("wb")
+        zipped = gzip.GzipFile(filename="", mode="wb", fileobj=self._raw, compresslevel=4, mtime=0)
+        self._text = io.TextIOWrapper(zipped, encoding="utf-8", newline="\n")
+        self._text.write(",".join(_REQUEST_COLUMNS) + "\n")
+
+    def write(self, key: DeploymentKey, ended: Ended) -> None:
+        name = str(key)
+        numbers = [_cells(a) for a in (ended.ttft_s, ended.e2e_s, ended.mean_itl_s, ended.queue_s)]
+        unfinished = ended.status == STATUS_NAMES.index("unfinished")
+        for i, (arrival_s, prompt, output, status) in enumerate(
+            zip(
+                ended.arrival_s.tolist(),
+                ended.prompt_tokens.tolist(),
+                ended.output_tokens.tolist(),
+                ended.status.tolist(),
+                strict=True,
+            )
+        ):
+            e2e_s = "" if unfinished[i] else numbers[1][i]
+            cells = (f"{arrival_s:.4f}", name, prompt, output, numbers[0][i], e2e_s, numbers[2][i], numbers[3][i])
+            self._text.write(",".join(map(str, cells)) + f",{STATUS_NAMES[status]}\n")
+
+    def close(self) -> None:
+        self._text.close()
+        self._raw.close()
+
+
+def _cells(values: np.ndarray[Any, np.dtype[np.float64]]) -> list[str]:
+    """Seconds with a tenth of a millisecond; what never happened is empty."""
+    return ["" if v != v else f"{v:.4f}" for v in values.tolist()]
+
+
+class RunFolder(AbstractContextManager["RunFolder"]):
+    """The folder of one run; use as a context manager, then `finish` with the result."""
+
+    def __init__(self, folder: Path, requests: bool) -> None:
+        self.folder = folder
+        self.strips = StripSink()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._stack = ExitStack()
+        self._names = ["timeline.csv", "journal.jsonl"]
+        self._timeline = self._stack.enter_context(CsvSink(self._part("timeline.csv")))
+        self._journal: IO[bytes] = self._stack.enter_context(self._part("journal.jsonl").open("wb"))
+        self._requests: RequestsCsv | None = None
+        if requests:
+            self._names.append("requests.csv.gz")
+            self._requests = RequestsCsv(self._part("requests.csv.gz"))
+            self._stack.callback(self._requests.close)
+
+    def _part(self, name: str) -> Path:
+        return self.folder / f"{name}{_PART}"
+
+    @property
+    def outputs(self) -> Outputs:
+        timeline: Sink = Tee([self._timeline, self.strips])
+        return Outputs(timeline=timeline, requests=self._requests, journal=self._journal.write)
+
+    def finish(self, document: dict[str, Any], report: str) -> None:
+        """The run is over: give every file its name."""
+        self._stack.close()
+        self._part("result.json").write_text(to_json(document, indent=1) + "\n", encoding="utf-8")
+        self._part("report.html").write_text(report, encoding="utf-8")
+        for name in (*self._names, "result.json", "report.html"):
+            self._part(name).replace(self.folder / name)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+        for name in (*self._names, "result.json", "report.html"):
+            self._part(name).unlink(missing_ok=True)

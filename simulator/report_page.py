@@ -1,0 +1,303 @@
+"""The report: one HTML file that needs nothing else, readable on a phone, in the dark and on paper.
+
+Order: a sentence, cost against misses, the day under each policy, the bill. Made of results only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from autoscaler import __version__
+from simulator import report_svg as draw
+from simulator import report_text as text
+from simulator.league import League, Run, Summary
+from simulator.report_style import STYLE
+from simulator.timeline import Strip
+
+_LEAST_MISSES = 1e-4
+_MISS_BINS = 180
+_MOST_STRIPS = 8
+
+
+def render(league: League, command: str) -> str:
+    """The page of a league, or of a single run."""
+    scenarios = list(dict.fromkeys(r.job.scenario for r in league.runs))
+    sections = [_scenario(league, reference, first=i == 0) for i, reference in enumerate(scenarios)]
+    title = escape(", ".join(dict.fromkeys(s.scenario for s in league.summaries)))
+    warnings = "".join(f'<p class="warn">▲ {escape(w)}</p>' for w in league.warnings)
+    seeds = sorted({r.job.seed for r in league.runs})
+    spread = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else str(seeds[0])
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>leadtime: {title}</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<style>{STYLE}</style></head><body><main>{warnings}{''.join(sections)}"
+        f"<footer><p><b>Reproduce</b> <code>{escape(command)}</code></p>"
+        f"<p><b>Seeds</b> {spread}; every policy meets the same traffic and the same provisioning luck.</p>"
+        f"<p><b>leadtime</b> {escape(__version__)}. Simulated, not measured.</p></footer></main></body></html>\n"
+    )
+
+
+def _scenario(league: League, reference: str, first: bool) -> str:
+    runs = [r for r in league.runs if r.job.scenario == reference]
+    name = runs[0].document["scenario"]
+    rows = [s for s in league.summaries if s.scenario == name]
+    policies = [r for r in runs if r.job.seed == runs[0].job.seed]
+    title, sentence = text.headline(rows, runs[0])
+    level = "h1" if first else "h2"
+    what = f"scenario {name}: {text.span(runs[0].document['duration_s'])}, {len(rows)} "
+    what += f"{'policy' if len(rows) == 1 else 'policies'}, {rows[0].seeds} seed{'s' if rows[0].seeds > 1 else ''}"
+    parts = [
+        f'<header><p class="meta">leadtime {"compare" if len(rows) > 1 else "simulate"}, {escape(what)}</p>',
+        f'<{level} class="title">{escape(title)}</{level}><p class="sentence">{escape(sentence)}</p></header>',
+        _pareto(rows, runs) if len(rows) > 1 else "",
+        _strips(rows, policies),
+        _bill(rows, runs),
+    ]
+    return f"<article>{''.join(parts)}</article>"
+
+
+# ---------------------------------------------------------------- cost against misses
+
+
+def _pareto(rows: Sequence[Summary], runs: Sequence[Run]) -> str:
+    known = [r for r in rows if r.cost_usd is not None and r.slo_attainment_fraction is not None]
+    if not known:
+        return ""
+    target = min(1 - t for t in runs[0].targets.values())
+    misses = {r.policy: max(text.miss_fraction(r) or 0.0, _LEAST_MISSES) for r in known}
+    high = max(*misses.values(), target * 3, 0.03)
+    x = draw.Scale(_LEAST_MISSES / 1.6, min(high * 1.5, 1.0), log=True)
+    costs = [c for r in known for c in (r.cost_usd or 0.0, *_range(r, runs, "cost_usd"))]
+    ticks = draw.nice_ticks(min(costs) * 0.96, max(costs) * 1.04)
+    y = draw.Scale(ticks[0], ticks[-1], flip=True)
+    shapes = [draw.box(0, 0, x(target), 1000, "region")] if target > _LEAST_MISSES else []
+    shapes += [draw.rule(0, y(t), 1000, y(t), "grid") for t in ticks]
+    shapes.append(draw.rule(x(max(target, _LEAST_MISSES)), 0, x(max(target, _LEAST_MISSES)), 1000, "target"))
+    labels = [draw.words(text.dollars(t), None, y(t) / 10, "tick y", right=101.0) for t in ticks]
+    labels += [draw.words(_share(v), x(v) / 10, 101.5, "tick x") for v in _miss_ticks(x)]
+    right_half = x(max(target, _LEAST_MISSES)) > 600
+    side: dict[str, float | None] = (
+        {"left": None, "right": 100.6 - x(target) / 10} if right_half else {"left": x(target) / 10 + 0.6}
+    )
+    labels.append(draw.words(f"target: {_share(target)} may miss", side["left"], 1.0, "note", right=side.get("right")))
+    for row, top in _apart(known, y):
+        own = row.policy == "predictive"
+        at_x, at_y = x(misses[row.policy]), y(row.cost_usd or 0.0)
+        shapes += _whiskers(row, runs, x, y, at_x, at_y)
+        shapes.append(draw.dot(at_x, at_y, "dot own" if own else "dot"))
+        name = text.display_name(row.policy) + (" (knows the traffic)" if row.clairvoyant else "")
+        left = at_x < 700
+        place = at_x / 10 + 1.2 if left else None
+        labels.append(draw.words(name, place, top / 10, "label own" if own else "label", right=101.2 - at_x / 10))
+    said = "; ".join(
+        f"{text.display_name(r.policy)} {text.dollars(r.cost_usd)} at {text.percent(text.miss_fraction(r))}"
+        for r in known
+    )
+    plot = f'<div class="plot pareto">{draw.svg(shapes, "Cost against misses: " + said)}{"".join(labels)}</div>'
+    many = rows[0].seeds > 1
+    caption = (
+        "One dot is a policy"
+        + (f"; whiskers span its {rows[0].seeds} seeds" if many else "")
+        + ". Lower and further left is better."
+    )
+    return (
+        f'<section><h3>Cost against SLO misses</h3><p class="caption">{caption}</p>{plot}'
+        '<p class="axis">requests that missed the SLO, logarithmic →</p></section>'
+    )
+
+
+def _range(row: Summary, runs: Sequence[Run], name: str) -> tuple[float, float] | tuple[()]:
+    values = [r.document[name] for r in runs if r.job.policy == row.policy and r.document[name] is not None]
+    return (min(values), max(values)) if len(values) > 1 else ()
+
+
+def _whiskers(row: Summary, runs: Sequence[Run], x: draw.Scale, y: draw.Scale, at_x: float, at_y: float) -> list[str]:
+    shapes = []
+    costs = _range(row, runs, "cost_usd")
+    shares = _range(row, runs, "slo_attainment_fraction")
+    if costs:
+        shapes.append(draw.rule(at_x, y(costs[0]), at_x, y(costs[1]), "whisker"))
+    if shares:
+        shapes.append(draw.rule(x(1 - shares[1]), at_y, x(1 - shares[0]), at_y, "whisker"))
+    return shapes
+
+
+def _apart(rows: Sequence[Summary], y: draw.Scale, least: float = 50.0) -> list[tuple[Summary, float]]:
+    """Where each label stands: at its dot, pushed down where the one above would touch it."""
+    placed: list[tuple[Summary, float]] = []
+    bottom = -least
+    for row in sorted(rows, key=lambda r: y(r.cost_usd or 0.0)):
+        top = max(y(row.cost_usd or 0.0), bottom + least)
+        placed.append((row, top))
+        bottom = top
+    return placed
+
+
+def _miss_ticks(x: draw.Scale) -> list[float]:
+    return [v for v in (1e-4, 1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0) if v <= x.high * 1.001]
+
+
+def _share(value: float) -> str:
+    return f"{'≤ ' if value <= _LEAST_MISSES else ''}{100 * value:.3g}{text.NARROW}%"
+
+
+# ---------------------------------------------------------------- the day under each policy
+
+
+def _strips(rows: Sequence[Summary], runs: Sequence[Run]) -> str:
+    keys = list(runs[0].strips)[:_MOST_STRIPS]
+    if not keys:
+        return ""
+    tops = {key: _top(key, runs) for key in keys}
+    blocks = []
+    for key in keys:
+        if len(keys) > 1:
+            blocks.append(f"<h4>{escape(key)}</h4>")
+        for row in rows:
+            run = next(r for r in runs if r.job.policy == row.policy)
+            blocks.append(_strip(key, row, run, tops[key]))
+    end_s = runs[0].document["duration_s"]
+    clock = "".join(
+        draw.words(_clock(end_s * i / 4), 25.0 * i if i < 4 else None, 0.0, f"tick t{i}", right=0.0) for i in range(5)
+    )
+    most = ", ".join(f"0 to {tops[k]:.3g} req/s" + (f" ({k})" if len(keys) > 1 else "") for k in keys)
+    legend = (
+        '<b>Black</b> is traffic, <b class="grey">grey</b> what the running replicas can carry, '
+        '<b class="bad">red</b> the share of requests that missed. Below: <i class="ring"></i> a cold start hidden '
+        f'from users, <i class="square"></i> one they felt. Every strip: {escape(most)}, seed {runs[0].job.seed}.'
+    )
+    return (
+        f'<section><h3>The time under each policy</h3><p class="caption">{legend}</p>'
+        f'{"".join(blocks)}<div class="strip clock"><div></div><div class="plot">{clock}</div><div></div></div>'
+        "</section>"
+    )
+
+
+def _top(key: str, runs: Sequence[Run]) -> float:
+    """One y for all strips of a deployment: the most that traffic or capacity reaches, cut at twice the traffic."""
+    traffic = max((max(r.strips[key].arrivals_rps, default=0.0) for r in runs), default=0.0)
+    carried = max((_capacity(r, key) * max(r.strips[key].running, default=0) for r in runs), default=0.0)
+    return draw.nice_ticks(0, max(traffic, min(carried, 2 * traffic), 1e-9))[-1]
+
+
+def _capacity(run: Run, key: str) -> float:
+    return run.capacities_rps.get(key) or 0.0
+
+
+def _strip(key: str, row: Summary, run: Run, top: float) -> str:
+    strip: Strip = run.strips[key]
+    document = run.document["deployments"][key]
+    end_s = run.document["duration_s"]
+    x, y = draw.Scale(0, end_s), draw.Scale(0, top, flip=True)
+    carried = [_capacity(run, key) * n for n in strip.running]
+    capacity = [(x(t), y(v)) for t, v in draw.steps(draw.thin(strip.time_s, carried))]
+    traffic = [(x(t), y(v)) for t, v in draw.thin(strip.time_s, strip.arrivals_rps)]
+    shapes = [draw.area(capacity, 1000, "carry"), draw.line(capacity, "carry-line")]
+    shapes += _miss_bars(strip, end_s)
+    shapes.append(draw.line(traffic, "traffic"))
+    marks = "".join(
+        f'<i class="{"square" if kind == "exposed" else "ring"}" style="left:{min(t / end_s, 1) * 100:.2f}%"></i>'
+        for t, kind in run.starts.get(key, ())
+        if kind != "cancelled"
+    )
+    hidden, exposed = document["cold_starts_hidden"], document["cold_starts_exposed"]
+    missed = document["slo_attainment_fraction"]
+    name = text.display_name(row.policy)
+    label = f"{name}: {exposed} cold starts felt by users, {hidden} hidden"
+    felt = f'<b class="{"bad" if exposed else "ink"}">{exposed} exposed</b>, {hidden} hidden'
+    cancelled = document["cold_starts_cancelled"]
+    felt += f"<br>of {document['replica_starts']} cold starts" + (f", {cancelled} cancelled" if cancelled else "")
+    figures = f"{text.dollars(run.document['cost_usd'])}, {text.percent(None if missed is None else 1 - missed)} miss"
+    return (
+        f'<div class="strip"><div class="who"><b>{escape(name)}</b><span>{escape(figures)}</span></div>'
+        f'<div><div class="plot day">{draw.svg(shapes, label)}</div><div class="marks">{marks}</div></div>'
+        f'<div class="felt">{felt}</div></div>'
+    )
+
+
+def _miss_bars(strip: Strip, end_s: float) -> list[str]:
+    """The share of requests that missed, by time, up from 0 to the whole height."""
+    missed = draw.bins(strip.time_s, strip.slo_misses, 0, end_s, _MISS_BINS)
+    tick_s = [b - a for a, b in zip((0.0, *strip.time_s), strip.time_s, strict=False)]
+    arrived = draw.bins(
+        strip.time_s, [r * s for r, s in zip(strip.arrivals_rps, tick_s, strict=True)], 0, end_s, _MISS_BINS
+    )
+    width = 1000 / _MISS_BINS
+    bars = []
+    for i, (bad, all_of_them) in enumerate(zip(missed, arrived, strict=True)):
+        share = min(bad / max(all_of_them, bad, 1e-9), 1.0)
+        if share > 0.005:
+            bars.append(draw.box(i * width, 1000 * (1 - share), (i + 1) * width, 1000, "missed"))
+    return bars
+
+
+def _clock(time_s: float) -> str:
+    minutes = round(time_s / 60)
+    days, minutes = divmod(minutes, 1440)
+    return (f"{days}d " if days else "") + f"{minutes // 60:02d}:{minutes % 60:02d}"
+
+
+# ---------------------------------------------------------------- the bill
+
+_COLUMNS = (
+    ("cost", "USD"),
+    ("against", "static"),
+    ("GPU hours", "billed"),
+    ("busy", "of billed"),
+    ("pre-warm", "unused, node h"),
+    ("USD a million", "tokens"),
+    ("SLO", "attained"),
+    ("TTFT p99", "s"),
+    ("cold starts", "hidden / exposed"),
+    ("scale", "ups / downs"),
+)
+
+
+def _bill(rows: Sequence[Summary], runs: Sequence[Run]) -> str:
+    static = next((r.cost_usd for r in rows if r.policy == "static"), None)
+    head = "".join(f'<th scope="col">{escape(a)}<br>{escape(b)}</th>' for a, b in _COLUMNS)
+    body = "".join(_bill_row(row, [r for r in runs if r.job.policy == row.policy], static) for row in rows)
+    return (
+        '<section><h3>The bill</h3><div class="scroll"><table><thead><tr><th scope="col">Policy</th>'
+        f"{head}</tr></thead><tbody>{body}</tbody></table></div></section>"
+    )
+
+
+def _bill_row(row: Summary, runs: Sequence[Run], static: float | None) -> str:
+    def mean(*path: str) -> float | None:
+        values = [_dig(r.document, path) for r in runs]
+        known = [v for v in values if v is not None]
+        return sum(known) / len(known) if known else None
+
+    cost = f"{row.cost_usd:,.2f}" if row.cost_usd is not None else "?"
+    if row.cost_usd_ci95 is not None:
+        cost += f' <span class="soft">± {(row.cost_usd_ci95[1] - row.cost_usd_ci95[0]) / 2:,.2f}</span>'
+    against = row.cost_usd / static - 1 if static and row.cost_usd is not None and row.policy != "static" else None
+    busy, waste = mean("gpu_utilization_fraction"), mean("prewarm_wasted_node_s")
+    tokens = mean("cost_usd_per_million_tokens")
+    cells = (
+        cost,
+        text.change(against),
+        f"{mean('gpu_hours', 'billed') or 0:,.1f}",
+        "?" if busy is None else f"{100 * busy:.0f}{text.NARROW}%",
+        f"{waste / 3600:.2f}" if waste else "–",
+        "?" if tokens is None else f"{tokens:.3g}",
+        text.percent(row.slo_attainment_fraction),
+        text.seconds(mean("ttft_s", "p99")),
+        f"{mean('cold_starts_hidden') or 0:.0f} / {mean('cold_starts_exposed') or 0:.0f}",
+        f"{mean('scale_ups') or 0:.0f} / {mean('scale_downs') or 0:.0f}",
+    )
+    note = "not attainable" if row.clairvoyant else ""
+    note = note if row.reaches_target else f"{note}{', ' if note else ''}misses the target"
+    own = ' class="own"' if row.policy == "predictive" else ""
+    name = f'{escape(text.display_name(row.policy))} <span class="soft">{note}</span>'
+    return f'<tr{own}><th scope="row">{name}</th>{"".join(f"<td>{c}</td>" for c in cells)}</tr>'
+
+
+def _dig(document: dict[str, Any], path: tuple[str, ...]) -> float | None:
+    value: Any = document
+    for name in path:
+        value = value[name]
+    return None if value is None else float(value)
