@@ -108,6 +108,7 @@ def test_a_full_disk_leaves_whole_lines_and_a_new_file_once_there_is_room(
     write(writer, range(2, 5))
     assert "no space left" in writer.problem
     assert [file.name for file in tmp_path.iterdir()] == [journal_files(tmp_path)[0].name]  # no half-written leftovers
+    assert journal_files(tmp_path)[0].read_bytes().endswith(b"\n")
     full = False
     write(writer, range(5, 7))
     assert writer.problem == ""

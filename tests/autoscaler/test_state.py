@@ -61,8 +61,9 @@ def test_what_was_written_survives_a_kill(path: Path) -> None:
         lambda path: path.write_bytes(b"this was never a database, whatever its name says" * 100),
         lambda path: path.write_bytes(path.read_bytes()[:100] + b"\xff" * 8000),
         lambda path: path.write_bytes(path.read_bytes()[:5000]),
+        lambda path: path.write_bytes(path.read_bytes()[:4096] + b"\xff" * 4096 + path.read_bytes()[8192:]),
     ],
-    ids=["not a database", "overwritten", "cut off"],
+    ids=["not a database", "overwritten", "cut off", "one page overwritten"],
 )
 def test_a_damaged_file_is_set_aside_and_a_new_one_begun(path: Path, damage: Callable[[Path], object]) -> None:
     store = StateStore(path)

@@ -59,9 +59,9 @@ class TestRayServeActuator(ActuatorContract):
         assert world.dashboard.posts == [("chat app", "LLMServer:qwen2_5-7b", {"target_num_replicas": 2})]
 
     async def test_names_with_slashes_and_percents_stay_one_part_of_the_path(self, world: DashboardWorld) -> None:
-        world.dashboard.applications["a%2Fb"] = FakeApplication({"c%d": FakeDeployment()})
-        await apply(world, plan_of((DeploymentKey("default", "local", "a%2Fb", "c%d"), 4, 1)))
-        assert world.dashboard.of("a%2Fb", "c%d").target == 4
+        world.dashboard.applications["a%2Fb"] = FakeApplication({"c%41": FakeDeployment()})
+        await apply(world, plan_of((DeploymentKey("default", "local", "a%2Fb", "c%41"), 4, 1)))
+        assert world.dashboard.of("a%2Fb", "c%41").target == 4
 
     async def test_deployments_of_other_services_are_not_touched(self, world: DashboardWorld) -> None:
         elsewhere = DeploymentKey("prod", "east", world.key.app, world.key.deployment)
