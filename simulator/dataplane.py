@@ -219,10 +219,11 @@ class DataPlane:
     # --- what came out ----------------------------------------------------------------------------------------------
 
     def completed(self) -> CompletedRequests:
-        """Requests that ended since the last call, in the order in which the simulation ended them."""
-        lines = [*self._records, self._memory.take_records()]
+        """Requests that ended since the last call, by the time of their end (then id)."""
+        lines = np.concatenate([*self._records, self._memory.take_records()])
         self._records = []
-        return completed_requests(np.concatenate(lines), self._api_s)
+        order = np.lexsort((lines[:, at.R_ID], lines.view(np.float64)[:, at.R_END]))
+        return completed_requests(lines[order], self._api_s)
 
     def unfinished(self) -> CompletedRequests:
         """Requests inside now, by arrival; status UNFINISHED, `e2e_s` and other things not yet known are NaN."""
@@ -260,6 +261,12 @@ class DataPlane:
     def queued(self) -> int:
         """Requests at the handle."""
         return int(self._memory.z[at.QUEUED])
+
+    @property
+    def memory_bytes(self) -> int:
+        """What this data plane holds, ended requests not yet collected and arrivals not yet processed included."""
+        held = [self._memory.z, self._times, self._inputs, self._shown, *self._records, *self._gone]
+        return sum(array.nbytes for array in held)
 
     def gauges(self, now_s: float) -> Gauges:
         """What engines and router show at `now_s`, which must be the time advanced to. One entry per live replica."""

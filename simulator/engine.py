@@ -267,6 +267,8 @@ def schedule_plan(z: Ints, x: Reals, row: int) -> None:
         start_next(z, x, row, now_s)
     elif z[row + at.WAITING] > 0:
         z[at.FAULT] = 1  # nothing runs, yet the first waiting request does not fit: must not happen
+    else:  # the last running requests were aborted: an empty step exports what is left
+        z[row + at.SHOWN_RUNNING], z[row + at.SHOWN_WAITING], z[row + at.SHOWN_FREE] = 0, 0, z[row + at.FREE]
 
 
 @inner

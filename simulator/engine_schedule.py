@@ -190,7 +190,7 @@ def plan(z: Ints, x: Reals, row: int, prefill: int, prefill_qk: float, preempted
     x[row + at.NEXT_BASE] = x[at.HOST] if hidden else seconds
     if prefill > 0 or preempted:
         return
-    if z[row + at.ENDERS] > 0 and (z[row + at.WAITING] > 0 or z[row + at.SEGMENTS] > 0):
+    if z[row + at.ENDERS] > 0 and z[row + at.WAITING] > 0:
         return  # their slots and blocks come back after this step
     steps = z[row + at.FIRST_END] - z[row + at.CLOCK]
     slope = x[at.LAW_C] * batch

@@ -22,7 +22,7 @@ def profile(
     return EngineProfile("test", 1, "gpu", step, host_s, api_s, limits, scheduling, Duration(0.0), Duration(0.0))
 
 
-AFFINE = StepLaw("affine", a_s=0.0101831, b_s=0.00041712, c_s=0.0000237113, d_s=0.00031171, e_s=1.71e-7, h_s=0.0012713)
+AFFINE = StepLaw("affine", a_s=0.0101831, b_s=0.00041712, c_s=0.000137113, d_s=0.00031171, e_s=1.71e-7, h_s=0.0012713)
 TABLE = StepLaw(
     "table",
     a_s=0.0091831,

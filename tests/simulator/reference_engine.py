@@ -147,6 +147,7 @@ class ReferenceEngine:
             if not batch.scheduled and self.waiting and not self.running:
                 batch = self._schedule_after_aborts(now_s)
             if not batch.scheduled:
+                self.shown = (0, 0, len(self.pool.free))
                 return
             self.current = batch
             self._start(batch, now_s)
