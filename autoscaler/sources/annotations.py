@@ -1,0 +1,187 @@
+"""Settings by annotation, `leadtime.dev/...` on a RayService or RayCluster: read, checked, laid over the settings file.
+
+Pure. A set with one wrong annotation is not used at all: the last one that was right stays in force, or none. Two are
+heard in any case, because they can only hold leadtime back: `paused` (also with a value that nobody understands) and
+`enabled: "false"`. Not for finding objects: kuberay_services.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+from autoscaler.model import DeploymentSettings
+from autoscaler.sources.kuberay_objects import ANNOTATION_PREFIX
+from policies.base import Slo
+from policies.options import nearest
+
+_YES, _NO = ("true",), ("false",)
+
+
+@dataclass(frozen=True, slots=True)
+class Annotations:
+    """What the annotations ask for; None: nothing said."""
+
+    enabled: bool | None = None
+    paused: bool = False
+    min_replicas: int | None = None
+    max_replicas: int | None = None
+    slo_ttft_s: float | None = None
+    slo_itl_s: float | None = None
+    target_fraction: float | None = None
+
+    @property
+    def settings(self) -> bool:
+        """They change settings, beyond on and off."""
+        return replace(self, enabled=None, paused=False) != Annotations()
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotationReading:
+    """The annotations in force, and what is wrong with those that were given."""
+
+    annotations: Annotations
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """One annotation: how to read it (ValueError: not allowed) and what is allowed, in words."""
+
+    field: str
+    read: Callable[[str], Any]
+    allowed: str
+
+
+def _boolean(text: str) -> bool:
+    if text in _YES + _NO:
+        return text in _YES
+    raise ValueError
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or int(text) < least:
+            raise ValueError
+        return int(text)
+
+    return read
+
+
+def _between(low: float, high: float, *, closed: bool = False) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        number = float(text)
+        if not math.isfinite(number) or not (low <= number if closed else low < number) or number >= high:
+            raise ValueError
+        return number
+
+    return read
+
+
+_KINDS: Mapping[str, _Kind] = {
+    "enabled": _Kind("enabled", _boolean, '"true" or "false"'),
+    "paused": _Kind("paused", _boolean, '"true" or "false"'),
+    "min-replicas": _Kind("min_replicas", _whole(0), "a whole number >= 0"),
+    "max-replicas": _Kind("max_replicas", _whole(1), "a whole number >= 1"),
+    "slo-ttft-s": _Kind("slo_ttft_s", _between(0, 86400), "seconds > 0"),
+    "slo-itl-s": _Kind("slo_itl_s", _between(0, 86400), "seconds > 0"),
+    "target-fraction": _Kind("target_fraction", _between(0.5, 1.0, closed=True), "a share >= 0.5 and < 1"),
+}
+
+
+def read_annotations(found: Iterable[tuple[str, str]], last_good: Annotations | None = None) -> AnnotationReading:
+    """`found` without the prefix; `last_good` is what was in force before, which stays when these are wrong."""
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for name, text in found:
+        kind = _KINDS.get(name)
+        if kind is None:
+            problems.append(f"{ANNOTATION_PREFIX}{name}: no such annotation{nearest(name, _KINDS)}")
+            continue
+        try:
+            values[kind.field] = kind.read(text)
+        except ValueError:
+            problems.append(f"{ANNOTATION_PREFIX}{name}: {text[:80]!r}; allowed: {kind.allowed}")
+            if kind.field == "paused":
+                values["paused"] = True
+    made = Annotations(**values)
+    if made.min_replicas is not None and made.max_replicas is not None and made.min_replicas > made.max_replicas:
+        problems.append(
+            f"{ANNOTATION_PREFIX}min-replicas: {made.min_replicas} is above "
+            f"{ANNOTATION_PREFIX}max-replicas: {made.max_replicas}"
+        )
+    if not problems:
+        return AnnotationReading(made)
+    kept = replace(last_good or Annotations(), paused=made.paused)
+    if made.enabled is False:
+        kept = replace(kept, enabled=False)
+    return AnnotationReading(kept, tuple(problems))
+
+
+def settings_for_service(
+    settings: Iterable[DeploymentSettings], namespace: str, service: str, annotations: Annotations
+) -> tuple[tuple[DeploymentSettings, ...], tuple[str, ...]]:
+    """The entries that hold for one service because of its annotations, to stand before all others; and problems.
+
+    Every entry of the file that could match the service is repeated for it alone, with the annotations on top; where
+    no entry could and `max-replicas` is given, one for all its deployments. An entry that follows another deployment
+    keeps its own numbers.
+    """
+    if not annotations.settings:
+        return (), ()
+    made: list[DeploymentSettings] = []
+    problems: list[str] = []
+    for entry in settings:
+        match = _narrowed(entry.match, namespace, service)
+        if match is None:
+            continue
+        changed = entry if entry.follows is not None else _overlaid(entry, annotations)
+        if changed.min_replicas > changed.max_replicas:
+            problems.append(
+                f"{ANNOTATION_PREFIX}min-replicas, max-replicas: with the settings of {entry.match!r} the minimum "
+                f"{changed.min_replicas} is above the maximum {changed.max_replicas}; they are not used there"
+            )
+            changed = entry
+        made.append(replace(changed, match=match))
+    if not made and annotations.max_replicas is not None:
+        alone = DeploymentSettings(f"{namespace}/{service}/*/*", min_replicas=min(1, annotations.max_replicas))
+        made.append(_overlaid(alone, annotations))
+    return tuple(made), tuple(problems)
+
+
+def _overlaid(entry: DeploymentSettings, annotations: Annotations) -> DeploymentSettings:
+    def either(said: Any, before: Any) -> Any:
+        return before if said is None else said
+
+    slo = Slo(
+        either(annotations.slo_ttft_s, entry.slo.ttft_s),
+        either(annotations.slo_itl_s, entry.slo.itl_s),
+        either(annotations.target_fraction, entry.slo.target_fraction),
+    )
+    return replace(
+        entry,
+        min_replicas=either(annotations.min_replicas, entry.min_replicas),
+        max_replicas=either(annotations.max_replicas, entry.max_replicas),
+        slo=slo,
+    )
+
+
+def _narrowed(match: str, namespace: str, service: str) -> str | None:
+    """The pattern for this service only; None when it is for others."""
+    parts = match.split("/")
+    if len(parts) == 2:
+        parts = ["*", "*", *parts]
+    if len(parts) != 4 or not service_matches(match, namespace, service):
+        return None
+    return "/".join([namespace, service, *parts[2:]])
+
+
+def service_matches(match: str, namespace: str, service: str) -> bool:
+    """Could the pattern hold for some deployment of the service?"""
+    parts = match.split("/")
+    if len(parts) == 2:
+        return True
+    return len(parts) == 4 and fnmatchcase(namespace, parts[0]) and fnmatchcase(service, parts[1])

@@ -1,0 +1,284 @@
+"""RayService and RayCluster objects (KubeRay v1) as small nouns: the fields that leadtime needs, and no more.
+
+Pure parsers. What is missing or odd reads as unknown (None) or empty, never as an error: the objects belong to others.
+Not for what to do with them: kuberay_services.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from autoscaler.kubernetes_resources import Object
+from autoscaler.sources.serve_config import ServeApp, parse_serve_config
+
+DASHBOARD_PORT = 8265
+ANNOTATION_PREFIX = "leadtime.dev/"
+_FROM_NAME = "ray.io/originated-from-cr-name"
+_FROM_KIND = "ray.io/originated-from-crd"
+_GPU_SUFFIX = "/gpu"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerGroup:
+    """One group of Ray worker pods of one kind; a replica of the group is `hosts` pods."""
+
+    name: str
+    replicas: int = 0
+    min_replicas: int = 0
+    max_replicas: int | None = None
+    """None: no limit was set."""
+    hosts: int = 1
+    gpus_per_host: float = 0.0
+    node_selector: tuple[tuple[str, str], ...] = ()
+    idle_timeout_s: int | None = None
+    suspended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSpec:
+    """What a RayCluster, or the cluster part of a RayService, asks for."""
+
+    ray_version: str = ""
+    groups: tuple[WorkerGroup, ...] = ()
+    autoscaled: bool = False
+    """Ray's own autoscaler adds and removes workers (enableInTreeAutoscaling)."""
+    auth_secret: str | None = None
+    """Secret of the dashboard's token; None: no token, or the secret is named after the cluster."""
+    token_auth: bool = False
+    head_service: str | None = None
+    """The head service's name, if the spec overrides it."""
+    dashboard_port: int = DASHBOARD_PORT
+    suspended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RayClusterView:
+    """One RayCluster."""
+
+    namespace: str
+    name: str
+    uid: str
+    service: str | None
+    """The RayService that owns it; None: it stands alone."""
+    spec: ClusterSpec
+    annotations: tuple[tuple[str, str], ...] = ()
+    """Those of leadtime, without the prefix."""
+    head_service: str | None = None
+    """As the operator reports it."""
+    dashboard_port: int | None = None
+    head_ready: bool | None = None
+    deleting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceHalf:
+    """What a RayService's status says of its active or its pending cluster."""
+
+    cluster: str
+    target_capacity_percent: int | None = None
+    traffic_percent: int | None = None
+    deployments: tuple[tuple[str, str], ...] = ()
+    """(app, deployment)."""
+    head_service: str | None = None
+    dashboard_port: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RayServiceView:
+    """One RayService."""
+
+    namespace: str
+    name: str
+    uid: str
+    spec: ClusterSpec
+    apps: tuple[ServeApp, ...] = ()
+    annotations: tuple[tuple[str, str], ...] = ()
+    """Those of leadtime, without the prefix."""
+    active: ServiceHalf | None = None
+    pending: ServiceHalf | None = None
+    incremental: bool = False
+    """Upgrades move capacity step by step (NewClusterWithIncrementalUpgrade)."""
+    ready: bool | None = None
+    upgrading: bool = False
+    rolling_back: bool = False
+    suspended: bool = False
+    deleting: bool = False
+    status_is_current: bool = True
+    """The operator has seen the newest spec."""
+
+
+# ---------------------------------------------------------------- parsers
+
+
+def parse_ray_service(obj: Object) -> RayServiceView:
+    meta, spec, status = _map(obj, "metadata"), _map(obj, "spec"), _map(obj, "status")
+    conditions = _conditions(status)
+    observed = status.get("observedGeneration")
+    return RayServiceView(
+        namespace=_text(meta, "namespace"),
+        name=_text(meta, "name"),
+        uid=_text(meta, "uid"),
+        spec=parse_cluster_spec(_map(spec, "rayClusterConfig")),
+        apps=parse_serve_config(_text(spec, "serveConfigV2")),
+        annotations=_annotations(meta),
+        active=_half(_map(status, "activeServiceStatus")),
+        pending=_half(_map(status, "pendingServiceStatus")),
+        incremental=_map(spec, "upgradeStrategy").get("type") == "NewClusterWithIncrementalUpgrade",
+        ready=conditions.get("Ready"),
+        upgrading=conditions.get("UpgradeInProgress") is True,
+        rolling_back=conditions.get("RollbackInProgress") is True,
+        suspended=spec.get("suspend") is True or conditions.get("Suspended") is True,
+        deleting="deletionTimestamp" in meta,
+        status_is_current=observed is None or observed == meta.get("generation", observed),
+    )
+
+
+def parse_ray_cluster(obj: Object) -> RayClusterView:
+    meta, status = _map(obj, "metadata"), _map(obj, "status")
+    head, conditions = _map(status, "head"), _conditions(status)
+    return RayClusterView(
+        namespace=_text(meta, "namespace"),
+        name=_text(meta, "name"),
+        uid=_text(meta, "uid"),
+        service=_owner(meta),
+        spec=parse_cluster_spec(_map(obj, "spec")),
+        annotations=_annotations(meta),
+        head_service=_text(head, "serviceName") or None,
+        dashboard_port=_port(_map(status, "endpoints").get("dashboard")),
+        head_ready=conditions.get("HeadPodReady"),
+        deleting="deletionTimestamp" in meta,
+    )
+
+
+def parse_cluster_spec(spec: Mapping[str, Any]) -> ClusterSpec:
+    auth, head = _map(spec, "authOptions"), _map(spec, "headGroupSpec")
+    service_meta = _map(_map(head, "headService"), "metadata")
+    return ClusterSpec(
+        ray_version=_text(spec, "rayVersion"),
+        groups=tuple(_group(group) for group in _list(spec, "workerGroupSpecs")),
+        autoscaled=spec.get("enableInTreeAutoscaling") is True,
+        auth_secret=_text(auth, "secretName") or None,
+        token_auth=auth.get("mode") == "token",
+        head_service=_text(service_meta, "name") or None,
+        dashboard_port=_port(_map(head, "rayStartParams").get("dashboard-port")) or _named_port(head) or DASHBOARD_PORT,
+        suspended=spec.get("suspend") is True,
+    )
+
+
+def _group(group: Mapping[str, Any]) -> WorkerGroup:
+    pod = _map(_map(group, "template"), "spec")
+    selector = _map(pod, "nodeSelector")
+    most = _count(group.get("maxReplicas"))
+    return WorkerGroup(
+        name=_text(group, "groupName"),
+        replicas=_count(group.get("replicas")) or 0,
+        min_replicas=_count(group.get("minReplicas")) or 0,
+        max_replicas=None if most is None or most >= 2**31 - 1 else most,
+        hosts=_count(group.get("numOfHosts")) or 1,
+        gpus_per_host=_group_gpus(group, pod),
+        node_selector=tuple(sorted((str(k), str(v)) for k, v in selector.items())),
+        idle_timeout_s=_count(group.get("idleTimeoutSeconds")),
+        suspended=group.get("suspend") is True,
+    )
+
+
+def _group_gpus(group: Mapping[str, Any], pod: Mapping[str, Any]) -> float:
+    """GPUs that Ray counts on one pod: said outright, else the Ray container's (always the first one's) limit."""
+    for said in (_map(group, "rayStartParams").get("num-gpus"), _map(group, "resources").get("GPU")):
+        if (number := quantity(said)) is not None:
+            return number
+    return container_gpus(next(iter(_list(pod, "containers")), {}))
+
+
+def container_gpus(container: Mapping[str, Any]) -> float:
+    """GPUs of one container: limits, else requests, of any vendor's `.../gpu`."""
+    resources = _map(container, "resources")
+    for amounts in (_map(resources, "limits"), _map(resources, "requests")):
+        found = [quantity(v) for k, v in amounts.items() if str(k).endswith(_GPU_SUFFIX)]
+        if found:
+            return sum(number or 0.0 for number in found)
+    return 0.0
+
+
+def quantity(value: Any) -> float | None:
+    """A Kubernetes quantity that counts things: 8, "8", "500m"; None for what is no such number."""
+    if isinstance(value, bool):
+        return None
+    text = str(value)
+    try:
+        return float(text[:-1]) / 1000.0 if text.endswith("m") else float(text)
+    except ValueError:
+        return None
+
+
+def _half(status: Mapping[str, Any]) -> ServiceHalf | None:
+    cluster = _text(status, "rayClusterName")
+    if not cluster:
+        return None
+    apps = _map(status, "applicationStatuses")
+    cluster_status = _map(status, "rayClusterStatus")
+    return ServiceHalf(
+        cluster=cluster,
+        target_capacity_percent=_count(status.get("targetCapacity")),
+        traffic_percent=_count(status.get("trafficRoutedPercent")),
+        deployments=tuple(
+            (str(app), str(deployment))
+            for app, state in apps.items()
+            if isinstance(state, Mapping)
+            for deployment in _map(state, "serveDeploymentStatuses")
+        ),
+        head_service=_text(_map(cluster_status, "head"), "serviceName") or None,
+        dashboard_port=_port(_map(cluster_status, "endpoints").get("dashboard")),
+    )
+
+
+def _owner(meta: Mapping[str, Any]) -> str | None:
+    labels = _map(meta, "labels")
+    if labels.get(_FROM_KIND) == "RayService" and labels.get(_FROM_NAME):
+        return str(labels[_FROM_NAME])
+    owners = [owner for owner in _list(meta, "ownerReferences") if owner.get("kind") == "RayService"]
+    return str(owners[0].get("name")) if owners else None
+
+
+def _annotations(meta: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    found = _map(meta, "annotations")
+    ours = [(k[len(ANNOTATION_PREFIX) :], str(v)) for k, v in found.items() if str(k).startswith(ANNOTATION_PREFIX)]
+    return tuple(sorted(ours))
+
+
+def _conditions(status: Mapping[str, Any]) -> dict[str, bool | None]:
+    truth = {"True": True, "False": False}
+    return {str(c.get("type")): truth.get(str(c.get("status"))) for c in _list(status, "conditions")}
+
+
+def _named_port(head: Mapping[str, Any]) -> int | None:
+    """The head container's port called `dashboard`."""
+    container = next(iter(_list(_map(_map(head, "template"), "spec"), "containers")), {})
+    ports = [p for p in _list(container, "ports") if p.get("name") == "dashboard"]
+    return _port(ports[0].get("containerPort")) if ports else None
+
+
+def _map(obj: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = obj.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(obj: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    value = obj.get(key)
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
+
+
+def _text(obj: Mapping[str, Any], key: str) -> str:
+    value = obj.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _port(value: Any) -> int | None:
+    text = str(value)
+    return int(text) if text.isdigit() and 0 < int(text) < 65536 else None

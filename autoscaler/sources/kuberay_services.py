@@ -1,0 +1,221 @@
+"""From RayServices and RayClusters to services: where their Ray heads are, and which cluster serves.
+
+Pure. A service may have two clusters for a while (a zero-downtime upgrade); it stays one service, with one key for each
+of its deployments. How a planned level is split over the two: kuberay_upgrade.py. Not for talking to anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from autoscaler.sources.annotations import AnnotationReading, Annotations, service_matches
+from autoscaler.sources.kuberay_objects import ClusterSpec, RayClusterView, RayServiceView, ServiceHalf, WorkerGroup
+from autoscaler.sources.serve_config import ServeApp
+
+Role = Literal["active", "pending"]
+Phase = Literal["starting", "steady", "upgrading", "incremental", "suspended", "gone"]
+ServiceKey = tuple[str, str]
+"""(namespace, name)."""
+ObjectKey = tuple[str, str, str]
+"""(kind, namespace, name)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServeCluster:
+    """One Ray cluster of a service."""
+
+    name: str
+    role: Role
+    host: str
+    """DNS name of its own head service: that of the RayService moves from cluster to cluster."""
+    port: int
+    groups: tuple[WorkerGroup, ...] = ()
+    autoscaled: bool = False
+    auth_secret: str | None = None
+    """Secret with the dashboard's token; None: it wants none."""
+    capacity_percent: int | None = None
+    """Serve's target_capacity during an incremental upgrade."""
+    traffic_percent: int | None = None
+    deployments: tuple[tuple[str, str], ...] = ()
+    """(app, deployment), as the operator saw them."""
+
+    @property
+    def dashboard(self) -> str:
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def most_gpus(self) -> float | None:
+        """GPUs that its worker groups may grow to; None: without a limit."""
+        total = 0.0
+        for group in self.groups:
+            if group.gpus_per_host > 0 and group.max_replicas is None:
+                return None
+            total += (group.max_replicas or 0) * group.hosts * group.gpus_per_host
+        return total
+
+
+@dataclass(frozen=True, slots=True)
+class KubeService:
+    """One service: a RayService, or a RayCluster that stands alone and runs Serve."""
+
+    kind: Literal["RayService", "RayCluster"]
+    namespace: str
+    name: str
+    uid: str
+    phase: Phase
+    opted_in: bool
+    """leadtime may act on it: by annotation, or because the settings name it."""
+    reading: AnnotationReading = AnnotationReading(Annotations())
+    active: ServeCluster | None = None
+    pending: ServeCluster | None = None
+    apps: tuple[ServeApp, ...] = ()
+    rolling_back: bool = False
+
+    @property
+    def key(self) -> ServiceKey:
+        return (self.namespace, self.name)
+
+    @property
+    def clusters(self) -> tuple[ServeCluster, ...]:
+        return tuple(cluster for cluster in (self.active, self.pending) if cluster is not None)
+
+    @property
+    def serving(self) -> tuple[ServeCluster, ...]:
+        """The clusters that traffic goes to: what runs elsewhere is no supply yet, and has no demand."""
+        if self.phase in ("suspended", "gone"):
+            return ()
+        if self.phase != "incremental":
+            return () if self.active is None else (self.active,)
+        return tuple(c for c in self.clusters if c.role == "active" or (c.traffic_percent or 0) > 0)
+
+    def refusal(self, app: str) -> str | None:
+        """Why leadtime leaves an application alone, so far as its config shows."""
+        return next((a.refused for a in self.apps if a.name == app), None)
+
+    def gpus_per_replica(self, app: str, deployment: str) -> float | None:
+        """As the config says; None: it does not."""
+        found = (d for a in self.apps if a.name == app for d in a.deployments if d.name == deployment)
+        return next((d.gpus_per_replica for d in found), None)
+
+
+def discover(
+    services: Iterable[RayServiceView],
+    clusters: Iterable[RayClusterView],
+    readings: Mapping[ObjectKey, AnnotationReading],
+    patterns: Iterable[str] = (),
+) -> tuple[KubeService, ...]:
+    """All services, by namespace and name.
+
+    `readings` holds the objects' annotations, `patterns` those of the settings' `deployments`. A RayCluster that a
+    RayService owns is part of that service.
+    """
+    patterns = tuple(patterns)
+    by_name = {(view.namespace, view.name): view for view in clusters}
+    found = [_of_service(view, by_name, readings, patterns) for view in services]
+    taken = {service.key for service in found}
+    alone = (view for key, view in by_name.items() if view.service is None and key not in taken)
+    return tuple(sorted([*found, *(_of_cluster(v, readings, patterns) for v in alone)], key=lambda s: s.key))
+
+
+def _of_service(
+    view: RayServiceView,
+    clusters: Mapping[ServiceKey, RayClusterView],
+    readings: Mapping[ObjectKey, AnnotationReading],
+    patterns: tuple[str, ...],
+) -> KubeService:
+    reading = readings.get(("RayService", view.namespace, view.name), AnnotationReading(Annotations()))
+    halves: list[tuple[Role, ServiceHalf | None]] = [("active", view.active), ("pending", view.pending)]
+    active, pending = (
+        None if half is None else _cluster(view, half, role, clusters.get((view.namespace, half.cluster)))
+        for role, half in halves
+    )
+    return KubeService(
+        "RayService",
+        view.namespace,
+        view.name,
+        view.uid,
+        _phase(view),
+        opted_in(view.namespace, view.name, reading.annotations, patterns),
+        reading,
+        active,
+        pending,
+        _without_giants(view.apps, view.spec),
+        view.rolling_back,
+    )
+
+
+def _of_cluster(
+    view: RayClusterView, readings: Mapping[ObjectKey, AnnotationReading], patterns: tuple[str, ...]
+) -> KubeService:
+    reading = readings.get(("RayCluster", view.namespace, view.name), AnnotationReading(Annotations()))
+    phase: Phase = "gone" if view.deleting else "suspended" if view.spec.suspended else "steady"
+    half = ServiceHalf(view.name)
+    return KubeService(
+        "RayCluster",
+        view.namespace,
+        view.name,
+        view.uid,
+        phase,
+        opted_in(view.namespace, view.name, reading.annotations, patterns),
+        reading,
+        _cluster(view, half, "active", view),
+    )
+
+
+def opted_in(namespace: str, name: str, annotations: Annotations, patterns: Iterable[str]) -> bool:
+    """By `enabled: "true"`, or by an entry of the settings that could match; `enabled: "false"` always wins."""
+    if annotations.enabled is not None:
+        return annotations.enabled
+    return any(service_matches(pattern, namespace, name) for pattern in patterns)
+
+
+def _phase(view: RayServiceView) -> Phase:
+    if view.deleting:
+        return "gone"
+    if view.suspended:
+        return "suspended"
+    if view.active is None:
+        return "starting"
+    if view.pending is None:
+        return "steady"
+    stepwise = any(half.target_capacity_percent is not None for half in (view.active, view.pending))
+    return "incremental" if view.incremental and stepwise else "upgrading"
+
+
+def _cluster(
+    owner: RayServiceView | RayClusterView, half: ServiceHalf, role: Role, seen: RayClusterView | None
+) -> ServeCluster:
+    """`seen` is the RayCluster object; without it the owner's own fields and KubeRay's rules for names must do."""
+    spec = owner.spec if seen is None else seen.spec
+    reported = (None, None) if seen is None else (seen.head_service, seen.dashboard_port)
+    service = reported[0] or half.head_service or spec.head_service or f"{half.cluster}-head-svc"
+    return ServeCluster(
+        name=half.cluster,
+        role=role,
+        host=f"{service}.{owner.namespace}.svc",
+        port=reported[1] or half.dashboard_port or spec.dashboard_port,
+        groups=spec.groups,
+        autoscaled=spec.autoscaled,
+        auth_secret=(spec.auth_secret or half.cluster) if spec.token_auth else None,
+        capacity_percent=half.target_capacity_percent,
+        traffic_percent=half.traffic_percent,
+        deployments=half.deployments,
+    )
+
+
+def _without_giants(apps: tuple[ServeApp, ...], spec: ClusterSpec) -> tuple[ServeApp, ...]:
+    """Applications with a replica that needs more GPUs than any one worker has are refused."""
+    largest = max((group.gpus_per_host for group in spec.groups), default=0.0)
+    if largest <= 0:
+        return apps
+    checked = []
+    for app in apps:
+        giants = [d for d in app.deployments if (d.gpus_per_replica or 0.0) > largest]
+        if giants and app.refused is None:
+            size = f"{giants[0].gpus_per_replica:g} GPUs, the largest worker has {largest:g}"
+            why = f"a replica of {giants[0].name} needs {size}; leadtime cannot place replicas over several nodes yet"
+            app = replace(app, refused=why)
+        checked.append(app)
+    return tuple(checked)

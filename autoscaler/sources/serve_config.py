@@ -1,0 +1,128 @@
+"""What a Serve config (`serveConfigV2`) says of its applications, as far as it can be known without running it.
+
+Pure. GPUs per replica and the reasons why leadtime leaves an application alone (guard 11); all of it is a hint for the
+time before Serve's own API answers, which counts then. Not for validating the config: Serve does that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import yaml
+
+_LONGEST = 1_000_000
+_LLM_BUILDERS = ("build_openai_app",)
+_REFUSED_BUILDERS = {
+    "build_pd_openai_app": "prefill and decode are separate deployments, which leadtime cannot weigh yet",
+    "build_dp_deployment": "data-parallel replicas act as one group; leadtime cannot scale a group yet",
+    "build_dp_openai_app": "data-parallel replicas act as one group; leadtime cannot scale a group yet",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ServeDeployment:
+    """One deployment of an application as its config names it."""
+
+    name: str
+    gpus_per_replica: float | None = None
+    """None: the config does not say."""
+    num_replicas: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServeApp:
+    """One application."""
+
+    name: str
+    external_scaler_enabled: bool = False
+    deployments: tuple[ServeDeployment, ...] = ()
+    refused: str | None = None
+    """Why leadtime leaves it alone."""
+
+
+@lru_cache(maxsize=1024)
+def parse_serve_config(text: str) -> tuple[ServeApp, ...]:
+    """The applications; empty for a text that is no Serve config."""
+    if not text or len(text) > _LONGEST:
+        return ()
+    try:
+        config = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return ()
+    apps = config.get("applications") if isinstance(config, Mapping) else None
+    return tuple(_app(app) for app in apps if isinstance(app, Mapping)) if isinstance(apps, list) else ()
+
+
+def llm_deployment_name(model_id: str) -> str:
+    """The name that serve.llm gives to a model's deployment."""
+    return "LLMServer:" + model_id.replace("/", "--").replace(".", "_")
+
+
+def _app(app: Mapping[str, Any]) -> ServeApp:
+    builder = str(app.get("import_path", "")).rpartition(":")[2]
+    deployments = {d.name: d for d in _llm_deployments(app) if builder in _LLM_BUILDERS}
+    deployments.update({d.name: d for d in map(_deployment, _maps(app.get("deployments"))) if d.name})
+    return ServeApp(
+        name=str(app.get("name") or "default"),
+        external_scaler_enabled=app.get("external_scaler_enabled") is True,
+        deployments=tuple(deployments.values()),
+        refused=_REFUSED_BUILDERS.get(builder) or _many_adapters(app),
+    )
+
+
+def _deployment(entry: Mapping[str, Any]) -> ServeDeployment:
+    options = entry.get("ray_actor_options")
+    gpus = _number(options.get("num_gpus")) if isinstance(options, Mapping) else None
+    bundles = _bundle_gpus(entry.get("placement_group_bundles"))
+    return ServeDeployment(str(entry.get("name", "")), bundles if bundles is not None else gpus, _replicas(entry))
+
+
+def _llm_deployments(app: Mapping[str, Any]) -> list[ServeDeployment]:
+    """One per model; a config that stands in a file of its own is not seen from here."""
+    found = []
+    for config in _llm_configs(app):
+        loading, engine = config.get("model_loading_config"), config.get("engine_kwargs")
+        model = loading.get("model_id") if isinstance(loading, Mapping) else None
+        if not isinstance(model, str):
+            continue
+        engine = engine if isinstance(engine, Mapping) else {}
+        placement = config.get("placement_group_config")
+        bundles = _bundle_gpus(placement.get("bundles")) if isinstance(placement, Mapping) else None
+        sizes = [_number(engine.get(key, 1)) for key in ("tensor_parallel_size", "pipeline_parallel_size")]
+        product = None if None in sizes else float((sizes[0] or 1) * (sizes[1] or 1))
+        deployment = config.get("deployment_config")
+        replicas = _replicas(deployment) if isinstance(deployment, Mapping) else None
+        found.append(ServeDeployment(llm_deployment_name(model), bundles if bundles is not None else product, replicas))
+    return found
+
+
+def _llm_configs(app: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    args = app.get("args")
+    return _maps(args.get("llm_configs")) if isinstance(args, Mapping) else []
+
+
+def _many_adapters(app: Mapping[str, Any]) -> str | None:
+    if any(isinstance(config.get("lora_config"), Mapping) for config in _llm_configs(app)):
+        return "LoRA adapters share its replicas by routes that leadtime does not see yet"
+    return None
+
+
+def _bundle_gpus(bundles: Any) -> float | None:
+    listed = _maps(bundles)
+    return sum(_number(bundle.get("GPU", 0)) or 0.0 for bundle in listed) if listed else None
+
+
+def _replicas(entry: Mapping[str, Any]) -> int | None:
+    value = entry.get("num_replicas")
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _maps(value: Any) -> list[Mapping[str, Any]]:
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
