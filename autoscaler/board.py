@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from autoscaler.model import Applied, ControllerConfig, DeploymentPlan, Outcome, PauseState, Plan, Signals
+from autoscaler.score import Score
 from policies.base import DeploymentKey
 
 STEP_EDGES_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, float("inf"))
@@ -51,6 +52,8 @@ class Board:
     """(actuator, outcome) -> writes."""
     cost_usd: dict[str, float] = field(default_factory=dict)
     """By pool, since the start: of nodes that were seen and have a price."""
+    score: Score = field(default_factory=Score)
+    """How it went since the start."""
     decisions: dict[DeploymentKey, deque[Decision]] = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set, and replaced by a new one, at each tick."""
@@ -71,6 +74,7 @@ class Board:
         self.guards.update(guard.name for one in plan.deployments for guard in one.guards)
         self.step_counts[bisect_left(STEP_EDGES_S, step_s)] += 1
         self.step_sum_s += step_s
+        self.score.take_in(plan)
         if before is not None:
             self._add_cost(max(0.0, plan.now_s - before.now_s))
         for one in plan.deployments:

@@ -131,7 +131,13 @@ class Controller:
             capacities_rps={d.key: d.capacity_rps for d in fleet},
             lead_times={d.key: d.times for d in fleet},
             learned=tuple(learned),
+            coverages=self._coverages(fleet),
         )
+
+    def _coverages(self, fleet: Sequence[_Deployment]) -> dict[DeploymentKey, tuple[tuple[float, float], ...]]:
+        """Of those forecasters that keep a record of themselves."""
+        records = {d.key: getattr(self.state.forecasters.get(d.key.full), "coverage", ()) for d in fleet}
+        return {key: tuple(record) for key, record in records.items() if record}
 
     # ------------------------------------------------------------ observe, demand, forecast
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from autoscaler.controller_state import CounterMemory, DemandMemory
-from autoscaler.model import DeploymentMetrics, DeploymentSignals, GuardSettings, Histogram, Observation
+from autoscaler.model import DeploymentMetrics, DeploymentSignals, GuardSettings, Histogram, Judged, Observation
 from policies.base import Slo, TokenMix
 
 _MIX_HALF_LIFE_S = 600.0
@@ -161,6 +161,14 @@ def attained_fraction(memory: DemandMemory) -> float | None:
     return min(shares) if shares else None
 
 
+def judged(memory: DemandMemory) -> Judged | None:
+    """What the newest metrics added to `attained_fraction`; None when they added no request."""
+    if not memory.attained or memory.attained[-1][0] != memory.as_of_s:
+        return None
+    _, ttft_good, ttft_all, itl_good, itl_all = memory.attained[-1]
+    return Judged(max(ttft_all, itl_all), max(ttft_all - ttft_good, itl_all - itl_good), ttft_all - ttft_good)
+
+
 def observe(memory: DemandMemory, signals: DeploymentSignals, guards: GuardSettings, now_s: float) -> Observation:
     """Everything demand-like that is known of a deployment at `now_s`; supply fields are filled in by supply.py."""
     metrics, inventory = signals.metrics, signals.inventory
@@ -176,6 +184,7 @@ def observe(memory: DemandMemory, signals: DeploymentSignals, guards: GuardSetti
         kv_usage_fraction=kv_fraction,
         error_rate_rps=error_rate_rps(memory),
         attained_fraction=attained_fraction(memory),
+        judged=judged(memory),
         inventory_as_of_s=inventory.as_of_s if inventory else None,
         metrics_as_of_s=metrics.as_of_s if metrics else None,
         fresh=not why,

@@ -224,6 +224,15 @@ class PoolPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """Requests of one interval held against the SLO (counts between buckets of a histogram are estimates)."""
+
+    requests: float
+    missed: float
+    missed_ttft: float
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """What demand.py made of a deployment's signals: rates instead of counters, freshness as a value."""
 
@@ -236,6 +245,8 @@ class Observation:
     error_rate_rps: float | None = None
     attained_fraction: float | None = None
     """Share of requests in the window whose TTFT and mean ITL met the SLO, from the histograms."""
+    judged: Judged | None = None
+    """Requests that the newest metrics (`metrics_as_of_s`) added; None when they added none."""
     ttft_p99_s: float | None = None
     inventory_as_of_s: float | None = None
     metrics_as_of_s: float | None = None
@@ -265,6 +276,8 @@ class Plan:
     guards: tuple[GuardRecord, ...] = ()
     learned: tuple[str, ...] = ()
     """What was learned this tick, in words (a lead time measured, a capacity corrected)."""
+    coverages: Mapping[DeploymentKey, tuple[tuple[float, float], ...]] = field(default_factory=dict)
+    """Forecasters' own records: (level, share of recent windows whose demand stayed under it). Not in the journal."""
 
     def deployment(self, key: DeploymentKey) -> DeploymentPlan | None:
         return next((d for d in self.deployments if d.key == key), None)

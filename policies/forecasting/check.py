@@ -49,6 +49,11 @@ class CoverageCheck:
         slack = 2.5 * math.sqrt(self.level * (1.0 - self.level) / self.outcomes)
         return self.kept / self.outcomes < self.level - slack
 
+    @property
+    def share(self) -> float | None:
+        """Share of promises kept lately; None before any was judged."""
+        return self.kept / self.outcomes if self.outcomes else None
+
     def words(self) -> str:
         share = self.kept / self.outcomes if self.outcomes else math.nan
         return f"only {share:.0%} of recent windows stayed under the forecast's {self.level:.0%} level"

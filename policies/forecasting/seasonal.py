@@ -127,6 +127,12 @@ class RollingForecaster:
             return f"recent values only: {self._seen()} of history is less than a season"
         return f"season and recent level, from {self._seen()} of history"
 
+    @property
+    def coverage(self) -> tuple[tuple[float, float], ...]:
+        """(level, share of recent windows that stayed under it), as far as it was judged."""
+        share = self._check.share
+        return () if share is None else ((self._check.level, share),)
+
     def _enough(self) -> bool:
         known, season = self._history.known, self._history.season
         return known >= 2 * ENOUGH_WINDOWS * self._asked or known >= season + self._asked
