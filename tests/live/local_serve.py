@@ -50,6 +50,7 @@ class LocalServe:
     http_port: int
     metrics: str
     folder: Path
+    root_pid: int
     token: str | None = None
 
     def request(self, method: str, path: str, body: object = None, timeout_s: float = 30.0) -> tuple[int, str]:
@@ -85,6 +86,12 @@ class LocalServe:
         status, text = self.request("PUT", "/api/serve/applications/", config, timeout_s=60.0)
         assert status == 200, text
 
+    def kill(self, title: str) -> None:
+        """SIGKILL to the one process of this cluster whose command line begins so (`ray::ServeController`)."""
+        found = [pid for pid in own_processes(self.root_pid) if _command_line(pid).startswith(title)]
+        assert len(found) == 1, (title, found)
+        os.kill(found[0], signal.SIGKILL)
+
     def wait(self, what: str, condition: Callable[[], bool], timeout_s: float = 60.0) -> float:
         """Seconds until `condition` held; AssertionError with `what` when it never did."""
         started = time.monotonic()
@@ -116,7 +123,7 @@ def local_serve(token: str | None = None, cpus: int = 8, report_interval_ms: int
     )
     serve = LocalServe(
         dashboard=f"http://127.0.0.1:{dashboard}", http=f"http://127.0.0.1:{http}", http_port=http,
-        metrics=f"http://127.0.0.1:{metrics}/metrics", folder=folder, token=token,
+        metrics=f"http://127.0.0.1:{metrics}/metrics", folder=folder, root_pid=process.pid, token=token,
     )  # fmt: skip
     try:
         serve.wait(f"dashboard up ({folder / 'start.log'})", lambda: _answers(serve, process), 90.0)
@@ -168,6 +175,13 @@ def own_processes(root: int) -> dict[int, str]:
             found[pid] = born[pid]
         waiting += children.get(pid, [])
     return found
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def _alive(pid: int, born: str) -> bool:

@@ -132,12 +132,18 @@ def test_it_scales_shows_pauses_ends_and_goes_on_where_it_was(serve: LocalServe,
     serve.wait("the new minimum", lambda: serve.running(LLM.app, LLM.deployment) == 3)
     status, output = second.end()
     assert status == 0, output
+    replayed = leadtime(start.folder, "replay", "journal", "--strict")
+    assert replayed.returncode == 0, replayed.stdout + replayed.stderr
+
+
+def leadtime(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name("leadtime")), *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
 
 
 def test_a_second_controller_on_the_same_state_is_refused(serve: LocalServe, start: Starter) -> None:
     start(1, 3)
-    command = [str(Path(sys.executable).with_name("leadtime")), "run", "--config", "leadtime.yaml"]
-    second = subprocess.run(command, cwd=start.folder, capture_output=True, text=True, timeout=60)
+    second = leadtime(start.folder, "run", "--config", "leadtime.yaml")
     assert second.returncode == 1
     assert "in use by another leadtime" in second.stderr
 

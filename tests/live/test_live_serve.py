@@ -157,6 +157,23 @@ async def test_a_dashboard_that_goes_away_and_comes_back_changes_nothing_meanwhi
         assert source_up(at_work.runtime, "ray/local")
 
 
+async def test_a_killed_serve_controller_loses_no_replica_and_no_target(serve: LocalServe, tmp_path: Path) -> None:
+    async with running(serve, tmp_path, Wanted({LLM: 2})) as at_work:
+        await at_work.until("2 running", lambda: serve.running(LLM.app, LLM.deployment) == 2)
+        before = {r["replica_id"] for r in serve.deployment(LLM.app, LLM.deployment)["replicas"]}
+        await asyncio.to_thread(serve.kill, "ray::ServeController")
+        started_s = time.monotonic()
+        board = at_work.runtime.board
+        assert board.plan is not None
+        tick = board.plan.tick
+        await at_work.until("ticks go on", lambda: board.plan is not None and board.plan.tick >= tick + 4)
+        await at_work.until("2 running", lambda: serve.running(LLM.app, LLM.deployment) == 2)
+        report("Serve controller killed -> 2 RUNNING again", time.monotonic() - started_s)
+        assert {r["replica_id"] for r in serve.deployment(LLM.app, LLM.deployment)["replicas"]} == before
+        at_work.policy.replicas[LLM] = 3
+        await at_work.until("3 running", lambda: serve.running(LLM.app, LLM.deployment) == 3)
+
+
 def source_up(runtime: object, name: str) -> bool:
     board = runtime.board  # type: ignore[attr-defined]
     return any(source.name == name and source.up for source in board.signals.sources)
