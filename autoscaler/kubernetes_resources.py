@@ -143,6 +143,7 @@ class ClusterApi(Protocol):
     ) -> AsyncIterator[tuple[WatchEvent, ...]]:
         """What happens after a version, in batches, until the server ends it after `lasts_s` (a normal end).
 
+        The first batch is empty and says that the watch stands: from there on no news means no change.
         Errors, besides those above: Unavailable when nothing was heard for `silence_s`.
         """
         ...

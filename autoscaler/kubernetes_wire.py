@@ -58,10 +58,11 @@ class WatchStream:
         self._closed = False
 
     def next_batch(self) -> tuple[WatchEvent, ...] | None:
-        """Blocks until something was said; None when the watch has ended."""
+        """Blocks until something was said; None when the watch has ended. The first one is empty: the watch stands."""
         if self._response is None:
             self._response = self._opened()
             self._chunks = self._response.stream(CHUNK_BYTES)
+            return ()
         while not self._closed:
             try:
                 with wrapped(self._call):
@@ -105,6 +106,9 @@ def _event(call: Call, line: bytes) -> WatchEvent:
         raise refusal(call, int(obj.get("code") or 500), msgspec.json.encode(obj), None)
     if kind not in _EVENT_TYPES:
         raise Unavailable(f"{call}: an event of the unknown type {kind!r}")
+    meta = obj.get("metadata")
+    if not isinstance(meta, Mapping) or not meta.get("resourceVersion"):
+        raise Unavailable(f"{call}: an event without a version")
     return WatchEvent(kind, obj)
 
 

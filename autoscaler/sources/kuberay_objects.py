@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autoscaler.kubernetes_resources import Object
+from autoscaler.sources.fields import mapping, mappings, quantity, text, whole
 from autoscaler.sources.serve_config import ServeApp, parse_serve_config
 
 DASHBOARD_PORT = 8265
@@ -113,19 +114,19 @@ class RayServiceView:
 
 
 def parse_ray_service(obj: Object) -> RayServiceView:
-    meta, spec, status = _map(obj, "metadata"), _map(obj, "spec"), _map(obj, "status")
+    meta, spec, status = mapping(obj, "metadata"), mapping(obj, "spec"), mapping(obj, "status")
     conditions = _conditions(status)
     observed = status.get("observedGeneration")
     return RayServiceView(
-        namespace=_text(meta, "namespace"),
-        name=_text(meta, "name"),
-        uid=_text(meta, "uid"),
-        spec=parse_cluster_spec(_map(spec, "rayClusterConfig")),
-        apps=parse_serve_config(_text(spec, "serveConfigV2")),
+        namespace=text(meta, "namespace"),
+        name=text(meta, "name"),
+        uid=text(meta, "uid"),
+        spec=parse_cluster_spec(mapping(spec, "rayClusterConfig")),
+        apps=parse_serve_config(text(spec, "serveConfigV2")),
         annotations=_annotations(meta),
-        active=_half(_map(status, "activeServiceStatus")),
-        pending=_half(_map(status, "pendingServiceStatus")),
-        incremental=_map(spec, "upgradeStrategy").get("type") == "NewClusterWithIncrementalUpgrade",
+        active=_half(mapping(status, "activeServiceStatus")),
+        pending=_half(mapping(status, "pendingServiceStatus")),
+        incremental=mapping(spec, "upgradeStrategy").get("type") == "NewClusterWithIncrementalUpgrade",
         ready=conditions.get("Ready"),
         upgrading=conditions.get("UpgradeInProgress") is True,
         rolling_back=conditions.get("RollbackInProgress") is True,
@@ -136,149 +137,120 @@ def parse_ray_service(obj: Object) -> RayServiceView:
 
 
 def parse_ray_cluster(obj: Object) -> RayClusterView:
-    meta, status = _map(obj, "metadata"), _map(obj, "status")
-    head, conditions = _map(status, "head"), _conditions(status)
+    meta, status = mapping(obj, "metadata"), mapping(obj, "status")
+    head, conditions = mapping(status, "head"), _conditions(status)
     return RayClusterView(
-        namespace=_text(meta, "namespace"),
-        name=_text(meta, "name"),
-        uid=_text(meta, "uid"),
+        namespace=text(meta, "namespace"),
+        name=text(meta, "name"),
+        uid=text(meta, "uid"),
         service=_owner(meta),
-        spec=parse_cluster_spec(_map(obj, "spec")),
+        spec=parse_cluster_spec(mapping(obj, "spec")),
         annotations=_annotations(meta),
-        head_service=_text(head, "serviceName") or None,
-        dashboard_port=_port(_map(status, "endpoints").get("dashboard")),
+        head_service=text(head, "serviceName") or None,
+        dashboard_port=_port(mapping(status, "endpoints").get("dashboard")),
         head_ready=conditions.get("HeadPodReady"),
         deleting="deletionTimestamp" in meta,
     )
 
 
 def parse_cluster_spec(spec: Mapping[str, Any]) -> ClusterSpec:
-    auth, head = _map(spec, "authOptions"), _map(spec, "headGroupSpec")
-    service_meta = _map(_map(head, "headService"), "metadata")
+    auth, head = mapping(spec, "authOptions"), mapping(spec, "headGroupSpec")
+    service_meta = mapping(mapping(head, "headService"), "metadata")
+    port = _port(mapping(head, "rayStartParams").get("dashboard-port")) or _named_port(head)
     return ClusterSpec(
-        ray_version=_text(spec, "rayVersion"),
-        groups=tuple(_group(group) for group in _list(spec, "workerGroupSpecs")),
+        ray_version=text(spec, "rayVersion"),
+        groups=tuple(_group(group) for group in mappings(spec, "workerGroupSpecs")),
         autoscaled=spec.get("enableInTreeAutoscaling") is True,
-        auth_secret=_text(auth, "secretName") or None,
+        auth_secret=text(auth, "secretName") or None,
         token_auth=auth.get("mode") == "token",
-        head_service=_text(service_meta, "name") or None,
-        dashboard_port=_port(_map(head, "rayStartParams").get("dashboard-port")) or _named_port(head) or DASHBOARD_PORT,
+        head_service=text(service_meta, "name") or None,
+        dashboard_port=port or DASHBOARD_PORT,
         suspended=spec.get("suspend") is True,
     )
 
 
 def _group(group: Mapping[str, Any]) -> WorkerGroup:
-    pod = _map(_map(group, "template"), "spec")
-    selector = _map(pod, "nodeSelector")
-    most = _count(group.get("maxReplicas"))
+    pod = mapping(mapping(group, "template"), "spec")
+    selector = mapping(pod, "nodeSelector")
+    most = whole(group.get("maxReplicas"))
     return WorkerGroup(
-        name=_text(group, "groupName"),
-        replicas=_count(group.get("replicas")) or 0,
-        min_replicas=_count(group.get("minReplicas")) or 0,
+        name=text(group, "groupName"),
+        replicas=whole(group.get("replicas")) or 0,
+        min_replicas=whole(group.get("minReplicas")) or 0,
         max_replicas=None if most is None or most >= 2**31 - 1 else most,
-        hosts=_count(group.get("numOfHosts")) or 1,
+        hosts=whole(group.get("numOfHosts")) or 1,
         gpus_per_host=_group_gpus(group, pod),
         node_selector=tuple(sorted((str(k), str(v)) for k, v in selector.items())),
-        idle_timeout_s=_count(group.get("idleTimeoutSeconds")),
+        idle_timeout_s=whole(group.get("idleTimeoutSeconds")),
         suspended=group.get("suspend") is True,
     )
 
 
 def _group_gpus(group: Mapping[str, Any], pod: Mapping[str, Any]) -> float:
     """GPUs that Ray counts on one pod: said outright, else the Ray container's (always the first one's) limit."""
-    for said in (_map(group, "rayStartParams").get("num-gpus"), _map(group, "resources").get("GPU")):
+    for said in (mapping(group, "rayStartParams").get("num-gpus"), mapping(group, "resources").get("GPU")):
         if (number := quantity(said)) is not None:
             return number
-    return container_gpus(next(iter(_list(pod, "containers")), {}))
+    return container_gpus(next(iter(mappings(pod, "containers")), {}))
 
 
 def container_gpus(container: Mapping[str, Any]) -> float:
     """GPUs of one container: limits, else requests, of any vendor's `.../gpu`."""
-    resources = _map(container, "resources")
-    for amounts in (_map(resources, "limits"), _map(resources, "requests")):
+    resources = mapping(container, "resources")
+    for amounts in (mapping(resources, "limits"), mapping(resources, "requests")):
         found = [quantity(v) for k, v in amounts.items() if str(k).endswith(_GPU_SUFFIX)]
         if found:
             return sum(number or 0.0 for number in found)
     return 0.0
 
 
-def quantity(value: Any) -> float | None:
-    """A Kubernetes quantity that counts things: 8, "8", "500m"; None for what is no such number."""
-    if isinstance(value, bool):
-        return None
-    text = str(value)
-    try:
-        return float(text[:-1]) / 1000.0 if text.endswith("m") else float(text)
-    except ValueError:
-        return None
-
-
 def _half(status: Mapping[str, Any]) -> ServiceHalf | None:
-    cluster = _text(status, "rayClusterName")
+    cluster = text(status, "rayClusterName")
     if not cluster:
         return None
-    apps = _map(status, "applicationStatuses")
-    cluster_status = _map(status, "rayClusterStatus")
+    apps = mapping(status, "applicationStatuses")
+    cluster_status = mapping(status, "rayClusterStatus")
     return ServiceHalf(
         cluster=cluster,
-        target_capacity_percent=_count(status.get("targetCapacity")),
-        traffic_percent=_count(status.get("trafficRoutedPercent")),
+        target_capacity_percent=whole(status.get("targetCapacity")),
+        traffic_percent=whole(status.get("trafficRoutedPercent")),
         deployments=tuple(
             (str(app), str(deployment))
             for app, state in apps.items()
             if isinstance(state, Mapping)
-            for deployment in _map(state, "serveDeploymentStatuses")
+            for deployment in mapping(state, "serveDeploymentStatuses")
         ),
-        head_service=_text(_map(cluster_status, "head"), "serviceName") or None,
-        dashboard_port=_port(_map(cluster_status, "endpoints").get("dashboard")),
+        head_service=text(mapping(cluster_status, "head"), "serviceName") or None,
+        dashboard_port=_port(mapping(cluster_status, "endpoints").get("dashboard")),
     )
 
 
 def _owner(meta: Mapping[str, Any]) -> str | None:
-    labels = _map(meta, "labels")
+    labels = mapping(meta, "labels")
     if labels.get(_FROM_KIND) == "RayService" and labels.get(_FROM_NAME):
         return str(labels[_FROM_NAME])
-    owners = [owner for owner in _list(meta, "ownerReferences") if owner.get("kind") == "RayService"]
+    owners = [owner for owner in mappings(meta, "ownerReferences") if owner.get("kind") == "RayService"]
     return str(owners[0].get("name")) if owners else None
 
 
 def _annotations(meta: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    found = _map(meta, "annotations")
+    found = mapping(meta, "annotations")
     ours = [(k[len(ANNOTATION_PREFIX) :], str(v)) for k, v in found.items() if str(k).startswith(ANNOTATION_PREFIX)]
     return tuple(sorted(ours))
 
 
 def _conditions(status: Mapping[str, Any]) -> dict[str, bool | None]:
     truth = {"True": True, "False": False}
-    return {str(c.get("type")): truth.get(str(c.get("status"))) for c in _list(status, "conditions")}
+    return {str(c.get("type")): truth.get(str(c.get("status"))) for c in mappings(status, "conditions")}
 
 
 def _named_port(head: Mapping[str, Any]) -> int | None:
     """The head container's port called `dashboard`."""
-    container = next(iter(_list(_map(_map(head, "template"), "spec"), "containers")), {})
-    ports = [p for p in _list(container, "ports") if p.get("name") == "dashboard"]
+    container = next(iter(mappings(mapping(mapping(head, "template"), "spec"), "containers")), {})
+    ports = [p for p in mappings(container, "ports") if p.get("name") == "dashboard"]
     return _port(ports[0].get("containerPort")) if ports else None
 
 
-def _map(obj: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = obj.get(key)
-    return value if isinstance(value, Mapping) else {}
-
-
-def _list(obj: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
-    value = obj.get(key)
-    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
-
-
-def _text(obj: Mapping[str, Any], key: str) -> str:
-    value = obj.get(key)
-    return value if isinstance(value, str) else ""
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
 def _port(value: Any) -> int | None:
-    text = str(value)
-    return int(text) if text.isdigit() and 0 < int(text) < 65536 else None
+    written = str(value)
+    return int(written) if written.isascii() and written.isdigit() and 0 < int(written) < 65536 else None

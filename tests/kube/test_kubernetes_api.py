@@ -319,9 +319,11 @@ async def test_a_watch_tells_what_happens_after_a_version_and_ends_in_time(api: 
 
 async def test_events_of_a_watch_arrive_while_it_is_open(api: FakeApi, client: KubernetesApi) -> None:
     seen: list[WatchEvent] = []
+    batches: list[int] = []
 
     async def follow() -> None:
         async for batch in client.watch(CONFIG_MAPS, "llm", "", lasts_s=30):
+            batches.append(len(batch))
             seen.extend(batch)
             if len(seen) >= 2:
                 return
@@ -332,6 +334,7 @@ async def test_events_of_a_watch_arrive_while_it_is_open(api: FakeApi, client: K
     await asyncio.wait_for(task, 5)
 
     assert [e.object["metadata"]["name"] for e in seen] == ["a", "b"]
+    assert batches[0] == 0  # the watch stands
 
 
 @pytest.mark.parametrize("as_status", [False, True])

@@ -1,0 +1,212 @@
+"""Nodes and pods as PoolSignals: which GPU nodes a pool has, which are on their way, and when each was asked for.
+
+Pure. A node object does not say when it was asked for: the pod that waited for it does. Pods that no node can take yet
+stand for nodes that were asked for and are not there. Not for asking for nodes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from autoscaler.kubernetes_resources import Object
+from autoscaler.model import NodeSignal, PoolSettings, PoolSignals
+from autoscaler.sources.fields import mapping, mappings, quantity, time_s
+from autoscaler.sources.kuberay_objects import container_gpus
+
+PLACEHOLDER_LABEL = "leadtime.dev/placeholder"
+"""On pods that hold a warm node's place: they use none of its GPUs, and make way."""
+POOL_LABELS = (
+    "cloud.google.com/gke-nodepool",
+    "karpenter.sh/nodepool",
+    "eks.amazonaws.com/nodegroup",
+    "kubernetes.azure.com/agentpool",
+    "leadtime.dev/node-pool",
+)
+GPU_LABELS = ("cloud.google.com/gke-accelerator", "karpenter.k8s.aws/instance-gpu-name", "nvidia.com/gpu.product")
+_LEAVING_TAINTS = (
+    "ToBeDeletedByClusterAutoscaler",
+    "karpenter.sh/disrupted",
+    "karpenter.sh/disruption",
+    "cloud.google.com/impending-node-termination",
+    "node.kubernetes.io/out-of-service",
+)
+_OVER = ("Succeeded", "Failed")
+_LATE_S = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """A node with GPUs."""
+
+    name: str
+    labels: tuple[str, ...]
+    """Values of the labels that name pools, and those that name GPU kinds."""
+    gpus: int
+    created_at_s: float | None
+    ready_at_s: float | None
+    """None: not Ready."""
+    leaving: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PodView:
+    """A Ray worker pod, or a placeholder."""
+
+    namespace: str
+    name: str
+    node: str | None
+    """None: no node was found for it yet."""
+    gpus: float
+    created_at_s: float | None
+    wanted: tuple[str, ...] = ()
+    """Values of node labels that it asks for."""
+    unschedulable: bool = False
+    """The scheduler said that no node can take it."""
+    over: bool = False
+    worker: bool = False
+    placeholder: bool = False
+
+
+def parse_node(obj: Object) -> NodeView | None:
+    """None for a node without GPUs: there may be thousands, and nobody asks."""
+    meta, spec, status = mapping(obj, "metadata"), mapping(obj, "spec"), mapping(obj, "status")
+    amounts = mapping(status, "allocatable") or mapping(status, "capacity")
+    gpus = sum(quantity(v) or 0.0 for k, v in amounts.items() if str(k).endswith("/gpu"))
+    labels = mapping(meta, "labels")
+    named = tuple(str(labels[key]) for key in (*POOL_LABELS, *GPU_LABELS) if key in labels)
+    if gpus < 1 and not any(key in labels for key in GPU_LABELS):
+        return None
+    ready = next((c for c in mappings(status, "conditions") if c.get("type") == "Ready"), {})
+    created_at_s, turned_at_s = time_s(meta.get("creationTimestamp")), time_s(ready.get("lastTransitionTime"))
+    # Until the device plugin has registered them a Ready node has no GPUs, and can run none of our pods.
+    ready_at_s = turned_at_s if ready.get("status") == "True" and gpus >= 1 else None
+    taints = {str(taint.get("key")) for taint in mappings(spec, "taints")}
+    leaving = (
+        "deletionTimestamp" in meta
+        or spec.get("unschedulable") is True
+        or bool(taints & set(_LEAVING_TAINTS))
+        or _failing(str(ready.get("status")), created_at_s, turned_at_s)
+    )
+    return NodeView(str(meta.get("name", "")), named, int(gpus), created_at_s, ready_at_s, leaving)
+
+
+def _failing(ready: str, created_at_s: float | None, turned_at_s: float | None) -> bool:
+    """Not Ready any more, rather than not yet: its kubelet is silent, or it said no long after it had come."""
+    if ready == "Unknown":
+        return True
+    late = created_at_s is not None and turned_at_s is not None and turned_at_s - created_at_s > _LATE_S
+    return ready == "False" and late
+
+
+def parse_pod(obj: Object) -> PodView | None:
+    """None for a pod that is neither a Ray worker nor a placeholder."""
+    meta, spec, status = mapping(obj, "metadata"), mapping(obj, "spec"), mapping(obj, "status")
+    labels = mapping(meta, "labels")
+    worker, placeholder = labels.get("ray.io/node-type") == "worker", labels.get(PLACEHOLDER_LABEL) == "true"
+    if not worker and not placeholder:
+        return None
+    scheduled = next((c for c in mappings(status, "conditions") if c.get("type") == "PodScheduled"), {})
+    done = scheduled.get("status") == "True"
+    return PodView(
+        namespace=str(meta.get("namespace", "")),
+        name=str(meta.get("name", "")),
+        node=str(spec["nodeName"]) if spec.get("nodeName") else None,
+        gpus=sum(container_gpus(container) for container in mappings(spec, "containers")),
+        created_at_s=time_s(meta.get("creationTimestamp")),
+        wanted=_wanted(spec),
+        unschedulable=not done and scheduled.get("reason") == "Unschedulable" and "deletionTimestamp" not in meta,
+        over=status.get("phase") in _OVER,
+        worker=worker,
+        placeholder=placeholder,
+    )
+
+
+def pools_of(
+    settings: Iterable[PoolSettings], nodes: Iterable[NodeView], pods: Iterable[PodView], as_of_s: float
+) -> tuple[PoolSignals, ...]:
+    """One PoolSignals for each pool of the settings, in their order; a node or pod of no such pool is left out."""
+    settings = tuple(settings)
+    pods = [pod for pod in pods if not pod.over]
+    by_pool: dict[str, list[NodeSignal]] = {pool.name: [] for pool in settings}
+    by_node: dict[str, list[PodView]] = {}
+    for pod in pods:
+        if pod.node is not None:
+            by_node.setdefault(pod.node, []).append(pod)
+    for node in sorted(nodes, key=lambda n: n.name):
+        name = pool_name(settings, node.labels)
+        if name is not None:
+            by_pool[name].append(_signal(node, by_node.get(node.name, [])))
+    for pool in settings:
+        by_pool[pool.name] += _asked_for(pool, settings, pods, by_pool[pool.name])
+    return tuple(PoolSignals(pool.name, as_of_s, tuple(by_pool[pool.name])) for pool in settings)
+
+
+def pool_name(settings: Sequence[PoolSettings], labels: Iterable[str]) -> str | None:
+    """The pool that label values point at: by its name, else by a GPU kind that only one pool has."""
+    values = set(labels)
+    for pool in settings:
+        if pool.name in values:
+            return pool.name
+    of_kind = [pool.name for pool in settings if pool.gpu and pool.gpu in values]
+    return of_kind[0] if len(of_kind) == 1 else None
+
+
+def _signal(node: NodeView, pods: Sequence[PodView]) -> NodeSignal:
+    state: Literal["starting", "ready", "deleting"] = "ready" if node.ready_at_s is not None else "starting"
+    if node.leaving:
+        state = "deleting"
+    used = sum(pod.gpus for pod in pods if not pod.placeholder)
+    return NodeSignal(
+        name=node.name,
+        state=state,
+        requested_at_s=_asked_at(node, pods),
+        ready_at_s=node.ready_at_s,
+        gpus=node.gpus,
+        gpus_used=math.ceil(used),
+        workers=sum(1 for pod in pods if pod.worker),
+    )
+
+
+def _asked_at(node: NodeView, pods: Iterable[PodView]) -> float | None:
+    """When the first of the pods that waited for this node was made; None when none of those on it had to wait."""
+    if node.created_at_s is None:
+        return None
+    waited = [p.created_at_s for p in pods if p.created_at_s is not None and p.created_at_s < node.created_at_s]
+    return min(waited, default=None)
+
+
+def _asked_for(
+    pool: PoolSettings, settings: Sequence[PoolSettings], pods: Iterable[PodView], known: Iterable[NodeSignal]
+) -> list[NodeSignal]:
+    """Nodes that waiting pods stand for, besides those that have registered and are not Ready yet."""
+    stuck = [p for p in pods if p.node is None and p.unschedulable and p.gpus > 0]
+    ours = [p for p in stuck if pool_name(settings, p.wanted) == pool.name]
+    waiting = sorted(ours, key=lambda p: (p.created_at_s or 0.0, p.namespace, p.name))
+    coming = sum(1 for node in known if node.state == "starting")
+    asked: list[NodeSignal] = []
+    free = 0.0
+    for pod in waiting:
+        if pod.gpus <= free:
+            free -= pod.gpus
+            continue
+        free = max(0.0, pool.gpus_per_node - pod.gpus)
+        name = f"asked-for-by/{pod.namespace}/{pod.name}"
+        asked.append(NodeSignal(name, "starting", pod.created_at_s, None, pool.gpus_per_node, 0, 0))
+    return asked[coming:]
+
+
+def _wanted(spec: Mapping[str, Any]) -> tuple[str, ...]:
+    """Label values that the pod's node selector and required node affinity ask for."""
+    values = [str(value) for value in mapping(spec, "nodeSelector").values()]
+    required = mapping(
+        mapping(mapping(spec, "affinity"), "nodeAffinity"), "requiredDuringSchedulingIgnoredDuringExecution"
+    )
+    for term in mappings(required, "nodeSelectorTerms"):
+        for expression in mappings(term, "matchExpressions"):
+            listed = expression.get("values")
+            if expression.get("operator") == "In" and isinstance(listed, list):
+                values += [str(value) for value in listed]
+    return tuple(values)
