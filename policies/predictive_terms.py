@@ -112,10 +112,11 @@ def _occupancy_term(s: Situation, growth: float) -> Term | None:
 
 
 def backlog_term(s: Situation) -> Term | None:
-    """Replicas that drain what waits within `drain_s` of their arrival, with all that runs by then counted.
+    """Replicas that drain what waits within `drain_s` of their arrival, with all that comes by then counted.
 
-    Over the median lead time and drain_s: work = excess + rate * window; each running replica serves all of the window,
-    each start under way from its expected end on, each new one only drain_s.
+    Until the last of those under way and a new one (median lead time) has come, and drain_s more: work = excess + rate *
+    window; a running replica serves all of the window, one under way from its expected end on, so a new one. Starts
+    under way are therefore never asked for twice, however long they take.
     """
     waiting, per_rps = s.view.waiting, s.replicas_per_rps
     if waiting is None or waiting <= 0:
@@ -125,17 +126,15 @@ def backlog_term(s: Situation) -> Term | None:
     excess = waiting - max(1, s.running)
     if excess <= 0 or per_rps is None:
         return None
-    window_s = s.lead.quantile(0.5) + s.drain_s
-    each_rps = 1.0 / per_rps
+    each_rps, own_s = 1.0 / per_rps, s.lead.quantile(0.5)
+    waits_s = [max(start.expected_ready_at_s - s.now_s, 0.0) for start in s.view.starting]
+    window_s = max([own_s, *waits_s]) + s.drain_s
     rate = s.running * each_rps if s.view.rate_rps is None else s.view.rate_rps
-    served = s.running * each_rps * window_s
-    for start in s.view.starting:
-        wait_s = max(start.expected_ready_at_s - s.now_s, s.period_s)
-        served += each_rps * max(0.0, window_s - wait_s)
+    served = each_rps * (s.running * window_s + sum(window_s - wait_s for wait_s in waits_s))
     missing = excess + rate * window_s - served
-    extra = max(0, math.ceil(missing / (each_rps * s.drain_s) - 1e-9))
-    under_way = f", {len(s.view.starting)} starts under way" if s.view.starting else ""
-    why = f"{excess:.0f} too many wait{under_way}; {_count(s.supply + extra)} drain them within {s.drain_s:.0f} s"
+    extra = max(0, math.ceil(missing / (each_rps * (window_s - own_s)) - 1e-9))
+    under_way = f", {len(waits_s)} starts under way" if waits_s else ""
+    why = f"{excess:.0f} too many wait{under_way}; {_count(s.supply + extra)} drain them within {window_s:.0f} s"
     return Term("backlog", s.supply + extra, why)
 
 

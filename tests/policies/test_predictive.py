@@ -116,11 +116,17 @@ def test_a_backlog_adds_the_replicas_that_drain_it() -> None:
 
 def test_starts_under_way_are_not_asked_for_again() -> None:
     alone = propose(view(waiting=900.0, forecast=flat_forecast(8.0)))
-    helped = propose(view(waiting=900.0, forecast=flat_forecast(8.0), target=6, starting=starting(2)))
-    late = propose(view(waiting=900.0, forecast=flat_forecast(8.0), target=6, starting=starting(2, ready_in_s=115.0)))
-    assert term(alone, "backlog") == 9  # 656 missing, 150 each
-    assert term(helped, "backlog") == 8  # the two serve 450 of it: 206 missing
-    assert term(late, "backlog") == 11  # they come almost too late to help: 631 missing
+    helped = propose(view(waiting=900.0, forecast=flat_forecast(8.0), target=9, starting=starting(5)))
+    assert term(alone, "backlog") == 9  # 656 are left over after 120 s; 150 each
+    assert term(helped, "backlog") == 9  # nothing more: five that come in 30 s serve 1125
+
+
+@pytest.mark.parametrize("ready_in_s", [0.0, 30.0, 60.0, 300.0, 3000.0])
+def test_late_starts_are_waited_for_instead_of_being_asked_for_twice(ready_in_s: float) -> None:
+    """Also when a quicker path seems to be open: the GPU that came free is the one they wait for."""
+    quick = LeadTimes(Duration(5.0), Duration(30.0), Duration(60.0))
+    waiting = view(waiting=600.0, rate_rps=12.0, forecast=flat_forecast(8.0), lead_times=quick, target=12)
+    assert propose(replace(waiting, starting=starting(8, ready_in_s))).replicas <= 12 + 1
 
 
 def test_what_a_healthy_fleet_holds_is_no_backlog() -> None:
