@@ -162,11 +162,19 @@ def attained_fraction(memory: DemandMemory) -> float | None:
 
 
 def judged(memory: DemandMemory) -> Judged | None:
-    """What the newest metrics added to `attained_fraction`; None when they added no request."""
+    """What the newest metrics added to `attained_fraction`; None when they added no request.
+
+    Requests are counted by their first tokens, since some engines count every token between. The share that missed is
+    the worse of the two, as in `attained_fraction`.
+    """
     if not memory.attained or memory.attained[-1][0] != memory.as_of_s:
         return None
     _, ttft_good, ttft_all, itl_good, itl_all = memory.attained[-1]
-    return Judged(max(ttft_all, itl_all), max(ttft_all - ttft_good, itl_all - itl_good), ttft_all - ttft_good)
+    if ttft_all <= 0:
+        return None
+    missed_ttft = ttft_all - ttft_good
+    missed_itl_share = 1.0 - itl_good / itl_all if itl_all > 0 else 0.0
+    return Judged(ttft_all, max(missed_ttft, ttft_all * missed_itl_share), missed_ttft)
 
 
 def observe(memory: DemandMemory, signals: DeploymentSignals, guards: GuardSettings, now_s: float) -> Observation:

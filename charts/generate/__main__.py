@@ -1,0 +1,23 @@
+"""`python -m charts.generate`: writes every generated file of the chart and the values table of docs/install.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from charts.generate.files import generated_files, renewed, values_table
+
+ROOT = Path(__file__).resolve().parents[2]
+INSTALL = ROOT / "docs" / "install.md"
+
+
+def main() -> None:
+    for name, text in generated_files():
+        path = ROOT / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    document = INSTALL.read_text(encoding="utf-8")
+    INSTALL.write_text(renewed(document, values_table()), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,210 @@
+{{- define "leadtime.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "leadtime.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := include "leadtime.name" . -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 63 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "leadtime.selector" -}}
+app.kubernetes.io/name: {{ include "leadtime.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "leadtime.labels" -}}
+{{ include "leadtime.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "leadtime.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "leadtime.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "leadtime.image" -}}
+{{- if .Values.image.digest -}}
+{{- printf "%s@%s" .Values.image.repository .Values.image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The namespaces that are looked after, as a YAML list. */}}
+{{- define "leadtime.namespaces" -}}
+{{- toYaml (default (list .Release.Namespace) .Values.watchNamespaces) -}}
+{{- end -}}
+
+{{/* The settings file: what the pod needs, with `config` over it. Everything else here is derived from this. */}}
+{{- define "leadtime.config" -}}
+{{- $pod := dict
+      "version" 1
+      "dry_run" true
+      "server" (dict "host" "0.0.0.0" "port" 8080)
+      "state" (dict "path" "/var/lib/leadtime/leadtime.sqlite")
+      "journal" (dict "path" "/var/lib/leadtime/journal") -}}
+{{- if .Values.discovery -}}
+{{- $_ := set $pod "kubernetes" (dict "watch_namespaces" (include "leadtime.namespaces" . | fromYamlArray)) -}}
+{{- end -}}
+{{- if gt (int .Values.replicas) 1 -}}
+{{- $_ := set $pod "leader_election" (dict "enabled" true) -}}
+{{- end -}}
+{{- toYaml (mergeOverwrite $pod (deepCopy .Values.config)) -}}
+{{- end -}}
+
+{{/* What the settings ask for, as a dictionary of switches. */}}
+{{- define "leadtime.features" -}}
+{{- $config := include "leadtime.config" . | fromYaml -}}
+{{- $ways := dict -}}
+{{- range ($config.node_pools | default list) -}}
+{{- $_ := set $ways (default "none" .prewarm) true -}}
+{{- end -}}
+{{- $_ := unset $ways "none" -}}
+{{- $acts := not $config.dry_run -}}
+{{- $discovery := kindIs "map" $config.kubernetes -}}
+{{- $election := eq "true" (toString (get ($config.leader_election | default dict) "enabled")) -}}
+{{- $objects := false -}}
+{{- range list "placeholder" "capacity_buffer" "worker_group" "provisioning_request" -}}
+{{- if hasKey $ways . }}{{ $objects = true }}{{ end -}}
+{{- end -}}
+{{- toYaml (dict
+      "acts" $acts
+      "discovery" $discovery
+      "election" $election
+      "events" (and $acts $discovery .Values.rbac.events)
+      "prewarm" (gt (len $ways) 0)
+      "ways" $ways
+      "pause" (ne .Values.rbac.pauseConfigMap "")
+      "api" (or $election $objects $discovery .Values.rbac.nodes (ne .Values.rbac.pauseConfigMap ""))
+      "port" (int $config.server.port)) -}}
+{{- end -}}
+
+{{/* Values that contradict each other. */}}
+{{- define "leadtime.check" -}}
+{{- $config := include "leadtime.config" . | fromYaml -}}
+{{- $features := include "leadtime.features" . | fromYaml -}}
+{{- if and (gt (int .Values.replicas) 1) (not $features.election) -}}
+{{- fail "replicas: more than one needs config.leader_election.enabled true (or leave that setting out)" -}}
+{{- end -}}
+{{- if and (gt (int .Values.replicas) 1) .Values.persistence.enabled -}}
+{{- fail "persistence.enabled: allowed with replicas 1 only, since every pod keeps a state of its own; with more, config.prometheus gives history at start" -}}
+{{- end -}}
+{{- if and .Values.podMonitor.enabled .Values.serviceMonitor.enabled -}}
+{{- fail "podMonitor.enabled, serviceMonitor.enabled: one of the two, or everything is counted twice" -}}
+{{- end -}}
+{{- if has $config.server.host (list "127.0.0.1" "localhost" "::1") -}}
+{{- fail "config.server.host: the kubelet's probes do not reach a loopback address; leave it out, or 0.0.0.0" -}}
+{{- end -}}
+{{- if lt (int $config.server.port) 1 -}}
+{{- fail "config.server.port: a fixed port from 1 to 65535 is needed in a pod" -}}
+{{- end -}}
+{{- if and (not .Values.discovery) (not $config.services) (not $features.discovery) -}}
+{{- fail "config.services: empty; with discovery false, list the Ray clusters to look after" -}}
+{{- end -}}
+{{- range .Values.prometheusRule.disabled -}}
+{{- if not (has . (include "leadtime.alertNames" $ | fromYamlArray)) -}}
+{{- fail (printf "prometheusRule.disabled: %q is no alert of this chart; allowed: %s" . (join ", " (include "leadtime.alertNames" $ | fromYamlArray))) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "leadtime.alertNames" -}}
+{{- $names := list -}}
+{{- range (.Files.Get "rules/alerts.yaml" | fromYaml).groups -}}
+{{- range .rules -}}
+{{- $names = append $names .alert -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $names -}}
+{{- end -}}
+
+{{/* Security of a pod and its container: the "restricted" standard, and a root file system that cannot be written. */}}
+{{- define "leadtime.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: {{ .Values.runAsUser }}
+runAsGroup: {{ .Values.runAsUser }}
+fsGroup: {{ .Values.runAsUser }}
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{- define "leadtime.containerSecurity" -}}
+allowPrivilegeEscalation: false
+privileged: false
+readOnlyRootFilesystem: true
+runAsNonRoot: true
+capabilities:
+  drop: [ALL]
+{{- end -}}
+
+{{- define "leadtime.mounts" -}}
+- name: config
+  mountPath: /etc/leadtime/config
+  readOnly: true
+- name: state
+  mountPath: /var/lib/leadtime
+- name: tmp
+  mountPath: /tmp
+{{- range .Values.secrets }}
+- name: {{ printf "secret-%s" .name | replace "." "-" | trunc 63 | trimSuffix "-" }}
+  mountPath: /etc/leadtime/secrets/{{ .name }}
+  readOnly: true
+{{- end }}
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Call with a list: the root context, and whether the state may be on the claim. */}}
+{{- define "leadtime.volumes" -}}
+{{- $root := index . 0 -}}
+- name: config
+  projected:
+    sources:
+      - configMap:
+          name: {{ include "leadtime.fullname" $root }}
+- name: state
+{{- if and $root.Values.persistence.enabled (index . 1) }}
+  persistentVolumeClaim:
+    claimName: {{ default (include "leadtime.fullname" $root) $root.Values.persistence.existingClaim }}
+{{- else }}
+  emptyDir:
+    sizeLimit: {{ $root.Values.persistence.size }}
+{{- end }}
+- name: tmp
+  emptyDir:
+    sizeLimit: 64Mi
+{{- range $root.Values.secrets }}
+- name: {{ printf "secret-%s" .name | replace "." "-" | trunc 63 | trimSuffix "-" }}
+  secret:
+    secretName: {{ .name }}
+    defaultMode: 288
+    {{- if .optional }}
+    optional: true
+    {{- end }}
+    {{- with .items }}
+    items:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+{{- end }}
+{{- with $root.Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
