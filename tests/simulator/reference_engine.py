@@ -6,6 +6,7 @@ hash, the free list is a list, every token is a step. It is slow and lives in te
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -40,6 +41,12 @@ class Request:
     @property
     def known(self) -> int:
         return self.prompt + self.emitted
+
+
+def _copied(request: Request) -> Request:
+    other = copy.copy(request)
+    other.blocks = list(request.blocks)
+    return other
 
 
 class Pool:
@@ -159,6 +166,16 @@ class ReferenceEngine:
     def _start(self, batch: Batch, now_s: float) -> None:
         self.start_s, self.end_s = now_s, now_s + self.step_s(batch)
         self.log.append(batch)
+
+    def clone(self) -> ReferenceEngine:
+        """A copy that may go another way."""
+        other = copy.copy(self)
+        other.pool = copy.copy(self.pool)
+        other.pool.free = list(self.pool.free)
+        other.pool.hash_of, other.pool.block_with = dict(self.pool.hash_of), dict(self.pool.block_with)
+        other.waiting, other.running = ([_copied(r) for r in queue] for queue in (self.waiting, self.running))
+        other.aborted, other.log = set(self.aborted), []
+        return other
 
     # --- schedule() -------------------------------------------------------------------------------------------------
 
