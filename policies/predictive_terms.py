@@ -114,9 +114,9 @@ def _occupancy_term(s: Situation, growth: float) -> Term | None:
 def backlog_term(s: Situation) -> Term | None:
     """Replicas that drain what waits within `drain_s` of their arrival, with all that comes by then counted.
 
-    Until the last of those under way and a new one (median lead time) has come, and drain_s more: work = excess + rate *
-    window; a running replica serves all of the window, one under way from its expected end on, so a new one. Starts
-    under way are therefore never asked for twice, however long they take.
+    The window ends drain_s after the last of those under way and a new one (median lead time) has come; the work in it
+    is excess + rate * window; a running replica serves all of it, one under way from its expected end on, so a new one.
+    Starts under way are therefore never asked for twice, however long they take.
     """
     waiting, per_rps = s.view.waiting, s.replicas_per_rps
     if waiting is None or waiting <= 0:
