@@ -1,0 +1,211 @@
+"""What is in the cluster: services to scale, their annotations, pools of nodes. Watched, never polled.
+
+`KubernetesDiscovery` holds the views and answers from memory; run it as a task beside the ticks. `KubernetesPools` is
+the source of node pools. Parsing and rules are in kuberay_*.py, annotations.py and kubernetes_nodes.py; this file only
+joins what was seen. Not for writing to the cluster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from autoscaler.kubernetes_resources import NODES, PODS, RAY_CLUSTERS, RAY_SERVICES, ClusterApi, Resource
+from autoscaler.model import DeploymentSettings, PoolSettings
+from autoscaler.ports import Reading
+from autoscaler.sources.annotations import (
+    AnnotationReading,
+    read_annotations,
+    service_matches,
+    settings_for_service,
+)
+from autoscaler.sources.kuberay_objects import RayClusterView, RayServiceView, parse_ray_cluster, parse_ray_service
+from autoscaler.sources.kuberay_services import KubeService, ObjectKey, ServiceKey, discover
+from autoscaler.sources.kuberay_upgrade import ServiceChange, change
+from autoscaler.sources.kubernetes_cache import ObjectCache, WatchTimes
+from autoscaler.sources.kubernetes_nodes import PLACEHOLDER_LABEL, NodeView, PodView, parse_node, parse_pod, pools_of
+from autoscaler.sources.readings import Pools
+from policies.base import DeploymentKey
+
+_WORKER_PODS = "ray.io/node-type=worker"
+_PLACEHOLDER_PODS = f"{PLACEHOLDER_LABEL}=true"
+
+
+class KubernetesDiscovery:
+    """Services of the watched namespaces, kept current."""
+
+    def __init__(
+        self,
+        api: ClusterApi,
+        namespaces: Sequence[str],
+        *,
+        now_s: Callable[[], float],
+        settings: Sequence[DeploymentSettings] = (),
+        times: WatchTimes | None = None,
+    ) -> None:
+        """`namespaces` empty: all of them (that needs rights on the whole cluster)."""
+        self._api, self._now_s, self._times = api, now_s, times
+        self._settings = tuple(settings)
+        places: list[str | None] = [*namespaces] or [None]
+        self._services = [self._cache(RAY_SERVICES, place, parse_ray_service) for place in places]
+        self._clusters = [self._cache(RAY_CLUSTERS, place, parse_ray_cluster) for place in places]
+        self._readings: dict[ObjectKey, tuple[tuple[tuple[str, str], ...], AnnotationReading]] = {}
+        self._found: tuple[KubeService, ...] = ()
+        self._stale = True
+        self._shown: dict[ServiceKey, KubeService] = {}
+
+    def _cache(self, resource: Resource, namespace: str | None, parse: Any) -> ObjectCache[Any]:
+        return ObjectCache(
+            self._api, resource, namespace, parse, now_s=self._now_s, times=self._times, changed=self._mark
+        )
+
+    def _mark(self) -> None:
+        self._stale = True
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        await _run([*self._services, *self._clusters])
+
+    # ------------------------------------------------------------ what there is
+
+    @property
+    def synced(self) -> bool:
+        """Every view was complete once: before that, what is missing may merely not have been seen."""
+        return all(cache.synced for cache in self._services)
+
+    def services(self) -> tuple[KubeService, ...]:
+        """All services, those that leadtime may act on and the others."""
+        if self._stale:
+            self._stale = False
+            services: list[RayServiceView] = [view for cache in self._services for view in cache.items.values()]
+            clusters: list[RayClusterView] = [view for cache in self._clusters for view in cache.items.values()]
+            readings = self._read_annotations(services, clusters)
+            self._found = discover(services, clusters, readings, [entry.match for entry in self._settings])
+        return self._found
+
+    def changes(self) -> list[ServiceChange]:
+        """What happened to opted-in services since the last call."""
+        now = {service.key: service for service in self.services() if service.opted_in}
+        steps = [change(self._shown.get(key), now.get(key)) for key in sorted({*self._shown, *now})]
+        self._shown = now
+        return [step for step in steps if step is not None]
+
+    def paused_services(self) -> frozenset[ServiceKey]:
+        return frozenset(service.key for service in self.services() if service.reading.annotations.paused)
+
+    def deployment_settings(self) -> tuple[DeploymentSettings, ...]:
+        """Entries that annotations make, to stand before those of the settings file."""
+        return tuple(entry for service in self._asked() for entry in self._entries(service)[0])
+
+    def problems(self) -> tuple[tuple[KubeService, str], ...]:
+        """Every wrong annotation and every setting that is missing, in words, with the service it is about."""
+        found: list[tuple[KubeService, str]] = []
+        for service in self.services():
+            found += [(service, words) for words in service.reading.problems]
+            if service.opted_in:
+                found += [(service, words) for words in self._entries(service)[1]]
+                found += [(service, f"application {app.name}: {app.refused}") for app in service.apps if app.refused]
+        return tuple(found)
+
+    def known_keys(self) -> frozenset[DeploymentKey]:
+        """Deployments that the operator's status names; Serve's own API knows them all."""
+        return frozenset(
+            DeploymentKey(service.namespace, service.name, app, deployment)
+            for service in self.services()
+            for cluster in service.clusters
+            for app, deployment in cluster.deployments
+        )
+
+    def status(self) -> tuple[bool, float | None, str]:
+        """(up, as of, why not): of the oldest view."""
+        return _status([*self._services, *self._clusters])
+
+    # ------------------------------------------------------------ inside
+
+    def _asked(self) -> Iterable[KubeService]:
+        return (service for service in self.services() if service.opted_in)
+
+    def _entries(self, service: KubeService) -> tuple[tuple[DeploymentSettings, ...], tuple[str, ...]]:
+        annotations = service.reading.annotations
+        made, problems = settings_for_service(self._settings, service.namespace, service.name, annotations)
+        named = made or any(service_matches(entry.match, *service.key) for entry in self._settings)
+        if annotations.enabled and not named and not service.reading.problems:
+            problems = (
+                "leadtime.dev/enabled: no settings match this service and leadtime.dev/max-replicas is not given; "
+                "it is only observed",
+            )
+        return made, problems
+
+    def _read_annotations(
+        self, services: Sequence[RayServiceView], clusters: Sequence[RayClusterView]
+    ) -> Mapping[ObjectKey, AnnotationReading]:
+        """Each object's annotations: only what changed is read, and what was right stays while they are wrong."""
+        kept: dict[ObjectKey, tuple[tuple[tuple[str, str], ...], AnnotationReading]] = {}
+        for kind, views in (("RayService", services), ("RayCluster", clusters)):
+            for view in views:
+                key = (kind, view.namespace, view.name)
+                before = self._readings.get(key)
+                if before is not None and before[0] == view.annotations:
+                    kept[key] = before
+                else:
+                    last_good = None if before is None else before[1].annotations
+                    kept[key] = (view.annotations, read_annotations(view.annotations, last_good))
+        self._readings = kept
+        return {key: reading for key, (_, reading) in kept.items()}
+
+
+class KubernetesPools:
+    """The source of node pools: GPU nodes, and the pods on them or waiting for them. `data` is `Pools`.
+
+    Without the right to list nodes the source is down and says so; leadtime then knows nothing of nodes, and goes on.
+    """
+
+    name = "kubernetes-nodes"
+
+    def __init__(
+        self,
+        api: ClusterApi,
+        namespaces: Sequence[str],
+        pools: Sequence[PoolSettings],
+        *,
+        now_s: Callable[[], float],
+        placeholders: bool = False,
+        times: WatchTimes | None = None,
+    ) -> None:
+        """`placeholders`: also watch the pods that hold warm nodes."""
+        self._pools = tuple(pools)
+        places: list[str | None] = [*namespaces] or [None]
+        selectors = (_WORKER_PODS, _PLACEHOLDER_PODS) if placeholders else (_WORKER_PODS,)
+        self._nodes: ObjectCache[NodeView] = ObjectCache(api, NODES, None, parse_node, now_s=now_s, times=times)
+        self._pods: list[ObjectCache[PodView]] = [
+            ObjectCache(api, PODS, place, parse_pod, now_s=now_s, labels=labels, times=times)
+            for place in places
+            for labels in selectors
+        ]
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        await _run([self._nodes, *self._pods])
+
+    async def read(self, now_s: float) -> Reading:
+        up, as_of_s, why = _status([self._nodes, *self._pods])
+        if as_of_s is None:
+            return Reading(self.name, False, None, None, why)
+        pods = [pod for cache in self._pods for pod in cache.items.values()]
+        pools = pools_of(self._pools, self._nodes.items.values(), pods, as_of_s)
+        return Reading(self.name, up, as_of_s, Pools(pools), why)
+
+
+async def _run(caches: Sequence[ObjectCache[Any]]) -> None:
+    async with asyncio.TaskGroup() as group:
+        for cache in caches:
+            group.create_task(cache.run(), name=f"watch {cache.resource.plural} {cache.namespace or ''}".strip())
+
+
+def _status(caches: Sequence[ObjectCache[Any]]) -> tuple[bool, float | None, str]:
+    """Of several views together: as old as the oldest, and not known before all are."""
+    times = [cache.as_of_s() for cache in caches]
+    why = next((cache.why for cache in caches if cache.why), "")
+    known = [at for at in times if at is not None]
+    return not why, min(known) if len(known) == len(times) else None, why
