@@ -128,7 +128,7 @@ class NodePool:
     def add_initial(self) -> Node:
         """A node that is there, Ready and with its images, at time 0."""
         node = self._new_node(prewarmed=False)
-        self._become_ready(node, call=False)
+        self._set_ready(node)
         return node
 
     def request(self, prewarmed: bool) -> Node | None:
@@ -154,15 +154,17 @@ class NodePool:
         self._bill()
         return node
 
-    def _become_ready(self, node: Node, call: bool = True) -> None:
+    def _become_ready(self, node: Node) -> None:
+        self._set_ready(node)
+        self._on_ready(node)
+        self.review()
+
+    def _set_ready(self, node: Node) -> None:
         node.state = "ready"
         node.ready_at_s = self._queue.now_s
         life_s = self._lives.exponential_s(self.spec.preemption_per_node_hour / 3600.0)
         if math.isfinite(life_s):
             self._queue.after(life_s, lambda: self._preempt(node))
-        if call:
-            self._on_ready(node)
-        self.review()
 
     def _preempt(self, node: Node) -> None:
         if node.state == "ready":

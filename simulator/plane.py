@@ -176,11 +176,13 @@ def _histogram(edges_s: tuple[float, ...], counts: np.ndarray[tuple[int, ...], n
 
 
 def _ended(done: CompletedRequests, end_s: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Ended:
+    # A token that left the engine just before the timeout or the failure did not reach the client any more.
+    ttft_s = np.where(done.ttft_s > end_s - done.arrival_s, np.nan, done.ttft_s)
     return Ended(
         arrival_s=done.arrival_s,
         prompt_tokens=done.prompt_tokens,
         output_tokens=done.output_tokens,
-        ttft_s=done.ttft_s,
+        ttft_s=ttft_s,
         end_s=end_s,
         queue_s=done.queue_s,
         status=done.status.astype(np.int64),

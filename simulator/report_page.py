@@ -100,7 +100,8 @@ def _pareto(rows: Sequence[Summary], runs: Sequence[Run]) -> str:
     caption = (
         "One dot is a policy"
         + (f"; whiskers span its {rows[0].seeds} seeds" if many else "")
-        + ". Lower and further left is better."
+        + ". Lower and further left is better. Policies run with the options that the scenario gives them, else with "
+        "their defaults; nothing was tuned."
     )
     return (
         f'<section><h3>Cost against SLO misses</h3><p class="caption">{caption}</p>{plot}'
@@ -176,10 +177,10 @@ def _strips(rows: Sequence[Summary], runs: Sequence[Run]) -> str:
 
 
 def _top(key: str, runs: Sequence[Run]) -> float:
-    """One y for all strips of a deployment: the most that traffic or capacity reaches, cut at twice the traffic."""
+    """One y for all strips of a deployment: the most that traffic or capacity reaches, capacity cut a bit above."""
     traffic = max((max(r.strips[key].arrivals_rps, default=0.0) for r in runs), default=0.0)
     carried = max((_capacity(r, key) * max(r.strips[key].running, default=0) for r in runs), default=0.0)
-    return draw.nice_ticks(0, max(traffic, min(carried, 2 * traffic), 1e-9))[-1]
+    return draw.nice_ticks(0, max(traffic, min(carried, 1.3 * traffic), 1e-9))[-1]
 
 
 def _capacity(run: Run, key: str) -> float:
@@ -235,8 +236,7 @@ def _miss_bars(strip: Strip, end_s: float) -> list[str]:
 
 def _clock(time_s: float) -> str:
     minutes = round(time_s / 60)
-    days, minutes = divmod(minutes, 1440)
-    return (f"{days}d " if days else "") + f"{minutes // 60:02d}:{minutes % 60:02d}"
+    return f"{minutes // 60:02d}:{minutes % 60:02d}" if minutes < 72 * 60 else f"day {minutes / 1440:.3g}"
 
 
 # ---------------------------------------------------------------- the bill

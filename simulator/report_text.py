@@ -31,6 +31,8 @@ def dollars(value: float | None) -> str:
     """`$4,363`, `$84.8`; unknown is `?`."""
     if value is None:
         return "?"
+    if value == 0:
+        return "$0"
     sign = MINUS if value < 0 else ""
     value = abs(value)
     return f"{sign}${value:,.0f}" if value >= 1000 else f"{sign}${value:.3g}" if value >= 1 else f"{sign}${value:.2f}"
@@ -90,34 +92,37 @@ def headline(rows: Sequence[Summary], run: Run) -> tuple[str, str]:
     own = next((r for r in rows if r.policy == _OWN), rows[0])
     name, target = display_name(own.policy), target_words(run)
     others = [r for r in rows if r is not own]
-    rivals = sorted((r for r in others if _attainable(r) and r.reaches_target), key=_cost)
+    rivals = sorted((r for r in others if _is_rival(r) and r.reaches_target), key=_cost)
+    return _title(name, target, own, others, rivals), _details(own, others)
+
+
+def _title(name: str, target: str, own: Summary, others: Sequence[Summary], rivals: Sequence[Summary]) -> str:
+    if not own.reaches_target and rivals:
+        return f"{name} misses {target}; {display_name(rivals[0].policy)} meets it"
     if not own.reaches_target:
-        title = f"{name} misses {target}: {percent(miss_fraction(own))} of requests got less than promised"
-        if rivals:
-            title = f"{name} misses {target}; {display_name(rivals[0].policy)} meets it"
-        return title, _details(own, others)
+        return f"{name} misses {target}: {percent(miss_fraction(own))} of requests got less than promised"
     if not others:
-        return f"{name} meets {target} for {dollars(own.cost_usd)}", _details(own, others)
+        return f"{name} meets {target} for {dollars(own.cost_usd)}"
     if not rivals:
-        if not any(_attainable(r) for r in others):
-            return f"{name} meets {target}", _details(own, others)
-        return f"{name} meets {target}; none of the other autoscalers does", _details(own, others)
-    best = rivals[0]
-    if own.cost_usd is None or best.cost_usd is None:
-        return f"{name} and {display_name(best.policy)} meet {target}", _details(own, others)
-    saving = 1 - own.cost_usd / best.cost_usd if best.cost_usd else 0.0
-    if abs(saving) < 0.005:
-        return f"{name} meets {target} at the cost of {display_name(best.policy)}", _details(own, others)
-    if saving < 0:
-        more = round(100 * (own.cost_usd / best.cost_usd - 1))
-        title = f"{name} meets {target}, but costs {more}{NARROW}% more than {display_name(best.policy)}"
-    else:
-        title = f"{name} meets {target} for {round(100 * saving)}{NARROW}% less than the best rival"
-    return title, _details(own, others)
+        return f"{name} meets {target}; nobody else does"
+    best = display_name(rivals[0].policy)
+    if own.cost_usd is None or not rivals[0].cost_usd:
+        return f"{name} and {best} meet {target}"
+    ratio = own.cost_usd / rivals[0].cost_usd
+    if abs(ratio - 1) < 0.005:
+        return f"{name} meets {target} at the same cost as {best}"
+    if ratio > 1:
+        return f"{name} meets {target}, but costs {_whole(ratio - 1)} more than {best}"
+    return f"{name} meets {target} for {_whole(1 - ratio)} less than {best}, the cheapest other that does"
 
 
-def _attainable(row: Summary) -> bool:
-    return not row.clairvoyant
+def _whole(fraction: float) -> str:
+    return f"{round(100 * fraction)}{NARROW}%"
+
+
+def _is_rival(row: Summary) -> bool:
+    """Oracles are bounds. A constant fleet is a rival, though its size was found with hindsight: people run that."""
+    return not row.clairvoyant or row.policy == "static"
 
 
 def _cost(row: Summary) -> float:

@@ -39,8 +39,8 @@ def _spread(value: Any) -> Duration:
 
 def _plain(spread: Duration) -> dict[str, float] | float:
     if spread.sigma == 0:
-        return spread.median_s
-    return {"median": spread.median_s, "p99": float(f"{spread.quantile(0.99):.6g}")}
+        return float(spread.median_s)
+    return {"median": float(spread.median_s), "p99": float(f"{spread.quantile(0.99):.6g}")}
 
 
 def _words(text: str) -> dict[str, Any]:
@@ -264,7 +264,9 @@ class WorkerBlock(Block):
     """The Ray worker pod."""
 
     gpus: int | None = Field(default=None, ge=1, description="GPUs of a worker; null = all of a node.")
-    start_s: DurationS = Field(default=Duration.from_median_p99(20, 60), description="From image present to worker up.")
+    start_s: DurationS = Field(
+        default=Duration.from_median_p99(20.0, 60.0), description="From image present to worker up."
+    )
     idle_timeout_s: float = Field(
         default=60.0, ge=0, description="Seconds without a replica after which it is removed."
     )
@@ -285,9 +287,11 @@ class NodePoolBlock(Block):
     name: Name = Field(description="Its name.")
     gpus_per_node: int = Field(default=8, ge=1, le=64, description="GPUs of a node.")
     nodes: NodesBlock = Field(description="How many nodes.")
-    provision_s: DurationS = Field(default=Duration.from_median_p99(150, 420), description="From asked for to Ready.")
+    provision_s: DurationS = Field(
+        default=Duration.from_median_p99(150.0, 420.0), description="From asked for to Ready."
+    )
     image_pull_s: DurationS = Field(
-        default=Duration.from_median_p99(40, 120), description="For the first worker of an image on a node."
+        default=Duration.from_median_p99(40.0, 120.0), description="For the first worker of an image on a node."
     )
     worker: WorkerBlock = Field(default=WorkerBlock(), description="The Ray worker pod.")
     prewarm: PrewarmWay = Field(default="placeholder", description="How nodes are started ahead of need.")

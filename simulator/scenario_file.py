@@ -18,7 +18,7 @@ import numpy as np
 import yaml
 from pydantic import ValidationError
 
-from autoscaler.config_errors import Problem, config_error, problem_of
+from autoscaler.config_errors import Problem, problem_of
 from autoscaler.config_yaml import Loc, SettingsFile, dotted, read_settings_file
 from autoscaler.errors import ConfigError, ScenarioError
 from policies.base import DeploymentKey, PolicyError, Slo
@@ -323,8 +323,17 @@ def _entry(entries: list[Any], part: str, text: str) -> int:
 
 
 def _scenario_error(settings: SettingsFile, problems: Sequence[Problem], set_locs: Mapping[Loc, str]) -> ScenarioError:
+    """The first problem in the file's order (a wrong key before what is missing because of it); others are counted."""
     for problem in problems:
         for loc, text in set_locs.items():
             if problem.loc[: len(loc)] == loc:
                 return ScenarioError(f"--set {text!r}: {dotted(problem.loc)}: {problem.text}")
-    return ScenarioError(str(config_error(settings, problems)))
+
+    def order(problem: Problem) -> tuple[bool, int, str]:
+        line = settings.where(problem.loc).rpartition(":")[2]
+        return not problem.text.startswith("unknown key"), int(line) if line.isdigit() else 0, dotted(problem.loc)
+
+    first = min(problems, key=order)
+    more = len(problems) - 1
+    tail = f" (and {more} more problem{'s' if more > 1 else ''})" if more else ""
+    return ScenarioError(first.line(settings) + tail)

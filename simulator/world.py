@@ -130,6 +130,7 @@ class World:
             wanted = block.nodes.initial if block.nodes.initial is not None else block.nodes.min
             while len(pool.nodes) < wanted:
                 pool.add_initial()
+            pool.review()
 
     # ------------------------------------------------------------ time
 

@@ -1,0 +1,162 @@
+"""The simulator's commands as others script against them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.cli.helpers import leadtime, leadtime_process
+from tests.simulator.scenarios import SMALL, write
+
+QUICK = ("--set", "duration_s=60", "--set", "deployments.0.workload.rate_scale=0.3")
+
+_PROMISED = """
+version scenario policy policy_options clairvoyant seed duration_s requests completed failed timed_out unfinished
+prompt_tokens output_tokens ttft_s itl_s e2e_s queue_s slo_attainment_fraction worst_hour_attainment_fraction
+throughput_rps throughput_tokens_per_s gpu_hours node_hours cost_usd cost_usd_per_million_tokens
+gpu_utilization_fraction capacity_utilization_fraction replica_starts cold_starts_hidden cold_starts_exposed
+cold_starts_cancelled cold_start_miss_fraction cold_start_wait_s nodes_started nodes_prewarmed
+prewarm_wasted_node_s scale_ups scale_downs preemptions recomputed_tokens dropped_by_guard wall deployments
+"""
+RESULT_KEYS = set(_PROMISED.split())
+"""What docs promise to scripts."""
+
+
+def test_simulate_json_is_one_object_and_nothing_else(tmp_path: Path) -> None:
+    ran = leadtime_process("simulate", write(tmp_path), *QUICK, "--json", timeout_s=300)
+    assert (ran.code, ran.err) == (0, "")
+    document = json.loads(ran.out)
+    assert ran.out.count("\n") == 1
+    assert set(document) >= RESULT_KEYS
+    assert set(document["ttft_s"]) == {"mean", "p50", "p90", "p95", "p99", "max"}
+    assert set(document["gpu_hours"]) == {"billed", "allocated", "busy"}
+    assert set(document["wall"]) == {"wall_s", "simulated_s_per_wall_s", "requests_per_wall_s"}
+    assert document["policy"] == "hpa_ongoing"
+
+
+def test_simulate_without_json_is_for_people(tmp_path: Path) -> None:
+    ran = leadtime("simulate", write(tmp_path), *QUICK, "--policy", "predictive", "--seed", "3")
+    assert ran.code == 0
+    assert ran.out.startswith("small under predictive, seed 3\n")
+    assert "within the SLO" in ran.out
+
+
+def test_out_writes_everything_and_the_report_can_be_made_again(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    ran = leadtime("simulate", write(tmp_path), *QUICK, "--out", str(out), "--requests", "--json")
+    assert sorted(os.listdir(out)) == ["journal.jsonl", "report.html", "requests.csv.gz", "result.json", "timeline.csv"]
+    assert json.loads((out / "result.json").read_text())["requests"] == json.loads(ran.out)["requests"]
+    report = (out / "report.html").read_text()
+    assert "leadtime simulate" in report
+    assert "--set duration_s=60" in report
+    header = (out / "timeline.csv").read_text().splitlines()[0]
+    assert header.startswith("time_s,deployment,arrivals_rps,forecast_q50_rps")
+    assert len((out / "timeline.csv").read_text().splitlines()) == 1 + 60 / 5
+
+
+def test_a_simulated_journal_replays_to_the_same_decisions(tmp_path: Path) -> None:
+    for policy in ("predictive", "hpa_ongoing", "ray_serve"):
+        out = tmp_path / policy
+        assert leadtime("simulate", write(tmp_path), "--policy", policy, "--out", str(out)).code == 0
+        ran = leadtime("replay", str(out / "journal.jsonl"), "--strict", "--json")
+        assert ran.code == 0, ran.out + ran.err
+
+
+def test_a_failed_run_leaves_no_half_written_files(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    ran = leadtime(
+        "simulate",
+        path,
+        "--set",
+        "node_pools.0.nodes.max=1",
+        "--set",
+        "deployments.0.replicas.initial=4",
+        "--out",
+        str(tmp_path / "out"),
+    )
+    assert ran.code == 2
+    assert "do not fit" in ran.err
+    assert not (tmp_path / "out").exists() or os.listdir(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("simulate", "nothing.yaml"), "nothing.yaml: no such file"),
+        (("simulate", "preset:quickstrat"), "did you mean preset:quickstart?"),
+        (("simulate", "{path}", "--policy", "statik"), "did you mean 'static'?"),
+        (("simulate", "{path}", "--set", "tik_s=1"), "did you mean 'tick_s'?"),
+        (("simulate", "{path}", "--requests"), "--requests needs --out"),
+        (("simulate", "{path}", "--seed", "-1"), "--seed -1: allowed: a whole number >= 0"),
+        (("simulate", "{path}", "--sed", "1"), "did you mean '--seed'?"),
+        (("simulate", "{path}", "--set", "policy={name: predictive, options: {colour: red}}"), "colour"),
+        (("compare", "{path}", "--seeds", "0"), "--seeds 0: allowed: a whole number >= 1"),
+        (("compare", "{path}", "--policies", ","), "allowed: names with commas between them, or all"),
+        (("compare", "{path}", "--policies", "static,ray_serv"), "did you mean 'ray_serve'?"),
+        (("trace", "describe", "nothing.csv"), "nothing.csv: no such file"),
+        (("trace", "generate", "{path}", "x.csv"), "unknown key"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
+    ran = leadtime(*(w.format(path=write(tmp_path)) if w == "{path}" else w for w in words))
+    assert (ran.code, ran.out) == (2, "")
+    assert said in ran.err
+    assert ran.err.count("\n") == 1
+
+
+def test_compare_runs_every_policy_and_sums_up(tmp_path: Path) -> None:
+    words = ("compare", write(tmp_path), *QUICK, "--policies", "predictive,static", "--seeds", "2", "--jobs", "1")
+    ran = leadtime(*words, "--json", "--out", str(tmp_path / "out"))
+    assert ran.code == 0
+    document = json.loads(ran.out)
+    assert ran.out.count("\n") == 1
+    assert [(r["policy"], r["seed"]) for r in document["runs"]] == [
+        ("predictive", 1), ("static", 1), ("predictive", 2), ("static", 2)
+    ]  # fmt: skip
+    wanted = {"policy", "scenario", "clairvoyant", "seeds", "cost_usd", "cost_usd_ci95", "slo_attainment_fraction"}
+    wanted |= {"reaches_target", "cheaper_and_reaching"}
+    assert all(set(row) >= wanted for row in document["summary"])
+    assert [row["clairvoyant"] for row in document["summary"]] == [False, True]
+    assert (tmp_path / "out" / "compare.json").read_text() == ran.out
+    assert "leadtime compare" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_compare_prints_a_table_and_its_warnings_on_the_side(tmp_path: Path) -> None:
+    ran = leadtime("compare", write(tmp_path), *QUICK, "--policies", "static", "--jobs", "1")
+    assert ran.code == 0
+    assert "static *" in ran.out
+    assert "warning: small: nobody meets the target for less than static" in ran.err
+
+
+RECIPE = """
+bin_s: 60
+duration_s: 345600
+base_rps: 5
+day: {amplitude_fraction: 0.8, peak_hour: 12}
+noise_fraction: 0.05
+prompt_tokens: {median: 100, p99: 400}
+output_tokens: 20
+"""
+
+
+def test_a_generated_trace_can_be_described_and_simulated(tmp_path: Path) -> None:
+    recipe = write(tmp_path, RECIPE, "recipe.yaml")
+    for name, extra in (("rates.csv.gz", ()), ("requests.csv", ("--requests", "--seed", "7"))):
+        assert leadtime("trace", "generate", recipe, str(tmp_path / name), *extra).code == 0
+        first = (tmp_path / name).read_bytes()
+        assert leadtime("trace", "generate", recipe, str(tmp_path / name), *extra).code == 0
+        assert (tmp_path / name).read_bytes() == first
+    rates = json.loads(leadtime("trace", "describe", str(tmp_path / "rates.csv.gz"), "--json").out)
+    assert (rates["kind"], rates["bins"], rates["bin_s"]) == ("rates", 5760, 60.0)
+    assert rates["rps"]["mean"] == pytest.approx(5.0, rel=0.02)
+    assert rates["day_strength"] > 0.9
+    requests = json.loads(leadtime("trace", "describe", str(tmp_path / "requests.csv"), "--json").out)
+    assert requests["requests"] == pytest.approx(rates["requests_expected"], rel=0.01)
+    assert requests["prompt_tokens"]["p50"] == pytest.approx(100, abs=2)
+    assert "day_strength" in leadtime("trace", "describe", str(tmp_path / "rates.csv.gz")).out
+    synthetic = SMALL[SMALL.index("      synthetic:") : SMALL.index("node_pools:")]
+    scenario = write(tmp_path, SMALL.replace(synthetic, "      {requests: requests.csv, start_s: 40000}\n"))
+    assert leadtime("simulate", scenario, "--set", "duration_s=60").code == 0

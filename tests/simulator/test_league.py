@@ -1,0 +1,179 @@
+"""The league: paired, judged with its uncertainty, and honest about scenarios in which nothing is decided."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autoscaler.errors import ScenarioError
+from policies.base import PolicyError
+from simulator.league import Job, Run, Summary, jobs_of, judge, play_all
+from simulator.report_page import render
+from simulator.report_text import MINUS, NARROW, change, dollars, headline, percent
+from simulator.timeline import Strip
+from tests.simulator.scenarios import SMALL, write
+
+TARGETS = {"chat/llm": 0.99}
+
+
+def run(policy: str, seed: int, cost: float | None, attained: float, clairvoyant: bool = False) -> Run:
+    own = {
+        "slo_attainment_fraction": attained,
+        "cold_starts_hidden": 1,
+        "cold_starts_exposed": 2,
+        "cold_starts_cancelled": 0,
+        "replica_starts": 3,
+    }
+    document: dict[str, Any] = {
+        "scenario": "s",
+        "policy": policy,
+        "cost_usd": cost,
+        "clairvoyant": clairvoyant,
+        "slo_attainment_fraction": attained,
+        "deployments": {"chat/llm": own},
+        "duration_s": 3600.0,
+        "gpu_hours": {"billed": 2.0},
+        "gpu_utilization_fraction": 0.5,
+        "prewarm_wasted_node_s": 0.0,
+        "cost_usd_per_million_tokens": 1.0,
+        "ttft_s": {"p99": 1.0},
+        "cold_starts_hidden": 1,
+        "cold_starts_exposed": 2,
+        "scale_ups": 1,
+        "scale_downs": 1,
+    }
+    strip = Strip()
+    for i in range(1, 5):
+        strip.time_s.append(900.0 * i)
+        strip.arrivals_rps.append(10.0 * i)
+        strip.running.append(i)
+        strip.slo_misses.append(2000 if i == 3 else 0)
+    starts = {"chat/llm": ((900.0, "hidden"), (2700.0, "exposed"))}
+    return Run(Job("s.yaml", (), policy, seed), document, TARGETS, {"chat/llm": strip}, {"chat/llm": 12.0}, starts)
+
+
+def rows(*runs: Run) -> dict[str, Summary]:
+    return {s.policy: s for s in judge(runs).summaries}
+
+
+def test_costs_are_averaged_over_seeds_and_differences_are_paired() -> None:
+    seeds = range(4)
+    luck = [0.0, 100.0, 20.0, 60.0]  # what the traffic of a seed costs anybody
+    ours = [run("predictive", s, 50 + luck[s], 0.995) for s in seeds]
+    theirs = [run("hpa_ongoing", s, 60 + luck[s], 0.995) for s in seeds]
+    found = rows(*ours, *theirs)
+    assert found["predictive"].cost_usd == pytest.approx(95.0)
+    assert found["hpa_ongoing"].cost_difference_usd == pytest.approx(10.0)
+    low, high = found["hpa_ongoing"].cost_difference_usd_ci95 or (0, 0)
+    assert high - low < 1e-9  # the difference is certain,
+    low, high = found["hpa_ongoing"].cost_usd_ci95 or (0, 0)
+    assert high - low > 100  # though each cost is not
+    assert found["hpa_ongoing"].cheaper_and_reaching == ("predictive",)
+    assert found["predictive"].cheaper_and_reaching == ()
+
+
+def test_one_seed_has_no_interval() -> None:
+    assert rows(run("static", 1, 5.0, 1.0))["static"].cost_usd_ci95 is None
+
+
+def test_a_policy_reaches_the_target_on_average_or_not_at_all() -> None:
+    found = rows(
+        run("a", 1, 5.0, 0.985),
+        run("a", 2, 5.0, 0.997),
+        run("b", 1, 3.0, 0.98),
+        run("b", 2, 3.0, 0.99),
+        run("c", 1, None, 1.0),
+    )
+    assert found["a"].reaches_target
+    assert not found["b"].reaches_target
+    assert found["a"].cheaper_and_reaching == ()  # b is cheaper, but does not reach it
+    assert found["c"].cost_usd is None
+
+
+def test_it_warns_where_a_constant_fleet_is_as_cheap() -> None:
+    close = judge([run("predictive", 1, 97.0, 1.0), run("static", 1, 100.0, 1.0, True)])
+    assert "little to decide" in close.warnings[0]
+    assert "3.0% less than static" in close.warnings[0]
+    dearer = judge([run("predictive", 1, 120.0, 1.0), run("static", 1, 100.0, 1.0, True)])
+    assert "nobody meets the target for less than static" in dearer.warnings[0]
+    assert judge([run("predictive", 1, 90.0, 1.0), run("static", 1, 100.0, 1.0, True)]).warnings == ()
+
+
+def test_headlines_are_computed_and_say_when_we_lose() -> None:
+    def title(*runs: Run) -> str:
+        return headline(judge(runs).summaries, runs[0])[0].replace(NARROW, " ")
+
+    ours, static = run("predictive", 1, 80.0, 0.995), run("static", 1, 100.0, 1.0, True)
+    assert (
+        title(ours, static)
+        == "leadtime meets the 99 % target for 20 % less than static peak, the cheapest other that does"
+    )
+    assert title(ours, run("hpa_ongoing", 1, 40.0, 0.9)) == "leadtime meets the 99 % target; nobody else does"
+    assert (
+        title(ours, run("ray_serve", 1, 64.0, 1.0))
+        == "leadtime meets the 99 % target, but costs 25 % more than Ray Serve"
+    )
+    assert title(run("predictive", 1, 80.0, 0.9), static) == "leadtime misses the 99 % target; static peak meets it"
+    assert "10.00 % of requests got less" in title(run("predictive", 1, 80.0, 0.9))
+    assert title(ours) == "leadtime meets the 99 % target for $80"
+    assert title(ours, run("oracle", 1, 10.0, 1.0, True)) == "leadtime meets the 99 % target; nobody else does"
+
+
+def test_numbers_are_written_as_people_read_them() -> None:
+    assert [dollars(v) for v in (None, 0, 0.052, 4.5, 84.84, 4363.4, -12)] == [
+        "?",
+        "$0",
+        "$0.05",
+        "$4.5",
+        "$84.8",
+        "$4,363",
+        f"{MINUS}$12",
+    ]
+    assert percent(0.0039) == f"0.39{NARROW}%"
+    assert percent(0.99999) == f"> 99.99{NARROW}%"
+    assert percent(0.00001) == f"< 0.01{NARROW}%"
+    assert (percent(None), change(None)) == ("?", "–")
+    assert change(-0.484) == f"{MINUS}48{NARROW}%"
+
+
+def test_the_page_needs_nothing_from_anywhere_and_escapes_names() -> None:
+    page = render(judge([run("predictive", 1, 80.0, 0.995), run("static", 1, 100.0, 1.0, True)]), "leadtime <x> & y")
+    assert page.startswith("<!doctype html>")
+    for outside in ("http:", "https:", "<script", "@import", "url("):
+        assert outside not in page
+    assert "leadtime &lt;x&gt; &amp; y" in page
+    assert page.count("<h1") == 1
+    assert page.count('role="img"') == 3  # the plot and two strips, each with words
+    assert page.count("aria-label") == 3
+    assert page.count('class="square"') == 1 + 2  # in the legend, and one felt start in each strip
+    assert 'class="missed"' in page
+
+
+def test_runs_come_back_in_order_whatever_ends_first(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    jobs = jobs_of(
+        [path], ["duration_s=60", "deployments.0.workload.rate_scale=0.2"], ["predictive", "hpa_ongoing"], 2, None
+    )
+    assert [(j.policy, j.seed) for j in jobs] == [
+        ("predictive", 1),
+        ("hpa_ongoing", 1),
+        ("predictive", 2),
+        ("hpa_ongoing", 2),
+    ]
+    done: list[Job] = []
+    alone, together = play_all(jobs, 1, done.append), play_all(jobs, 2, done.append)
+    assert len(done) == 8
+    for one, other in zip(alone, together, strict=True):
+        assert one.job == other.job
+        assert {**one.document, "wall": 0} == {**other.document, "wall": 0}
+        assert one.strips["chat/llm"].running == other.strips["chat/llm"].running
+
+
+def test_everything_is_checked_before_anything_runs(tmp_path: Path) -> None:
+    good, bad = write(tmp_path), write(tmp_path, SMALL.replace("tick_s", "tik_s"), "bad.yaml")
+    with pytest.raises(ScenarioError, match="tik_s"):
+        jobs_of([good, bad], [], ["predictive"], 1, None)
+    with pytest.raises(PolicyError, match="hpa_ongoing"):
+        jobs_of([good], [], ["predictive", "hpa_ongoin"], 1, None)

@@ -1,0 +1,154 @@
+"""Scenario files: what is understood, and that every mistake is one clear line before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from autoscaler.errors import InputError
+from policies.base import DeploymentKey, PolicyError
+from simulator.run import Choice, make_policy
+from simulator.scenario_file import load_scenario, preset_names
+from simulator.synthetic import Synthetic
+from tests.simulator.scenarios import SMALL, write
+
+
+def refused(folder: Path, *changes: tuple[str, str], overrides: tuple[str, ...] = ()) -> str:
+    """The error of SMALL with parts of its text replaced."""
+    text = SMALL
+    for before, after in changes:
+        assert before in text, before
+        text = text.replace(before, after)
+    with pytest.raises(InputError) as error:
+        load_scenario(write(folder, text), overrides)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("tick_s: 5", "tick: 5", "scenario.yaml:5: tick: unknown key; did you mean 'tick_s'?"),
+        ("max: 4, initial", "maximum: 4, initial", "replicas.maximum: unknown key; did you mean 'max'?"),
+        ("version: 1", "version: 2", "scenario.yaml:2: version: 2; allowed: 1"),
+        ("base_rps: 40", "base_rps: -1", "synthetic.base_rps: -1; allowed: a number >= 0"),
+        ("base_rps: 40", "base_rps: .nan", "synthetic.base_rps: nan; allowed: a number >= 0"),
+        ("tick_s: 5", "tick_s: fast", "tick_s: 'fast'; allowed: a number from 0.5 to 300"),
+        ("min: 1, max: 4, initial: 1", "min: 5, max: 4", "replicas.min: 5; allowed: at most replicas.max, which is 4"),
+        ("nodes: {min: 0, max: 4}", "nodes: {min: 5, max: 4}", "nodes.min: 5; allowed: at most nodes.max, which is 4"),
+        ("node_pool: h100", "node_pool: h10", "node_pool: 'h10'; allowed: h100; did you mean 'h100'?"),
+        ("h100/tp1", "h100/tp9", "did you mean 'llama-3.1-8b/h100/tp1'?"),
+        (
+            "llama-3.1-8b/h100/tp1",
+            "llama-3.1-70b/h100/tp8",
+            "a replica needs 8 GPUs; allowed: at most 1, gpus_per_node of pool h100",
+        ),
+        ("median: 500, p99: 2000", "median: 500, p99: 20", "prompt_tokens: median: 500, p99: 20; allowed: tokens >= 0"),
+        ("duration_s: 300\ntick", "duration_s: 0\ntick", "duration_s: 0; allowed: a number > 0"),
+        (
+            "duration_s: 300\ntick",
+            "duration_s: 300\nwarmup_s: 300\ntick",
+            "warmup_s: 300; allowed: less than duration_s",
+        ),
+        ("name: chat/llm", "name: chat", "name: 'chat'; allowed: APP/DEPLOYMENT"),
+        (
+            "  synthetic:",
+            "  requests: x.csv\n      synthetic:",
+            "requests and synthetic are given; allowed: exactly one",
+        ),
+        ("tick_s: 5", "tick_s: 5\nfaults: [{at_s: 5, kind: replica_crash}]", "faults: not built yet in this version"),
+        ("price_usd_per_hour: 10", "prewarm: worker_group", "prewarm: worker_group; not built yet in this version"),
+        ("price_usd_per_hour: 10", "worker_gpus: 1", "unknown key"),
+        ("tick_s: 5", "tick_s: 5\ngpu_budget: {nvidia-h100: 4}", "did you mean 'nvidia-h100-80gb'?"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_key_and_what_is_allowed(
+    tmp_path: Path, before: str, after: str, said: str
+) -> None:
+    assert said in refused(tmp_path, (before, after))
+
+
+def test_a_trace_that_is_missing_or_wrong_is_named_with_its_row(tmp_path: Path) -> None:
+    synthetic = SMALL[SMALL.index("      synthetic:") : SMALL.index("node_pools:")]
+    assert "nothing.csv: no such file" in refused(tmp_path, (synthetic, "      requests: nothing.csv\n"))
+    (tmp_path / "bad.csv").write_text("timestamp_s,prompt_tokens,output_tokens\n3,1,1\n2,1,1\n")
+    assert "bad.csv: row 3: timestamp_s: 2 after 3" in refused(tmp_path, (synthetic, "      requests: bad.csv\n"))
+    (tmp_path / "empty.csv").write_text("")
+    assert "empty.csv: the file is empty" in refused(tmp_path, (synthetic, "      rates: empty.csv\n"))
+    (tmp_path / "rates.csv").write_text("timestamp_s,rps\n0,1\n60,1\n")
+    assert "workload.prompt_tokens: missing" in refused(tmp_path, (synthetic, "      rates: rates.csv\n"))
+
+
+def test_files_that_are_no_scenario_are_named(tmp_path: Path) -> None:
+    for text, said in (
+        ("", "empty"),
+        ("a: [", "not valid YAML"),
+        ("- 1\n", "allowed: a mapping"),
+        ("a: 1\na: 2", "twice"),
+    ):
+        with pytest.raises(InputError, match=said):
+            load_scenario(write(tmp_path, text))
+    with pytest.raises(InputError, match=r"no such file.*preset:quickstart"):
+        load_scenario(str(tmp_path / "nothing.yaml"))
+    with pytest.raises(InputError, match="did you mean preset:quickstart"):
+        load_scenario("preset:quickstrat")
+    with pytest.raises(InputError, match="did you mean 'preset:quickstart'"):
+        load_scenario("quickstart")
+
+
+def test_set_changes_a_key_by_number_or_name_and_is_named_when_it_is_wrong(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    overrides = ["deployments.0.replicas.max=3", "node_pools.h100.nodes.max=9", "deployments.chat/llm.slo={ttft_s: 1}"]
+    scenario = load_scenario(path, overrides)
+    block = scenario.file.deployments[0]
+    assert (block.replicas.max, scenario.pools[0].nodes.max, block.slo.ttft_s) == (3, 9, 1)
+    for text, said in (
+        ("deployments.0.replicas.maxi=3", "did you mean 'max'"),
+        ("deployments.7.weight=1", "no entry '7'; allowed: 0 to 0, chat/llm"),
+        ("tick_s", "allowed: KEY=VALUE"),
+        ("tick_s=soon", "tick_s: 'soon'; allowed"),
+        ("tick_s.x=1", "nothing inside"),
+    ):
+        with pytest.raises(InputError) as error:
+            load_scenario(path, [text])
+        assert str(error.value).startswith(f"--set {text!r}: ")
+        assert said in str(error.value)
+
+
+def test_the_policys_options_hold_only_for_the_policy_that_the_scenario_names(tmp_path: Path) -> None:
+    scenario = load_scenario(
+        write(tmp_path, SMALL.replace("name: hpa_ongoing", "name: static, options: {replicas: 2}"))
+    )
+    assert make_policy(scenario, Choice()).options.replicas == 2
+    assert make_policy(scenario, Choice("static")).options.replicas == 2
+    assert make_policy(scenario, Choice("hpa_ongoing")).name == "hpa_ongoing"
+    with pytest.raises(PolicyError, match="did you mean 'static'"):
+        make_policy(scenario, Choice("statik"))
+
+
+def test_durations_and_lengths_may_be_constants(tmp_path: Path) -> None:
+    scenario = load_scenario(write(tmp_path))
+    deployment = scenario.deployment(DeploymentKey.parse("chat/llm"))
+    assert (deployment.load_s.sigma, deployment.load_s.median_s) == (0.0, 10.0)
+    assert scenario.pools[0].provision_s.quantile(0.99) == pytest.approx(40.0)
+    assert isinstance(deployment.traffic, Synthetic)
+
+
+def test_a_nodes_price_comes_from_the_profile_where_the_pool_has_none(tmp_path: Path) -> None:
+    scenario = load_scenario(write(tmp_path, SMALL.replace("    price_usd_per_hour: 10\n", "")))
+    assert scenario.node_price_usd_per_hour(scenario.pools[0]) == 11.0
+
+
+def test_the_duration_is_the_traces_where_the_scenario_has_none(tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text("timestamp_s,prompt_tokens,output_tokens\n0,1,1\n99.5,1,1\n")
+    synthetic = SMALL[SMALL.index("      synthetic:") : SMALL.index("node_pools:")]
+    text = SMALL.replace(synthetic, "      {requests: r.csv, start_s: 10}\n").replace("duration_s: 300\n", "")
+    assert load_scenario(write(tmp_path, text)).duration_s == 90.0
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_shipped_scenario_can_be_read(name: str) -> None:
+    scenario = load_scenario(f"preset:{name}")
+    assert scenario.name == name
+    assert make_policy(scenario, Choice()).name
