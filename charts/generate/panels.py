@@ -91,7 +91,9 @@ def build(page: Page) -> Any:
         .refresh("30s")
         .time("now-6h", "now")
         .tooltip(1)  # type: ignore[arg-type]
-        .link(DashboardLink("leadtime").type(DashboardLinkType.DASHBOARDS).tags([TAG]).as_dropdown(True).keep_time(True))
+        .link(
+            DashboardLink("leadtime").type(DashboardLinkType.DASHBOARDS).tags([TAG]).as_dropdown(True).keep_time(True)
+        )
         .with_variable(DatasourceVariable("datasource").label("Data source").type("prometheus"))
     )
     for name, query in page.variables:

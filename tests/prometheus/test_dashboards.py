@@ -78,7 +78,11 @@ def test_every_panel_says_what_it_shows_and_has_its_own_place(path: Path) -> Non
     taken: set[tuple[int, int]] = set()
     for panel in panels(document):
         place = panel["gridPos"]
-        cells = {(x, y) for x in range(place["x"], place["x"] + place["w"]) for y in range(place["y"], place["y"] + place["h"])}
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
         assert not taken & cells, panel["title"]
         assert place["x"] + place["w"] <= 24
         taken |= cells
@@ -100,10 +104,20 @@ def test_dashboards_and_titles_are_unique() -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_variable_that_a_query_uses_is_defined(path: Path) -> None:
     document = load(path)
-    defined = {variable["name"] for variable in document["templating"]["list"]} | {"__rate_interval", "__range", "__interval"}
-    used = {name for panel in charts(document) for t in panel["targets"] for name in re.findall(r"\$\{?(\w+)", t["expr"])}
+    defined = {variable["name"] for variable in document["templating"]["list"]} | {
+        "__rate_interval",
+        "__range",
+        "__interval",
+    }
+    used = {
+        name for panel in charts(document) for t in panel["targets"] for name in re.findall(r"\$\{?(\w+)", t["expr"])
+    }
     assert used <= defined
-    assert defined - {"__rate_interval", "__range", "__interval", "datasource"} <= used | {"namespace", "service", "app"}
+    assert defined - {"__rate_interval", "__range", "__interval", "datasource"} <= used | {
+        "namespace",
+        "service",
+        "app",
+    }
 
 
 @pytest.mark.parametrize(("panel", "expr"), QUERIES)
