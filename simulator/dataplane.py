@@ -46,7 +46,8 @@ class DataPlane:
         max_queued_requests: int = -1,
     ) -> None:
         """`max_queued_requests`: -1 is no limit. Errors: PolicyError for a profile that vLLM would not start with."""
-        from simulator.router import SHOWN_WORDS, kernels
+        from simulator.engine_kernels import kernels
+        from simulator.engine_telemetry import SHOWN_WORDS
 
         if max_ongoing_requests < 1:
             raise ValueError(f"max_ongoing_requests: {max_ongoing_requests}; allowed: a whole number >= 1")
@@ -67,7 +68,7 @@ class DataPlane:
         self._drained_at_s: dict[int, float] = {}
         self._draining: set[int] = set()
         self._records: list[NDArray[np.int64]] = []
-        self._gone: list[NDArray[np.int64]] = []
+        self._gone = np.zeros((0, SHOWN_WORDS), np.int64)
         self._shown = np.zeros((0, SHOWN_WORDS), np.int64)
 
     # --- arrivals ---------------------------------------------------------------------------------------------------
@@ -161,11 +162,22 @@ class DataPlane:
         self._kernels.kill(self._memory.z, self._memory.x, offset, now_s)
         self._remove(replica, now_s)
 
+    def cancel(self, request_id: int, now_s: float) -> bool:
+        """The client hangs up: the request ends FAILED now. False where no such request is inside."""
+        self.advance(now_s)
+        slots = self._memory.slots
+        found = np.flatnonzero((slots[:, at.ID] == request_id) & self._inside())
+        if len(found) == 0:
+            return False
+        offset = int(self._memory.z[at.SLOT0]) + int(found[0]) * at.SLOT_WORDS
+        self._kernels.cancel(self._memory.z, self._memory.x, offset, now_s)
+        self.advance(now_s)
+        return True
+
     def _remove(self, replica: int, now_s: float) -> None:
         """Keep the replica's last counters, free its row."""
-        self._show(now_s)
-        line = self._shown[self._shown[:, 0] == replica][0].copy()
-        self._gone.append(line)
+        shown = self._show(now_s)
+        self._gone = np.concatenate((self._gone, shown[shown[:, 0] == replica]))
         self._memory.rows[self._rows.pop(replica), at.LIVE] = at.UNUSED
         self._draining.discard(replica)
         self._reroute()
@@ -227,7 +239,14 @@ class DataPlane:
 
     def unfinished(self) -> CompletedRequests:
         """Requests inside now, by arrival; status UNFINISHED, `e2e_s` and other things not yet known are NaN."""
-        return unfinished_requests(self._memory, self._tokens(), self._api_s)
+        return unfinished_requests(self._memory, self._inside(), self._tokens(), self._api_s)
+
+    def _inside(self) -> NDArray[np.bool_]:
+        """Which slots hold a request whose client is still there."""
+        slots = self._memory.slots
+        state = slots[:, at.STATE]
+        inside: NDArray[np.bool_] = (state != at.FREED) & (state != at.ABORTED) & (slots[:, at.TIMED_OUT] == 0)
+        return inside
 
     def _tokens(self) -> NDArray[np.int64]:
         memory = self._memory
@@ -237,9 +256,8 @@ class DataPlane:
 
     def progress(self, request_id: int) -> int | None:
         """Tokens of a request that the engine has emitted by now; None where no such request is inside."""
-        inside = self.unfinished()
-        found = np.flatnonzero(inside.id == request_id)
-        return int(inside.output_tokens[found[0]]) if len(found) else None
+        found = np.flatnonzero((self._memory.slots[:, at.ID] == request_id) & self._inside())
+        return int(self._tokens()[found[0]]) if len(found) else None
 
     # --- telemetry --------------------------------------------------------------------------------------------------
 
@@ -265,7 +283,7 @@ class DataPlane:
     @property
     def memory_bytes(self) -> int:
         """What this data plane holds, ended requests not yet collected and arrivals not yet processed included."""
-        held = [self._memory.z, self._times, self._inputs, self._shown, *self._records, *self._gone]
+        held = [self._memory.z, self._times, self._inputs, self._shown, self._gone, *self._records]
         return sum(array.nbytes for array in held)
 
     def gauges(self, now_s: float) -> Gauges:

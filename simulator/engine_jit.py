@@ -28,14 +28,17 @@ def inner(function: Function) -> Function:
     """A function that only other kernels call."""
     if numba is None:
         return function
-    return cast(Function, numba.njit(function, error_model="numpy"))
+    return cast(Function, numba.njit(function, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True))
 
 
 def entry(function: Function) -> Function:
     """A function that Python calls; its machine code is kept beside the source (or in numba's cache folder)."""
     if numba is None:
         return function
-    return cast(Function, numba.njit(function, cache=True, error_model="numpy"))
+    try:
+        return cast(Function, numba.njit(function, cache=True, error_model="numpy"))
+    except RuntimeError:  # no folder to keep it in: compile every time
+        return cast(Function, numba.njit(function, error_model="numpy"))
 
 
 def sources_digest() -> int:

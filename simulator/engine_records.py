@@ -120,10 +120,9 @@ def completed_requests(lines: Ints, api_s: float) -> CompletedRequests:
     )
 
 
-def unfinished_requests(memory: Memory, tokens: Ints, api_s: float) -> CompletedRequests:
-    """From the slots in use and the tokens each has emitted; those whose client has gone are recorded already."""
+def unfinished_requests(memory: Memory, used: NDArray[np.bool_], tokens: Ints, api_s: float) -> CompletedRequests:
+    """From the slots marked as used and the tokens each has emitted."""
     slots = memory.slots
-    used = (slots[:, at.STATE] != at.FREED) & (slots[:, at.STATE] != at.ABORTED) & (slots[:, at.TIMED_OUT] == 0)
     order = np.flatnonzero(used)[np.argsort(slots[used, at.SEQUENCE])]
     inside = slots[order]
     real = inside.view(np.float64)
@@ -159,9 +158,9 @@ def gauges(shown: Ints, queued: int) -> Gauges:
     )
 
 
-def counters(shown: Ints, gone: list[Ints], arrivals: int) -> Counters:
+def counters(shown: Ints, gone: Ints, arrivals: int) -> Counters:
     """From lines of `router.show`, those of replicas that are gone behind."""
-    lines = np.concatenate([shown, np.stack(gone)]) if gone else shown.copy()
+    lines = np.concatenate((shown, gone))
     real = lines.view(np.float64)
 
     def column(field: int) -> int:

@@ -1,4 +1,4 @@
-"""Ray Serve's router for one deployment, and the entries through which Python drives the kernels.
+"""Ray Serve's router for one deployment: who gets a request, and who waits.
 
 Power of two choices: of two replicas drawn at random among those that are routable and have fewer than
 max_ongoing_requests sent and not finished, the one with fewer gets the request; where there is none, requests wait at
@@ -9,23 +9,16 @@ that the same request meets the same luck whatever a policy does. A replica is a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-
-import numpy as np
 
 from simulator import engine_layout as at
-from simulator.engine import enqueue, find_event, run, step
-from simulator.engine_account import count_gaps, free_after, show_gauges
-from simulator.engine_jit import entry, inner, sources_digest
-from simulator.engine_law import boundary_s
+from simulator.engine import abandon, enqueue, find_event, run, step
+from simulator.engine_jit import inner
 from simulator.engine_layout import Ints, Reals
 from simulator.engine_requests import (
     emitted,
     new_slot,
-    plan_steps_done,
     push_back,
     record,
-    records_full,
     release,
     unlink,
 )
@@ -178,131 +171,13 @@ def kill_requests(z: Ints, x: Reals, row: int, now_s: float) -> None:
 
 
 @inner
-def show(z: Ints, x: Reals, row: int, now_s: float, shown: Ints) -> None:
-    """One replica's gauges and counters at now into SHOWN_WORDS words; see `Telemetry` for their order."""
-    real = shown.view(np.float64)
-    done = plan_steps_done(z, x, row, now_s)
-    if done > 0 and z[row + at.PHASE] == at.STEPPING:
-        show_gauges(z, x, row, done, free_after(z, row, done))
-    shown[0], shown[1] = z[row + at.REPLICA], z[row + at.LIVE]
-    shown[2], shown[3] = z[row + at.SHOWN_RUNNING], z[row + at.SHOWN_WAITING]
-    real[4] = 1.0 - z[row + at.SHOWN_FREE] / z[at.BLOCKS]
-    shown[5] = z[row + at.ONGOING]
-    for i in range(at.N_PROMPT, at.N_SENT + 1):
-        shown[6 + i - at.N_PROMPT] = z[row + i]
-    histograms = 7 + at.N_SENT - at.N_PROMPT
-    for i in range(at.TTFT_COUNTS, at.BOUNDARY):
-        shown[histograms + i - at.TTFT_COUNTS] = z[row + i]
-    if z[row + at.PHASE] == at.BETWEEN:
+def cancel_request(z: Ints, x: Reals, slot: int, now_s: float) -> None:
+    """The client of a request that is inside hangs up."""
+    if z[slot + at.STATE] == at.QUEUED_AT_HANDLE:
+        record(z, x, slot, at.FAILED, now_s, 0)
+        leave_handle(z, slot)
+        release(z, slot)
         return
-    end_s = boundary_s(x[row + at.START], x[row + at.BASE], x[row + at.SLOPE], done)
-    batch = z[row + at.PLAN_BATCH]
-    shown[6 + at.N_OUTPUT - at.N_PROMPT] += done * batch
-    shown[6 + at.N_STEPS - at.N_PROMPT] += done
-    real[6 + at.BUSY - at.N_PROMPT] += now_s - x[row + at.START]
-    real[6 + at.ITL_SUM - at.N_PROMPT] += (end_s - x[row + at.START]) * batch
-    counts = shown[histograms + at.ITL_COUNTS - at.TTFT_COUNTS :]
-    count_shown_gaps(z, x, row, counts, done)
-
-
-@inner
-def count_shown_gaps(z: Ints, x: Reals, row: int, counts: Ints, done: int) -> None:
-    """Add the gaps of the plan's finished steps: counted in the row, copied as a difference, taken back."""
-    before = z[row + at.ITL_COUNTS : row + at.BOUNDARY].copy()
-    count_gaps(z, x, row, row + at.ITL_COUNTS, done)
-    for i in range(len(before)):
-        counts[i] += z[row + at.ITL_COUNTS + i] - before[i]
-        z[row + at.ITL_COUNTS + i] = before[i]
-
-
-SHOWN_WORDS = 7 + at.N_SENT - at.N_PROMPT + at.BOUNDARY - at.TTFT_COUNTS
-
-
-class Kernels:
-    """The entries, compiled when first called (some seconds; afterwards their machine code is read from the cache)."""
-
-    def __init__(self, digest: int) -> None:
-        self.advance = _advance(digest)
-        self.kill = _kill(digest)
-        self.telemetry = _telemetry(digest)
-        self.tokens = _tokens(digest)
-
-
-def _advance(digest: int) -> Callable[[Ints, Reals, Reals, Ints, float], int]:
-    @entry
-    def advance(z: Ints, x: Reals, times: Reals, inputs: Ints, until_s: float) -> int:
-        """Process every arrival, routing and engine step up to `until_s`; one of engine_layout's answers."""
-        if digest == 0:
-            return at.BROKEN
-        send_queued(z, x, x[at.NOW])
-        while True:
-            if records_full(z):
-                return at.NEED_RECORD_ROOM
-            i = z[at.NEXT_INPUT]
-            arrives = i < z[at.INPUTS] and times[i] <= until_s
-            if z[at.QUEUED] > 0:
-                serve_queue(z, x, times[i] if arrives else until_s)
-            if z[at.FAULT] != 0:
-                return at.BROKEN
-            if not arrives:
-                break
-            x[at.NOW] = times[i]
-            if z[at.FREE_SLOT] == at.NONE:
-                return at.NEED_SLOTS
-            arrive(z, x, inputs, i, times[i])
-            z[at.NEXT_INPUT] = i + 1
-        for i in range(z[at.ROWS]):
-            row = z[at.ROW0] + i * z[at.ROW_WORDS]
-            if z[row + at.LIVE] != at.UNUSED:
-                run(z, x, row, until_s)
-        x[at.NOW] = until_s
-        return at.DONE_UNTIL if z[at.FAULT] == 0 else at.BROKEN
-
-    return advance
-
-
-def _kill(digest: int) -> Callable[[Ints, Reals, int, float], None]:
-    @entry
-    def kill(z: Ints, x: Reals, row: int, now_s: float) -> None:
-        """Fail everything inside a replica that has run up to now; the caller clears its row."""
-        if digest != 0:
-            kill_requests(z, x, row, now_s)
-
-    return kill
-
-
-def _telemetry(digest: int) -> Callable[[Ints, Reals, float, Ints], int]:
-    @entry
-    def telemetry(z: Ints, x: Reals, now_s: float, shown: Ints) -> int:
-        """One line per live replica; how many."""
-        count = 0
-        for i in range(z[at.ROWS]):
-            row = z[at.ROW0] + i * z[at.ROW_WORDS]
-            if z[row + at.LIVE] != at.UNUSED and digest != 0:
-                show(z, x, row, now_s, shown[count])
-                count += 1
-        return count
-
-    return telemetry
-
-
-def _tokens(digest: int) -> Callable[[Ints, Reals, float, Ints], None]:
-    @entry
-    def tokens(z: Ints, x: Reals, now_s: float, found: Ints) -> None:
-        """Tokens emitted by now, slot by slot."""
-        for i in range(z[at.SLOTS]):
-            slot = z[at.SLOT0] + i * at.SLOT_WORDS
-            if z[slot + at.STATE] != at.FREED and digest != 0:
-                found[i] = emitted(z, x, slot, now_s)
-
-    return tokens
-
-
-_kernels: list[Kernels] = []
-
-
-def kernels() -> Kernels:
-    """The entries, made once."""
-    if not _kernels:
-        _kernels.append(Kernels(sources_digest()))
-    return _kernels[0]
+    row = z[slot + at.ROW]
+    abandon(z, x, row, slot, now_s, at.FAILED)
+    x[row + at.EVENT_AT] = min(x[row + at.EVENT_AT], now_s)

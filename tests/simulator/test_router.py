@@ -153,6 +153,25 @@ def test_a_timeout_in_the_engine_frees_its_place_for_others() -> None:
     assert made.gauges(10.0).kv_usage_fraction.tolist() == [0.0]
 
 
+def test_a_client_that_hangs_up_frees_its_place_wherever_its_request_is() -> None:
+    made = plane(max_ongoing=2)
+    made.add_replica(0, 0.0)
+    made.feed([0.0, 0.1, 0.2, 0.3], [20] * 4, [170, 170, 170, 20])
+    made.advance(0.5)
+    assert made.queued == 2
+    assert made.cancel(2, 0.5)  # at the handle
+    assert made.cancel(0, 0.6)  # running
+    assert (made.queued, made.ongoing(0)) == (0, 2)
+    assert not made.cancel(0, 0.7)
+    made.advance(20.0)
+    done = made.completed()
+    order = np.argsort(done.id)
+    assert done.status[order].tolist() == [Status.FAILED, Status.OK, Status.FAILED, Status.OK]
+    assert done.e2e_s[order][[0, 2]] == pytest.approx([0.6, 0.3])
+    assert done.handle_s[order][3] == pytest.approx(0.3)
+    assert made.gauges(20.0).kv_usage_fraction.tolist() == [0.0]
+
+
 def test_more_than_max_queued_requests_are_dropped_at_once() -> None:
     made = plane(max_queued=2)
     steady(made, 5, 0.1)
