@@ -1,4 +1,4 @@
-"""Every value of the chart, declared once: its key, default, JSON schema and meaning. Not for what templates do with it.
+"""Every value of the chart, declared once: key, default, JSON schema and meaning. Not for what templates do with it.
 
 The settings of the controller itself are not repeated here: the schema of `config` is that of the settings model.
 """
@@ -68,6 +68,10 @@ VALUES: tuple[Value, ...] = (
         "Find Ray through the Kubernetes API. false = only what config.services lists, without any right to the API.",
     ),
     Value(
+        "nodes", False, _BOOL,
+        "With discovery: also watch nodes (a ClusterRole) and worker pods, to see what each pool has and what arrives.",
+    ),
+    Value(
         "config", {}, _OBJECT,
         "Settings of the controller, as in a settings file (docs/configuration.md); the chart adds what the pod needs.",
     ),
@@ -92,9 +96,7 @@ VALUES: tuple[Value, ...] = (
     Value("serviceAccount.name", "", _NAME_OR_EMPTY, "Its name; empty = the objects' name (or `default`)."),
     Value("serviceAccount.annotations", {}, _LABELS, "Annotations of it, such as for Workload Identity."),
     Value("rbac.create", True, _BOOL, "Make Roles and RoleBindings; false = you grant the rights of docs/install.md."),
-    Value("rbac.nodes", False, _BOOL, "Read nodes (a ClusterRole): what each pool has and what arrives."),
     Value("rbac.events", True, _BOOL, "Write Events about decisions; in dry run there is no right to, whatever this is."),
-    Value("rbac.pauseConfigMap", "", _NAME_OR_EMPTY, "An existing ConfigMap in the release's namespace with the pause switch."),
     Value(
         "admissionPolicy.enabled", False, _BOOL,
         "A ValidatingAdmissionPolicy (Kubernetes 1.30+): this account may change worker counts of ray.io objects only.",

@@ -61,8 +61,8 @@ def serving(openmetrics: str, folder: Path) -> Iterator[Prometheus]:
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             [
-                binary, f"--config.file={config}", f"--storage.tsdb.path={data}", f"--web.listen-address=127.0.0.1:{port}",
-                "--log.level=warn", "--storage.tsdb.retention.time=10y",
+                binary, f"--config.file={config}", f"--storage.tsdb.path={data}",
+                f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn", "--storage.tsdb.retention.time=10y",
             ],
             stdout=log, stderr=subprocess.STDOUT,
         )  # fmt: skip

@@ -90,8 +90,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
       "events" (and $acts $discovery .Values.rbac.events)
       "prewarm" (gt (len $ways) 0)
       "ways" $ways
-      "pause" (ne .Values.rbac.pauseConfigMap "")
-      "api" (or $election $objects $discovery .Values.rbac.nodes (ne .Values.rbac.pauseConfigMap ""))
+      "pause" $discovery
+      "nodes" (and $discovery .Values.nodes)
+      "api" (or $election $objects $discovery)
       "port" (int $config.server.port)) -}}
 {{- end -}}
 

