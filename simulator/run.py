@@ -395,5 +395,6 @@ def controller_config(scenario: Scenario, policy: Policy) -> ControllerConfig:
         tick_s=scenario.file.tick_s,
         dry_run=False,
         gpu_budget=dict(scenario.file.gpu_budget),
+        guards=scenario.file.guards.settings,
         sha256=scenario.sha256,
     )

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidat
 from pydantic_core import PydanticCustomError
 
 from autoscaler.config_errors import ALLOWED, NOT_BUILT
+from autoscaler.model import GuardSettings
 from policies.base import Slo
 from policies.durations import Duration
 from simulator.synthetic import Bursts, Day, Spike, Synthetic
@@ -320,6 +321,30 @@ class TelemetryBlock(Block):
     drop_fraction: Fraction | None = Field(default=None, description="Share of reads that fail.")
 
 
+class GuardsBlock(Block):
+    """Limits that hold for policies with full guards, as in the controller's settings file."""
+
+    stale_after_s: float = Field(
+        default=GuardSettings().stale_after_s, gt=0, le=3600, description="Metrics older than this are unknown."
+    )
+    scale_down_stabilization_s: float = Field(
+        default=GuardSettings().scale_down_stabilization_s,
+        ge=0,
+        le=86400,
+        description="Seconds during which every proposal must have allowed a scale-down.",
+    )
+    max_step_up: int | None = Field(
+        default=GuardSettings().max_step_up, ge=1, description="Most replicas that one tick adds; null = no limit."
+    )
+    max_step_down: int | None = Field(
+        default=GuardSettings().max_step_down, ge=1, description="Most replicas that one tick removes; null = no limit."
+    )
+
+    @property
+    def settings(self) -> GuardSettings:
+        return GuardSettings(self.stale_after_s, self.scale_down_stabilization_s, self.max_step_up, self.max_step_down)
+
+
 class PolicyBlock(Block):
     """Who decides."""
 
@@ -338,6 +363,7 @@ class ScenarioFile(Block):
     tick_s: float = Field(default=5.0, ge=0.5, le=300, description="Seconds from one decision to the next.")
     telemetry: TelemetryBlock = Field(default=TelemetryBlock(), description="What the controller can see.")
     policy: PolicyBlock = Field(default=PolicyBlock(), description="Who decides.")
+    guards: GuardsBlock = Field(default=GuardsBlock(), description="Limits that hold whatever the policy wants.")
     gpu_budget: dict[str, Annotated[int, Field(ge=0)]] = Field(default={}, description="Most GPUs of a kind.")
     deployments: list[DeploymentBlock] = Field(min_length=1, description="The deployments.")
     node_pools: list[NodePoolBlock] = Field(min_length=1, description="The pools of nodes.")

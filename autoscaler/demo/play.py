@@ -1,0 +1,289 @@
+"""The demo from beginning to end: Ray, engines, one pass under leadtime, the comparison, the summary.
+
+Everything that was started is ended when `play` returns or is cancelled, whatever happens in between. Not for what
+things look like (screens, view) or what they mean (watch, summary).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from autoscaler.config import load_config
+from autoscaler.config_convert import Config
+from autoscaler.demo import baseline, summary
+from autoscaler.demo.local_ray import DemoError, LocalRay, Serve, free_ports, local_ray
+from autoscaler.demo.screens import Screen, Step
+from autoscaler.demo.spec import APP, Spec, application, settings
+from autoscaler.demo.traffic import Request, arrivals, counted, history, usual_day
+from autoscaler.demo.users import Served, Users, merged, write_requests
+from autoscaler.demo.watch import Texts, Watch, key_of
+from autoscaler.runtime import Runtime
+
+T = TypeVar("T")
+Build = Callable[[Config], Runtime]
+"""Makes a runtime from settings, as `leadtime run` does."""
+PROFILE = Path(__file__).with_name("engine.yaml")
+_READY_LIMIT_S = 150.0
+_LEAD_IN_S = 2.0
+"""From everything being ready to the first moment of traffic, at least: the controller has looked around by then."""
+_LOOK_EVERY_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What one pass left."""
+
+    served: Sequence[Served]
+    watch: Watch
+    replica_seconds: float
+
+
+@dataclass(slots=True)
+class Demo:
+    """One demo. `folder` takes settings, journals and the scenario, and stays."""
+
+    spec: Spec
+    build: Build
+    screen: Screen
+    folder: Path
+    steps: list[Step] = field(default_factory=list)
+    today: dict[str, Sequence[Request]] = field(default_factory=dict)
+    before: dict[str, Sequence[Request]] = field(default_factory=dict)
+    most_memory_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        spec = self.spec
+        for demand in spec.demands:
+            self.today[demand.deployment] = arrivals(demand, spec.seed, spec.day_s, spec.seconds)
+            self.before[demand.deployment] = history(demand, spec.seed, spec.day_s, spec.history_days)
+        low, high = spec.start_s
+        self.steps = [
+            Step("a local Ray of its own: own ports, own folder, loopback only"),
+            Step(f"two deployments of emulated vLLM engines (a cold start takes {low:g} to {high:g} s)"),
+            Step(f"{spec.seconds:g} s of traffic; leadtime decides, for real"),
+            Step(f"the same traffic under Serve's own autoscaler, {_HOW[spec.baseline]}"),
+        ]
+
+    async def play(self) -> list[summary.Outcome]:
+        """All passes; their outcomes, leadtime's first. Errors: DemoError."""
+        outcomes: list[summary.Outcome] = []
+        async with self._local_ray() as ray, Serve(ray) as serve:
+            with self._step(1):
+                await self._showing_steps(self._deploy(ray, serve, act=True))
+            with self._step(2):
+                ours = await self._pass(ray, act=True)
+            outcomes.append(self._outcome(summary.LEADTIME, ours))
+            if self.spec.baseline == "live":
+                with self._step(3):
+                    await self._showing_steps(self._hand_over(ray, serve))
+                    theirs = await self._pass(ray, act=False)
+                outcomes.append(self._outcome(summary.SERVE, theirs))
+        if self.spec.baseline == "simulated":
+            with self._step(3):
+                outcomes += await self._showing_steps(self._simulate())
+        self.screen.close()
+        self.screen.say(self._report(outcomes, ours))
+        return outcomes
+
+    # ------------------------------------------------------------ steps
+
+    @contextlib.contextmanager
+    def _step(self, number: int) -> Iterator[None]:
+        step = self.steps[number]
+        step.began_s = time.monotonic()
+        yield
+        step.took_s = time.monotonic() - step.began_s
+        self.screen.steps(self.steps, time.monotonic())
+
+    async def _showing_steps(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do it while the list of steps is shown."""
+        task = asyncio.create_task(work)
+        try:
+            while not task.done():
+                self.screen.steps(self.steps, time.monotonic())
+                await asyncio.wait({task}, timeout=_LOOK_EVERY_S)
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait({task})
+        return task.result()
+
+    @contextlib.asynccontextmanager
+    async def _local_ray(self) -> AsyncIterator[LocalRay]:
+        async with contextlib.AsyncExitStack() as stack:
+            with self._step(0):
+                ray = await self._showing_steps(stack.enter_async_context(local_ray(self.spec.gpus)))
+            yield ray
+
+    async def _deploy(self, ray: LocalRay, serve: Serve, act: bool) -> None:
+        await serve.deploy(application(self.spec, act))
+        await self._until_ready(serve)
+        await self._warm_up(ray, serve, act)
+
+    async def _until_ready(self, serve: Serve) -> None:
+        """Every deployment has exactly one replica, RUNNING."""
+        deadline = time.monotonic() + _READY_LIMIT_S + self.spec.start_s[1]
+        while time.monotonic() < deadline:
+            app = await serve.application(APP)
+            if app.get("status") == "DEPLOY_FAILED":
+                raise DemoError(f"leadtime demo: the application does not start: {_why(app)}")
+            found = app.get("deployments", {})
+            wanted = [demand.deployment for demand in self.spec.demands]
+            if app.get("status") == "RUNNING" and all(_single(found.get(name, {})) for name in wanted):
+                return
+            await asyncio.sleep(_LOOK_EVERY_S)
+        raise DemoError("leadtime demo: the engines were not ready in time; is this machine very busy?")
+
+    async def _warm_up(self, ray: LocalRay, serve: Serve, act: bool) -> None:
+        """Everything is used once before the clock starts: first uses are slow, and are nobody's fault."""
+        users = Users(ray.http, model_of=lambda deployment: deployment)
+        one = [(demand, Request(0.0, 20, 4)) for demand in self.spec.demands]
+        for _ in range(3):
+            await users.play(one, time.monotonic(), patience_s=30.0)
+        if act:
+            for demand in self.spec.demands:
+                await serve.scale(APP, demand.deployment, 1)
+
+    async def _hand_over(self, ray: LocalRay, serve: Serve) -> None:
+        """Back to one replica each, then to Serve's own autoscaler."""
+        for demand in self.spec.demands:
+            await serve.scale(APP, demand.deployment, 1)
+        await self._until_ready(serve)
+        await self._deploy(ray, serve, act=False)
+
+    # ------------------------------------------------------------ a pass
+
+    async def _pass(self, ray: LocalRay, act: bool) -> Pass:
+        """Traffic, controller and screen together; with `act` False the controller only watches (a dry run)."""
+        spec = self.spec
+        port = next(iter(free_ports(1)))
+        runtime = self._runtime(ray, port, act)
+        begin_s = self._seed(runtime)
+        texts = self._texts(f"http://127.0.0.1:{port}", act)
+        columns = self.screen.columns
+        usual = {n: usual_day(r, spec.day_s, spec.history_days, columns) for n, r in self.before.items()}
+        watch = Watch(spec, begin_s, act, usual)
+        users = Users(ray.http, model_of=lambda deployment: deployment)
+        requests = merged((d, tuple(self.today[d.deployment])) for d in spec.demands)
+        begin = time.monotonic() + begin_s - time.time()
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(runtime.run())
+            traffic = group.create_task(users.play(requests, begin, spec.patience_s))
+            showing = group.create_task(self._show(runtime, watch, users, texts))
+            until = begin + spec.seconds
+            while not traffic.done() or time.monotonic() < until:
+                await asyncio.sleep(_LOOK_EVERY_S)
+                if running.done():
+                    break
+            self.most_memory_bytes = max(self.most_memory_bytes, ray.memory_bytes())
+            runtime.stop()
+            showing.cancel()
+        self.screen.end_pass()
+        write_requests(self.folder / f"requests-{_LEADTIME if act else 'serve'}.csv", users.served)
+        held = sum(watch.replica_seconds(0.0, spec.seconds).values())
+        return Pass(users.served, watch, held)
+
+    def _runtime(self, ray: LocalRay, port: int, act: bool) -> Runtime:
+        folder = self.folder / (_LEADTIME if act else _WATCHING)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "leadtime.yaml"
+        path.write_text(settings(self.spec, ray.dashboard, folder, port, act, PROFILE), encoding="utf-8")
+        return self.build(load_config(path))
+
+    def _seed(self, runtime: Runtime) -> float:
+        """Show the forecaster the days before; the wall time at which today begins (on a bin's edge)."""
+        spec = self.spec
+        begin_s = math.ceil((time.time() + _LEAD_IN_S) / spec.bin_s) * spec.bin_s
+        for demand in spec.demands:
+            requests = self.before[demand.deployment]
+            ends, rates = counted(requests, -spec.history_days * spec.day_s, 0.0, spec.bin_s)
+            runtime.controller.seed_history(key_of(demand.deployment), [begin_s + end for end in ends], rates)
+        return begin_s
+
+    async def _show(self, runtime: Runtime, watch: Watch, users: Users, texts: Texts) -> None:
+        """A scene at each tick."""
+        board = runtime.board
+        while True:
+            changed = board.changed
+            fresh = watch.take(board)
+            self.screen.scene(watch.scene(board, users.served, time.time(), self.screen.columns, texts), fresh)
+            await changed.wait()
+
+    def _texts(self, page: str, act: bool) -> Texts:
+        spec = self.spec
+        days = (
+            f"One day of traffic takes {spec.day_s:g} s; the forecaster was shown {spec.history_days} such days (dots)."
+        )
+        real = "Ray, the controller (a tick a second) and cold starts run in real seconds."
+        legend = "█ seen  ░ forecast up to p90  ─ what the replicas carry  ╌ when the starts under way are done"
+        if act:
+            return Texts("leadtime scales a real local Ray Serve", page, (f"{days} {real}", legend))
+        other = "Serve's own autoscaler scales, with its defaults; leadtime only watches (dry run)."
+        return Texts("the same traffic, Serve's default autoscaler", "", (other, legend))
+
+    # ------------------------------------------------------------ the comparison
+
+    async def _simulate(self) -> list[summary.Outcome]:
+        scenario = baseline.write_scenario(self.spec, self.folder / "scenario", PROFILE, self.before, self.today)
+        found = []
+        for who, policy in ((summary.LEADTIME, "predictive"), (summary.SERVE, "ray_serve")):
+            ran = await baseline.simulate(scenario, policy)
+            found.append(self._figures(who, "simulated", ran.served, ran.replica_seconds))
+        return found
+
+    def _outcome(self, who: str, done: Pass) -> summary.Outcome:
+        return self._figures(who, "live", done.served, done.replica_seconds)
+
+    def _figures(self, who: str, how: str, served: Sequence[Served], held: float) -> summary.Outcome:
+        return summary.outcome(who, how, served, held, self.spec.ttft_s)
+
+    def _report(self, outcomes: Sequence[summary.Outcome], ours: Pass) -> list[str]:
+        """The end of the demo in words and figures."""
+        spec = self.spec
+        late = [one for one in ours.served if one.missed(spec.ttft_s)]
+        why = summary.causes_words(summary.causes([self._moment(ours.watch, one) for one in late]))
+        rival = next(o for o in outcomes if o.who == summary.SERVE)
+        same = next((o for o in outcomes if o.who == summary.LEADTIME and o.how == rival.how), outcomes[0])
+        journal = self.folder / _LEADTIME / "journal"
+        lines = ["", f"What users got: {spec.seconds:g} s of traffic, the same requests in each column", ""]
+        lines += summary.table(outcomes, spec.ttft_s)
+        lines += ["", *summary.verdict(outcomes[0], rival, why)]
+        if same is not outcomes[0]:
+            lines.append(f"Simulated against simulated: {same.late} late against {rival.late}.")
+        lines += [
+            "",
+            "Serve's defaults: 2 requests in progress per replica, seen over 30 s; 30 s until more, 600 s until fewer.",
+            f"Most memory: {self.most_memory_bytes / 1e9:.1f} GB, local Ray and engines together.",
+            f"Why each decision was made: leadtime explain {journal}",
+        ]
+        if spec.baseline == "simulated":
+            lines.append(f"The same day, simulated: leadtime compare {self.folder / 'scenario' / 'scenario.yaml'}")
+        return lines
+
+    def _moment(self, watch: Watch, one: Served) -> summary.Moment:
+        samples = watch.samples.get(one.deployment, [])
+        at = next((s for s in reversed(samples) if s.at_s <= one.at_s), samples[0] if samples else None)
+        most = self.spec.most_replicas(one.deployment)
+        return summary.Moment(at.running, at.starting, most) if at else summary.Moment(0, 0, most)
+
+
+_LEADTIME, _WATCHING = "leadtime", "watching"
+_HOW = {"live": "for real", "simulated": "simulated"}
+
+
+def _single(deployment: dict[str, Any]) -> bool:
+    replicas = deployment.get("replicas", [])
+    return len(replicas) == 1 and replicas[0]["state"] == "RUNNING"
+
+
+def _why(app: Any) -> str:
+    messages = [app.get("message", ""), *(d.get("message", "") for d in app.get("deployments", {}).values())]
+    said = [" ".join(m.split()) for m in messages if m]
+    return said[-1][-400:] if said else "Serve gives no reason"
