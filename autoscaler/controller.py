@@ -65,6 +65,7 @@ class _Deployment:
     path: LeadPath
     gpus: int
     capacity_rps: float | None
+    capacity_batch: float | None
     forecast: Forecast | None
     current: int | None
     notes: list[GuardRecord]
@@ -165,8 +166,9 @@ class Controller:
             for done_path, seconds in supply.take_in_replicas(memory.supply, inventory, times, path, now_s):
                 learned.append(supply.learn_replica(self.state.book, key, done_path, seconds, now_s))
         observation = supply.with_supply(observation, inventory, supply.starts_under_way(memory.supply, times, now_s))
-        found = _Deployment(key, settings, signals, memory, observation, times, path, gpus, None, None, None, notes=[])
-        found.capacity_rps = self._capacity_rps(found)
+        nothing = (None, None, None, None)
+        found = _Deployment(key, settings, signals, memory, observation, times, path, gpus, *nothing, notes=[])
+        found.capacity_rps, found.capacity_batch = self._capacity(found)
         found.forecast = self._forecast(found, now_s)
         found.current = self._current(found)
         return found
@@ -179,11 +181,14 @@ class Controller:
             found = self.state.forecasters[key.full] = create(self.policy.forecast)
         return found
 
-    def _capacity_rps(self, d: _Deployment) -> float | None:
-        """From the profile at today's mix; else learned from requests in flight per replica (Little's law)."""
+    def _capacity(self, d: _Deployment) -> tuple[float | None, float | None]:
+        """Requests/s, and in flight at that rate: from the profile at today's mix; else requests/s as learned from
+        requests in flight per replica (Little's law).
+        """
         mix = d.observation.mix
         if d.settings is not None and d.settings.profile is not None and mix is not None:
-            return capacity(d.settings.profile, _rounded(mix), d.settings.slo).rps or None
+            found = capacity(d.settings.profile, _rounded(mix), d.settings.slo)
+            return (found.rps, found.batch) if found.rps else (None, None)
         rate, ongoing = d.observation.rate_rps, d.observation.ongoing
         memory = d.memory.supply
         if rate and ongoing and d.max_ongoing and d.observation.running:
@@ -192,7 +197,7 @@ class Controller:
             now_rps = _LEARNED_SHARE_OF_SLOTS * slots / latency_s
             before = memory.learned_capacity_rps
             memory.learned_capacity_rps = now_rps if before is None else 0.9 * before + 0.1 * now_rps
-        return memory.learned_capacity_rps
+        return memory.learned_capacity_rps, None
 
     def _forecast(self, d: _Deployment, now_s: float) -> Forecast | None:
         spec = self.policy.forecast
@@ -395,11 +400,14 @@ def _deployment_view(d: _Deployment, tick_s: float) -> DeploymentView:
         handle_reports=metrics.handle_reports if metrics else (),
         forecast=d.forecast,
         attained_fraction=o.attained_fraction,
+        totals=d.memory.demand.totals if d.memory.demand.as_of_s is not None else None,
         target=d.current,
         running=o.running,
         starting=o.starting,
         draining=o.draining,
         capacity_rps=d.capacity_rps,
+        capacity_batch=d.capacity_batch,
+        profile=s.profile,
         max_ongoing_requests=d.max_ongoing,
         lead_times=d.times,
         next_path=d.path,

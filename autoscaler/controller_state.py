@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from autoscaler.errors import LeadtimeError
+from policies.base import Totals
 from policies.leadtimes import StageBook
 
 STATE_VERSION = 1
@@ -72,6 +73,10 @@ class DemandMemory:
     errors: CounterMemory = field(default_factory=CounterMemory)
     ttft: CounterMemory = field(default_factory=CounterMemory)
     itl: CounterMemory = field(default_factory=CounterMemory)
+    ttft_sum: CounterMemory = field(default_factory=CounterMemory)
+    itl_sum: CounterMemory = field(default_factory=CounterMemory)
+    totals: Totals = field(default_factory=Totals)
+    """Everything that was counted since the first reading."""
     recent: list[list[float]] = field(default_factory=list)
     """[interval end, seconds, arrivals, errors], newest last, as long as the rate window."""
     mix_sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0])

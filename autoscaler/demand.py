@@ -7,10 +7,11 @@ argument. Capacity and decisions live elsewhere.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import fields
 
 from autoscaler.controller_state import CounterMemory, DemandMemory
 from autoscaler.model import DeploymentMetrics, DeploymentSignals, GuardSettings, Histogram, Judged, Observation
-from policies.base import Slo, TokenMix
+from policies.base import Slo, TokenMix, Totals
 
 _MIX_HALF_LIFE_S = 600.0
 _MIX_MIN_REQUESTS = 10.0
@@ -31,8 +32,9 @@ def take_in(memory: DemandMemory, metrics: DeploymentMetrics, slo: Slo, window_s
     now_s = metrics.as_of_s
     arrivals = memory.arrivals.advance(metrics.arrivals_total, now_s, since_s, metrics.baseline)
     errors = memory.errors.advance(metrics.errors_total, now_s, since_s, metrics.baseline)
-    _take_in_mix(memory, metrics, now_s, since_s)
-    _take_in_attainment(memory, metrics, slo, now_s, since_s)
+    tokens = _take_in_mix(memory, metrics, now_s, since_s)
+    latencies = _take_in_latencies(memory, metrics, slo, now_s, since_s)
+    memory.totals = _grown(memory.totals, (arrivals, *tokens, *latencies))
     memory.as_of_s = now_s
     if since_s is None:
         return []
@@ -45,36 +47,51 @@ def take_in(memory: DemandMemory, metrics: DeploymentMetrics, slo: Slo, window_s
 
 
 def _forget_old_series(memory: DemandMemory, now_s: float) -> None:
-    counters = (memory.arrivals, memory.prompt_tokens, memory.output_tokens, memory.cached_tokens)
-    for counter in (*counters, memory.finished, memory.errors, memory.ttft, memory.itl):
+    counters = [memory.arrivals, memory.prompt_tokens, memory.output_tokens, memory.cached_tokens]
+    counters += (memory.finished, memory.errors, memory.ttft, memory.itl, memory.ttft_sum, memory.itl_sum)
+    for counter in counters:
         if len(counter.series) > 32:
             counter.forget(now_s - _FORGET_AFTER_S)
 
 
-def _take_in_mix(memory: DemandMemory, metrics: DeploymentMetrics, now_s: float, since_s: float | None) -> None:
+def _take_in_mix(
+    memory: DemandMemory, metrics: DeploymentMetrics, now_s: float, since_s: float | None
+) -> tuple[float, float, float, float]:
+    """What was added: finished requests, prompt, output and cached prompt tokens."""
     added = (
         memory.prompt_tokens.advance(metrics.prompt_tokens_total, now_s, since_s, metrics.baseline),
         memory.output_tokens.advance(metrics.output_tokens_total, now_s, since_s, metrics.baseline),
         memory.cached_tokens.advance(metrics.cached_tokens_total, now_s, since_s, metrics.baseline),
         memory.finished.advance(metrics.finished_total, now_s, since_s, metrics.baseline),
     )
+    tokens = (added[3], added[0], added[1], added[2])
     if since_s is None:
-        return
+        return tokens
     keep = 0.5 ** ((now_s - since_s) / _MIX_HALF_LIFE_S)
     # Without traffic nothing fades: the last known mix is still the best guess for the next request.
     keep = keep if added[3] > 0 else 1.0
     memory.mix_sums = [keep * s + a for s, a in zip(memory.mix_sums, added, strict=True)]
+    return tokens
 
 
-def _take_in_attainment(
+def _take_in_latencies(
     memory: DemandMemory, metrics: DeploymentMetrics, slo: Slo, now_s: float, since_s: float | None
-) -> None:
+) -> tuple[float, float, float, float]:
+    """What was added: seconds to first tokens and how many, seconds between tokens and how many gaps."""
     ttft_good, ttft_all = _within(memory.ttft, metrics.ttft, slo.ttft_s, now_s, since_s, metrics.baseline)
     itl_good, itl_all = _within(memory.itl, metrics.itl, slo.itl_s, now_s, since_s, metrics.baseline)
     if ttft_all > 0 or itl_all > 0:
         memory.attained.append([now_s, ttft_good, ttft_all, itl_good, itl_all])
     while memory.attained and memory.attained[0][0] <= now_s - ATTAINMENT_WINDOW_S:
         memory.attained.pop(0)
+    ttft_s = memory.ttft_sum.advance(metrics.ttft_sum_s, now_s, since_s, metrics.baseline)
+    itl_s = memory.itl_sum.advance(metrics.itl_sum_s, now_s, since_s, metrics.baseline)
+    return ttft_s, ttft_all, itl_s, itl_all
+
+
+def _grown(totals: Totals, added: tuple[float, ...]) -> Totals:
+    """In the order of the fields of Totals."""
+    return Totals(*(getattr(totals, f.name) + a for f, a in zip(fields(totals), added, strict=True)))
 
 
 def _within(

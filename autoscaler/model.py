@@ -89,6 +89,9 @@ class DeploymentMetrics:
     preemptions_total: Mapping[str, float] = field(default_factory=dict)
     ttft: Mapping[str, Histogram] = field(default_factory=dict)
     itl: Mapping[str, Histogram] = field(default_factory=dict)
+    ttft_sum_s: Mapping[str, float] = field(default_factory=dict)
+    """Sums of what those histograms counted; empty where the engine exports none."""
+    itl_sum_s: Mapping[str, float] = field(default_factory=dict)
     queued_at_handles: float | None = None
     """Waiting for a replica at proxies and handles; the wake signal at zero."""
     ongoing: float | None = None

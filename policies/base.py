@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from policies.durations import Duration
+
+if TYPE_CHECKING:
+    from policies.engines.profile import EngineProfile
 
 DEFAULT_NAMESPACE = "default"
 DEFAULT_SERVICE = "local"
@@ -156,6 +159,24 @@ class HandleReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Totals:
+    """What was counted of a deployment since its metrics were first read: what happened between two moments is the
+    difference of their totals. `ttft_s` sums the times to first token of `first_tokens` requests, `itl_s` those between
+    tokens of `gaps` gaps (of requests, where the engine exports one mean for each).
+    """
+
+    arrivals: float = 0.0
+    finished: float = 0.0
+    prompt_tokens: float = 0.0
+    output_tokens: float = 0.0
+    cached_prompt_tokens: float = 0.0
+    ttft_s: float = 0.0
+    first_tokens: float = 0.0
+    itl_s: float = 0.0
+    gaps: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class DeploymentView:
     """All that a policy may know of one deployment at one moment."""
 
@@ -171,6 +192,7 @@ class DeploymentView:
     handle_reports: tuple[HandleReport, ...] = ()
     forecast: Forecast | None = None
     attained_fraction: float | None = None
+    totals: Totals | None = None
     # supply
     target: int | None = None
     running: int | None = None
@@ -178,6 +200,10 @@ class DeploymentView:
     draining: int | None = None
     capacity_rps: float | None = None
     """What one replica carries within the SLO at today's token mix."""
+    capacity_batch: float | None = None
+    """Requests in flight on one replica at that capacity; None without an engine profile."""
+    profile: EngineProfile | None = None
+    """What is known of the engine from offline measurements, where the user named a profile."""
     max_ongoing_requests: int | None = None
     lead_times: LeadTimes | None = None
     next_path: LeadPath = "new_node"

@@ -153,6 +153,8 @@ class Plane:
             preemptions=float(c.preemptions_total[i]),
             ttft=_histogram(c.ttft_edges_s, c.ttft_counts[i]),
             itl=_histogram(c.itl_edges_s, c.itl_counts[i]),
+            ttft_sum_s=float(c.ttft_sum_s[i]),
+            itl_sum_s=float(c.itl_sum_s[i]),
         )
 
     def waiting_in_engines(self) -> int:

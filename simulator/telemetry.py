@@ -66,6 +66,8 @@ class ReplicaFigures:
     preemptions: float
     ttft: Histogram
     itl: Histogram
+    ttft_sum_s: float = 0.0
+    itl_sum_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +209,7 @@ class _ReplicaSeries:
         )
         self.finished = Series(names.VLLM_FINISHED, {**vllm, names.FINISHED_REASON: "stop"})
         self.ttft, self.itl = Series(names.VLLM_TTFT_BUCKET, vllm), Series(names.VLLM_ITL_BUCKET, vllm)
+        self.ttft_sum, self.itl_sum = Series(names.VLLM_TTFT_SUM, vllm), Series(names.VLLM_ITL_SUM, vllm)
 
     def report(self, f: ReplicaFigures) -> Report:
         counters = (
@@ -217,6 +220,8 @@ class _ReplicaSeries:
             Sample(self.preemptions, f.preemptions),
             Sample(self.ttft, f.ttft),
             Sample(self.itl, f.itl),
+            Sample(self.ttft_sum, f.ttft_sum_s),
+            Sample(self.itl_sum, f.itl_sum_s),
         )
         gauges = (
             Sample(self.processing, f.ongoing),

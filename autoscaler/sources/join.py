@@ -165,6 +165,8 @@ class _Gathered:
             preemptions_total=_best(self.counters, "preemptions"),
             ttft=_best(self.histograms, "ttft"),
             itl=_best(self.histograms, "itl"),
+            ttft_sum_s=_best(self.counters, "ttft_sum"),
+            itl_sum_s=_best(self.counters, "itl_sum"),
             queued_at_handles=_sum(self.gauges.get("queued")),
             ongoing=self._ongoing(replicas),
             replicas=replicas,

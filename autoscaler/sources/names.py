@@ -44,12 +44,15 @@ VLLM_CACHE_HITS = "ray_vllm_prefix_cache_hits_total"
 VLLM_FINISHED = "ray_vllm_request_success_total"
 VLLM_PREEMPTIONS = "ray_vllm_num_preemptions_total"
 VLLM_TTFT_BUCKET = "ray_vllm_time_to_first_token_seconds_bucket"
+VLLM_TTFT_SUM = "ray_vllm_time_to_first_token_seconds_sum"
 VLLM_MEAN_ITL_BUCKET = "ray_vllm_request_time_per_output_token_seconds_bucket"
 VLLM_ITL_BUCKET = "ray_vllm_inter_token_latency_seconds_bucket"
+VLLM_ITL_SUM = "ray_vllm_inter_token_latency_seconds_sum"
 
 Field = Literal[
     "queued", "ongoing", "arrivals", "processing", "errors", "running", "waiting", "kv_usage",
     "prompt_tokens", "output_tokens", "cached_tokens", "finished", "preemptions", "ttft", "itl",
+    "ttft_sum", "itl_sum",
 ]  # fmt: skip
 
 
@@ -75,7 +78,8 @@ def _roles() -> dict[str, Role]:
     def add(name: str, role: Role) -> None:
         for spelling in _spellings(name):
             roles[spelling] = role
-            if role.kind == "counter":  # older exports lack the suffix; where both are there, the suffixed one wins
+            # Older exports lack the suffix; where both are there, the suffixed one wins.
+            if role.kind == "counter" and name.endswith("_total"):
                 roles[spelling.removesuffix("_total")] = Role(role.field, role.kind, role.rank + 1, role.owner)
 
     add(SERVE_QUEUED, Role("queued", "gauge"))
@@ -99,6 +103,11 @@ def _roles() -> dict[str, Role]:
     add(VLLM_MEAN_ITL_BUCKET, Role("itl", "histogram", owner="replica"))
     add(VLLM_ITL_BUCKET, Role("itl", "histogram", rank=1, owner="replica"))
     add("ray_vllm_time_per_output_token_seconds_bucket", Role("itl", "histogram", rank=2, owner="replica"))
+    # The histograms' sums, of the same rank as their buckets, so that both come from one source.
+    add(VLLM_TTFT_SUM, Role("ttft_sum", "counter", owner="replica"))
+    add(VLLM_MEAN_ITL_BUCKET.replace("_bucket", "_sum"), Role("itl_sum", "counter", owner="replica"))
+    add(VLLM_ITL_SUM, Role("itl_sum", "counter", rank=1, owner="replica"))
+    add("ray_vllm_time_per_output_token_seconds_sum", Role("itl_sum", "counter", rank=2, owner="replica"))
     return roles
 
 
