@@ -204,6 +204,13 @@ class LeaderElector:
             await self._sleep(self.settings.retry_s * (0.9 + 0.2 * self._jitter.random()))
             self._tell()
 
+    async def serve(self) -> None:
+        """`run` until cancelled, then give the lease back. For the end of a process: no write may be under way then."""
+        try:
+            await self.run()
+        finally:
+            await self.release()
+
     async def attempt(self) -> None:
         """One try to renew or to take the lease, of at most half the renew deadline. Never raises."""
         try:

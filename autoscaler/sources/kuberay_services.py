@@ -165,10 +165,14 @@ def _of_cluster(
 
 
 def opted_in(namespace: str, name: str, annotations: Annotations, patterns: Iterable[str]) -> bool:
-    """By `enabled: "true"`, or by an entry of the settings that could match; `enabled: "false"` always wins."""
+    """By `enabled: "true"`, or by an entry of the settings that names it in four parts (`*` included).
+
+    `enabled: "false"` always wins. An entry in two parts (APP/DEPLOYMENT) gives settings and consents to nothing: it
+    would match whatever else runs in the namespace.
+    """
     if annotations.enabled is not None:
         return annotations.enabled
-    return any(service_matches(pattern, namespace, name) for pattern in patterns)
+    return any(pattern.count("/") == 3 and service_matches(pattern, namespace, name) for pattern in patterns)
 
 
 def _phase(view: RayServiceView) -> Phase:

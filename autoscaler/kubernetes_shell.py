@@ -1,0 +1,205 @@
+"""Everything that a controller needs of Kubernetes, built from settings and ready for the runtime.
+
+Discovery, the fleet of found services, node pools, the kill switch, the leader's lease, events. It wires and decides
+nothing; without `kubernetes` in the settings nobody imports it, nor the client behind it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoscaler.board import Board
+from autoscaler.events import EventWriter, Notice, ObjectRef, notices_of
+from autoscaler.kuberay_fleet import KubeRayFleet, mounted_token
+from autoscaler.kuberay_writes import KubeRayActuator
+from autoscaler.kubernetes_lease import KubernetesLease
+from autoscaler.kubernetes_resources import ClusterApi
+from autoscaler.leader import LeaderElector, LeaseSettings
+from autoscaler.model import ControllerConfig, DeploymentSettings, Outcome
+from autoscaler.ports import Actuator, Source
+from autoscaler.sources.kuberay_services import KubeService, ServeCluster
+from autoscaler.sources.kubernetes import KubernetesDiscovery, KubernetesPools
+from autoscaler.sources.kubernetes_cache import WatchTimes
+from autoscaler.sources.kubernetes_pause import AnnotationPauseSource, KubernetesPauseSource
+from policies.base import DeploymentKey
+
+log = logging.getLogger("leadtime")
+
+_LOOK_EVERY_S = 5.0
+Work = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class KubernetesSettings:
+    """What the settings file says of Kubernetes."""
+
+    watch_namespaces: tuple[str, ...]
+    """Empty: all of them."""
+    namespace: str
+    """Its own: of the lease and of the kill switch."""
+    name: str = "leadtime"
+    """Of its lease; the kill switch is the ConfigMap NAME-pause."""
+    tokens: Path | None = None
+    """Folder under which the Secrets with tokens of Ray dashboards are mounted."""
+    nodes: bool = False
+    """Watch nodes and worker pods."""
+    events: bool = True
+    """Write Events; never in a dry run."""
+    placeholders: bool = False
+    """Some pool is pre-warmed by placeholder pods."""
+    timeout_s: float = 4.0
+    """Of one read or write of a Ray dashboard."""
+
+
+@dataclass(frozen=True, slots=True)
+class KubernetesParts:
+    """What the runtime takes."""
+
+    sources: tuple[Source, ...]
+    actuators: tuple[Actuator, ...]
+    background: tuple[Work, ...]
+    leader: Callable[[], bool]
+    write_budget_s: Callable[[], float] | None
+    """For writers that are not built here; None: there is no other controller."""
+    deployment_settings: Callable[[], tuple[DeploymentSettings, ...]]
+    """Entries that annotations make, to stand before those of the file."""
+    discovery: KubernetesDiscovery
+    elector: LeaderElector | None
+
+
+def process_identity() -> str:
+    """The pod's name, and what tells this life of it from the one before."""
+    return f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid.uuid4().hex[:8]}"
+
+
+def kubernetes_parts(
+    settings: KubernetesSettings,
+    config: ControllerConfig,
+    board: Board,
+    api: ClusterApi,
+    lease: tuple[ClusterApi, LeaseSettings] | None = None,
+    *,
+    now_s: Callable[[], float] = time.time,
+    dashboard: Callable[[ServeCluster], str] = lambda cluster: cluster.dashboard,
+    times: WatchTimes | None = None,
+) -> KubernetesParts:
+    """`lease`: an API client of its own and the election's settings; None: this is the only controller."""
+    elector = None
+    if lease is not None:
+        store = KubernetesLease(lease[0], settings.namespace, settings.name)
+        elector = LeaderElector(store, lease[1], on_change=_say_leader)
+    budget_s = None if elector is None else (lambda: elector.write_budget_s(elector.clock()))
+    places = settings.watch_namespaces
+    discovery = KubernetesDiscovery(api, places, now_s=now_s, settings=config.deployments, times=times)
+    fleet = KubeRayFleet(
+        discovery,
+        token_file=mounted_token(settings.tokens),
+        dashboard=dashboard,
+        timeout_s=settings.timeout_s,
+        write_budget_s=budget_s,
+    )
+
+    def known_keys() -> frozenset[DeploymentKey]:
+        return fleet.known_keys() | discovery.known_keys()
+
+    sources: list[Source] = [
+        fleet.inventories,
+        fleet.metrics,
+        KubernetesPauseSource(api, settings.namespace, f"{settings.name}-pause", known_keys),
+        AnnotationPauseSource(discovery.paused_services, known_keys),
+    ]
+    background: list[Work] = [discovery.run]
+    if settings.nodes:
+        pools = KubernetesPools(
+            api, places, config.pools, now_s=now_s, placeholders=settings.placeholders, times=times
+        )  # fmt: skip
+        sources.append(pools)
+        background.append(pools.run)
+    writer = None
+    if settings.events and not config.dry_run:
+        writer = EventWriter(api, elector.settings.identity if elector else process_identity(), now_s=now_s)
+        background.append(writer.run)
+    teller = _Teller(discovery, writer, lambda: elector is None or elector.is_leader(elector.clock()))
+    background += [teller.look, lambda: teller.follow(board)]
+    if elector is not None and lease is not None:
+        background.append(lambda: _closing(elector.serve(), lease[0]))
+    background.append(lambda: _closing(asyncio.Event().wait(), api))
+    return KubernetesParts(
+        sources=tuple(sources),
+        actuators=(KubeRayActuator(fleet),),
+        background=tuple(background),
+        leader=(lambda: True) if elector is None else (lambda: elector.is_leader(elector.clock())),
+        write_budget_s=budget_s,
+        deployment_settings=discovery.deployment_settings,
+        discovery=discovery,
+        elector=elector,
+    )
+
+
+def _say_leader(leader: bool) -> None:
+    log.info("leads from now on" if leader else "does not lead any more: writes nothing")
+
+
+async def _closing(work: Awaitable[object], api: ClusterApi) -> None:
+    """Close a client when the work that goes on until the end is cancelled."""
+    try:
+        await work
+    finally:
+        await api.close()
+
+
+class _Teller:
+    """Tells people: of services that come, go and switch, of wrong annotations, of what a plan did."""
+
+    def __init__(self, discovery: KubernetesDiscovery, writer: EventWriter | None, leads: Callable[[], bool]) -> None:
+        self._discovery, self._writer, self._leads = discovery, writer, leads
+        self._said: set[tuple[str, str]] = set()
+
+    async def look(self) -> None:
+        """Every few seconds, until cancelled."""
+        while True:
+            for step in self._discovery.changes():
+                log.info("%s %s/%s: %s", step.service.kind, *step.service.key, step.words)
+            self._tell_problems(self._discovery.problems())
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    def _tell_problems(self, problems: Iterable[tuple[KubeService, str]]) -> None:
+        now: set[tuple[str, str]] = set()
+        for service, words in problems:
+            about = f"{service.kind} {service.namespace}/{service.name}"
+            now.add((about, words))
+            if (about, words) not in self._said:
+                log.warning("%s: %s", about, words)
+            if self._writer is not None and self._leads():
+                notice = Notice(ref_of(service), "SettingRejected", words, words, action="Configure", warning=True)
+                self._writer.tell([notice])
+        self._said = now
+
+    async def follow(self, board: Board) -> None:
+        """Events of every finished tick, until cancelled."""
+        while True:
+            changed = board.changed
+            await changed.wait()
+            if self._writer is None or board.plan is None:
+                continue
+            services = {service.key: service for service in self._discovery.services()}
+
+            def ref(key: DeploymentKey, services: dict[tuple[str, str], KubeService] = services) -> ObjectRef | None:
+                service = services.get((key.namespace, key.service))
+                return None if service is None else ref_of(service)
+
+            outcome = Outcome("", tuple(board.applied.values()))
+            self._writer.tell(notices_of(board.plan, [outcome], ref))
+
+
+def ref_of(service: KubeService) -> ObjectRef:
+    """The object that events of a service are about."""
+    return ObjectRef(service.kind, service.namespace, service.name, service.uid)
