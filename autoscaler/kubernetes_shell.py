@@ -80,6 +80,33 @@ def process_identity() -> str:
     return f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid.uuid4().hex[:8]}"
 
 
+def connected_parts(
+    settings: KubernetesSettings,
+    config: ControllerConfig,
+    board: Board,
+    lease: LeaseSettings | None = None,
+    *,
+    kubeconfig: Path | None = None,
+    context: str | None = None,
+) -> KubernetesParts:
+    """`kubernetes_parts` on the cluster of the kubeconfig, else of this pod. Errors: ConfigError.
+
+    The lease gets a client of its own, so that no other call can delay it.
+    """
+    from autoscaler.kubernetes_api import connect
+
+    api = connect(kubeconfig, context)
+    election = None if lease is None else (connect(kubeconfig, context, threads=2, timeout_s=5.0), lease)
+    return kubernetes_parts(settings, config, board, api, election)
+
+
+def own_namespace() -> str:
+    """Where this pod runs; `default` outside of a cluster."""
+    from autoscaler import kubernetes_api
+
+    return os.environ.get("POD_NAMESPACE") or kubernetes_api.own_namespace() or "default"
+
+
 def kubernetes_parts(
     settings: KubernetesSettings,
     config: ControllerConfig,

