@@ -336,7 +336,7 @@ async def test_a_watch_that_is_cut_or_silent_is_unavailable(api: FakeApi, client
     api.add(config_map("a"))
     api.traffic.hooks.append(when("watch", times=1, fault=Fault(cut_after_events=1)))
     with pytest.raises(Unavailable):
-        [b async for b in client.watch(CONFIG_MAPS, "llm", "", lasts_s=5)]
+        [b async for b in client.watch(CONFIG_MAPS, "llm", "", lasts_s=1)]
     with pytest.raises(Unavailable):
         [b async for b in client.watch(CONFIG_MAPS, "llm", "", lasts_s=30, silence_s=0.3)]
 
