@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from policies.base import DeploymentView, FleetProposal, FleetView, ForecastSpec, ReplicaMetrics, ReplicaProposal, Term
+from policies.each import queued_at_handles
 from policies.options import option
 
 TARGET_SHARE = 0.8
@@ -54,8 +55,8 @@ class HpaMemory:
     added: list[tuple[float, int]] = field(default_factory=list)
     removed: list[tuple[float, int]] = field(default_factory=list)
     target: float | None = None
-    stays_s: list[float] = field(default_factory=list)
-    """How long a request stays, looks so far: until the default target is fixed."""
+    holds: list[float] = field(default_factory=list)
+    """What a replica holds at capacity, by the looks so far: until the default target is fixed."""
 
 
 @dataclass(slots=True)
@@ -88,6 +89,15 @@ def recommend(sample: Sample, target: float, replicas: int, tolerance: float) ->
     count = _ceil(careful * len(values))
     against = (careful < 1.0 and count > replicas) or (careful > 1.0 and count < replicas)
     return replicas if against else count
+
+
+def recommend_external(total: float, target: float, replicas: int, tolerance: float) -> int:
+    """Replicas by an external metric with an average value, as KEDA makes them: `total` over all, `target` for each.
+
+    It looks at no pod: what starts counts in `replicas` (> 0) and so in the ratio that the tolerance is held against.
+    """
+    ratio = total / (target * replicas)
+    return replicas if abs(1.0 - ratio) <= tolerance else _ceil(total / target)
 
 
 def stabilize(options: HpaOptions, memory: HpaMemory, now_s: float, replicas: int, wanted: int) -> int:
@@ -158,6 +168,10 @@ class HpaPolicy:
         """The metric of one replica; None = it does not report."""
         raise NotImplementedError
 
+    def values(self, d: DeploymentView) -> tuple[float, ...]:
+        """The metric of every replica that reports it."""
+        return tuple(v for m in d.replica_metrics if (v := self.value(m)) is not None)
+
     def propose(self, fleet: FleetView, state: HpaState, now_s: float) -> FleetProposal:
         """A proposal for every deployment whose target and running replicas are known."""
         replicas = {}
@@ -170,8 +184,8 @@ class HpaPolicy:
     def _propose(
         self, d: DeploymentView, present: int, running: int, memory: HpaMemory, now_s: float
     ) -> ReplicaProposal:
-        target = self._target(d, memory)
-        values = tuple(v for m in d.replica_metrics if (v := self.value(m)) is not None)[:running]
+        target = self.target_of(d, memory)
+        values = self.values(d)[:running]
         sample = Sample(values, missing=running - len(values), unready=max(0, present - running))
         wanted = None if target is None else recommend(sample, target, present, self.options.tolerance_fraction)
         bounds = (max(1, d.min_replicas), d.max_replicas)
@@ -185,16 +199,16 @@ class HpaPolicy:
             why += f"; {held} until the last {self.options.scale_down_stabilization_s:g} s allow fewer"
         return ReplicaProposal(count, (Term(self.metric, count, why),))
 
-    def _target(self, d: DeploymentView, memory: HpaMemory) -> float | None:
+    def target_of(self, d: DeploymentView, memory: HpaMemory) -> float | None:
         return self.default_target if self.options.target is None else self.options.target
 
 
 class HpaOngoing(HpaPolicy):
     """Ongoing requests per replica.
 
-    Without `target` it takes 0.8 of what a replica holds at capacity: capacity times how long a request stays (Little),
-    the median of the first looks with traffic, and then stays with that number, as a configured HPA would. Where
-    capacity is unknown: 0.8 of the deployment's max_ongoing_requests. Better: set it, from `capacity(...).batch`.
+    Without `target` it takes 0.8 of what a replica holds at capacity: by the engine profile, or else capacity times
+    how long a request stays (Little); the median of the first looks with traffic, and then that number for good, as a
+    configured HPA would. Where capacity is unknown: 0.8 of the deployment's max_ongoing_requests.
     """
 
     name, metric = "hpa_ongoing", "ongoing"
@@ -202,27 +216,46 @@ class HpaOngoing(HpaPolicy):
     def value(self, metrics: ReplicaMetrics) -> float | None:
         return metrics.ongoing
 
-    def _target(self, d: DeploymentView, memory: HpaMemory) -> float | None:
+    def target_of(self, d: DeploymentView, memory: HpaMemory) -> float | None:
         if self.options.target is not None:
             return self.options.target
-        if memory.target is None and d.capacity_rps and d.rate_rps and d.ongoing:
-            memory.stays_s.append(d.ongoing / d.rate_rps)
-            holds = d.capacity_rps * sorted(memory.stays_s)[len(memory.stays_s) // 2]
-            if len(memory.stays_s) >= _LOOKS:
-                memory.target = TARGET_SHARE * holds
-            return TARGET_SHARE * holds
+        holds = held_at_capacity(d)
+        if memory.target is None and holds is not None:
+            memory.holds.append(holds)
+            target = TARGET_SHARE * sorted(memory.holds)[len(memory.holds) // 2]
+            if len(memory.holds) >= _LOOKS:
+                memory.target = target
+            return target
         if memory.target is None and d.capacity_rps is None and d.max_ongoing_requests:
             return TARGET_SHARE * d.max_ongoing_requests
         return memory.target
 
 
+def held_at_capacity(d: DeploymentView) -> float | None:
+    """Requests in flight on a replica that carries all it can: by the profile, else capacity times stay (Little)."""
+    if d.capacity_batch is not None:
+        return d.capacity_batch
+    if d.capacity_rps and d.rate_rps and d.ongoing:
+        return d.capacity_rps * d.ongoing / d.rate_rps
+    return None
+
+
 class HpaQueue(HpaPolicy):
-    """Requests waiting in the engine per replica; Google's guidance is to start with 3 to 5."""
+    """Requests waiting per replica; Google's guidance is to start with 3 to 5.
+
+    Without Serve in front they would all wait in engines; those that Serve holds back (max_ongoing_requests) are spread
+    evenly over the replicas that report.
+    """
 
     name, metric, default_target = "hpa_queue", "waiting", 5.0
 
     def value(self, metrics: ReplicaMetrics) -> float | None:
         return metrics.waiting
+
+    def values(self, d: DeploymentView) -> tuple[float, ...]:
+        inside = super().values(d)
+        in_front = (queued_at_handles(d) or 0.0) / max(1, len(inside))
+        return tuple(v + in_front for v in inside)
 
 
 class HpaKv(HpaPolicy):

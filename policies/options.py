@@ -84,6 +84,8 @@ def _typed(value: Any, hint: Any) -> Any:
         return float(value) if number else _WRONG
     if hint is int and isinstance(value, bool):
         return _WRONG
+    if isinstance(origin, type):  # dict[str, Any] and the like: what is inside is the policy's to check
+        return value if isinstance(value, origin) else _WRONG
     return value if isinstance(value, hint) else _WRONG
 
 
@@ -100,4 +102,6 @@ def _words(hint: Any, low: float | None, high: float | None) -> str:
         noun = "a whole number" if hint is int else "a number"
         bounds = (f" >= {low:g}" if low is not None else "") + (" and" if low is not None and high is not None else "")
         return noun + bounds + (f" <= {high:g}" if high is not None else "")
+    if get_origin(hint) is not None and issubclass(get_origin(hint), Mapping):
+        return "a mapping"
     return f"a {hint.__name__}"

@@ -24,6 +24,17 @@ _BUILT_IN = {
     "hpa_queue": "policies.hpa:HpaQueue",
     "hpa_kv": "policies.hpa:HpaKv",
     "ray_serve": "policies.ray_serve:RayServePolicy",
+    "knative": "policies.knative:KnativePolicy",
+    "keda": "policies.keda:KedaPolicy",
+    "apa": "policies.apa:ApaPolicy",
+    "wva": "policies.wva:WvaPolicy",
+    "dynamo_v1": "policies.dynamo_v1:DynamoV1Policy",
+    "dynamo_v2": "policies.dynamo_v2:DynamoV2Policy",
+    "dynamo_easy": "policies.dynamo_easy:DynamoEasyPolicy",
+    "phpa": "policies.phpa:PhpaPolicy",
+    "target_tracking": "policies.target_tracking:TargetTrackingPolicy",
+    "schedule": "policies.schedule:SchedulePolicy",
+    "static_mean": "policies.static_mean:StaticMeanPolicy",
 }
 
 

@@ -79,10 +79,18 @@ class _Load:
         return max((self.rate_rps(n), n) for n in candidates)
 
 
-def capacity(profile: EngineProfile, mix: TokenMix, slo: Slo) -> Capacity:
+def capacity(
+    profile: EngineProfile,
+    mix: TokenMix,
+    slo: Slo,
+    *,
+    kv_share: float = _KV_SHARE,
+    max_utilization: float = _MAX_UTILIZATION,
+) -> Capacity:
     """The most requests/s of this mix that one replica carries within the SLO's means, and what limits it.
 
-    `rps` is 0 when not even a lone request meets the SLO (the limiter says which part of it).
+    `rps` is 0 when not even a lone request meets the SLO (the limiter says which part of it). With both shares at 1
+    nothing is held back for the spread about the means: more than that nobody can carry for long.
     """
     output = max(mix.output_tokens, 1.0)
     load = _Load(
@@ -95,7 +103,7 @@ def capacity(profile: EngineProfile, mix: TokenMix, slo: Slo) -> Capacity:
     physical = load.physical_bounds()
     saturation_rps, _ = load.best_rate_rps(min(physical.values()))
     bounds = dict(physical)
-    bounds["KV cache"] *= _KV_SHARE
+    bounds["KV cache"] *= kv_share
     limiter, largest = min(bounds.items(), key=lambda item: item[1])
     for name, limit_s, measure in (("ITL", slo.itl_s, load.step_s), ("TTFT", slo.ttft_s, load.ttft_s)):
         if limit_s is not None and measure(largest) > limit_s:
@@ -103,8 +111,8 @@ def capacity(profile: EngineProfile, mix: TokenMix, slo: Slo) -> Capacity:
     if largest <= 0:
         return Capacity(0.0, limiter, saturation_rps, load.step_s(0.0), 0.0, 0.0)
     rps, n = load.best_rate_rps(largest)
-    if rps > _MAX_UTILIZATION * saturation_rps:
-        limiter, rps = "utilization", _MAX_UTILIZATION * saturation_rps
+    if rps > max_utilization * saturation_rps:
+        limiter, rps = "utilization", max_utilization * saturation_rps
         n = _largest(load.rate_rps, rps, n)
     return Capacity(rps, limiter, saturation_rps, load.step_s(n), n * output, n * output * load.context)
 

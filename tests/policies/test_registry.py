@@ -35,9 +35,17 @@ class Mine:
 """
 
 
+NUMBERS: dict[str, dict[str, Any]] = {
+    "static": {"replicas": 3},
+    "static_mean": {"replicas": 3},
+    "schedule": {"floors": {"0 0 * * *": 3}},
+}
+"""Options of those that cannot propose without: only the simulator can fill them in."""
+
+
 @pytest.mark.parametrize("name", policy_names())
 def test_every_named_policy_is_made_with_its_defaults_and_proposes(name: str) -> None:
-    policy = create_policy(name, {"replicas": 3} if name == "static" else {})
+    policy = create_policy(name, NUMBERS.get(name, {}))
     assert policy.name == name
     assert policy.guards in ("full", "bounds")
     state = policy.new_state()
