@@ -13,7 +13,7 @@ import numpy as np
 from autoscaler.model import Histogram
 from policies.engines import EngineProfile
 from simulator.dataplane import CompletedRequests, Counters, DataPlane, Gauges
-from simulator.outcomes import Ended
+from simulator.outcomes import OK, Ended
 from simulator.telemetry import HandleFigures, ReplicaFigures
 from simulator.workload import Requests
 
@@ -179,7 +179,8 @@ def _histogram(edges_s: tuple[float, ...], counts: np.ndarray[tuple[int, ...], n
 
 def _ended(done: CompletedRequests, end_s: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Ended:
     # A token that left the engine just before the timeout or the failure did not reach the client any more.
-    ttft_s = np.where(done.ttft_s > end_s - done.arrival_s, np.nan, done.ttft_s)
+    cut_off = (done.status != OK) & (done.ttft_s > end_s - done.arrival_s)
+    ttft_s = np.where(cut_off, np.nan, done.ttft_s)
     return Ended(
         arrival_s=done.arrival_s,
         prompt_tokens=done.prompt_tokens,

@@ -123,6 +123,7 @@ class _Simulation:
         self._serve = SimulatedServe(self.world.serves)
         self._pools = SimulatedPools(self.world.cluster.pools)
         self._ticks = 0
+        self._read_next_s = 0.0
         self.controller = Controller(controller_config(scenario, policy), policy=policy)
         self._start_controller(spec)
 
@@ -151,7 +152,9 @@ class _Simulation:
     def _decide(self) -> None:
         """One tick: look, decide, act, write down."""
         now_s = self.queue.now_s
-        signals = self.world.signals()
+        signals = self.world.signals(read_pages=now_s >= self._read_next_s - _NS)
+        if now_s >= self._read_next_s - _NS:
+            self._read_next_s = now_s + self.scenario.file.tick_s
         began = time.perf_counter()
         plan = self.controller.step(signals, now_s)
         step_s = time.perf_counter() - began

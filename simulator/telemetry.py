@@ -311,6 +311,7 @@ class MetricPages:
         self._drops = Draws(seed, f"telemetry/{key.namespace}/{key.service}")
         self._last: dict[str, NodePage] = {}
         self._recorders: dict[DeploymentKey, HandleRecorder] = {}
+        self._metrics: dict[DeploymentKey, DeploymentMetrics] = {}
 
     def record_handles(self, queue: EventQueue, metrics_interval_s: float, look_back_s: float) -> None:
         """Let every handle record and push for Serve's own autoscaler, from now on."""
@@ -332,7 +333,12 @@ class MetricPages:
             # A node that does not answer is stood for by its last page, as in the live source.
             pages[node] = before if dropped and before is not None else NodePage(now_s, tuple(samples))
         self._last = pages
-        found = collect(pages, inventories, self._namespace, self._service, now_s)
+        self._metrics = collect(pages, inventories, self._namespace, self._service, now_s)
+        return self.last_read()
+
+    def last_read(self) -> dict[DeploymentKey, DeploymentMetrics]:
+        """What the last read gave, with the newest handle reports."""
+        found = dict(self._metrics)
         for key, recorder in self._recorders.items():
             if recorder.report is not None and key in found:
                 found[key] = replace(found[key], handle_reports=(recorder.report,))

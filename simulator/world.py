@@ -143,14 +143,17 @@ class World:
 
     # ------------------------------------------------------------ what the controller is told
 
-    def signals(self) -> Signals:
-        """Everything that a live controller would read now."""
+    def signals(self, read_pages: bool = True) -> Signals:
+        """What a live controller would read now; without `read_pages` the metrics are those of the last read.
+
+        Handle reports are pushed, not read: they are always the newest.
+        """
         now_s = self.queue.now_s
         inventories = {key: serve.inventory() for key, serve in self.serves.items()}
         nodes = {n.name for pool in self.cluster.pools.values() for n in pool.nodes}
         metrics = {}
         for pages in self._pages:
-            metrics.update(pages.read(inventories, nodes, now_s))
+            metrics.update(pages.read(inventories, nodes, now_s) if read_pages else pages.last_read())
         return Signals(
             deployments=tuple(DeploymentSignals(key, inventories[key], metrics.get(key)) for key in inventories),
             pools=self.cluster.signals(),

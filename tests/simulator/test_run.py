@@ -102,6 +102,14 @@ def test_every_request_of_the_trace_ends_exactly_once(tmp_path: Path) -> None:
     assert [p for _, p in requests.arrivals(KEY)] == [200 + i for i in range(2500)]
 
 
+def test_a_completed_request_has_a_first_token_also_when_it_is_its_only_one(tmp_path: Path) -> None:
+    scenario = load_scenario(write(tmp_path), ["deployments.0.workload.output_tokens=1"])
+    document, requests, _ = play(scenario, "static", replicas=2)
+    assert all(not np.isnan(e.select(e.status == 0).ttft_s).any() for _, e in requests.ended)
+    assert document["ttft_s"]["mean"] > 0
+    assert document["itl_s"]["mean"] is None
+
+
 def test_no_replica_serves_faster_than_its_profile_allows(tmp_path: Path) -> None:
     scenario = load_scenario(write(tmp_path))
     _, requests, _ = play(scenario, "static", replicas=4)
