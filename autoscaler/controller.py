@@ -8,71 +8,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import msgspec
 
-from autoscaler import demand, explain, guard, supply
-from autoscaler.controller_state import ControllerState, DeploymentMemory
+from autoscaler import coverage, explain, guard, outlook, supply
+from autoscaler.controller_state import ControllerState
 from autoscaler.model import (
     ControllerConfig,
     DeploymentPlan,
     DeploymentSettings,
-    DeploymentSignals,
     GuardRecord,
-    Observation,
     Plan,
     PoolPlan,
     PoolSignals,
     Signals,
 )
+from autoscaler.outlook import Outlook
 from autoscaler.sharing import Claim, share
 from policies.base import (
     DeploymentKey,
-    DeploymentView,
     FleetProposal,
     FleetView,
-    Forecast,
-    LeadPath,
-    LeadTimes,
     Policy,
     ReplicaProposal,
-    Slo,
     Term,
-    TokenMix,
 )
-from policies.engines import capacity
-from policies.forecasting import Forecaster, create
+from policies.forecasting import create
 from policies.registry import create_policy
-
-_LEARNED_SHARE_OF_SLOTS = 0.7
-"""Without a profile a replica carries this share of its max_ongoing_requests."""
-_UNBOUNDED_SLOTS = 100_000
-_ASSUMED_SLOTS = 64
-"""serve.llm sets max_ongoing_requests to 1e9: then this many requests in flight count as full."""
-
-
-@dataclass(slots=True)
-class _Deployment:
-    """Everything of one deployment on its way through one step."""
-
-    key: DeploymentKey
-    settings: DeploymentSettings | None
-    signals: DeploymentSignals
-    memory: DeploymentMemory
-    observation: Observation
-    times: LeadTimes
-    path: LeadPath
-    gpus: int
-    capacity_rps: float | None
-    capacity_batch: float | None
-    forecast: Forecast | None
-    current: int | None
-    notes: list[GuardRecord]
-
-    @property
-    def max_ongoing(self) -> int | None:
-        return self.signals.inventory.max_ongoing_requests if self.signals.inventory else None
 
 
 class Controller:
@@ -82,6 +45,8 @@ class Controller:
         self, config: ControllerConfig, state: ControllerState | None = None, policy: Policy | None = None
     ) -> None:
         self.config = config
+        """The settings in force: those of the file, and what annotations put before them."""
+        self._file_deployments = config.deployments
         self.policy: Policy = policy or create_policy(config.policy_name, config.policy_options)
         self.state = state or ControllerState()
         self._adopt(self.state)
@@ -106,16 +71,28 @@ class Controller:
 
     def seed_history(self, key: DeploymentKey, times_s: Sequence[float], rates_rps: Sequence[float]) -> None:
         """Show the forecaster what happened before the first tick: ends of bins (ascending) and their mean rates."""
-        forecaster = self._forecaster(key)
+        forecaster = outlook.forecaster_of(self.state, self.policy.forecast, key)
         if forecaster is not None:
             forecaster.observe_many(times_s, rates_rps)
 
+    def take_settings(self, entries: Sequence[DeploymentSettings]) -> None:
+        """Entries that go before the file's from now on, instead of those taken before. `step` does it by itself."""
+        deployments = (*entries, *self._file_deployments)
+        if deployments != self.config.deployments:
+            self.config = replace(self.config, deployments=deployments)
+
     def step(self, signals: Signals, now_s: float) -> Plan:
         """Decide for this moment. `signals` is everything that is known; `now_s` must not go back."""
+        self.take_settings(signals.settings)
         self.state.tick += 1
         pools = {p.name: p for p in signals.pools}
         learned = [word for pool in signals.pools for word in supply.learn_nodes(self.state, pool, now_s)]
-        fleet = [self._observe(d, pools, now_s, learned) for d in sorted(signals.deployments, key=lambda d: d.key)]
+        fleet = []
+        for one in sorted(signals.deployments, key=lambda d: d.key):
+            found, words = outlook.look(self.config, self.policy.forecast, self.state, one, pools, signals.hints, now_s)
+            found.current = self._current(found)
+            fleet.append(found)
+            learned += words
         view = self._view(fleet, pools, now_s)
         proposal = self._propose(view, fleet, now_s)
         granted, budget_records = self._share(fleet, proposal)
@@ -132,93 +109,12 @@ class Controller:
             capacities_rps={d.key: d.capacity_rps for d in fleet},
             lead_times={d.key: d.times for d in fleet},
             learned=tuple(learned),
-            coverages=self._coverages(fleet),
+            coverages={d.key: record for d in fleet if (record := coverage.shares(d.memory.coverage))},
         )
 
-    def _coverages(self, fleet: Sequence[_Deployment]) -> dict[DeploymentKey, tuple[tuple[float, float], ...]]:
-        """Of those forecasters that keep a record of themselves."""
-        records = {d.key: getattr(self.state.forecasters.get(d.key.full), "coverage", ()) for d in fleet}
-        return {key: tuple(record) for key, record in records.items() if record}
+    # ------------------------------------------------------------ the level in force
 
-    # ------------------------------------------------------------ observe, demand, forecast
-
-    def _observe(
-        self, signals: DeploymentSignals, pools: Mapping[str, PoolSignals], now_s: float, learned: list[str]
-    ) -> _Deployment:
-        key, inventory = signals.key, signals.inventory
-        settings = self.config.settings_for(key)
-        memory = self.state.memory(key.full)
-        bin_s = self.policy.forecast.bin_s if self.policy.forecast else 10.0
-        if signals.metrics is not None:
-            slo = settings.slo if settings else Slo()
-            window_s = max(3 * bin_s, 3 * self.config.tick_s, 6.0)
-            closed = demand.take_in(memory.demand, signals.metrics, slo, window_s, bin_s)
-            forecaster = self._forecaster(key) if closed else None
-            if forecaster is not None:
-                for end_s, rate_rps in closed:
-                    forecaster.observe(end_s, rate_rps)
-        observation = demand.observe(memory.demand, signals, self.config.guards, now_s)
-        pool_name = supply.first_pool(settings, pools)
-        gpus = supply.gpus_per_replica(settings, inventory)
-        path = supply.next_path(pools.get(pool_name) if pool_name else None, gpus)
-        times = supply.lead_times_of(self.config, settings, pool_name, self.state.book, key)
-        if inventory is not None and inventory.as_of_s <= now_s:
-            for done_path, seconds in supply.take_in_replicas(memory.supply, inventory, times, path, now_s):
-                learned.append(supply.learn_replica(self.state.book, key, done_path, seconds, now_s))
-        observation = supply.with_supply(observation, inventory, supply.starts_under_way(memory.supply, times, now_s))
-        nothing = (None, None, None, None)
-        found = _Deployment(key, settings, signals, memory, observation, times, path, gpus, *nothing, notes=[])
-        found.capacity_rps, found.capacity_batch = self._capacity(found)
-        found.forecast = self._forecast(found, now_s)
-        found.current = self._current(found)
-        return found
-
-    def _forecaster(self, key: DeploymentKey) -> Forecaster | None:
-        if self.policy.forecast is None:
-            return None
-        found = self.state.forecasters.get(key.full)
-        if found is None:
-            found = self.state.forecasters[key.full] = create(self.policy.forecast)
-        return found
-
-    def _capacity(self, d: _Deployment) -> tuple[float | None, float | None]:
-        """Requests/s, and in flight at that rate: from the profile at today's mix; else requests/s as learned from
-        requests in flight per replica (Little's law).
-        """
-        mix = d.observation.mix
-        if d.settings is not None and d.settings.profile is not None and mix is not None:
-            found = capacity(d.settings.profile, _rounded(mix), d.settings.slo)
-            return (found.rps, found.batch) if found.rps else (None, None)
-        rate, ongoing = d.observation.rate_rps, d.observation.ongoing
-        memory = d.memory.supply
-        if rate and ongoing and d.max_ongoing and d.observation.running:
-            slots = d.max_ongoing if d.max_ongoing < _UNBOUNDED_SLOTS else _ASSUMED_SLOTS
-            latency_s = ongoing / rate
-            now_rps = _LEARNED_SHARE_OF_SLOTS * slots / latency_s
-            before = memory.learned_capacity_rps
-            memory.learned_capacity_rps = now_rps if before is None else 0.9 * before + 0.1 * now_rps
-        return memory.learned_capacity_rps, None
-
-    def _forecast(self, d: _Deployment, now_s: float) -> Forecast | None:
-        spec = self.policy.forecast
-        if spec is None or d.settings is None:
-            return None
-        forecaster = self._forecaster(d.key)
-        if forecaster is None or forecaster.last_time_s is None:
-            return None
-        farthest_s = d.times.new_node.quantile(0.95) + 2 * d.times.new_node.median_s + self.config.tick_s
-        horizons = _ladder(spec.bin_s, farthest_s)
-        return Forecast(
-            spec.forecaster,
-            now_s,
-            horizons,
-            spec.levels,
-            forecaster.quantiles(horizons, spec.levels),
-            forecaster.calibrated,
-            forecaster.why,
-        )
-
-    def _current(self, d: _Deployment) -> int | None:
+    def _current(self, d: Outlook) -> int | None:
         """The level in force. What Serve shows counts, unless it lost ours (a redeploy) or has not seen it yet."""
         inventory, memory = d.signals.inventory, d.memory.supply
         if inventory is None:
@@ -237,16 +133,16 @@ class Controller:
 
     # ------------------------------------------------------------ propose
 
-    def _view(self, fleet: Sequence[_Deployment], pools: Mapping[str, PoolSignals], now_s: float) -> FleetView:
+    def _view(self, fleet: Sequence[Outlook], pools: Mapping[str, PoolSignals], now_s: float) -> FleetView:
         return FleetView(
             now_s=now_s,
             period_s=self.policy.period_s or self.config.tick_s,
-            deployments=tuple(_deployment_view(d, self.config.tick_s) for d in fleet if d.settings is not None),
+            deployments=tuple(d.view() for d in fleet if d.settings is not None),
             pools=tuple(supply.pool_view(p, pools.get(p.name), self.state.book, now_s) for p in self.config.pools),
             gpu_budget=self.config.gpu_budget,
         )
 
-    def _propose(self, view: FleetView, fleet: Sequence[_Deployment], now_s: float) -> FleetProposal:
+    def _propose(self, view: FleetView, fleet: Sequence[Outlook], now_s: float) -> FleetProposal:
         """The policy's word, or its last one while its own period is not over."""
         period_s, last_s = self.policy.period_s, self.state.decided_at_s
         if period_s is not None and last_s is not None and now_s - last_s < period_s - 1e-9:
@@ -261,7 +157,7 @@ class Controller:
     # ------------------------------------------------------------ share, guard, explain
 
     def _share(
-        self, fleet: Sequence[_Deployment], proposal: FleetProposal
+        self, fleet: Sequence[Outlook], proposal: FleetProposal
     ) -> tuple[dict[DeploymentKey, int], dict[DeploymentKey, GuardRecord]]:
         """Wants cut to the GPU budget of each kind; deployments of a kind without a budget keep what they want."""
         granted: dict[DeploymentKey, int] = {}
@@ -294,7 +190,7 @@ class Controller:
 
     def _plan(
         self,
-        d: _Deployment,
+        d: Outlook,
         proposal: FleetProposal,
         granted: Mapping[DeploymentKey, int],
         budget: Mapping[DeploymentKey, GuardRecord],
@@ -320,9 +216,10 @@ class Controller:
         memory.last_target = number
         blocked = _blocked(d)
         text = explain.sentence(d.current, number, own.terms, records, blocked, self.config.dry_run)
+        records = (*_hint_ceilings(d), *records)
         return DeploymentPlan(d.key, number, shown, proposed, own.terms, records, blocked, d.key.service, text)
 
-    def _left_alone(self, d: _Deployment, signals: Signals, own: ReplicaProposal | None) -> GuardRecord | None:
+    def _left_alone(self, d: Outlook, signals: Signals, own: ReplicaProposal | None) -> GuardRecord | None:
         shown = d.signals.inventory.target if d.signals.inventory else None
         proposed = own.replicas if own else None
         if d.settings is None:
@@ -334,7 +231,7 @@ class Controller:
         return None
 
     def _guard_context(
-        self, d: _Deployment, settings: DeploymentSettings, current: int, now_s: float
+        self, d: Outlook, settings: DeploymentSettings, current: int, now_s: float
     ) -> guard.GuardContext:
         return guard.GuardContext(
             key=d.key,
@@ -352,7 +249,6 @@ class Controller:
 
     def _follow(self, plans: Sequence[DeploymentPlan]) -> list[DeploymentPlan]:
         """CPU-only deployments keep in proportion to the one they follow, and never go to 0."""
-        targets = {p.key: p.target for p in plans}
         result = []
         for plan in plans:
             settings = self.config.settings_for(plan.key)
@@ -360,12 +256,15 @@ class Controller:
                 result.append(plan)
                 continue
             follows = settings.follows
-            leader = next((t for k, t in targets.items() if k.matches(follows.deployment)), None)
-            if leader is None:
-                result.append(replace(plan, target=None, sentence=f"follows {follows.deployment}, which is unknown"))
+            leader = next((p for p in plans if p.key.matches(follows.deployment)), None)
+            if leader is None or leader.target is None:
+                why = f"left alone: {follows.deployment}, which it follows, is not there"
+                if leader is not None:
+                    why = f"left alone, like {leader.key} which it follows"
+                result.append(replace(plan, target=None, guards=(), sentence=why))
                 continue
-            wanted = max(1, follows.min_replicas, math.ceil(follows.ratio * leader - 1e-9))
-            term = Term("follows", wanted, f"{follows.ratio:g} x {leader} replicas of {follows.deployment}")
+            wanted = max(1, follows.min_replicas, math.ceil(follows.ratio * leader.target - 1e-9))
+            term = Term("follows", wanted, f"{follows.ratio:g} x {leader.target} replicas of {follows.deployment}")
             text = explain.sentence(plan.observed_target, wanted, (term,), (), plan.blocked, self.config.dry_run)
             result.append(replace(plan, target=wanted, proposed=wanted, terms=(term,), guards=(), sentence=text))
         return result
@@ -385,44 +284,18 @@ class Controller:
         return tuple(plans)
 
 
-def _deployment_view(d: _Deployment, tick_s: float) -> DeploymentView:
-    assert d.settings is not None
-    s, o, metrics = d.settings, d.observation, d.signals.metrics
-    return DeploymentView(
-        key=d.key,
-        rate_rps=o.rate_rps,
-        mix=o.mix,
-        waiting=o.waiting,
-        ongoing=o.ongoing,
-        kv_usage_fraction=o.kv_usage_fraction,
-        metrics_as_of_s=o.metrics_as_of_s,
-        replica_metrics=metrics.replicas if metrics else (),
-        handle_reports=metrics.handle_reports if metrics else (),
-        forecast=d.forecast,
-        attained_fraction=o.attained_fraction,
-        totals=d.memory.demand.totals if d.memory.demand.as_of_s is not None else None,
-        target=d.current,
-        running=o.running,
-        starting=o.starting,
-        draining=o.draining,
-        capacity_rps=d.capacity_rps,
-        capacity_batch=d.capacity_batch,
-        profile=s.profile,
-        max_ongoing_requests=d.max_ongoing,
-        lead_times=d.times,
-        next_path=d.path,
-        slo=s.slo,
-        min_replicas=s.min_replicas,
-        max_replicas=s.max_replicas,
-        weight=s.weight,
-        priority=s.priority,
-        guaranteed_gpus=s.guaranteed_gpus,
-        gpus_per_replica=d.gpus,
-        node_pools=s.node_pools,
-    )
+def _hint_ceilings(d: Outlook) -> tuple[GuardRecord, ...]:
+    """Hints that ask for more than hints may; in req/s, so they limit no number of replicas in the sentence."""
+    return tuple(
+        GuardRecord(
+            guard.HINT_CEILING, d.key, math.ceil(one.asked_rps), math.floor(one.ceiling_rps),
+            f"hint {one.hint.id} asks for {one.asked_rps:.4g} req/s; hints may raise demand to {one.ceiling_rps:g}",
+        )
+        for one in d.heard if one.capped and one.asked_rps is not None and one.ceiling_rps is not None
+    )  # fmt: skip
 
 
-def _last_word(fleet: Sequence[_Deployment]) -> FleetProposal:
+def _last_word(fleet: Sequence[Outlook]) -> FleetProposal:
     words = {}
     for d in fleet:
         last = d.memory.supply.last_proposed
@@ -431,7 +304,7 @@ def _last_word(fleet: Sequence[_Deployment]) -> FleetProposal:
     return FleetProposal(words)
 
 
-def _blocked(d: _Deployment) -> str | None:
+def _blocked(d: Outlook) -> str | None:
     inventory = d.signals.inventory
     if inventory is None:
         return None
@@ -443,16 +316,3 @@ def _blocked(d: _Deployment) -> str | None:
     if inventory.external_scaler_enabled is False:
         return f"set `external_scaler_enabled: true` on application {d.key.app!r} in the Serve config"
     return None
-
-
-def _ladder(bin_s: float, farthest_s: float) -> tuple[float, ...]:
-    """Horizons that do not move with every learned second: the bin's width times powers of two, past the farthest."""
-    horizons = [bin_s]
-    while horizons[-1] < farthest_s:
-        horizons.append(horizons[-1] * 2)
-    return tuple(horizons)
-
-
-def _rounded(mix: TokenMix) -> TokenMix:
-    """Three digits: a mix that trembles should not make capacity tremble."""
-    return TokenMix(*(float(f"{t:.3g}") for t in (mix.prompt_tokens, mix.output_tokens, mix.cached_prompt_tokens)))

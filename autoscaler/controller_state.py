@@ -86,6 +86,14 @@ class DemandMemory:
     bin_end_s: float | None = None
     bin_arrivals: float = 0.0
     bin_covered_s: float = 0.0
+    rejected: CounterMemory = field(default_factory=CounterMemory)
+    calm_rps: float | None = None
+    """Faded demand of the time when few requests failed."""
+    failing_since_s: float | None = None
+    uncounted_rps: float = 0.0
+    """Arrivals of the newest interval that were taken for retries."""
+    reporters: dict[str, float] = field(default_factory=dict)
+    """Replica id -> when its own metrics were last seen; only of replicas that the inventory still lists."""
 
 
 @dataclass(slots=True)
@@ -116,9 +124,42 @@ class SupplyMemory:
 
 
 @dataclass(slots=True)
+class Promise:
+    """Quantiles of the largest demand in (until_s - window_s, until_s], waiting for that window to end."""
+
+    until_s: float
+    window_s: float
+    bounds_rps: list[float]
+    highest_rps: float = 0.0
+    seen_s: float = 0.0
+
+
+@dataclass(slots=True)
+class CoverageMemory:
+    """The forecaster's record of one deployment: faded counts of windows, and of those under each level."""
+
+    promises: list[Promise] = field(default_factory=list)
+    kept: list[float] = field(default_factory=list)
+    windows: float = 0.0
+    promised_at_s: float | None = None
+
+
+@dataclass(slots=True)
+class HintMemory:
+    """What a hint that multiplies demand is to multiply: what was expected before it began."""
+
+    rate_rps: float | None = None
+    quantiles_rps: list[float] = field(default_factory=list)
+    """By the forecast's levels, at its farthest horizon."""
+
+
+@dataclass(slots=True)
 class DeploymentMemory:
     demand: DemandMemory = field(default_factory=DemandMemory)
     supply: SupplyMemory = field(default_factory=SupplyMemory)
+    hints: dict[str, HintMemory] = field(default_factory=dict)
+    """By id, of hints that multiply."""
+    coverage: CoverageMemory = field(default_factory=CoverageMemory)
 
 
 @dataclass(slots=True)

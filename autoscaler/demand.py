@@ -1,12 +1,14 @@
 """What users ask for: counters become rates, a token mix and bins for the forecaster; freshness is part of the value.
 
-Demand is exogenous: requests are counted where they queue, whatever our own scaling lets through. Pure; time is an
-argument. Capacity and decisions live elsewhere.
+Demand is exogenous: requests are counted where they queue, whatever our own scaling lets through, and where they are
+turned away. A retry cannot be told from a request: while requests fail, growth counts only as far as it could be real.
+Pure; time is an argument. Capacity and decisions live elsewhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields
 
 from autoscaler.controller_state import CounterMemory, DemandMemory
@@ -20,6 +22,16 @@ _FORGET_AFTER_S = 3600.0
 _LONGEST_BRIDGE_S = 600.0
 """A hole in the metrics up to this long is bridged by its mean rate; a longer one stays unknown in the bins."""
 
+_FAILING_SHARE = 0.05
+"""From this share of failing requests on, growth may be retries."""
+_CALM_HALF_LIFE_S = 60.0
+_GROWTH_DOUBLES_S = 120.0
+"""While requests fail demand may be twice the calm one at once, and twice as much again after each such time."""
+_LEAST_CALM_RPS = 1.0
+"""A deployment that had next to no traffic may have this much at least."""
+_VANISHED_S = 300.0
+"""A running replica whose own metrics vanished is missing for so long; then it counts as one that does not report."""
+
 Bin = tuple[float, float | None]
 """End of a bin (seconds) and its mean rate (req/s), None when it was not seen."""
 
@@ -30,8 +42,9 @@ def take_in(memory: DemandMemory, metrics: DeploymentMetrics, slo: Slo, window_s
     if since_s is not None and metrics.as_of_s <= since_s:
         return []
     now_s = metrics.as_of_s
-    arrivals = memory.arrivals.advance(metrics.arrivals_total, now_s, since_s, metrics.baseline)
-    errors = memory.errors.advance(metrics.errors_total, now_s, since_s, metrics.baseline)
+    rejected = memory.rejected.advance(metrics.rejected_total, now_s, since_s, metrics.baseline)
+    arrivals = rejected + memory.arrivals.advance(metrics.arrivals_total, now_s, since_s, metrics.baseline)
+    errors = rejected + memory.errors.advance(metrics.errors_total, now_s, since_s, metrics.baseline)
     tokens = _take_in_mix(memory, metrics, now_s, since_s)
     latencies = _take_in_latencies(memory, metrics, slo, now_s, since_s)
     memory.totals = _grown(memory.totals, (arrivals, *tokens, *latencies))
@@ -39,16 +52,48 @@ def take_in(memory: DemandMemory, metrics: DeploymentMetrics, slo: Slo, window_s
     if since_s is None:
         return []
     seconds = now_s - since_s
-    memory.recent.append([now_s, seconds, arrivals, errors])
+    demand = _without_retries(memory, now_s, seconds, arrivals, errors)
+    memory.uncounted_rps = (arrivals - demand) / seconds
+    memory.recent.append([now_s, seconds, demand, errors])
     while len(memory.recent) > 1 and memory.recent[0][0] <= now_s - window_s:
         memory.recent.pop(0)
     _forget_old_series(memory, now_s)
-    return list(_close_bins(memory, since_s, now_s, arrivals, bin_s))
+    return list(_close_bins(memory, since_s, now_s, demand, bin_s))
+
+
+def _without_retries(memory: DemandMemory, now_s: float, seconds: float, arrivals: float, errors: float) -> float:
+    """Arrivals of an interval, of which growth is capped while requests fail.
+
+    Every failed request may come back at once, so at least arrivals - errors are requests of their own. What is more
+    than that counts up to a level that begins at twice the calm demand and grows with time, since users may be more.
+    """
+    errors_lately = errors + sum(row[3] for row in memory.recent)
+    demand_lately = arrivals + sum(row[2] for row in memory.recent)
+    if errors_lately <= _FAILING_SHARE * demand_lately:
+        memory.failing_since_s = None
+        calm = arrivals / seconds if memory.calm_rps is None else memory.calm_rps
+        memory.calm_rps = calm + (1.0 - 0.5 ** (seconds / _CALM_HALF_LIFE_S)) * (arrivals / seconds - calm)
+        return arrivals
+    if memory.calm_rps is None:
+        return arrivals
+    if memory.failing_since_s is None:
+        memory.failing_since_s = now_s
+    doublings = 1.0 + min((now_s - memory.failing_since_s) / _GROWTH_DOUBLES_S, 64.0)
+    may_be = max(memory.calm_rps, _LEAST_CALM_RPS) * math.pow(2.0, doublings) * seconds
+    return min(arrivals, max(may_be, arrivals - errors))
 
 
 def _forget_old_series(memory: DemandMemory, now_s: float) -> None:
     counters = [memory.arrivals, memory.prompt_tokens, memory.output_tokens, memory.cached_tokens]
-    counters += (memory.finished, memory.errors, memory.ttft, memory.itl, memory.ttft_sum, memory.itl_sum)
+    counters += (
+        memory.finished,
+        memory.errors,
+        memory.rejected,
+        memory.ttft,
+        memory.itl,
+        memory.ttft_sum,
+        memory.itl_sum,
+    )
     for counter in counters:
         if len(counter.series) > 32:
             counter.forget(now_s - _FORGET_AFTER_S)
@@ -197,7 +242,10 @@ def judged(memory: DemandMemory) -> Judged | None:
 def observe(memory: DemandMemory, signals: DeploymentSignals, guards: GuardSettings, now_s: float) -> Observation:
     """Everything demand-like that is known of a deployment at `now_s`; supply fields are filled in by supply.py."""
     metrics, inventory = signals.metrics, signals.inventory
+    running, missing = _missing_reports(memory, signals)
     why = _why_stale(signals, guards, now_s)
+    if not why and missing:
+        why = f"{len(missing)} of {running} running replicas stopped reporting: {', '.join(missing[:3])}"
     young = metrics is not None and now_s - metrics.as_of_s <= guards.stale_after_s
     waiting, ongoing, kv_fraction = _gauges(metrics) if metrics is not None and young else (None, None, None)
     return Observation(
@@ -208,6 +256,8 @@ def observe(memory: DemandMemory, signals: DeploymentSignals, guards: GuardSetti
         ongoing=ongoing,
         kv_usage_fraction=kv_fraction,
         error_rate_rps=error_rate_rps(memory),
+        uncounted_rps=memory.uncounted_rps if young else 0.0,
+        completeness_fraction=1.0 - len(missing) / running if running and young else None,
         attained_fraction=attained_fraction(memory),
         judged=judged(memory),
         inventory_as_of_s=inventory.as_of_s if inventory else None,
@@ -215,6 +265,22 @@ def observe(memory: DemandMemory, signals: DeploymentSignals, guards: GuardSetti
         fresh=not why,
         why_stale=why,
     )
+
+
+def _missing_reports(memory: DemandMemory, signals: DeploymentSignals) -> tuple[int, Sequence[str]]:
+    """Running replicas, and those of them that reported lately and do not any more: what they hold is not seen.
+
+    One that never reported misses nothing (it may have no metrics of its own, or none yet).
+    """
+    if signals.inventory is None or signals.metrics is None:
+        return 0, ()
+    as_of_s = signals.metrics.as_of_s
+    reporting = {r.replica_id for r in signals.metrics.replicas}
+    listed = {r.replica_id for r in signals.inventory.replicas}
+    running = {r.replica_id for r in signals.inventory.replicas if r.state == "RUNNING"}
+    kept = {name: at_s for name, at_s in memory.reporters.items() if name in listed and at_s > as_of_s - _VANISHED_S}
+    memory.reporters = {**kept, **dict.fromkeys(sorted(reporting & listed), as_of_s)}
+    return len(running), sorted(set(memory.reporters) & running - reporting)
 
 
 def _gauges(metrics: DeploymentMetrics) -> tuple[float | None, float | None, float | None]:

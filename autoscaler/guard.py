@@ -29,6 +29,8 @@ STEP_DOWN = "max_step_down"
 TARGET_RESET = "target_reset"
 MANUAL = "manual_scaling"
 OBSERVED_ONLY = "observed_only"
+HINT_CEILING = "hint_ceiling"
+"""A hint asked for more than hints may: its numbers are req/s, not replicas."""
 
 _FAILING_FRACTION = 0.05
 

@@ -86,6 +86,8 @@ class DeploymentMetrics:
     finished_total: Mapping[str, float] = field(default_factory=dict)
     """Requests that ended well (denominator of the mean output length)."""
     errors_total: Mapping[str, float] = field(default_factory=dict)
+    rejected_total: Mapping[str, float] = field(default_factory=dict)
+    """Requests turned away before they could queue (back-pressure); not part of `arrivals_total`."""
     preemptions_total: Mapping[str, float] = field(default_factory=dict)
     ttft: Mapping[str, Histogram] = field(default_factory=dict)
     itl: Mapping[str, Histogram] = field(default_factory=dict)
@@ -158,7 +160,10 @@ class PauseState:
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """Planned demand that somebody announced; it can only raise the forecast."""
+    """Planned demand that somebody announced; it can only raise the forecast.
+
+    Either a level that demand will reach in [start, end), or a multiple of what is expected otherwise.
+    """
 
     id: str
     key: DeploymentKey
@@ -167,6 +172,10 @@ class Hint:
     rps: float | None = None
     multiplier: float | None = None
     confidence_fraction: float = 1.0
+    prompt_tokens: float | None = None
+    """Of the announced requests, where they differ from today's; with `rps` only."""
+    output_tokens: float | None = None
+    asked_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +188,8 @@ class Signals:
     pause: PauseState = PauseState()
     leader: bool = True
     hints: tuple[Hint, ...] = ()
+    settings: tuple[DeploymentSettings, ...] = ()
+    """Entries that annotations make; they stand before those of the settings file."""
 
     def deployment(self, key: DeploymentKey) -> DeploymentSignals | None:
         return next((d for d in self.deployments if d.key == key), None)
@@ -241,11 +252,16 @@ class Observation:
 
     key: DeploymentKey
     rate_rps: float | None = None
+    """Demand: arrivals, those turned away included, without what is taken for retries."""
     mix: TokenMix | None = None
     waiting: float | None = None
     ongoing: float | None = None
     kv_usage_fraction: float | None = None
     error_rate_rps: float | None = None
+    uncounted_rps: float = 0.0
+    """Arrivals of the newest interval that were taken for retries while requests failed."""
+    completeness_fraction: float | None = None
+    """Share of the running replicas whose own metrics are not missing (one that never reported misses nothing)."""
     attained_fraction: float | None = None
     """Share of requests in the window whose TTFT and mean ITL met the SLO, from the histograms."""
     judged: Judged | None = None
@@ -280,7 +296,7 @@ class Plan:
     learned: tuple[str, ...] = ()
     """What was learned this tick, in words (a lead time measured, a capacity corrected)."""
     coverages: Mapping[DeploymentKey, tuple[tuple[float, float], ...]] = field(default_factory=dict)
-    """Forecasters' own records: (level, share of recent windows whose demand stayed under it). Not in the journal."""
+    """(level, share of recent windows as long as the lead time whose demand stayed under it). Not in the journal."""
 
     def deployment(self, key: DeploymentKey) -> DeploymentPlan | None:
         return next((d for d in self.deployments if d.key == key), None)
@@ -392,6 +408,8 @@ class ControllerConfig:
     dry_run: bool = True
     gpu_budget: Mapping[str, int] = field(default_factory=dict)
     guards: GuardSettings = GuardSettings()
+    hint_max_rps: float | None = None
+    """The level that hints may raise a deployment's demand to; None: no limit but its own maximum."""
     sha256: str = ""
     """Of the settings file as read: journals carry it."""
 

@@ -5,7 +5,7 @@ Pure; reads inventories, learns how long each stage of a cold start takes, and s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from autoscaler.controller_state import ControllerState, NodeMemory, StartMemory, SupplyMemory
@@ -20,7 +20,7 @@ from autoscaler.model import (
 )
 from policies.base import DeploymentKey, LeadPath, LeadTimes, PoolView, StartView
 from policies.durations import Duration
-from policies.leadtimes import StageBook, StagePriors, lead_times
+from policies.leadtimes import StageBook, StagePriors, lead_times, provision_key, replica_key
 
 _NOT_YET_RUNNING = ("STARTING",)
 _ALIVE = ("RUNNING", "UPDATING", "RECOVERING", "PENDING_MIGRATION")
@@ -146,6 +146,7 @@ def learn_nodes(state: ControllerState, pool: PoolSignals, now_s: float) -> list
     memory = state.pools.setdefault(pool.name, NodeMemory())
     words = []
     names = []
+    waits_s = [now_s - n.requested_at_s for n in pool.nodes if n.state == "starting" and n.requested_at_s is not None]
     for node in pool.nodes:
         names.append(node.name)
         if node.name in memory.learned or node.ready_at_s is None or node.requested_at_s is None:
@@ -153,24 +154,38 @@ def learn_nodes(state: ControllerState, pool: PoolSignals, now_s: float) -> list
         memory.learned.append(node.name)
         seconds = node.ready_at_s - node.requested_at_s
         if seconds > 0:
-            state.book.observe(f"{pool.name}/provision", seconds, now_s)
+            state.book.observe(provision_key(pool.name), seconds, now_s)
             words.append(f"node {node.name} of pool {pool.name} was Ready {seconds:.0f} s after it was asked for")
     memory.learned = [name for name in memory.learned if name in names]
+    _learn_waits(state.book, provision_key(pool.name), waits_s, now_s)
     return words
 
 
 def learn_replica(book: StageBook, key: DeploymentKey, path: LeadPath, seconds: float, now_s: float) -> str:
     """Learn one start; only those on a free GPU measure the replica's own stage alone."""
     if path == "free_gpu":
-        book.observe(f"{key.full}/replica", seconds, now_s)
+        book.observe(replica_key(key.full), seconds, now_s)
     return f"{key}: a replica was RUNNING {seconds:.1f} s after it was asked for ({path.replace('_', ' ')})"
+
+
+def learn_under_way(book: StageBook, key: DeploymentKey, memory: SupplyMemory, now_s: float) -> None:
+    """Starts that are not over yet: one that takes longer than expected tells so before it ends."""
+    waits_s = [now_s - start.asked_at_s for start in memory.starts.values() if start.path == "free_gpu"]
+    _learn_waits(book, replica_key(key.full), waits_s, now_s)
+
+
+def _learn_waits(book: StageBook, stage_key: str, waits_s: Sequence[float], now_s: float) -> None:
+    if waits_s:
+        book.observe_censored(stage_key, max(waits_s), now_s)
+    else:
+        book.none_under_way(stage_key)
 
 
 def pool_view(
     settings: PoolSettings, signals: PoolSignals | None, book: StageBook, now_s: float, refused_for_s: float = 300.0
 ) -> PoolView:
     """What a policy may know of a pool; everything observed is unknown without signals."""
-    node_time = book.estimate(f"{settings.name}/provision", settings.provision_s)
+    node_time = book.estimate(provision_key(settings.name), settings.provision_s)
     if signals is None:
         return PoolView(
             settings.name,

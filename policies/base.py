@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from policies.announced import Announcement
 from policies.durations import Duration
 
 if TYPE_CHECKING:
@@ -121,6 +122,8 @@ class Forecast:
     values_rps: tuple[tuple[float, ...], ...]
     calibrated: bool
     why: str = ""
+    edges_s: tuple[float, ...] = ()
+    """Those of the horizons that are there only because an announcement begins at them; they move from tick to tick."""
 
     def quantile(self, horizon_s: float, level: float) -> float:
         """Interpolated linearly in horizon and level; clamped to the ends of both."""
@@ -191,6 +194,9 @@ class DeploymentView:
     replica_metrics: tuple[ReplicaMetrics, ...] = ()
     handle_reports: tuple[HandleReport, ...] = ()
     forecast: Forecast | None = None
+    """With what was announced in it."""
+    announcements: tuple[Announcement, ...] = ()
+    """What was announced for now or the horizon ahead, also where there is no forecast; in requests of today's mix."""
     attained_fraction: float | None = None
     totals: Totals | None = None
     # supply

@@ -74,6 +74,12 @@ class StageBook:
             record.overdue_s = max(record.overdue_s, elapsed_s)
         record.overdue_at_s = now_s
 
+    def none_under_way(self, stage_key: str) -> None:
+        """No start is in this stage now: what was known of an overdue one goes with it (it was given up)."""
+        record = self.stages.get(stage_key)
+        if record is not None:
+            record.overdue_s = 0.0
+
     def estimate(self, stage_key: str, prior: Duration) -> Duration:
         """The distribution of the next start's stage; the prior itself when nothing was seen.
 

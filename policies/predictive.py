@@ -20,7 +20,9 @@ from policies.predictive_state import DeploymentMemory, PredictiveState, learn_l
 from policies.predictive_terms import (
     Situation,
     backlog_term,
+    expected_rps,
     forecast_term,
+    hint_term,
     keep_term,
     learned_replicas_per_rps,
     load_term,
@@ -111,7 +113,9 @@ class PredictivePolicy:
 
     def _propose(self, s: Situation, memory: DeploymentMemory) -> ReplicaProposal:
         """The largest want; the terms come with the winner first."""
-        arguments = [forecast_term(s), load_term(s), backlog_term(s), saturation_term(s, memory), serving_term(s)]
+        # A hint raises the forecast too: where they want the same, the hint is the reason.
+        arguments = [hint_term(s), forecast_term(s), load_term(s), backlog_term(s), saturation_term(s, memory)]
+        arguments.append(serving_term(s))
         terms = [t for t in arguments if t is not None]
         terms.append(Term("min_replicas", s.view.min_replicas, f"replicas.min is {s.view.min_replicas}"))
         wanted = max(t.wants for t in terms)
@@ -139,11 +143,9 @@ class PredictivePolicy:
         lead = _UNKNOWN_LEAD if d.lead_times is None else d.lead_times.new_node
         horizon_s = lead.quantile(_LEAD_LEVEL) + s.period_s
         soon = keep = now
-        if s.forecast is not None:
-            needs = [
-                s.need(s.forecast.quantile(until_s, s.level), 0.0) or 0
-                for until_s in (horizon_s, horizon_s + self._break_even_s(lead))
-            ]
+        expected = [expected_rps(s, until_s) for until_s in (horizon_s, horizon_s + self._break_even_s(lead))]
+        if s.forecast is not None or expected[1] is not None:
+            needs = [s.need(rps or 0.0, 0.0) or 0 for rps in expected]
             soon, keep = (min(n, d.max_replicas) for n in needs)
         return Claim(d.gpus_per_replica, now, soon, keep, horizon_s)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from policies.announced import announced
 from policies.base import DeploymentView, Forecast, Term
 from policies.durations import Duration
 from policies.predictive_state import DeploymentMemory, Reflex
@@ -84,6 +85,25 @@ def forecast_term(s: Situation) -> Term | None:
         return None
     words = f"{expected:.1f} req/s expected within {s.horizon_s:.0f} s ({s.level:.0%} level); {s.carries(s.present)}"
     return Term("forecast", wants, words)
+
+
+def hint_term(s: Situation) -> Term | None:
+    """What was announced for the time until a replica asked for now serves; also where there is no forecast."""
+    hint = announced(s.view.announcements, s.now_s, s.horizon_s, s.level)
+    if hint is None:
+        return None
+    wants = 0 if hint.rps < s.wake_rps else s.need(hint.rps, s.headroom_fraction)
+    if wants is None:
+        return Term("hint", 1, f"{hint.words}; what a replica carries is not known: one to begin with")
+    return Term("hint", wants, f"{hint.words}; {s.carries(s.present)}")
+
+
+def expected_rps(s: Situation, until_s: float) -> float | None:
+    """The quantile of demand until then: by the forecast, else what was announced; None when there is neither."""
+    if s.forecast is not None:
+        return s.forecast.quantile(until_s, s.level)
+    hint = announced(s.view.announcements, s.now_s, until_s, s.level)
+    return None if hint is None else hint.rps
 
 
 def load_term(s: Situation) -> Term | None:
@@ -173,9 +193,9 @@ def serving_term(s: Situation) -> Term | None:
 
 def keep_term(s: Situation, wanted: int) -> Term | None:
     """Replicas above `wanted` that would be wanted back before giving them up had paid (ski rental)."""
-    if s.forecast is None or s.present <= wanted:
+    expected = expected_rps(s, s.keep_s)
+    if expected is None or s.present <= wanted:
         return None
-    expected = s.forecast.quantile(s.keep_s, s.level)
     back = 0 if expected < s.wake_rps else s.need(expected, 0.0)
     if back is None or min(back, s.present) <= wanted:
         return None

@@ -1,0 +1,255 @@
+"""What is known and expected of each deployment at one tick: demand, supply, lead times, capacity, forecast, hints.
+
+The first half of Controller.step. It learns on the way (rates, lead times, capacities, the forecaster) and decides
+nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from autoscaler import coverage, demand, hints, supply
+from autoscaler.controller_state import ControllerState, DeploymentMemory
+from autoscaler.model import (
+    ControllerConfig,
+    DeploymentSettings,
+    DeploymentSignals,
+    GuardRecord,
+    Hint,
+    Observation,
+    PoolSignals,
+)
+from policies.base import DeploymentKey, DeploymentView, Forecast, ForecastSpec, LeadPath, LeadTimes, Slo, TokenMix
+from policies.engines import EngineProfile, capacity
+from policies.forecasting import Forecaster, create
+
+_LEARNED_SHARE_OF_SLOTS = 0.7
+"""Without a profile a replica carries this share of its max_ongoing_requests."""
+_UNBOUNDED_SLOTS = 100_000
+_ASSUMED_SLOTS = 64
+"""serve.llm sets max_ongoing_requests to 1e9: then this many requests in flight count as full."""
+_ASSUMED_MIX = TokenMix(1000.0, 250.0)
+"""Of announced requests, where neither the hint nor any request seen tells how long they are."""
+_PLANNED_LEAD = 0.9
+"""The quantile of the lead time that the forecaster's record looks ahead."""
+
+
+@dataclass(slots=True)
+class Outlook:
+    """Everything of one deployment on its way through one step."""
+
+    key: DeploymentKey
+    settings: DeploymentSettings | None
+    signals: DeploymentSignals
+    memory: DeploymentMemory
+    observation: Observation
+    times: LeadTimes
+    path: LeadPath
+    gpus: int
+    capacity_rps: float | None = None
+    capacity_batch: float | None = None
+    forecast: Forecast | None = None
+    heard: tuple[hints.Heard, ...] = ()
+    current: int | None = None
+    """The level in force."""
+    notes: list[GuardRecord] = field(default_factory=list)
+
+    @property
+    def max_ongoing(self) -> int | None:
+        return self.signals.inventory.max_ongoing_requests if self.signals.inventory else None
+
+    def view(self) -> DeploymentView:
+        """What a policy may see of it; only of deployments that a setting covers."""
+        assert self.settings is not None
+        s, o, metrics, demand_memory = self.settings, self.observation, self.signals.metrics, self.memory.demand
+        return DeploymentView(
+            key=self.key,
+            rate_rps=o.rate_rps,
+            mix=o.mix,
+            waiting=o.waiting,
+            ongoing=o.ongoing,
+            kv_usage_fraction=o.kv_usage_fraction,
+            metrics_as_of_s=o.metrics_as_of_s,
+            replica_metrics=metrics.replicas if metrics else (),
+            handle_reports=metrics.handle_reports if metrics else (),
+            forecast=self.forecast,
+            announcements=tuple(one.announcement for one in self.heard if one.announcement is not None),
+            attained_fraction=o.attained_fraction,
+            totals=demand_memory.totals if demand_memory.as_of_s is not None else None,
+            target=self.current,
+            running=o.running,
+            starting=o.starting,
+            draining=o.draining,
+            capacity_rps=self.capacity_rps,
+            capacity_batch=self.capacity_batch,
+            profile=s.profile,
+            max_ongoing_requests=self.max_ongoing,
+            lead_times=self.times,
+            next_path=self.path,
+            slo=s.slo,
+            min_replicas=s.min_replicas,
+            max_replicas=s.max_replicas,
+            weight=s.weight,
+            priority=s.priority,
+            guaranteed_gpus=s.guaranteed_gpus,
+            gpus_per_replica=self.gpus,
+            node_pools=s.node_pools,
+        )
+
+
+def forecaster_of(state: ControllerState, spec: ForecastSpec | None, key: DeploymentKey) -> Forecaster | None:
+    """The deployment's forecaster, made at first use; None where the policy wants no forecast."""
+    if spec is None:
+        return None
+    found: Forecaster | None = state.forecasters.get(key.full)
+    if found is None:
+        found = state.forecasters[key.full] = create(spec)
+    return found
+
+
+def look(
+    config: ControllerConfig,
+    spec: ForecastSpec | None,
+    state: ControllerState,
+    signals: DeploymentSignals,
+    pools: Mapping[str, PoolSignals],
+    announced: Sequence[Hint],
+    now_s: float,
+) -> tuple[Outlook, list[str]]:
+    """One deployment at `now_s`, and in words what was learned; `spec`: the forecast that the policy wants."""
+    key, inventory = signals.key, signals.inventory
+    settings, memory = config.settings_for(key), state.memory(key.full)
+    forecaster = forecaster_of(state, spec, key)
+    _take_in_demand(config, spec, forecaster, signals, settings, memory)
+    observation = demand.observe(memory.demand, signals, config.guards, now_s)
+    pool_name = supply.first_pool(settings, pools)
+    gpus = supply.gpus_per_replica(settings, inventory)
+    path = supply.next_path(pools.get(pool_name) if pool_name else None, gpus)
+    times = supply.lead_times_of(config, settings, pool_name, state.book, key)
+    learned: list[str] = []
+    if inventory is not None and inventory.as_of_s <= now_s:
+        for done_path, seconds in supply.take_in_replicas(memory.supply, inventory, times, path, now_s):
+            learned.append(supply.learn_replica(state.book, key, done_path, seconds, now_s))
+        supply.learn_under_way(state.book, key, memory.supply, now_s)
+    observation = supply.with_supply(observation, inventory, supply.starts_under_way(memory.supply, times, now_s))
+    found = Outlook(key, settings, signals, memory, observation, times, path, gpus)
+    found.capacity_rps, found.capacity_batch = _capacity(found)
+    if settings is not None:
+        _expect(found, config, spec, forecaster, announced, now_s)
+    return found, learned
+
+
+def _take_in_demand(
+    config: ControllerConfig,
+    spec: ForecastSpec | None,
+    forecaster: Forecaster | None,
+    signals: DeploymentSignals,
+    settings: DeploymentSettings | None,
+    memory: DeploymentMemory,
+) -> None:
+    """New metrics become rates; the bins that they close are what the forecaster sees, and is judged by."""
+    if signals.metrics is None:
+        return
+    bin_s = spec.bin_s if spec is not None else 10.0
+    slo = settings.slo if settings else Slo()
+    window_s = max(3 * bin_s, 3 * config.tick_s, 6.0)
+    closed = demand.take_in(memory.demand, signals.metrics, slo, window_s, bin_s)
+    if forecaster is None:
+        return
+    coverage.judge(memory.coverage, closed, bin_s)
+    for end_s, rate_rps in closed:
+        forecaster.observe(end_s, rate_rps)
+
+
+# ---------------------------------------------------------------- what is expected
+
+
+def _expect(
+    d: Outlook,
+    config: ControllerConfig,
+    spec: ForecastSpec | None,
+    forecaster: Forecaster | None,
+    announced: Sequence[Hint],
+    now_s: float,
+) -> None:
+    """The forecast, and hints in it."""
+    if spec is None:
+        return
+    farthest_s = d.times.new_node.quantile(0.95) + 2 * d.times.new_node.median_s + config.tick_s
+    d.forecast = _forecast(spec, forecaster, farthest_s, now_s)
+    if d.forecast is not None and forecaster is not None and forecaster.last_time_s is not None:
+        horizon_s = d.times.path(d.path).quantile(_PLANNED_LEAD) + config.tick_s
+        coverage.promise(d.memory.coverage, d.forecast, forecaster.last_time_s, spec.bin_s, horizon_s)
+    d.heard = hints.hear(
+        d.memory.hints, announced, d.key, now_s, farthest_s, config.hint_max_rps, d.observation.rate_rps, d.forecast,
+        lambda hint: _weight(d, hint),
+    )  # fmt: skip
+    if not d.heard:
+        return
+    if d.forecast is not None:
+        d.forecast = hints.merge(d.forecast, d.heard)
+    if d.capacity_rps is None and d.settings is not None and d.settings.profile is not None:
+        first = capacity(d.settings.profile, _rounded(_mix_of(d, d.heard[0].hint)), d.settings.slo)
+        d.capacity_rps, d.capacity_batch = (first.rps, first.batch) if first.rps else (None, None)
+
+
+def _forecast(spec: ForecastSpec, forecaster: Forecaster | None, farthest_s: float, now_s: float) -> Forecast | None:
+    if forecaster is None or forecaster.last_time_s is None:
+        return None
+    horizons = _ladder(spec.bin_s, farthest_s)
+    quantiles = forecaster.quantiles(horizons, spec.levels)
+    return Forecast(spec.forecaster, now_s, horizons, spec.levels, quantiles, forecaster.calibrated, forecaster.why)
+
+
+def _ladder(bin_s: float, farthest_s: float) -> tuple[float, ...]:
+    """Horizons that do not move with every learned second: the bin's width times powers of two, past the farthest."""
+    horizons = [bin_s]
+    while horizons[-1] < farthest_s:
+        horizons.append(horizons[-1] * 2)
+    return tuple(horizons)
+
+
+# ---------------------------------------------------------------- what a replica carries
+
+
+def _capacity(d: Outlook) -> tuple[float | None, float | None]:
+    """Requests/s, and in flight at that rate: from the profile at today's mix; else requests/s as learned from
+    requests in flight per replica (Little's law).
+    """
+    mix = d.observation.mix
+    if d.settings is not None and d.settings.profile is not None and mix is not None:
+        found = capacity(d.settings.profile, _rounded(mix), d.settings.slo)
+        return (found.rps, found.batch) if found.rps else (None, None)
+    rate, ongoing = d.observation.rate_rps, d.observation.ongoing
+    memory = d.memory.supply
+    if rate and ongoing and d.max_ongoing and d.observation.running:
+        slots = d.max_ongoing if d.max_ongoing < _UNBOUNDED_SLOTS else _ASSUMED_SLOTS
+        latency_s = ongoing / rate
+        now_rps = _LEARNED_SHARE_OF_SLOTS * slots / latency_s
+        before = memory.learned_capacity_rps
+        memory.learned_capacity_rps = now_rps if before is None else 0.9 * before + 0.1 * now_rps
+    return memory.learned_capacity_rps, None
+
+
+def _weight(d: Outlook, hint: Hint) -> float:
+    """Requests of today's mix that carry as much work as one announced request."""
+    profile: EngineProfile | None = d.settings.profile if d.settings is not None else None
+    if profile is None or d.capacity_rps is None or (hint.prompt_tokens is None and hint.output_tokens is None):
+        return 1.0
+    assert d.settings is not None
+    announced = capacity(profile, _rounded(_mix_of(d, hint)), d.settings.slo).rps
+    return d.capacity_rps / announced if announced else 1.0
+
+
+def _mix_of(d: Outlook, hint: Hint) -> TokenMix:
+    mix = d.observation.mix or _ASSUMED_MIX
+    if hint.prompt_tokens is not None:
+        share = mix.cached_prompt_tokens / mix.prompt_tokens
+        mix = replace(mix, prompt_tokens=hint.prompt_tokens, cached_prompt_tokens=share * hint.prompt_tokens)
+    return mix if hint.output_tokens is None else replace(mix, output_tokens=hint.output_tokens)
+
+
+def _rounded(mix: TokenMix) -> TokenMix:
+    """Three digits: a mix that trembles should not make capacity tremble."""
+    return TokenMix(*(float(f"{t:.3g}") for t in (mix.prompt_tokens, mix.output_tokens, mix.cached_prompt_tokens)))
