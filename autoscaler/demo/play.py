@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
@@ -31,9 +32,11 @@ Build = Callable[[Config], Runtime]
 """Makes a runtime from settings, as `leadtime run` does."""
 PROFILE = Path(__file__).with_name("engine.yaml")
 _READY_LIMIT_S = 150.0
-_LEAD_IN_S = 2.0
-"""From everything being ready to the first moment of traffic, at least: the controller has looked around by then."""
+_LOOK_AROUND_S = 1.5
+"""The controller begins so long before the traffic: time for a first look, not for a head start."""
 _LOOK_EVERY_S = 0.25
+_MIX_REQUESTS = 100
+"""Requests of the days before that the controller's token mix begins with: today's soon outweigh them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +147,9 @@ class Demo:
     async def _warm_up(self, ray: LocalRay, serve: Serve, act: bool) -> None:
         """Everything is used once before the clock starts: first uses are slow, and are nobody's fault."""
         users = Users(ray.http, model_of=lambda deployment: deployment)
-        one = [(demand, Request(0.0, 20, 4)) for demand in self.spec.demands]
-        for _ in range(3):
-            await users.play(one, time.monotonic(), patience_s=30.0)
+        typical = [(demand, demand.tokens.typical) for demand in self.spec.demands]
+        for _ in range(2):
+            await users.play(typical, time.monotonic(), patience_s=30.0)
         if act:
             for demand in self.spec.demands:
                 await serve.scale(APP, demand.deployment, 1)
@@ -166,7 +169,9 @@ class Demo:
         port = next(iter(free_ports(1)))
         runtime = self._runtime(ray, port, act)
         begin_s = self._seed(runtime)
+        await self._showing_steps(asyncio.sleep(begin_s - _LOOK_AROUND_S - time.time()))
         texts = self._texts(f"http://127.0.0.1:{port}", act)
+        self._note_begin(begin_s, act)
         columns = self.screen.columns
         usual = {n: usual_day(r, spec.day_s, spec.history_days, columns) for n, r in self.before.items()}
         watch = Watch(spec, begin_s, act, usual)
@@ -198,14 +203,26 @@ class Demo:
         return self.build(load_config(path))
 
     def _seed(self, runtime: Runtime) -> float:
-        """Show the forecaster the days before; the wall time at which today begins (on a bin's edge)."""
+        """Show the controller the days before (rates, and how long requests were); the wall time at which today begins.
+
+        It begins on a bin's edge, so that no bin mixes then and now.
+        """
         spec = self.spec
-        begin_s = math.ceil((time.time() + _LEAD_IN_S) / spec.bin_s) * spec.bin_s
+        begin_s = math.ceil((time.time() + _LOOK_AROUND_S) / spec.bin_s) * spec.bin_s
         for demand in spec.demands:
             requests = self.before[demand.deployment]
             ends, rates = counted(requests, -spec.history_days * spec.day_s, 0.0, spec.bin_s)
-            runtime.controller.seed_history(key_of(demand.deployment), [begin_s + end for end in ends], rates)
+            key = key_of(demand.deployment)
+            runtime.controller.seed_history(key, [begin_s + end for end in ends], rates)
+            runtime.controller.state.memory(key.full).demand.mix_sums = _mix_sums(requests[-_MIX_REQUESTS:])
         return begin_s
+
+    def _note_begin(self, begin_s: float, act: bool) -> None:
+        """When traffic began: what relates the journal's clock to the requests'."""
+        spec = self.spec
+        note = {"begin_s": begin_s, "seconds": spec.seconds, "day_s": spec.day_s, "seed": spec.seed}
+        path = self.folder / (_LEADTIME if act else _WATCHING) / "pass.json"
+        path.write_text(json.dumps(note) + "\n", encoding="utf-8")
 
     async def _show(self, runtime: Runtime, watch: Watch, users: Users, texts: Texts) -> None:
         """A scene at each tick."""
@@ -219,7 +236,7 @@ class Demo:
     def _texts(self, page: str, act: bool) -> Texts:
         spec = self.spec
         days = (
-            f"One day of traffic takes {spec.day_s:g} s; the forecaster was shown {spec.history_days} such days (dots)."
+            f"One day of traffic takes {spec.day_s:g} s; the controller was shown {spec.history_days} such days (dots)."
         )
         real = "Ray, the controller (a tick a second) and cold starts run in real seconds."
         legend = "█ seen  ░ forecast up to p90  ─ what the replicas carry  ╌ when the starts under way are done"
@@ -281,6 +298,12 @@ _HOW = {"live": "for real", "simulated": "simulated"}
 def _single(deployment: dict[str, Any]) -> bool:
     replicas = deployment.get("replicas", [])
     return len(replicas) == 1 and replicas[0]["state"] == "RUNNING"
+
+
+def _mix_sums(requests: Sequence[Request]) -> list[float]:
+    """As the controller keeps them: prompt tokens, output tokens, cached prompt tokens, requests."""
+    prompt, output = sum(r.prompt_tokens for r in requests), sum(r.output_tokens for r in requests)
+    return [float(prompt), float(output), 0.0, float(len(requests))]
 
 
 def _why(app: Any) -> str:

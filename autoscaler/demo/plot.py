@@ -116,11 +116,13 @@ def _axis(chart: Chart) -> Row:
 
 
 def _mark(write: Callable[[int, str, Kind], None], chart: Chart, column: int, word: str, kind: Kind) -> None:
-    """An arrow under the column, its word on the side that has room."""
+    """An arrow under the column, its word on the side that has room (the lead's must leave room for "now")."""
     if column + len(word) + 2 <= chart.columns:
         write(GUTTER + column, f"▲ {word}", kind)
-    else:
+    elif kind == "now" or column - chart.now_column > len("▲ now ") + len(word):
         write(GUTTER + column - len(word) - 1, f"{word} ▲", kind)
+    else:
+        write(GUTTER + column, "▲", kind)
 
 
 def _late(chart: Chart) -> Row:

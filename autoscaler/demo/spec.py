@@ -19,7 +19,8 @@ APP = "demo"
 INGRESS = "OpenAiIngress"
 MAX_ONGOING = 8
 """Requests that a replica takes at once: as many as its engine runs (max_num_seqs); the rest wait at the handle."""
-_MOST = {"chat": 5, "code": 3}
+_MOST = {"chat": 6, "code": 2}
+"""Replicas that each deployment may have: eight in all, for Serve as for leadtime."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +94,8 @@ def policy_options(spec: Spec) -> dict[str, float]:
 
 
 def guards() -> dict[str, float]:
-    """Waiting before a scale-down, too, is counted in a day's minutes: 5 s here are some 50 minutes of the day."""
-    return {"stale_after_s": 15.0, "scale_down_stabilization_s": 5.0}
+    """Waiting before a scale-down is counted in a day's minutes, too: 10 s are a good hour and a half of this day."""
+    return {"stale_after_s": 15.0, "scale_down_stabilization_s": 10.0}
 
 
 def application(spec: Spec, act: bool) -> dict[str, object]:

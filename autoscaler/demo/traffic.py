@@ -69,6 +69,11 @@ class Tokens:
     prompt_sigma: float = 0.35
     prompt_most: int = 900
 
+    @property
+    def typical(self) -> Request:
+        """A request of middling length, at time 0."""
+        return Request(0.0, self.prompt_median, (self.output_least + self.output_most) // 2)
+
 
 @dataclass(frozen=True, slots=True)
 class Demand:

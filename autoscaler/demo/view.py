@@ -196,6 +196,7 @@ def plain_decision(decision: Decision) -> str:
 
 
 def _clock(seconds: float) -> str:
+    seconds = max(seconds, 0.0)
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
