@@ -89,8 +89,8 @@ def _pareto(rows: Sequence[Summary], runs: Sequence[Run]) -> str:
         shapes.append(draw.dot(at_x, at_y, "dot own" if own else "dot"))
         name = text.display_name(row.policy) + (" (knows the traffic)" if row.clairvoyant else "")
         left = at_x < 700
-        place = at_x / 10 + 1.2 if left else None
-        labels.append(draw.words(name, place, top / 10, "label own" if own else "label", right=101.2 - at_x / 10))
+        kind = f"label {'after' if left else 'ahead'}{' own' if own else ''}"
+        labels.append(draw.words(name, at_x / 10 if left else None, top / 10, kind, right=100 - at_x / 10))
     said = "; ".join(
         f"{text.display_name(r.policy)} {text.dollars(r.cost_usd)} at {text.percent(text.miss_fraction(r))}"
         for r in known
@@ -161,7 +161,8 @@ def _strips(rows: Sequence[Summary], runs: Sequence[Run]) -> str:
             blocks.append(_strip(key, row, run, tops[key]))
     end_s = runs[0].document["duration_s"]
     clock = "".join(
-        draw.words(_clock(end_s * i / 4), 25.0 * i if i < 4 else None, 0.0, f"tick t{i}", right=0.0) for i in range(5)
+        draw.words(_clock(end_s * i / 4, end_s), 25.0 * i if i < 4 else None, 0.0, f"tick t{i}", right=0.0)
+        for i in range(5)
     )
     most = ", ".join(f"0 to {tops[k]:.3g} req/s" + (f" ({k})" if len(keys) > 1 else "") for k in keys)
     legend = (
@@ -169,8 +170,9 @@ def _strips(rows: Sequence[Summary], runs: Sequence[Run]) -> str:
         '<b class="bad">red</b> the share of requests that missed. Below: <i class="ring"></i> a cold start hidden '
         f'from users, <i class="square"></i> one they felt. Every strip: {escape(most)}, seed {runs[0].job.seed}.'
     )
+    title = "The time under each policy" if len(rows) > 1 else "The time"
     return (
-        f'<section><h3>The time under each policy</h3><p class="caption">{legend}</p>'
+        f'<section><h3>{title}</h3><p class="caption">{legend}</p>'
         f'{"".join(blocks)}<div class="strip clock"><div></div><div class="plot">{clock}</div><div></div></div>'
         "</section>"
     )
@@ -234,9 +236,11 @@ def _miss_bars(strip: Strip, end_s: float) -> list[str]:
     return bars
 
 
-def _clock(time_s: float) -> str:
+def _clock(time_s: float, whole_s: float) -> str:
     minutes = round(time_s / 60)
-    return f"{minutes // 60:02d}:{minutes % 60:02d}" if minutes < 72 * 60 else f"day {minutes / 1440:.3g}"
+    if whole_s < 3 * 3600:
+        return f"{time_s / 60:.3g} min"
+    return f"{minutes // 60:02d}:{minutes % 60:02d}" if whole_s <= 72 * 3600 else f"day {minutes / 1440:.3g}"
 
 
 # ---------------------------------------------------------------- the bill

@@ -30,7 +30,9 @@ h4{font-size:14px;margin:16px 0 4px}
 .pareto{height:320px;margin:8px 24px 0 76px}
 .pareto .tick.y{transform:translateY(-50%)}
 .pareto .tick.x{transform:translateX(-50%)}
-.pareto .label{font-size:13px;color:var(--ink);transform:translateY(-50%)}
+.pareto .label{font-size:13px;color:var(--ink);transform:translateY(-50%);text-shadow:0 0 3px var(--surface),0 0 3px
+var(--surface)}
+.pareto .after{margin-left:12px}.pareto .ahead{margin-right:12px}
 .pareto .label.own,.own{font-weight:650}
 .pareto .note{color:var(--accent);font-size:12px}
 path{vector-effect:non-scaling-stroke;fill:none}

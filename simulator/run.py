@@ -18,27 +18,19 @@ import numpy as np
 
 from autoscaler.controller import Controller
 from autoscaler.journal import checkpoint_record, encode, tick_record
-from autoscaler.model import (
-    ControllerConfig,
-    DeploymentSettings,
-    Outcome,
-    Plan,
-    PoolSettings,
-    Signals,
-    Startup,
-)
-from policies.base import DeploymentKey, LeadPath, Policy, TokenMix
-from policies.durations import Duration
-from policies.engines import capacity
+from autoscaler.model import Outcome, Plan, Signals
+from policies.base import DeploymentKey, Policy
 from policies.registry import create_policy
 from policies.static import StaticPolicy
 from simulator.actuator import SimulatedPools, SimulatedServe
 from simulator.constant import constant_sizes, smallest_constant_fleet
 from simulator.events import Priority
+from simulator.figures import deployment_figures, pool_figures, reaches_target
 from simulator.history import history_bins
-from simulator.outcomes import Ended, StartWindow, cold_starts
-from simulator.result import DeploymentFigures, PoolFigures, Result
-from simulator.scenario_file import Deployment, Scenario
+from simulator.outcomes import Ended
+from simulator.result import Result
+from simulator.scenario_file import Scenario
+from simulator.settings import controller_config, policy_options
 from simulator.telemetry import PROFILES, TelemetrySpec
 from simulator.timeline import Row, Sink
 from simulator.world import Live, World, tail_s
@@ -268,19 +260,18 @@ class _Simulation:
 
     def result(self, notes: tuple[str, ...], wall_s: float) -> Result:
         scenario = self.scenario
-        name, options = self.policy.name, _options(self.policy)
-        deployments = tuple(self._figures(one) for one in self.world.live)
+        deployments = tuple(deployment_figures(scenario, one) for one in self.world.live)
         reached = [reaches_target(d.outcomes.attainment_fraction, self._target(d.key)) for d in deployments]
         return Result(
             scenario=scenario.name,
-            policy=name,
-            policy_options=options,
+            policy=self.policy.name,
+            policy_options=policy_options(self.policy),
             clairvoyant=self.policy.clairvoyant,
             seed=scenario.file.seed,
             duration_s=scenario.duration_s,
             window_s=scenario.duration_s - scenario.file.warmup_s,
             deployments=deployments,
-            pools=self._pool_figures(),
+            pools=pool_figures(scenario, self.world.cluster.pools),
             guards=self.guards,
             wall_s=wall_s,
             notes=notes,
@@ -289,115 +280,3 @@ class _Simulation:
 
     def _target(self, key: DeploymentKey) -> float:
         return self.scenario.deployment(key).slo.target_fraction
-
-    def _figures(self, one: Live) -> DeploymentFigures:
-        end_s = self.scenario.duration_s
-        outcomes, serve = one.outcomes, one.serve
-        starts = serve.starts_so_far()
-        windows = []
-        for start in starts:
-            lead_s = lead_p50_s(self.scenario, one.spec, start.path or "new_node")
-            cut_off = start.ended_at_s is None
-            to_s = end_s if start.ended_at_s is None else start.ended_at_s
-            windows.append(StartWindow(start.asked_at_s - lead_s, to_s, cut_off or start.withdrawn))
-        totals = one.plane.totals()
-        completed = max(outcomes.counts[0], 1)
-        mix = TokenMix(outcomes.prompt_tokens / completed, outcomes.output_tokens / completed)
-        carries_rps = capacity(one.spec.profile, mix, one.spec.slo).rps if outcomes.counts[0] else None
-        return DeploymentFigures(
-            key=one.key,
-            outcomes=outcomes,
-            cold=cold_starts(windows, outcomes),
-            starts=len(starts),
-            scale_ups=serve.scale_ups,
-            scale_downs=serve.scale_downs,
-            allocated_gpu_s=serve.allocated.total(end_s),
-            busy_gpu_s=totals.busy_s * one.spec.gpus,
-            preemptions=totals.preemptions,
-            recomputed_tokens=totals.recomputed_tokens,
-            capacity_rps=carries_rps or None,
-            gpus_per_replica=one.spec.gpus,
-        )
-
-    def _pool_figures(self) -> tuple[PoolFigures, ...]:
-        end_s = self.scenario.duration_s
-        return tuple(
-            PoolFigures(
-                name=name,
-                gpus_per_node=pool.spec.gpus_per_node,
-                billed_node_s=pool.billed_nodes.total(end_s),
-                cost_usd=pool.cost_usd(end_s),
-                nodes_started=pool.started,
-                nodes_prewarmed=len(pool.prewarmed),
-                prewarm_wasted_node_s=pool.prewarm_wasted_node_s(end_s),
-            )
-            for name, pool in self.world.cluster.pools.items()
-        )
-
-
-def reaches_target(attained: float | None, target: float) -> bool:
-    """Whether a share of requests is enough; no requests, no misses."""
-    return attained is None or attained >= target
-
-
-def _options(policy: Policy) -> dict[str, Any]:
-    options = policy.options
-    names = getattr(type(options), "__dataclass_fields__", {})
-    return {name: getattr(options, name) for name in names}
-
-
-def lead_p50_s(scenario: Scenario, d: Deployment, path: LeadPath) -> float:
-    """The median time from asking for a replica to RUNNING on a path: the stages' true medians in its first pool."""
-    pool = next(p for p in scenario.pools if p.name == d.block.pools[0])
-    stages: list[Duration] = [d.load_s, d.init_s]
-    if path != "free_gpu":
-        stages += [pool.image_pull_s, pool.worker.start_s]
-    if path == "new_node":
-        stages.append(pool.provision_s)
-    return sum(s.median_s for s in stages)
-
-
-def controller_config(scenario: Scenario, policy: Policy) -> ControllerConfig:
-    """The settings that the controller would have in that cluster."""
-    deployments = tuple(
-        DeploymentSettings(
-            match=d.key.full,
-            profile=d.profile,
-            node_pools=d.block.pools,
-            min_replicas=d.block.replicas.min,
-            max_replicas=d.block.replicas.max,
-            slo=d.slo,
-            weight=d.block.weight,
-            priority=d.block.priority,
-            guaranteed_gpus=d.block.guaranteed_gpus,
-            gpus_per_replica=d.gpus,
-            startup=Startup(d.load_s, d.init_s),
-        )
-        for d in scenario.deployments
-    )
-    pools = tuple(
-        PoolSettings(
-            name=p.name,
-            gpus_per_node=p.gpus_per_node,
-            gpu=next((d.profile.gpu for d in scenario.deployments if p.name in d.block.pools), ""),
-            min_nodes=p.nodes.min,
-            max_nodes=p.nodes.max,
-            prewarm=p.prewarm,
-            price_usd_per_hour=scenario.node_price_usd_per_hour(p),
-            provision_s=p.provision_s,
-            image_pull_s=p.image_pull_s,
-            worker_start_s=p.worker.start_s,
-        )
-        for p in scenario.pools
-    )
-    return ControllerConfig(
-        deployments=deployments,
-        pools=pools,
-        policy_name=policy.name,
-        policy_options=_options(policy),
-        tick_s=scenario.file.tick_s,
-        dry_run=False,
-        gpu_budget=dict(scenario.file.gpu_budget),
-        guards=scenario.file.guards.settings,
-        sha256=scenario.sha256,
-    )

@@ -6,16 +6,13 @@ scenario is ever used.
 
 from __future__ import annotations
 
-import copy
 import difflib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from pydantic import ValidationError
 
 from autoscaler.config_errors import Problem, problem_of
@@ -26,6 +23,7 @@ from policies.durations import Duration
 from policies.engines import EngineProfile, load_profile
 from simulator.scenario import DeploymentBlock, NodePoolBlock, ScenarioFile, SyntheticBlock
 from simulator.scenario_checks import check_file, check_profiles
+from simulator.scenario_set import override
 from simulator.synthetic import Synthetic
 from simulator.traces import RateTrace, RequestTrace, read_rates, read_requests
 
@@ -120,7 +118,7 @@ def load_scenario(reference: str, overrides: Sequence[str] = (), seed: int | Non
     except ConfigError as error:
         text = str(error).replace("; `leadtime config example` prints one to begin with", "")
         raise ScenarioError(f"{text}; shipped: {', '.join(_PREFIX + n for n in preset_names())}") from None
-    changed, set_locs = _override(settings, overrides)
+    changed, set_locs = override(settings, overrides)
     if seed is not None:
         changed = replace(changed, data={**changed.data, "seed": seed})
     try:
@@ -270,56 +268,6 @@ def _end_s(deployments: Sequence[Deployment]) -> float:
         end_s = d.traffic.duration_s if isinstance(d.traffic, Synthetic) else d.traffic.end_s
         ends.append(end_s - d.block.workload.start_s)
     return float(np.ceil(max(ends)))
-
-
-# ---------------------------------------------------------------- --set
-
-
-def _override(settings: SettingsFile, overrides: Sequence[str]) -> tuple[SettingsFile, dict[Loc, str]]:
-    """The settings with KEY=VALUE applied, and where each went. Errors: ScenarioError naming the --set."""
-    data: dict[str, Any] = copy.deepcopy(dict(settings.data))
-    set_locs: dict[Loc, str] = {}
-    for text in overrides:
-        key, equals, raw = text.partition("=")
-        if not equals or not key.strip():
-            raise ScenarioError(f"--set {text!r}: allowed: KEY=VALUE, e.g. deployments.0.replicas.max=4")
-        try:
-            value = yaml.safe_load(raw)
-        except yaml.YAMLError:
-            raise ScenarioError(f"--set {text!r}: the value is not YAML") from None
-        set_locs[_put(data, key.strip(), value, text)] = text
-    return replace(settings, data=data), set_locs
-
-
-def _put(data: dict[str, Any], key: str, value: Any, text: str) -> Loc:
-    """Sets a value by its dotted key; a list's entry is named by its number or by its `name`."""
-    parts = [p for p in re.split(r"\.|\[|\]", key) if p]
-    here: Any = data
-    loc: list[str | int] = []
-    for i, part in enumerate(parts):
-        step: str | int = part
-        if isinstance(here, list):
-            step = _entry(here, part, text)
-        elif not isinstance(here, dict):
-            raise ScenarioError(f"--set {text!r}: {dotted(tuple(loc))} is {here!r}, which has nothing inside")
-        loc.append(step)
-        if i == len(parts) - 1:
-            here[step] = value
-        else:
-            if isinstance(here, dict) and here.get(step) is None:
-                here[step] = {}
-            here = here[step]
-    return tuple(loc)
-
-
-def _entry(entries: list[Any], part: str, text: str) -> int:
-    if part.isdigit() and int(part) < len(entries):
-        return int(part)
-    names = [str(e.get("name")) if isinstance(e, Mapping) else "" for e in entries]
-    if part in names:
-        return names.index(part)
-    allowed = ", ".join([f"0 to {len(entries) - 1}", *filter(None, names)])
-    raise ScenarioError(f"--set {text!r}: no entry {part!r}; allowed: {allowed}")
 
 
 def _scenario_error(settings: SettingsFile, problems: Sequence[Problem], set_locs: Mapping[Loc, str]) -> ScenarioError:

@@ -8,17 +8,15 @@ reads of a page fail now and then. The pages are joined to deployments by the li
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Protocol
 
-from autoscaler.model import DeploymentInventory, DeploymentMetrics, Histogram
+from autoscaler.model import Histogram
 from autoscaler.sources import names
 from autoscaler.sources.exposition import Sample, Series
-from autoscaler.sources.join import NodePage, collect
-from policies.base import DeploymentKey, HandleReport
-from simulator.draws import Draws
+from policies.base import DeploymentKey
 from simulator.events import EventQueue, Priority
 from simulator.lifecycle import Replica, Serve
 
@@ -248,98 +246,3 @@ class _HandleSeries:
 
 def _slot_of(name: str) -> int:
     return blake2b(name.encode(), digest_size=4).digest()[0] % _SLOTS
-
-
-# ---------------------------------------------------------------- handle reports, for Serve's own autoscaler
-
-
-class HandleRecorder:
-    """Records and pushes as a Serve handle does: series of (time_s, value), kept for the look-back period.
-
-    Serve's extra push at the first request without replicas is left out: it carries what was recorded before, zeros.
-    """
-
-    def __init__(
-        self, serve: Serve, figures: Figures, queue: EventQueue, metrics_interval_s: float, look_back_s: float
-    ) -> None:
-        self._serve = serve
-        self._figures = figures
-        self._queue = queue
-        self._push_s = metrics_interval_s
-        self._record_s = min(0.2 * look_back_s, metrics_interval_s)
-        self._look_back_s = look_back_s
-        self._queued: deque[tuple[float, float]] = deque()
-        self._running: dict[str, deque[tuple[float, float]]] = {}
-        self.report: HandleReport | None = None
-        self._record()
-        self._push()
-
-    def _record(self) -> None:
-        now_s = self._queue.now_s
-        self._figures.advance(now_s)
-        self._queued.append((now_s, self._figures.handle_figures().queued))
-        serving = [i for i, r in self._serve.replicas.items() if r.running_since_s is not None]
-        for replica_id in serving:
-            ongoing = self._figures.ongoing(replica_id)
-            if ongoing > 0 or replica_id in self._running:
-                self._running.setdefault(replica_id, deque()).append((now_s, float(ongoing)))
-        for replica_id in [i for i in self._running if i not in serving]:
-            del self._running[replica_id]
-        for series in (self._queued, *self._running.values()):
-            while series[0][0] < now_s - self._look_back_s:
-                series.popleft()
-        self._queue.after(self._record_s, self._record, Priority.MEASURE)
-
-    def _push(self) -> None:
-        self.report = HandleReport(
-            "proxy", tuple(self._queued), tuple((i, tuple(s)) for i, s in sorted(self._running.items()))
-        )
-        self._queue.after(self._push_s, self._push, Priority.MEASURE)
-
-
-# ---------------------------------------------------------------- what the controller reads
-
-
-class MetricPages:
-    """Reads the pages of all nodes of one Ray cluster (one RayService) and joins them to its deployments."""
-
-    def __init__(self, deployments: Sequence[DeploymentTelemetry], spec: TelemetrySpec, seed: int) -> None:
-        self._deployments = deployments
-        self._spec = spec
-        key = deployments[0].serve.spec.key
-        self._namespace, self._service = key.namespace, key.service
-        self._drops = Draws(seed, f"telemetry/{key.namespace}/{key.service}")
-        self._last: dict[str, NodePage] = {}
-        self._recorders: dict[DeploymentKey, HandleRecorder] = {}
-        self._metrics: dict[DeploymentKey, DeploymentMetrics] = {}
-
-    def record_handles(self, queue: EventQueue, metrics_interval_s: float, look_back_s: float) -> None:
-        """Let every handle record and push for Serve's own autoscaler, from now on."""
-        for one in self._deployments:
-            recorder = HandleRecorder(one.serve, one.figures, queue, metrics_interval_s, look_back_s)
-            self._recorders[one.serve.spec.key] = recorder
-
-    def read(
-        self, inventories: Mapping[DeploymentKey, DeploymentInventory], nodes: set[str], now_s: float
-    ) -> dict[DeploymentKey, DeploymentMetrics]:
-        """Metrics of every deployment of this service; `nodes` are those that exist."""
-        fresh: dict[str, list[Sample]] = {}
-        for deployment in self._deployments:
-            deployment.add_to_pages(fresh, nodes, now_s)
-        pages = {}
-        for node, samples in fresh.items():
-            before = self._last.get(node)
-            dropped = self._spec.drop_fraction > 0 and self._drops.uniform() < self._spec.drop_fraction
-            # A node that does not answer is stood for by its last page, as in the live source.
-            pages[node] = before if dropped and before is not None else NodePage(now_s, tuple(samples))
-        self._last = pages
-        self._metrics = collect(pages, inventories, self._namespace, self._service, now_s)
-        return self.last_read()
-
-    def last_read(self) -> dict[DeploymentKey, DeploymentMetrics]:
-        """What the last read gave, with the newest handle reports."""
-        found = dict(self._metrics)
-        for key, recorder in self._recorders.items():
-            if recorder.report is not None and key in found:
-                found[key] = replace(found[key], handle_reports=(recorder.report,))
-        return found

@@ -17,11 +17,12 @@ from simulator.events import EventQueue
 from simulator.lifecycle import Replica, Serve, ServeSpec
 from simulator.nodes import PoolSpec, Stockout
 from simulator.outcomes import Outcomes
+from simulator.pages import MetricPages
 from simulator.plane import Plane
 from simulator.scenario import NodePoolBlock
 from simulator.scenario_file import Deployment, Scenario
 from simulator.synthetic import Synthetic, generate
-from simulator.telemetry import DeploymentTelemetry, MetricPages, TelemetrySpec
+from simulator.telemetry import DeploymentTelemetry, TelemetrySpec
 from simulator.traces import RequestTrace
 from simulator.workload import ArrivalStream, Lengths, rate_arrivals, request_arrivals
 

@@ -14,11 +14,11 @@ from autoscaler.sources.exposition import Sample, parse
 from autoscaler.sources.join import NodePage, collect
 from policies.base import DeploymentKey
 from simulator.lifecycle import Serve
+from simulator.pages import MetricPages
 from simulator.telemetry import (
     PROFILES,
     DeploymentTelemetry,
     HandleFigures,
-    MetricPages,
     ReplicaFigures,
     TelemetrySpec,
 )

@@ -1,0 +1,61 @@
+"""`--set KEY=VALUE`: changes to a scenario by dotted keys. Whether the result makes sense is checked elsewhere."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import yaml
+
+from autoscaler.config_yaml import Loc, SettingsFile, dotted
+from autoscaler.errors import ScenarioError
+
+
+def override(settings: SettingsFile, overrides: Sequence[str]) -> tuple[SettingsFile, dict[Loc, str]]:
+    """The settings with KEY=VALUE applied, and where each went. Errors: ScenarioError naming the --set."""
+    data: dict[str, Any] = copy.deepcopy(dict(settings.data))
+    set_locs: dict[Loc, str] = {}
+    for text in overrides:
+        key, equals, raw = text.partition("=")
+        if not equals or not key.strip():
+            raise ScenarioError(f"--set {text!r}: allowed: KEY=VALUE, e.g. deployments.0.replicas.max=4")
+        try:
+            value = yaml.safe_load(raw)
+        except yaml.YAMLError:
+            raise ScenarioError(f"--set {text!r}: the value is not YAML") from None
+        set_locs[_put(data, key.strip(), value, text)] = text
+    return replace(settings, data=data), set_locs
+
+
+def _put(data: dict[str, Any], key: str, value: Any, text: str) -> Loc:
+    """Sets a value by its dotted key; a list's entry is named by its number or by its `name`."""
+    parts = [p for p in re.split(r"\.|\[|\]", key) if p]
+    here: Any = data
+    loc: list[str | int] = []
+    for i, part in enumerate(parts):
+        step: str | int = part
+        if isinstance(here, list):
+            step = _entry(here, part, text)
+        elif not isinstance(here, dict):
+            raise ScenarioError(f"--set {text!r}: {dotted(tuple(loc))} is {here!r}, which has nothing inside")
+        loc.append(step)
+        if i == len(parts) - 1:
+            here[step] = value
+        else:
+            if isinstance(here, dict) and here.get(step) is None:
+                here[step] = {}
+            here = here[step]
+    return tuple(loc)
+
+
+def _entry(entries: list[Any], part: str, text: str) -> int:
+    if part.isdigit() and int(part) < len(entries):
+        return int(part)
+    names = [str(e.get("name")) if isinstance(e, Mapping) else "" for e in entries]
+    if part in names:
+        return names.index(part)
+    allowed = ", ".join([f"0 to {len(entries) - 1}", *filter(None, names)])
+    raise ScenarioError(f"--set {text!r}: no entry {part!r}; allowed: {allowed}")
