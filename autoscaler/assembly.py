@@ -5,7 +5,7 @@ A source that failed simply contributes what it gave last, with its age; what ne
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from autoscaler.model import (
@@ -23,6 +23,9 @@ from autoscaler.sources.join import collect
 from autoscaler.sources.readings import Hints, Inventories, JoinedMetrics, NodePages, Paused, Pools
 from policies.base import DeploymentKey
 
+_MUCH_OLDER_S = 30.0
+"""Metrics this much older than another source's give way to them: two sources must not take turns tick by tick."""
+
 
 @dataclass(frozen=True, slots=True)
 class Held:
@@ -33,7 +36,10 @@ class Held:
 
 
 def assemble(held: Sequence[Held], pause: PauseState, leader: bool, now_s: float) -> Signals:
-    """All inputs of the tick at `now_s`. Two sources that tell of the same deployment or pool: the earlier one wins."""
+    """All inputs of the tick at `now_s`.
+
+    Two sources that tell of the same deployment or pool: the earlier one wins, unless its metrics are much older.
+    """
     inventories: dict[DeploymentKey, DeploymentInventory] = {}
     metrics: dict[DeploymentKey, DeploymentMetrics] = {}
     pools: dict[str, PoolSignals] = {}
@@ -46,9 +52,9 @@ def assemble(held: Sequence[Held], pause: PauseState, leader: bool, now_s: float
         data = reading.data
         if isinstance(data, NodePages):
             as_of_s = now_s if reading.as_of_s is None else reading.as_of_s
-            metrics = {**collect(data.pages, inventories, data.namespace, data.service, as_of_s), **metrics}
+            _take(metrics, collect(data.pages, inventories, data.namespace, data.service, as_of_s))
         elif isinstance(data, JoinedMetrics):
-            metrics = {**data.deployments, **metrics}
+            _take(metrics, data.deployments)
         elif isinstance(data, Pools):
             pools = {**{pool.name: pool for pool in data.pools}, **pools}
         elif isinstance(data, Hints):
@@ -65,6 +71,20 @@ def assemble(held: Sequence[Held], pause: PauseState, leader: bool, now_s: float
         leader=leader,
         hints=tuple(hints),
     )
+
+
+def _take(metrics: dict[DeploymentKey, DeploymentMetrics], found: Mapping[DeploymentKey, DeploymentMetrics]) -> None:
+    """Add what a later source knows: where nothing is known yet, or only something much older."""
+    for key, one in found.items():
+        before = metrics.get(key)
+        if before is None or (_told(one) and (not _told(before) or one.as_of_s - before.as_of_s > _MUCH_OLDER_S)):
+            metrics[key] = one
+
+
+def _told(one: DeploymentMetrics) -> bool:
+    """Whether any page had a series of the deployment: a source that saw none knows nothing."""
+    counted = one.arrivals_total or one.prompt_tokens_total or one.finished_total or one.ttft
+    return bool(counted) or bool(one.replicas) or one.queued_at_handles is not None or one.ongoing is not None
 
 
 def _both(one: PauseState, other: PauseState) -> PauseState:

@@ -86,6 +86,8 @@ Url = Annotated[
         json_schema_extra=_words("http://HOST:PORT or https://HOST:PORT, without user, password or query"),
     ),
 ]
+_MATCHER = r'[a-zA-Z_][a-zA-Z0-9_]*(=|!=|=~|!~)"([^"\\]|\\.)*"'
+_MATCHERS = rf"^({_MATCHER}(, *{_MATCHER})*)?$"
 _POOL = PoolSettings("")
 _PREWARM_WAYS = (
     "placeholder",
@@ -322,6 +324,36 @@ class Journal(_Block):
     )
 
 
+class Prometheus(_Block):
+    """A Prometheus server that scrapes the Ray nodes."""
+
+    url: Url = Field(description="Its address, with the path before /api/v1.", examples=["http://prometheus:9090"])
+    token_file: PathText | None = Field(
+        default=None, description="File with its bearer token; read again at each request."
+    )
+    ca_file: PathText | None = Field(
+        default=None, description="File with the certificates (PEM) to trust for https instead of the system's."
+    )
+    match: str = Field(
+        default="",
+        pattern=_MATCHERS,
+        description="Label matchers that single out one Ray service; {namespace} and {service} are filled in.",
+        examples=['namespace="{namespace}", ray_io_cluster=~"{service}-.*"'],
+        json_schema_extra=_words("PromQL label matchers, separated by commas"),
+    )
+    history_s: float = Field(
+        default=7 * 86400.0,
+        ge=0,
+        le=35 * 86400,
+        description="Seconds of past traffic that the forecaster is shown at start; 0 = none.",
+    )
+    signals: bool = Field(
+        default=False,
+        description="true = also take metrics from it where the pages of the Ray nodes cannot be read.",
+    )
+    timeout_s: float = Field(default=10.0, gt=0, le=60, description="Seconds after which a query is given up.")
+
+
 class Server(_Block):
     """The controller's own HTTP pages."""
 
@@ -378,7 +410,9 @@ class Settings(_Block):
     leader_election: LeaderElection = Field(
         default=LeaderElection(), description="Several controllers, one of which acts."
     )
-    prometheus: None = _not_built("leave it out; metrics are read from the Ray nodes themselves")
+    prometheus: Prometheus | None = Field(
+        default=None, description="Where past traffic, and metrics of nodes out of reach, are read; null = nowhere."
+    )
     mqtt: None = _not_built("leave it out; demand cannot be announced through MQTT")
     kubernetes: None = _not_built("leave it out; list Ray clusters under services")
     discovery: None = _not_built("leave it out; list Ray clusters under services")

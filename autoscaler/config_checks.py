@@ -187,6 +187,10 @@ def _paths(settings: Settings) -> Iterator[tuple[Loc, str]]:
                 yield ("services", i, key), text
     if settings.server.token_file is not None:
         yield ("server", "token_file"), settings.server.token_file
+    if settings.prometheus is not None:
+        for key, text in (("token_file", settings.prometheus.token_file), ("ca_file", settings.prometheus.ca_file)):
+            if text is not None:
+                yield ("prometheus", key), text
     yield ("state", "path"), settings.state.path
     yield ("journal", "path"), settings.journal.path
 

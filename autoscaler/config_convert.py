@@ -52,6 +52,19 @@ class ServerConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class PrometheusConfig:
+    """A Prometheus server. `match` still holds {namespace} and {service}."""
+
+    url: str
+    token_file: Path | None
+    ca_file: Path | None
+    match: str
+    history_s: float
+    signals: bool
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Everything of a settings file: what the core needs (`controller`), and what the shell around it needs."""
 
@@ -62,6 +75,7 @@ class Config:
     journal_path: Path
     journal_max_bytes: int
     server: ServerConfig
+    prometheus: PrometheusConfig | None = None
 
 
 def to_config(settings: Settings, file: SettingsFile) -> Config:
@@ -86,6 +100,22 @@ def to_config(settings: Settings, file: SettingsFile) -> Config:
         server=ServerConfig(
             settings.server.host, settings.server.port, optional_path(file, settings.server.token_file)
         ),
+        prometheus=_prometheus(settings, file),
+    )
+
+
+def _prometheus(settings: Settings, file: SettingsFile) -> PrometheusConfig | None:
+    block = settings.prometheus
+    if block is None:
+        return None
+    return PrometheusConfig(
+        url=block.url.rstrip("/"),
+        token_file=optional_path(file, block.token_file),
+        ca_file=optional_path(file, block.ca_file),
+        match=block.match,
+        history_s=block.history_s,
+        signals=block.signals,
+        timeout_s=block.timeout_s,
     )
 
 

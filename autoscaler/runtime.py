@@ -13,6 +13,7 @@ import math
 import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from autoscaler import journal
@@ -21,8 +22,9 @@ from autoscaler.board import Board
 from autoscaler.controller import Controller
 from autoscaler.controller_state import ControllerState
 from autoscaler.errors import StateError
+from autoscaler.history import HistoryAtStart
 from autoscaler.journal_file import JournalWriter
-from autoscaler.model import Applied, ControllerConfig, Outcome, Plan, Signals
+from autoscaler.model import Applied, ControllerConfig, DeploymentSettings, Outcome, Plan, Signals
 from autoscaler.pause import PauseSwitch
 from autoscaler.polling import Polling
 from autoscaler.ports import Actuator, Source
@@ -76,10 +78,15 @@ class Runtime:
         board: Board | None = None,
         pause: PauseSwitch | None = None,
         leader: Callable[[], bool] = lambda: True,
+        history: HistoryAtStart | None = None,
         clock: Clock | None = None,
         background: Sequence[Callable[[], Awaitable[None]]] = (),
+        settings: Callable[[], tuple[DeploymentSettings, ...]] = tuple,
     ) -> None:
-        """`background` runs beside the ticks, from start to end (a leader election, say)."""
+        """`background` runs beside the ticks, from start to end (a leader election, say).
+
+        `settings` gives, at each tick, the entries that annotations make.
+        """
         self.config = config
         self.controller = controller
         self.board = board or new_board(config)
@@ -90,6 +97,8 @@ class Runtime:
         self._journal = journal_writer
         self._server = server
         self._leader = leader
+        self._settings = settings
+        self._history = history
         self._clock: Clock = clock or SystemClock()
         tick_s = config.tick_s
         self._polling = Polling(
@@ -157,7 +166,13 @@ class Runtime:
         leading = self._leader()  # asked before reading: who has just begun to lead reads again before it writes
         held = await self._polling.round(now_s)
         signals = assemble(held, self.pause.state, leading and self._leader(), now_s)
+        signals = replace(signals, settings=self._settings())
+        self.controller.take_settings(signals.settings)
+        self.board.config = self.controller.config
         self._say_sources(signals)
+        if self._history is not None:
+            await self._history.seed(self.controller, signals, now_s)
+            self.board.sign_of_life(self._clock.monotonic_s())
         checkpoint = self._checkpoint()
         started_s = self._clock.monotonic_s()
         plan = self._decide(signals, now_s)

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING
 
 from autoscaler import __version__
 from autoscaler.cli.logs import set_up_logs
-from autoscaler.errors import LeadtimeError
+from autoscaler.errors import ConfigError, LeadtimeError
 
 if TYPE_CHECKING:
     from autoscaler.config_convert import Config, ServiceConfig
     from autoscaler.controller import Controller
+    from autoscaler.history import HistoryAtStart
     from autoscaler.ports import Actuator, Source
     from autoscaler.runtime import Clock, Runtime
+    from autoscaler.sources.prometheus import PrometheusClient
     from autoscaler.state import StateStore
 
 DESCRIPTION = """\
@@ -111,6 +113,7 @@ def build(config: Config, clock: Clock | None = None, serve_pages: bool = True) 
             server=server if serve_pages else None,
             board=board,
             pause=pause,
+            history=_history(config),
             clock=clock,
         )
     except BaseException:
@@ -151,7 +154,45 @@ def _ports(config: Config) -> tuple[list[Source], list[Actuator]]:
         sources.append(NodeMetricsSource(f"node_metrics{suffix}", *place, client, timeout_s=service.timeout_s))
         if not config.controller.dry_run:
             actuators.append(RayServeActuator(f"ray_serve{suffix}", *place, client, deadline_s=service.timeout_s))
+    sources += _prometheus_sources(config)
     return sources, actuators or [RecordingActuator()]
+
+
+def _prometheus(config: Config) -> PrometheusClient | None:
+    """A client for the Prometheus of the settings; the library is loaded only where one is named."""
+    if config.prometheus is None:
+        return None
+    try:
+        from autoscaler.sources.prometheus import PrometheusClient
+    except ImportError as error:
+        raise ConfigError(
+            f"prometheus: needs the extra `prometheus` (pip install leadtime[prometheus]): {error}"
+        ) from None
+    block = config.prometheus
+    return PrometheusClient(block.url, block.token_file, block.ca_file, block.timeout_s)
+
+
+def _history(config: Config) -> HistoryAtStart | None:
+    client = _prometheus(config)
+    if client is None or config.prometheus is None or config.prometheus.history_s <= 0:
+        return None
+    from autoscaler.history import HistoryAtStart
+    from autoscaler.sources.prometheus import PrometheusHistory
+
+    return HistoryAtStart(PrometheusHistory(client, config.prometheus.match), config.prometheus.history_s)
+
+
+def _prometheus_sources(config: Config) -> list[Source]:
+    """One for each service, behind those that read the nodes themselves: it counts where they know nothing."""
+    client = _prometheus(config)
+    if client is None or config.prometheus is None or not config.prometheus.signals:
+        return []
+    from autoscaler.sources.prometheus import PrometheusSource
+
+    match = config.prometheus.match
+    return [
+        PrometheusSource(f"prometheus{_suffix(s, config)}", s.namespace, s.name, client, match) for s in config.services
+    ]
 
 
 def _suffix(service: ServiceConfig, config: Config) -> str:

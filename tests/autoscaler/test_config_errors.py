@@ -30,7 +30,7 @@ PATTERN = "APP/DEPLOYMENT or NAMESPACE/SERVICE/APP/DEPLOYMENT, each part a name 
 NAME = "a name without '/', '*' or spaces"
 TOP_KEYS = (
     "version, dry_run, tick_s, services, deployments, node_pools, gpu_budget, policy, guards, state, journal, server, "
-    "leader_election"
+    "leader_election, prometheus"
 )
 
 WRONG_TYPE_OR_RANGE = [
@@ -245,8 +245,8 @@ NOT_BUILT = [
         "mqtt: 'mqtt://***@broker'; not built yet in this version; leave it out; demand cannot be announced through MQTT",
     ),
     (
-        "prometheus: {url: http://p}",
-        "prometheus: not built yet in this version; leave it out; metrics are read from the Ray nodes themselves",
+        "discovery: true",
+        "discovery: true; not built yet in this version; leave it out; list Ray clusters under services",
     ),
     (
         "annotations: true",

@@ -1,0 +1,219 @@
+"""Every value: documented, typed, refused when wrong, and it changes what is rendered."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import helm_python as helm
+import pytest
+import yaml
+
+from autoscaler.config import load_config, settings_schema
+from charts.generate.__main__ import INSTALL, ROOT
+from charts.generate.files import generated_files, renewed, values_schema, values_table
+from charts.generate.values import VALUES
+from tests.chart.chart import CASES, CHART, render, settings, values_of
+
+Change = tuple[Any, dict[str, Any]]
+_TWO = {"replicas": 2}
+_PEER = [{"podSelector": {}}]
+
+CHANGES: dict[str, Change] = {
+    "nameOverride": ("other", {}),
+    "fullnameOverride": ("other", {}),
+    "commonLabels": ({"team": "llm"}, {}),
+    "image.repository": ("registry.example/lt", {}),
+    "image.tag": ("9.9.9", {}),
+    "image.digest": ("sha256:" + "0" * 64, {}),
+    "image.pullPolicy": ("Always", {}),
+    "imagePullSecrets": ([{"name": "pull"}], {}),
+    "replicas": (2, {}),
+    "watchNamespaces": (["a", "b"], {}),
+    "discovery": (False, {"config": {"services": [{"dashboard": "http://ray:8265"}]}}),
+    "nodes": (True, {}),
+    "config": ({"tick_s": 7.5}, {}),
+    "files": ({"mine.yaml": "version: 1\n"}, {}),
+    "secrets": ([{"name": "token", "optional": True}], {}),
+    "serviceAccount.create": (False, {}),
+    "serviceAccount.name": ("somebody", {}),
+    "serviceAccount.annotations": ({"iam.gke.io/gcp-service-account": "a@b"}, {}),
+    "rbac.create": (False, {}),
+    "rbac.events": (False, {"config": {"dry_run": False}}),
+    "admissionPolicy.enabled": (True, {}),
+    "admissionPolicy.failurePolicy": ("Ignore", {"admissionPolicy": {"enabled": True}}),
+    "resources": ({"limits": {"memory": "3Gi"}}, {}),
+    "nodeSelector": ({"pool": "cpu"}, {}),
+    "tolerations": ([{"key": "a", "operator": "Exists"}], {}),
+    "affinity": ({"nodeAffinity": {}}, {}),
+    "topologySpread.enabled": (False, _TWO),
+    "topologySpread.constraints": (
+        [{"maxSkew": 2, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule"}], _TWO,
+    ),
+    "priorityClassName": ("system-cluster-critical", {}),
+    "podAnnotations": ({"a": "b"}, {}),
+    "podLabels": ({"a": "b"}, {}),
+    "runAsUser": (1000, {}),
+    "hostUsers": (False, {}),
+    "terminationGracePeriodSeconds": (60, {}),
+    "persistence.enabled": (True, {}),
+    "persistence.size": ("9Gi", {}),
+    "persistence.storageClassName": ("fast", {"persistence": {"enabled": True}}),
+    "persistence.accessModes": (["ReadWriteOncePod"], {"persistence": {"enabled": True}}),
+    "persistence.existingClaim": ("mine", {"persistence": {"enabled": True}}),
+    "service.type": ("NodePort", {}),
+    "service.port": (80, {}),
+    "service.annotations": ({"a": "b"}, {}),
+    "podMonitor.enabled": (True, {}),
+    "podMonitor.labels": ({"release": "x"}, {"podMonitor": {"enabled": True}}),
+    "podMonitor.interval": ("5s", {"podMonitor": {"enabled": True}}),
+    "podMonitor.kind": ("PodMonitoring", {"podMonitor": {"enabled": True}}),
+    "serviceMonitor.enabled": (True, {}),
+    "serviceMonitor.labels": ({"release": "x"}, {"serviceMonitor": {"enabled": True}}),
+    "serviceMonitor.interval": ("5s", {"serviceMonitor": {"enabled": True}}),
+    "prometheusRule.enabled": (True, {}),
+    "prometheusRule.labels": ({"release": "x"}, {"prometheusRule": {"enabled": True}}),
+    "prometheusRule.runbookBaseUrl": ("https://x.example", {"prometheusRule": {"enabled": True}}),
+    "prometheusRule.disabled": (["LeadtimeCapped"], {"prometheusRule": {"enabled": True}}),
+    "dashboards.enabled": (True, {}),
+    "dashboards.labels": ({"a": "b"}, {"dashboards": {"enabled": True}}),
+    "dashboards.annotations": ({"a": "b"}, {"dashboards": {"enabled": True}}),
+    "networkPolicy.enabled": (False, {}),
+    "networkPolicy.ingressFrom": (_PEER, {}),
+    "networkPolicy.rayPorts": ([8265], {}),
+    "networkPolicy.apiServerPorts": ([443], {}),
+    "networkPolicy.apiServerCidrs": (["10.0.0.1/32"], {}),
+    "networkPolicy.prometheusTo": (_PEER, {"config": {"prometheus": {"url": "http://prometheus.monitoring:9090"}}}),
+    "networkPolicy.extraIngress": ([{"from": _PEER}], {}),
+    "networkPolicy.extraEgress": ([{"to": _PEER}], {}),
+    "podDisruptionBudget.enabled": (False, _TWO),
+    "podDisruptionBudget.maxUnavailable": ("50%", _TWO),
+    "logJson": (False, {}),
+    "extraArgs": (["--once"], {}),
+    "extraEnv": ([{"name": "A", "value": "b"}], {}),
+    "extraEnvFrom": ([{"secretRef": {"name": "a"}}], {}),
+    "extraVolumes": ([{"name": "a", "emptyDir": {}}], {}),
+    "extraVolumeMounts": ([{"name": "tmp", "mountPath": "/other"}], {}),
+    "extraObjects": ([{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "more"}}], {}),
+}  # fmt: skip
+"""For every value another one than the default, and the values that it needs beside it."""
+
+ONLY_WITH_PREWARM = {"releaseHook.enabled", "releaseHook.activeDeadlineSeconds"}
+"""Tested in test_policy: no way to pre-warm passes the schema of this version."""
+
+
+def put(values: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    changed = copy.deepcopy(values)
+    *above, name = key.split(".")
+    node = changed
+    for block in above:
+        node = node.setdefault(block, {})
+    node[name] = {**node.get(name, {}), **value} if name == "config" else value
+    return changed
+
+
+def test_every_value_has_a_change_here() -> None:
+    assert set(CHANGES) == {value.key for value in VALUES} - ONLY_WITH_PREWARM
+
+
+@pytest.mark.parametrize("key", CHANGES)
+def test_every_value_lints_and_changes_what_is_rendered(key: str) -> None:
+    value, beside = CHANGES[key]
+    before = render(beside)
+    changed = put(beside, key, value)
+    report = helm.lint(str(CHART), changed, strict=True, namespace="lt")
+    assert report["errors"] == []
+    assert render(changed) != before
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: value.key)
+def test_a_value_of_the_wrong_type_is_refused_by_name(value: Any) -> None:
+    with pytest.raises(helm.HelmValuesError, match=value.key.rpartition(".")[2]):
+        render(put({}, value.key, 1.5 if value.key != "config" else {"tick_s": "soon"}))
+
+
+def test_an_unknown_value_is_refused_at_every_depth() -> None:
+    for values in ({"replica": 2}, {"image": {"tags": "1"}}, {"config": {"dryrun": True}}):
+        with pytest.raises(helm.HelmValuesError, match="additional properties"):
+            render(values)
+
+
+def test_what_the_settings_refuse_the_chart_refuses() -> None:
+    for config in (
+        {"tick_s": 0.1},
+        {"deployments": [{"match": "a/b"}]},
+        {"services": [{"dashboard": "ftp://x"}]},
+        {"node_pools": [{"name": "a b"}]},
+    ):
+        with pytest.raises(helm.HelmValuesError, match="/config"):
+            render({"config": config})
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"replicas": 2, "config": {"leader_election": {"enabled": False}}}, "replicas: more than one needs"),
+        ({"replicas": 2, "persistence": {"enabled": True}}, "persistence.enabled: allowed with replicas 1 only"),
+        ({"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}}, "one of the two"),
+        ({"config": {"server": {"host": "127.0.0.1"}}}, "config.server.host: the kubelet's probes"),
+        ({"config": {"server": {"port": 0}}}, "config.server.port: a fixed port"),
+        ({"discovery": False}, "config.services: empty"),
+        ({"prometheusRule": {"disabled": ["LeadtimeCaped"]}}, "LeadtimeCaped"),
+        ({"files": {"leadtime.yaml": "x"}}, "files: leadtime.yaml is the settings file"),
+    ],
+)
+def test_values_that_contradict_each_other_are_refused_with_the_mend(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(helm.HelmError, match=words):
+        render(values)
+
+
+# ---------------------------------------------------------------- generated
+
+
+def test_generated_files_are_up_to_date() -> None:
+    for name, text in generated_files():
+        assert (ROOT / name).read_text(encoding="utf-8") == text, f"{name}: run python -m charts.generate"
+
+
+def test_the_values_table_in_the_docs_is_up_to_date() -> None:
+    document = INSTALL.read_text(encoding="utf-8")
+    assert renewed(document, values_table()) == document, "run: python -m charts.generate"
+
+
+def test_the_schema_of_config_is_that_of_the_settings() -> None:
+    schema, of_settings = values_schema(), settings_schema()
+    assert schema["properties"]["config"]["properties"] == of_settings["properties"]
+    assert schema["$defs"] == of_settings["$defs"]
+    written = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+    assert written["properties"]["config"]["properties"] == of_settings["properties"]
+
+
+# ---------------------------------------------------------------- the settings file in the ConfigMap
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_settings_in_the_configmap_are_accepted_as_they_are(case: str, tmp_path: Path) -> None:
+    path = tmp_path / "leadtime.yaml"
+    path.write_text(settings(render(values_of(case))), encoding="utf-8")
+    config = load_config(path, look_at_files=False)
+    given = values_of(case).get("config", {})
+    assert config.controller.dry_run is given.get("dry_run", True)
+    assert str(config.state_path) == "/var/lib/leadtime/leadtime.sqlite"
+
+
+def test_settings_come_through_helm_unchanged() -> None:
+    given = {
+        "tick_s": 2.5,
+        "dry_run": False,
+        "journal": {"max_bytes": 12345678901},
+        "policy": {"name": "predictive", "options": {"a": 1e-07, "b": "012", "c": "yes", "d": [1, 2.0, None]}},
+        "deployments": [
+            {"match": "*/*/chat/LLMServer:*", "replicas": {"max": 8}, "slo": {"ttft_s": None, "itl_s": 0.05}},
+        ],
+    }
+    read = yaml.safe_load(settings(render({"config": given})))
+    assert read["journal"] == {"max_bytes": 12345678901, "path": "/var/lib/leadtime/journal"}
+    for key in ("tick_s", "dry_run", "policy", "deployments"):
+        assert read[key] == given[key], key
