@@ -74,6 +74,7 @@ def tick_record(
             "deployments": sorted(str(k) for k in signals.pause.deployments),
         },
         "hints": plain(signals.hints),
+        **({"settings": plain(signals.settings)} if signals.settings else {}),
         **decision_record(plan),
         "applied": {a.what: {k: v for k, v in plain(a).items() if k != "what"} for a in applied},
         "wall": dict(wall or {}),
@@ -149,14 +150,15 @@ class _TickInputs(msgspec.Struct):
     pause: dict[str, Any]
     hints: list[Any]
     leader: bool
+    settings: list[Any] = []
+    """Absent where no annotation says anything."""
 
 
 def decode_signals(record: Mapping[str, Any]) -> Signals:
     """The inputs of a tick record, exactly as the controller got them. Errors: JournalError."""
     try:
-        inputs = msgspec.convert(
-            {k: record[k] for k in ("signals", "pools", "sources", "pause", "hints", "leader")}, _TickInputs
-        )
+        given = {k: record[k] for k in ("signals", "pools", "sources", "pause", "hints", "leader")}
+        inputs = msgspec.convert({**given, "settings": record.get("settings", [])}, _TickInputs)
         deployments = []
         for text, entry in inputs.signals.items():
             half = {"key": msgspec.to_builtins(DeploymentKey.parse(text)), "inventory": entry["inventory"]}
@@ -173,6 +175,7 @@ def decode_signals(record: Mapping[str, Any]) -> Signals:
                 "pause": pause,
                 "hints": inputs.hints,
                 "leader": inputs.leader,
+                "settings": inputs.settings,
             },
             Signals,
         )
