@@ -372,16 +372,51 @@ class Server(_Block):
 class LeaderElection(_Block):
     """Several controllers, of which one acts."""
 
-    enabled: Literal[False] = Field(
-        default=False,
-        description="Not built yet in this version: run a single controller.",
-        json_schema_extra={NOT_BUILT: "allowed: false (run a single controller)", ALLOWED: "false"},
+    enabled: bool = Field(
+        default=False, description="true = one of several controllers leads by a Lease; needs kubernetes."
     )
-    lease_s: float = Field(default=15.0, gt=0, description="Seconds that a lease lasts. Without effect while disabled.")
+    lease_s: float = Field(
+        default=15.0, ge=2, le=3600, description="Seconds without a renewal after which another one may lead."
+    )
     renew_deadline_s: float = Field(
-        default=10.0,
-        gt=0,
-        description="Seconds after the last renewal when writes stop. Without effect while disabled.",
+        default=10.0, ge=1, le=3600, description="Seconds after the last renewal when writes stop."
+    )
+
+
+class Kubernetes(_Block):
+    """Ray services found through the Kubernetes API, and what else a controller has of a cluster."""
+
+    watch_namespaces: list[Name] = Field(
+        default=[],
+        description="Namespaces whose RayServices and RayClusters it may look after; empty = all of them.",
+        examples=[["llm"]],
+    )
+    name: Name = Field(default="leadtime", description="Of its Lease; the kill switch is the ConfigMap NAME-pause.")
+    namespace: Name | None = Field(
+        default=None,
+        description="Where its Lease and kill switch are; null = the pod's own namespace, outside of a pod `default`.",
+    )
+    tokens: PathText | None = Field(
+        default=None,
+        description="Folder under which Secrets with tokens of Ray dashboards are mounted, as SECRET/auth_token or "
+        "NAMESPACE/SECRET/auth_token.",
+    )
+    nodes: bool = Field(
+        default=False,
+        description="true = also watch nodes and worker pods, to see what each pool has and what arrives.",
+    )
+    events: bool = Field(default=True, description="Write Events about decisions; never in a dry run.")
+    kubeconfig: PathText | None = Field(
+        default=None, description="File that says how to reach the API; null = as the pod's service account."
+    )
+    context: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Context of the kubeconfig; null = its current one.",
+        json_schema_extra=_words("the name of a context"),
+    )
+    timeout_s: float = Field(
+        default=4.0, gt=0, le=60, description="Seconds after which a read or a write of a Ray dashboard is given up."
     )
 
 
@@ -393,7 +428,11 @@ class Settings(_Block):
         default=True, description="true = observe, forecast, plan and explain, but change nothing; false = act."
     )
     tick_s: float = Field(default=5.0, ge=0.5, le=300, description="Seconds from one decision to the next.")
-    services: list[Service] = Field(min_length=1, description="The Ray clusters to look after.")
+    services: list[Service] = Field(
+        default=[],
+        description="The Ray clusters to look after, besides those that kubernetes finds; without it, at least one.",
+        examples=[[{"dashboard": "http://127.0.0.1:8265"}]],
+    )
     deployments: list[Deployment] = Field(default=[], description="What each deployment may have and must reach.")
     node_pools: list[NodePool] = Field(default=[], description="The pools of nodes that GPUs come from.")
     gpu_budget: dict[str, Annotated[int, Field(ge=0)]] = Field(
@@ -414,9 +453,9 @@ class Settings(_Block):
         default=None, description="Where past traffic, and metrics of nodes out of reach, are read; null = nowhere."
     )
     mqtt: None = _not_built("leave it out; demand cannot be announced through MQTT")
-    kubernetes: None = _not_built("leave it out; list Ray clusters under services")
-    discovery: None = _not_built("leave it out; list Ray clusters under services")
-    annotations: None = _not_built("leave it out; per-deployment settings belong under deployments")
+    kubernetes: Kubernetes | None = Field(
+        default=None, description="Find Ray services through the Kubernetes API; null = only those under services."
+    )
 
 
 # ---------------------------------------------------------------- reading

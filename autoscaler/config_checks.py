@@ -26,6 +26,7 @@ def check_settings(settings: Settings, file: SettingsFile) -> list[Problem]:
     """All problems that do not depend on the files of this machine, engine profiles aside."""
     return [
         *_duplicates(settings),
+        *_where(settings),
         *_bounds(settings),
         *_keys(settings),
         *_fleet(settings, file),
@@ -48,6 +49,24 @@ def _twice(block: str, key: str, values: Sequence[str]) -> Iterator[Problem]:
         first = values.index(value)
         if first < i:
             yield Problem((block, i, key), f"{value!r}; {block}[{first}] has it already; allowed: each only once")
+
+
+def _where(settings: Settings) -> Iterator[Problem]:
+    """Something to look after; and a cluster, for what only a cluster has."""
+    if settings.kubernetes is not None:
+        yield from _twice_name(("kubernetes", "watch_namespaces"), settings.kubernetes.watch_namespaces)
+        return
+    if not settings.services:
+        yield Problem(("services",), "none; allowed: at least one, or kubernetes, which finds them")
+    if settings.leader_election.enabled:
+        text = "true; without kubernetes there is no lease; allowed: false (run a single controller), or add kubernetes"
+        yield Problem(("leader_election", "enabled"), text)
+
+
+def _twice_name(loc: Loc, names: Sequence[str]) -> Iterator[Problem]:
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            yield Problem((*loc, i), f"{name!r}; allowed: each only once")
 
 
 def _bounds(settings: Settings) -> Iterator[Problem]:
@@ -191,6 +210,11 @@ def _paths(settings: Settings) -> Iterator[tuple[Loc, str]]:
         for key, text in (("token_file", settings.prometheus.token_file), ("ca_file", settings.prometheus.ca_file)):
             if text is not None:
                 yield ("prometheus", key), text
+    if settings.kubernetes is not None:
+        block = settings.kubernetes
+        for key, text in (("tokens", block.tokens), ("kubeconfig", block.kubeconfig)):
+            if text is not None:
+                yield ("kubernetes", key), text
     yield ("state", "path"), settings.state.path
     yield ("journal", "path"), settings.journal.path
 
@@ -217,11 +241,15 @@ def _file_trouble(key: str, loc: Loc, path: Path) -> str | None:
         if loc[0] == "state":
             return "that is a folder; allowed: the path of a file" if path.is_dir() else None
         return "that is a file; allowed: the path of a folder" if path.is_file() else None
+    if key == "tokens":  # may be missing as long as no Secret is mounted
+        return "that is a file; allowed: the path of a folder" if path.is_file() else None
     try:
         content = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = (error.strerror or "cannot be read") if isinstance(error, OSError) else "not UTF-8 text"
         return f"{reason.lower()}; allowed: a file that can be read"
+    if key == "kubeconfig":
+        return None
     if key == "ca_file":
         return None if "BEGIN CERTIFICATE" in content else "no certificate in it; allowed: a PEM file"
     words = content.split()

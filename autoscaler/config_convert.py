@@ -65,6 +65,29 @@ class PrometheusConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class KubernetesConfig:
+    """What the settings say of a cluster. `namespace` None: the pod's own."""
+
+    watch_namespaces: tuple[str, ...]
+    name: str
+    namespace: str | None
+    tokens: Path | None
+    nodes: bool
+    events: bool
+    kubeconfig: Path | None
+    context: str | None
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ElectionConfig:
+    """Several controllers: how long a lease lasts, and when after the last renewal writes stop."""
+
+    lease_s: float
+    renew_deadline_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Everything of a settings file: what the core needs (`controller`), and what the shell around it needs."""
 
@@ -76,6 +99,8 @@ class Config:
     journal_max_bytes: int
     server: ServerConfig
     prometheus: PrometheusConfig | None = None
+    kubernetes: KubernetesConfig | None = None
+    election: ElectionConfig | None = None
 
 
 def to_config(settings: Settings, file: SettingsFile) -> Config:
@@ -101,6 +126,27 @@ def to_config(settings: Settings, file: SettingsFile) -> Config:
             settings.server.host, settings.server.port, optional_path(file, settings.server.token_file)
         ),
         prometheus=_prometheus(settings, file),
+        kubernetes=_kubernetes(settings, file),
+        election=ElectionConfig(settings.leader_election.lease_s, settings.leader_election.renew_deadline_s)
+        if settings.leader_election.enabled
+        else None,
+    )
+
+
+def _kubernetes(settings: Settings, file: SettingsFile) -> KubernetesConfig | None:
+    block = settings.kubernetes
+    if block is None:
+        return None
+    return KubernetesConfig(
+        watch_namespaces=tuple(block.watch_namespaces),
+        name=block.name,
+        namespace=block.namespace,
+        tokens=optional_path(file, block.tokens),
+        nodes=block.nodes,
+        events=block.events,
+        kubeconfig=optional_path(file, block.kubeconfig),
+        context=block.context,
+        timeout_s=block.timeout_s,
     )
 
 

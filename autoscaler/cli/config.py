@@ -65,7 +65,7 @@ def _validate(path: Path, look_at_files: bool) -> int:
         return 2
     core = config.controller
     counts = (
-        _count(len(config.services), "service"),
+        _count(len(config.services), "service") + ("" if config.kubernetes is None else " and what Kubernetes has"),
         _count(len(core.deployments), "deployment entry", "deployment entries"),
         _count(len(core.pools), "node pool"),
     )

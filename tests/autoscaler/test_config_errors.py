@@ -30,7 +30,7 @@ PATTERN = "APP/DEPLOYMENT or NAMESPACE/SERVICE/APP/DEPLOYMENT, each part a name 
 NAME = "a name without '/', '*' or spaces"
 TOP_KEYS = (
     "version, dry_run, tick_s, services, deployments, node_pools, gpu_budget, policy, guards, state, journal, server, "
-    "leader_election, prometheus"
+    "leader_election, prometheus, kubernetes"
 )
 
 WRONG_TYPE_OR_RANGE = [
@@ -120,7 +120,7 @@ WRONG_TYPE_OR_RANGE = [
     (
         '  - {name: local, dashboard: "http://127.0.0.1:8265"}',
         "  []",
-        "2: services: a list; allowed: a list with at least one entry",
+        "2: services: none; allowed: at least one, or kubernetes, which finds them",
     ),
     ("match: chat/llm", "match: 5", f"5: deployments[0].match: 5; allowed: {PATTERN}"),
 ]
@@ -229,32 +229,12 @@ CONTRADICTIONS = [
 
 NOT_BUILT = [
     (
-        "kubernetes: {watch_namespaces: [a]}",
-        "kubernetes: not built yet in this version; leave it out; list Ray clusters under services",
-    ),
-    (
-        "discovery: {namespaces: [a]}",
-        "discovery: not built yet in this version; leave it out; list Ray clusters under services",
-    ),
-    (
         "mqtt: {host: broker, password: hunter2}",
         "mqtt: not built yet in this version; leave it out; demand cannot be announced through MQTT",
     ),
     (
         "mqtt: mqtt://me:hunter2@broker",
         "mqtt: 'mqtt://***@broker'; not built yet in this version; leave it out; demand cannot be announced through MQTT",
-    ),
-    (
-        "discovery: true",
-        "discovery: true; not built yet in this version; leave it out; list Ray clusters under services",
-    ),
-    (
-        "annotations: true",
-        "annotations: true; not built yet in this version; leave it out; per-deployment settings belong under deployments",
-    ),
-    (
-        "leader_election: {enabled: true}",
-        "leader_election.enabled: true; not built yet in this version; allowed: false (run a single controller)",
     ),
 ]
 
@@ -294,6 +274,31 @@ def test_what_is_not_built_yet_is_refused_by_name(tmp_path: Path, line: str, say
     assert complaint(tmp_path, f"{GOOD}{line}\n") == f"lt.yaml:12: {says}"
 
 
+KUBERNETES = [
+    (
+        "leader_election: {enabled: true}",
+        "leader_election.enabled: true; without kubernetes there is no lease; allowed: false (run a single controller), "
+        "or add kubernetes",
+    ),
+    ("kubernetes: {watch_namespaces: [a, a]}", "kubernetes.watch_namespaces[1]: 'a'; allowed: each only once"),
+    (
+        "kubernetes: {namespaces: [a]}",
+        "kubernetes.namespaces: unknown key; did you mean 'namespace'? (allowed: watch_namespaces, name, namespace, "
+        "tokens, nodes, events, kubeconfig, context, timeout_s)",
+    ),
+    (
+        "kubernetes: {kubeconfig: nowhere}",
+        "kubernetes.kubeconfig: 'nowhere'; no such file or directory; allowed: a file that can be read",
+    ),
+    ("kubernetes: {tokens: lt.yaml}", "kubernetes.tokens: 'lt.yaml'; that is a file; allowed: the path of a folder"),
+]
+
+
+@pytest.mark.parametrize(("line", "says"), KUBERNETES)
+def test_what_a_cluster_needs_is_checked(tmp_path: Path, line: str, says: str) -> None:
+    assert complaint(tmp_path, f"{GOOD}{line}\n") == f"lt.yaml:12: {says}"
+
+
 @pytest.mark.parametrize(
     "way", ["placeholder", "capacity_buffer", "worker_group", "request_resources", "node_pool", "provisioning_request"]
 )
@@ -310,7 +315,7 @@ def test_an_unknown_way_to_prewarm_is_told_what_is_allowed(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "line",
     [
-        "prometheus: null\nmqtt: null\nkubernetes: null\ndiscovery: null\nannotations: null",
+        "prometheus: null\nmqtt: null\nkubernetes: null",
         "leader_election: {enabled: false, lease_s: 15, renew_deadline_s: 10}",
         "guards:\nserver:\nstate:\njournal:\nleader_election:",
         "guards: {stale_after_s: null, max_step_down: null}",

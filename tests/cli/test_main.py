@@ -189,7 +189,6 @@ def test_a_bad_settings_file_ends_the_program_with_2(tmp_path: Path) -> None:
     ran = leadtime_process("config", "validate", "lt.yaml", cwd=tmp_path)
     assert ran.code == 2
     assert ran.err.splitlines() == [
-        "lt.yaml: services: missing; allowed: a list with at least one entry",
         "lt.yaml:2: tick: unknown key; did you mean 'tick_s'? (allowed: version, dry_run, tick_s, services, deployments, "
-        "node_pools, gpu_budget, policy, guards, state, journal, server, leader_election, prometheus)",
+        "node_pools, gpu_budget, policy, guards, state, journal, server, leader_election, prometheus, kubernetes)",
     ]
