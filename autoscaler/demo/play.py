@@ -178,18 +178,20 @@ class Demo:
         users = Users(ray.http, model_of=lambda deployment: deployment)
         requests = merged((d, tuple(self.today[d.deployment])) for d in spec.demands)
         begin = time.monotonic() + begin_s - time.time()
-        async with asyncio.TaskGroup() as group:
-            running = group.create_task(runtime.run())
-            traffic = group.create_task(users.play(requests, begin, spec.patience_s))
-            showing = group.create_task(self._show(runtime, watch, users, texts))
-            until = begin + spec.seconds
-            while not traffic.done() or time.monotonic() < until:
-                await asyncio.sleep(_LOOK_EVERY_S)
-                if running.done():
-                    break
-            self.most_memory_bytes = max(self.most_memory_bytes, ray.memory_bytes())
-            runtime.stop()
-            showing.cancel()
+        try:
+            async with asyncio.TaskGroup() as group:
+                deciding = group.create_task(runtime.run())
+                traffic = group.create_task(users.play(requests, begin, spec.patience_s))
+                showing = group.create_task(self._show(runtime, watch, users, texts))
+                while not traffic.done() or time.monotonic() < begin + spec.seconds:
+                    await asyncio.sleep(_LOOK_EVERY_S)
+                    if deciding.done():
+                        raise DemoError(f"leadtime demo: the controller ended; see {self.folder / 'demo.log'}")
+                self.most_memory_bytes = max(self.most_memory_bytes, ray.memory_bytes())
+                runtime.stop()
+                showing.cancel()
+        except BaseExceptionGroup as errors:
+            raise _first(errors) from None
         self.screen.end_pass()
         write_requests(self.folder / f"requests-{_LEADTIME if act else 'serve'}.csv", users.served)
         held = sum(watch.replica_seconds(0.0, spec.seconds).values())
@@ -293,6 +295,14 @@ class Demo:
 
 _LEADTIME, _WATCHING = "leadtime", "watching"
 _HOW = {"live": "for real", "simulated": "simulated"}
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What went wrong first, out of its wrapping."""
+    found: BaseException = errors
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
 
 
 def _single(deployment: dict[str, Any]) -> bool:

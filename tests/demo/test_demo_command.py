@@ -19,6 +19,7 @@ import pytest
 from autoscaler.demo import processes
 from tests.cli.helpers import leadtime
 from tests.demo.passes import late, live_pass, longest_run, median, simulated_pass
+from tests.real import missing
 
 SHORT = ("--seconds", "45", "--day-seconds", "45", "--start-seconds", "5", "6")
 
@@ -70,7 +71,7 @@ class Demo:
 @contextlib.contextmanager
 def demo(out: Path, *words: str) -> Iterator[Demo]:
     if find_spec("ray") is None:
-        pytest.skip("ray is not installed (the extra `ray`)")
+        missing("Ray Serve", "ray[serve]")
     started = Demo(out, *words)
     try:
         yield started
