@@ -407,7 +407,8 @@ class Kubernetes(_Block):
     )
     events: bool = Field(default=True, description="Write Events about decisions; never in a dry run.")
     kubeconfig: PathText | None = Field(
-        default=None, description="File that says how to reach the API; null = as the pod's service account."
+        default=None,
+        description="File that says how to reach the API; null = as the pod's service account, outside of a pod as kubectl does.",
     )
     context: str | None = Field(
         default=None,

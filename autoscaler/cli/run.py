@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +17,11 @@ from autoscaler.cli.logs import set_up_logs
 from autoscaler.errors import ConfigError, LeadtimeError
 
 if TYPE_CHECKING:
+    from autoscaler.board import Board
     from autoscaler.config_convert import Config, ServiceConfig
     from autoscaler.controller import Controller
     from autoscaler.history import HistoryAtStart
+    from autoscaler.kubernetes_shell import KubernetesParts
     from autoscaler.ports import Actuator, Source
     from autoscaler.runtime import Clock, Runtime
     from autoscaler.sources.prometheus import PrometheusClient
@@ -34,6 +37,9 @@ leadtime run --config leadtime.yaml --once      # one round, to see whether ever
 """
 
 log = logging.getLogger("leadtime")
+
+_ROUNDS_TO_FIND = 4
+"""With `--once`: how many rounds services may need to be found and read."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,10 +75,16 @@ def _once(config: Config) -> int:
     from autoscaler.runtime import SystemClock
 
     class OneRound(SystemClock):
-        async def wait(self, stop: asyncio.Event, until_monotonic_s: float) -> None:
-            stop.set()
+        rounds = 0
 
-    runtime = build(config, clock=OneRound(), serve_pages=False)
+        async def wait(self, stop: asyncio.Event, until_monotonic_s: float) -> None:
+            self.rounds += 1
+            if config.kubernetes is None or self.rounds == _ROUNDS_TO_FIND or _found(runtime):
+                stop.set()
+            else:  # services have to be found before they can be read
+                await super().wait(stop, until_monotonic_s)
+
+    runtime = build(config, clock=OneRound(), serve_pages=False, elect=False)
     asyncio.run(runtime.run())
     plan, signals = runtime.board.plan, runtime.board.signals
     if plan is None or signals is None:
@@ -86,11 +98,19 @@ def _once(config: Config) -> int:
     return 0 if all(source.up for source in signals.sources) else 1
 
 
+def _found(runtime: Runtime) -> bool:
+    """Whether every source answers and some deployment is seen."""
+    plan, signals = runtime.board.plan, runtime.board.signals
+    up = signals is not None and all(source.up for source in signals.sources)
+    return up and plan is not None and bool(plan.deployments)
+
+
 # ---------------------------------------------------------------- building
 
 
-def build(config: Config, clock: Clock | None = None, serve_pages: bool = True) -> Runtime:
-    """Everything of a running controller. Errors: LeadtimeError (a state file in use, say); PolicyError."""
+def build(config: Config, clock: Clock | None = None, serve_pages: bool = True, elect: bool = True) -> Runtime:
+    """Everything of a running controller. `elect` False: it does not stand for election, and where others do, it
+    writes nothing. Errors: LeadtimeError (a state file in use, say); PolicyError."""
     from autoscaler.journal_file import JournalWriter
     from autoscaler.pause import PauseSwitch
     from autoscaler.runtime import Runtime, new_board
@@ -100,8 +120,9 @@ def build(config: Config, clock: Clock | None = None, serve_pages: bool = True) 
     store = StateStore(config.state_path)
     try:
         controller = _controller(config, store)
-        sources, actuators = _ports(config)
         board, pause = new_board(config.controller), PauseSwitch(store)
+        cluster = _cluster(config, board, elect)
+        sources, actuators = _ports(config, cluster)
         server = Server(board, pause, config.server.host, config.server.port, config.server.token_file)
         return Runtime(
             config.controller,
@@ -113,8 +134,11 @@ def build(config: Config, clock: Clock | None = None, serve_pages: bool = True) 
             server=server if serve_pages else None,
             board=board,
             pause=pause,
+            leader=_leader(config, cluster, elect),
             history=_history(config),
             clock=clock,
+            background=cluster.background if cluster else (),
+            settings=cluster.deployment_settings if cluster else tuple,
         )
     except BaseException:
         store.close()
@@ -137,7 +161,42 @@ def _controller(config: Config, store: StateStore) -> Controller:
     return Controller(config.controller)
 
 
-def _ports(config: Config) -> tuple[list[Source], list[Actuator]]:
+def _cluster(config: Config, board: Board, elect: bool) -> KubernetesParts | None:
+    """What the controller has of Kubernetes. Errors: ConfigError when no cluster can be reached by these settings."""
+    block = config.kubernetes
+    if block is None:
+        return None
+    try:
+        from autoscaler.kubernetes_shell import KubernetesSettings, connected_parts, own_namespace, process_identity
+        from autoscaler.leader import LeaseSettings
+
+        settings = KubernetesSettings(
+            watch_namespaces=block.watch_namespaces,
+            namespace=block.namespace or own_namespace(),
+            name=block.name,
+            tokens=block.tokens,
+            nodes=block.nodes,
+            events=block.events and elect,
+            timeout_s=block.timeout_s,
+        )
+        lease = None
+        if config.election is not None and elect:
+            lease_s, deadline_s = config.election.lease_s, config.election.renew_deadline_s
+            lease = LeaseSettings(process_identity(), lease_s, deadline_s, min(2.0, deadline_s / 5))
+        return connected_parts(
+            settings, config.controller, board, lease, kubeconfig=block.kubeconfig, context=block.context
+        )
+    except ImportError as error:
+        raise ConfigError(f"kubernetes: needs the extra `kube` (pip install leadtime[kube]): {error}") from None
+
+
+def _leader(config: Config, cluster: KubernetesParts | None, elect: bool) -> Callable[[], bool]:
+    if config.election is not None and not elect:
+        return lambda: False
+    return cluster.leader if cluster else lambda: True
+
+
+def _ports(config: Config, cluster: KubernetesParts | None) -> tuple[list[Source], list[Actuator]]:
     from autoscaler.actuators.ray_serve import RayServeActuator
     from autoscaler.actuators.recording import RecordingActuator
     from autoscaler.dashboard_client import DashboardClient
@@ -153,7 +212,15 @@ def _ports(config: Config) -> tuple[list[Source], list[Actuator]]:
         sources.append(RayDashboardSource(f"ray_dashboard{suffix}", *place, client))
         sources.append(NodeMetricsSource(f"node_metrics{suffix}", *place, client, timeout_s=service.timeout_s))
         if not config.controller.dry_run:
-            actuators.append(RayServeActuator(f"ray_serve{suffix}", *place, client, deadline_s=service.timeout_s))
+            budget_s = cluster.write_budget_s if cluster else None
+            actuators.append(
+                RayServeActuator(
+                    f"ray_serve{suffix}", *place, client, deadline_s=service.timeout_s, write_budget_s=budget_s
+                )
+            )
+    if cluster is not None:
+        sources += cluster.sources
+        actuators += () if config.controller.dry_run else cluster.actuators
     sources += _prometheus_sources(config)
     return sources, actuators or [RecordingActuator()]
 
