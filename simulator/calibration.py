@@ -132,6 +132,9 @@ def _non_negative(columns: list[Array], seconds: Array) -> list[float]:
 
 # ---------------------------------------------------------------- step tables
 
+_ENGINE_COLUMNS = ("model", "gpu", "tp", "dtype")
+"""What tells engines apart: a law is fitted to the steps of one."""
+
 
 def read_tables(paths: Iterable[Path], select: Mapping[str, str], kv_tokens: float | None = None) -> Steps:
     """Steps of the selected rows of decode, prefill and mixed tables (told apart by their columns).
@@ -150,11 +153,14 @@ def _table_steps(path: Path, select: Mapping[str, str]) -> Steps:
     for column in select:
         if rows and column not in rows[0]:
             raise TraceError(f"{path}: --select {column}=...: no such column (columns: {', '.join(rows[0])})")
-    chosen = [r for r in rows if all(r[k] == v for k, v in select.items())]
+    chosen = [(i, r) for i, r in enumerate(rows, 2) if all(r[k] == v for k, v in select.items())]
     if not chosen:
         known = sorted({",".join(f"{k}={r[k]}" for k in select) for r in rows})
         raise TraceError(f"{path}: no row has {','.join(f'{k}={v}' for k, v in select.items())}; there are {known}")
-    made = [_table_step(path, number, row) for number, row in enumerate(chosen, 2)]
+    for column in _ENGINE_COLUMNS:
+        if len(values := sorted({r.get(column, "") for _, r in chosen})) > 1:
+            raise TraceError(f"{path}: rows of several engines; add {column}=... to --select (there are {values})")
+    made = [_table_step(path, number, row) for number, row in chosen]
     return Steps(*np.array(made, dtype=float).T)
 
 
@@ -162,10 +168,12 @@ def _table_step(path: Path, number: int, row: Mapping[str, str]) -> tuple[float,
     def value(column: str) -> float:
         try:
             return float(row[column])
-        except (KeyError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise TraceError(f"{path}: row {number}: {column}: {row.get(column)!r}; allowed: a number") from error
 
     seconds = value("step_ms") / 1e3
+    if not seconds > 0:
+        raise TraceError(f"{path}: row {number}: step_ms: {row['step_ms']!r}; allowed: a number above 0")
     if "batch" in row:
         return value("batch"), value("batch") * value("context_tokens"), 0.0, 0.0, seconds
     prefill = value("prefill_tokens")

@@ -1,0 +1,153 @@
+"""`leadtime calibrate`: fits an engine profile to step logs, step tables, or a running endpoint.
+
+What is fitted is in simulator/calibration*.py; here are the words of the command line and what is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from policies.engines.profile import EngineProfile
+    from simulator.calibration_profile import Calibrated, Identity
+
+DESCRIPTION = """Fit an engine profile to your own engine: to vLLM's step log (--enable-logging-iteration-details), to
+tables of step times, or to an OpenAI-compatible endpoint that is measured with a bounded plan of closed batches. Prints
+how well the profile fits, what it only assumes, and where it extrapolates."""
+EXAMPLE = """leadtime calibrate --from-steps vllm.log --requests requests.csv \\
+    --engine max_num_seqs=16,max_num_batched_tokens=512,block_size=32,kv_tokens=5088,max_model_len=2048 --out mine.yaml
+leadtime calibrate --from-tables decode.csv prefill.csv mixed.csv \\
+    --select model=Llama-3.1-8B,gpu=h100_sxm,tp=1,dtype=bf16 --engine kv_tokens=432992 --out mine.yaml
+leadtime calibrate http://localhost:8000 --engine kv_tokens=432992 --out mine.yaml"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("endpoint", nargs="?", metavar="ENDPOINT", help="base URL of an OpenAI-compatible server")
+    parser.add_argument("--from-steps", nargs="+", type=Path, metavar="FILE", help="vLLM's log, or a CSV of its steps")
+    parser.add_argument("--from-tables", nargs="+", type=Path, metavar="CSV", help="tables: decode, prefill, mixed")
+    parser.add_argument("--requests", nargs="+", type=Path, metavar="CSV", help="its requests, or closed batches")
+    parser.add_argument("--select", metavar="K=V,..", help="rows of the tables, e.g. model=..,gpu=..,tp=..,dtype=..")
+    parser.add_argument("--engine", default="", metavar="K=V,..", help="the engine's limits and scheduling switches")
+    parser.add_argument("--like", metavar="P", help="a profile that gives limits, start-up and price not said here")
+    parser.add_argument("--scale", type=float, metavar="X", help="multiply the tables' times (1): what they leave out")
+    parser.add_argument("--form", choices=("affine", "table"), help="form of the step law (the one that fits better)")
+    parser.add_argument("--name", metavar="NAME", help="the profile's name (OUT without its ending)")
+    parser.add_argument("--gpu", metavar="KIND", help="kind of GPU, e.g. nvidia-h100-80gb")
+    parser.add_argument("--gpus", type=int, metavar="N", help="GPUs of one replica")
+    parser.add_argument("--out", type=Path, required=True, metavar="F", help="the profile to write (YAML)")
+    add_endpoint_arguments(parser)
+
+
+def add_endpoint_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("measuring an endpoint")
+    group.add_argument("--model", metavar="NAME", help="the served model (the first of /v1/models)")
+    group.add_argument("--api-key-file", type=Path, metavar="F", help="file with the bearer token of the endpoint")
+    group.add_argument("--max-minutes", type=float, default=15.0, metavar="M", help="stop measuring after so long (15)")
+    group.add_argument("--max-concurrency", type=int, default=64, metavar="N", help="never more at once (64)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from autoscaler.cli.parser import UsageError
+
+    ways = [args.endpoint is not None, args.from_steps is not None, args.from_tables is not None]
+    if sum(ways) != 1:
+        raise UsageError("leadtime calibrate: say one of ENDPOINT, --from-steps FILE..., --from-tables CSV...")
+    if args.select is not None and args.from_tables is None:
+        raise UsageError("leadtime calibrate: --select is for --from-tables only")
+    if args.scale is not None and (args.from_tables is None or not 0.1 <= args.scale <= 10):
+        raise UsageError(f"leadtime calibrate: --scale {args.scale:g}: for --from-tables; allowed: 0.1 to 10")
+    if args.gpus is not None and args.gpus < 1:
+        raise UsageError(f"leadtime calibrate: --gpus {args.gpus}; allowed: a whole number >= 1")
+    if not args.out.parent.is_dir():
+        raise UsageError(f"leadtime calibrate: --out {args.out}: no such folder {str(args.out.parent)!r}")
+    way = _from_endpoint if args.endpoint is not None else _from_steps if args.from_steps else _from_tables
+    _write(way(args), args.out)
+    return 0
+
+
+def _base(args: argparse.Namespace) -> EngineProfile | None:
+    from policies.engines import load_profile
+
+    return load_profile(args.like) if args.like else None
+
+
+def _from_steps(args: argparse.Namespace) -> Calibrated:
+    from autoscaler.cli.parser import UsageError
+    from simulator.calibration import fit
+    from simulator.calibration_profile import calibrated, parse_engine
+    from simulator.calibration_steps import read_steps
+    from simulator.observed import read_measured
+
+    base = _base(args)
+    engine = parse_engine(args.engine, base)
+    if base is None and "kv_tokens" not in engine.said:
+        raise UsageError(
+            "leadtime calibrate: --engine kv_tokens=N is needed with --from-steps: the log's KV usage is a share of it"
+        )
+    measured = [read_measured(path) for path in args.requests or ()]
+    steps = read_steps(args.from_steps, engine.limits)
+    source = f"engine steps of {_names(args.from_steps)}"
+    if measured:
+        source += f"; host and API time from {_names(args.requests)}"
+    return calibrated(_identity(args, base, source), engine, steps, fit(steps, args.form), measured, base)
+
+
+def _from_tables(args: argparse.Namespace) -> Calibrated:
+    from dataclasses import replace
+
+    from simulator.calibration import fit, read_tables
+    from simulator.calibration_profile import calibrated, parse_engine, parse_words
+    from simulator.observed import read_measured
+
+    base = _base(args)
+    engine = parse_engine(args.engine, base)
+    select = parse_words("--select", args.select or "")
+    known_kv = base is not None or "kv_tokens" in engine.said
+    steps = read_tables(args.from_tables, select, engine.limits.kv_tokens if known_kv else None)
+    if args.scale:
+        steps = replace(steps, seconds=steps.seconds * args.scale)
+    measured = [read_measured(path) for path in args.requests or ()]
+    chosen = f" ({', '.join(f'{k}={v}' for k, v in select.items())})" if select else ""
+    scaled = f", times {args.scale:g}" if args.scale else ""
+    source = f"step tables {_names(args.from_tables)}{chosen}{scaled}"
+    identity = _identity(args, base, source, select.get("gpu"), select.get("tp"))
+    return calibrated(identity, engine, steps, fit(steps, args.form), measured, base)
+
+
+def _from_endpoint(args: argparse.Namespace) -> Calibrated:
+    from autoscaler.cli.parser import UsageError
+
+    raise UsageError("leadtime calibrate: ENDPOINT: not built yet in this version; use --from-steps or --from-tables")
+
+
+def _names(paths: list[Path]) -> str:
+    return ", ".join(path.name for path in paths)
+
+
+def _identity(
+    args: argparse.Namespace, base: EngineProfile | None, source: str, gpu: str | None = None, tp: str | None = None
+) -> Identity:
+    from simulator.calibration_profile import Identity
+
+    gpus = args.gpus or (int(tp) if tp and tp.isdecimal() else base.gpus if base else 1)
+    kind = args.gpu or gpu or (base.gpu if base else "unknown")
+    return Identity(args.name or args.out.stem, gpus, kind, source)
+
+
+def _write(made: Calibrated, out: Path) -> None:
+    from policies.engines.write import profile_yaml
+
+    profile = made.profile
+    out.write_text(profile_yaml(profile), encoding="utf-8")
+    lines = [
+        f"{out}: {profile.name}, step law of form {profile.step.form!r} from {profile.fit['steps']:,} steps",
+        f"host time {1e3 * profile.host_s:.2f} ms a step, API time {1e3 * profile.api_s:.2f} ms a request",
+        *made.errors,
+    ]
+    if profile.fit["assumed"]:
+        lines.append(f"assumed, not measured: {', '.join(profile.fit['assumed'])}")
+    lines += [f"extrapolates {line}" for line in made.extrapolates]
+    sys.stdout.write("\n".join(lines) + "\n")

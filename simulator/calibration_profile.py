@@ -1,0 +1,168 @@
+"""From a fitted step law to an engine profile: what was fitted, how well, from what range, and what is only assumed.
+
+Also `--engine` and `--select` words into values. Not for fitting (calibration.py, calibration_requests.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from autoscaler.errors import InputError
+from policies.durations import Duration
+from policies.engines.profile import EngineProfile, Limits, Scheduling
+from policies.options import nearest
+from simulator.calibration import StepFit, Steps
+from simulator.calibration_requests import API_S, HOST_S, fit_requests
+from simulator.engine_layout import check_profile
+from simulator.observed import ClosedBatches, ObservedRequests
+
+_LOAD_S, _INIT_S = Duration.from_median_p99(13.6, 33.2), Duration.from_median_p99(43.0, 60.0)
+"""A model under 20 GiB, by start-up logs of vLLM 0.19 on H100: what is assumed where nothing is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What a user says of the engine; `said` are the keys that were given."""
+
+    limits: Limits
+    scheduling: Scheduling
+    said: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Name, GPUs of one replica, kind of GPU, where the numbers come from."""
+
+    name: str
+    gpus: int
+    gpu: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """A profile with lines for people: errors, and where it extrapolates."""
+
+    profile: EngineProfile
+    errors: tuple[str, ...]
+    extrapolates: tuple[str, ...]
+
+
+def parse_words(option: str, text: str) -> dict[str, str]:
+    """`a=1,b=2`. Errors: InputError naming the option and the word."""
+    words: dict[str, str] = {}
+    for word in filter(None, (w.strip() for w in text.split(","))):
+        key, mark, value = word.partition("=")
+        if not mark or not key.strip() or not value.strip():
+            raise InputError(f"{option}: {word!r}; allowed: KEY=VALUE, separated by commas")
+        if key.strip() in words:
+            raise InputError(f"{option}: {key.strip()}: given twice")
+        words[key.strip()] = value.strip()
+    return words
+
+
+def parse_engine(text: str, base: EngineProfile | None = None) -> Engine:
+    """`--engine`, over the limits and switches of `base` (or vLLM's defaults). Errors: InputError naming the key."""
+    words = parse_words("--engine", text)
+    limit_names, switch_names = ({f.name for f in fields(kind)} for kind in (Limits, Scheduling))
+    limits: dict[str, int] = {}
+    switches: dict[str, bool] = {}
+    for key, value in words.items():
+        if key in limit_names:
+            if not value.isdecimal() or int(value) < 1:
+                raise InputError(f"--engine: {key}: {value!r}; allowed: a whole number >= 1")
+            limits[key] = int(value)
+        elif key in switch_names:
+            if value.lower() not in ("true", "false"):
+                raise InputError(f"--engine: {key}: {value!r}; allowed: true, false")
+            switches[key] = value.lower() == "true"
+        else:
+            known = sorted(limit_names | switch_names)
+            raise InputError(f"--engine: unknown key {key!r}{nearest(key, known)} (allowed: {', '.join(known)})")
+    return Engine(
+        replace(base.limits if base else Limits(), **limits),
+        replace(base.scheduling if base else Scheduling(), **switches),
+        tuple(words),
+    )
+
+
+def calibrated(
+    identity: Identity,
+    engine: Engine,
+    steps: Steps,
+    fit: StepFit,
+    measured: Sequence[ObservedRequests | ClosedBatches] = (),
+    base: EngineProfile | None = None,
+) -> Calibrated:
+    """The profile. Errors: PolicyError for limits that vLLM would not start with, TraceError from the requests."""
+    profile = EngineProfile(
+        name=identity.name,
+        gpus=identity.gpus,
+        gpu=identity.gpu,
+        step=fit.law,
+        host_s=HOST_S,
+        api_s=API_S,
+        limits=engine.limits,
+        scheduling=engine.scheduling,
+        load_s=base.load_s if base else _LOAD_S,
+        init_s=base.init_s if base else _INIT_S,
+        price_usd_per_gpu_hour=base.price_usd_per_gpu_hour if base else None,
+    )
+    check_profile(profile)
+    assumed: list[str] = ["host_s", "api_s"]
+    errors = dict(fit.by_kind)
+    if measured:
+        found = fit_requests(profile, measured)
+        profile = replace(profile, host_s=found.host_s, api_s=found.api_s)
+        assumed = list(found.assumed)
+        errors["requests"] = found.error_fraction
+    unsaid = [f"limits.{f.name}" for f in fields(Limits) if f.name not in engine.said]
+    assumed += [*unsaid, "startup"] if base is None else []
+    seen = _ranges(steps)
+    record: dict[str, Any] = {
+        "source": identity.source,
+        "steps": len(steps),
+        "error_fraction": {kind: _rounded(value) for kind, value in errors.items()},
+        "held_out_error_fraction": _rounded(fit.held_out_fraction),
+        "range": seen,
+        "assumed": assumed,
+    }
+    return Calibrated(replace(profile, fit=record), _error_lines(fit, errors), _extrapolations(profile.limits, seen))
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.2g}")
+
+
+def _ranges(steps: Steps) -> dict[str, list[int]]:
+    """What the steps covered: the least and the most of everything that a step's time depends on."""
+    ranges = {}
+    for name in ("decodes", "kv_tokens", "prefill_tokens"):
+        values = getattr(steps, name)
+        some = values[values > 0]
+        ranges[name] = [int(some.min()), int(some.max())] if len(some) else [0, 0]
+    return ranges
+
+
+def _error_lines(fit: StepFit, errors: Mapping[str, float]) -> tuple[str, ...]:
+    kinds = {"requests": "latency of requests"}
+    lines = [f"{kinds.get(kind, f'{kind} steps')}: {100 * value:.1f} % mean error" for kind, value in errors.items()]
+    return (*lines, f"steps not used for fitting (half of them, by turns): {100 * fit.held_out_fraction:.1f} %")
+
+
+def _extrapolations(limits: Limits, seen: Mapping[str, Sequence[int]]) -> tuple[str, ...]:
+    """Where the engine may go and the data did not."""
+    bounds = (
+        ("decodes", limits.max_num_seqs, "decoding sequences"),
+        ("kv_tokens", limits.kv_tokens, "tokens of KV attended by decodes"),
+        ("prefill_tokens", limits.max_num_batched_tokens, "prefill tokens a step"),
+    )
+    return tuple(
+        f"above {seen[name][1]:,} {words} (the engine allows {most:,})"
+        if seen[name][1]
+        else f"{words}: nothing was measured (the engine allows {most:,})"
+        for name, most, words in bounds
+        if seen[name][1] < 0.9 * most
+    )
