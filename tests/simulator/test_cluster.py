@@ -105,13 +105,15 @@ def test_a_replica_that_waits_for_gpus_is_withdrawn_first_and_listed_for_its_gra
     assert [s.withdrawn for s in f.serve.starts] == [True]
 
 
-def test_victims_are_on_the_emptiest_node_and_the_newest_there() -> None:
-    f = fleet(deployments=(spec(initial=3),))
-    nodes = [r.node for r in f.serve.replicas.values()]
-    assert nodes == ["h100-1", "h100-1", "h100-2"]
+def test_victims_are_on_the_node_with_the_fewest_replicas_of_anybody_and_the_newest_there() -> None:
+    other = spec(key=spec().key.parse("code/llm"), gpus=1, initial=2)
+    f = fleet(deployments=(spec(initial=3), other))
+    oldest, middle, newest = f.serve.replicas.values()
+    assert [r.node for r in (oldest, middle, newest)] == ["h100-1", "h100-1", "h100-2"]
+    assert {r.node for r in f.serves[1].replicas.values()} == {"h100-2"}  # three on the second node, two on the first
     f.at(1.0, 2)
     f.run(5.0)
-    assert [r.node for r in f.serve.replicas.values()] == ["h100-1", "h100-1"]
+    assert list(f.serve.replicas.values()) == [oldest, newest]
 
 
 def test_repeating_a_level_changes_nothing() -> None:
