@@ -68,10 +68,6 @@ VALUES: tuple[Value, ...] = (
         "Find Ray through the Kubernetes API. false = only what config.services lists, without any right to the API.",
     ),
     Value(
-        "nodes", False, _BOOL,
-        "With discovery: also watch nodes (a ClusterRole) and worker pods, to see what each pool has and what arrives.",
-    ),
-    Value(
         "config", {}, _OBJECT,
         "Settings of the controller, as in a settings file (docs/configuration.md); the chart adds what the pod needs.",
     ),
@@ -96,7 +92,6 @@ VALUES: tuple[Value, ...] = (
     Value("serviceAccount.name", "", _NAME_OR_EMPTY, "Its name; empty = the objects' name (or `default`)."),
     Value("serviceAccount.annotations", {}, _LABELS, "Annotations of it, such as for Workload Identity."),
     Value("rbac.create", True, _BOOL, "Make Roles and RoleBindings; false = you grant the rights of docs/install.md."),
-    Value("rbac.events", True, _BOOL, "Write Events about decisions; in dry run there is no right to, whatever this is."),
     Value(
         "admissionPolicy.enabled", False, _BOOL,
         "A ValidatingAdmissionPolicy (Kubernetes 1.30+): this account may change worker counts of ray.io objects only.",

@@ -60,12 +60,19 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
       "state" (dict "path" "/var/lib/leadtime/leadtime.sqlite")
       "journal" (dict "path" "/var/lib/leadtime/journal") -}}
 {{- if .Values.discovery -}}
-{{- $_ := set $pod "kubernetes" (dict "watch_namespaces" (include "leadtime.namespaces" . | fromYamlArray)) -}}
+{{- $_ := set $pod "kubernetes" (dict
+      "watch_namespaces" (include "leadtime.namespaces" . | fromYamlArray)
+      "name" (include "leadtime.fullname" .)
+      "namespace" .Release.Namespace
+      "tokens" "/etc/leadtime/secrets"
+      "nodes" false
+      "events" true) -}}
 {{- end -}}
 {{- if gt (int .Values.replicas) 1 -}}
 {{- $_ := set $pod "leader_election" (dict "enabled" true) -}}
 {{- end -}}
-{{- toYaml (mergeOverwrite $pod (deepCopy .Values.config)) -}}
+{{- /* YAML 1.1 reads 1e-07 as text: a number needs its point. Text of that shape is quoted by toYaml. */}}
+{{- regexReplaceAll `(?m)([:-] -?[0-9]+)(e[-+][0-9]+)$` (toYaml (mergeOverwrite $pod (deepCopy .Values.config))) "${1}.0${2}" -}}
 {{- end -}}
 
 {{/* What the settings ask for, as a dictionary of switches. */}}
@@ -87,11 +94,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
       "acts" $acts
       "discovery" $discovery
       "election" $election
-      "events" (and $acts $discovery .Values.rbac.events)
+      "events" (and $acts $discovery (eq "true" (toString (get ($config.kubernetes | default dict) "events"))))
       "prewarm" (gt (len $ways) 0)
       "ways" $ways
       "pause" $discovery
-      "nodes" (and $discovery .Values.nodes)
+      "nodes" (and $discovery (eq "true" (toString (get ($config.kubernetes | default dict) "nodes"))))
       "api" (or $election $objects $discovery)
       "port" (int $config.server.port)) -}}
 {{- end -}}
@@ -102,6 +109,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $features := include "leadtime.features" . | fromYaml -}}
 {{- if and (gt (int .Values.replicas) 1) (not $features.election) -}}
 {{- fail "replicas: more than one needs config.leader_election.enabled true (or leave that setting out)" -}}
+{{- end -}}
+{{- if and $features.election (not $features.discovery) -}}
+{{- fail "replicas, config.leader_election: several pods elect a leader through the Kubernetes API, which needs discovery true" -}}
+{{- end -}}
+{{- with $config.kubernetes -}}
+{{- if or (ne (toJson .watch_namespaces) (include "leadtime.namespaces" $ | fromYamlArray | toJson)) (ne .name (include "leadtime.fullname" $)) (ne .namespace $.Release.Namespace) -}}
+{{- fail "config.kubernetes: watch_namespaces, name and namespace are set by the chart, which makes the Roles for them; use watchNamespaces and fullnameOverride" -}}
+{{- end -}}
 {{- end -}}
 {{- if and (gt (int .Values.replicas) 1) .Values.persistence.enabled -}}
 {{- fail "persistence.enabled: allowed with replicas 1 only, since every pod keeps a state of its own; with more, config.prometheus gives history at start" -}}

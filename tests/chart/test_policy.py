@@ -1,0 +1,307 @@
+"""What a cluster administrator asks of a chart: least rights, a restricted pod, closed network, nothing left over."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.chart.chart import CASES, CHART, Doc, of_kind, one, pod_specs, render, values_of
+from tests.kube.rbac import Attributes, Rbac
+from tests.kube.status import ApiError
+
+WRITES = {"create", "update", "patch", "delete", "deletecollection"}
+ACCOUNT = "system:serviceaccount:lt:demo-leadtime"
+LIVE = {"config": {"dry_run": False}}
+WAYS = ("placeholder", "capacity_buffer", "worker_group", "request_resources", "node_pool", "provisioning_request")
+
+
+def table(docs: list[Doc]) -> set[tuple[str, str, str, str, str, str]]:
+    """Every right: (kind of role, namespace, group, resource, names, verb)."""
+    found = set()
+    for role in (*of_kind(docs, "Role"), *of_kind(docs, "ClusterRole")):
+        for rule in role["rules"]:
+            names = ",".join(rule.get("resourceNames", ()))
+            place = role["metadata"].get("namespace", "")
+            for group in rule["apiGroups"]:
+                for resource in rule["resources"]:
+                    found |= {(role["kind"], place, group, resource, names, verb) for verb in rule["verbs"]}
+    return found
+
+
+def rights(place: str, group: str, resource: str, names: str, *verbs: str) -> set[tuple[str, str, str, str, str, str]]:
+    return {("Role", place, group, resource, names, verb) for verb in verbs}
+
+
+DISCOVERY = {
+    *rights("lt", "ray.io", "rayservices", "", "list", "watch"),
+    *rights("lt", "ray.io", "rayclusters", "", "list", "watch"),
+    *rights("lt", "", "configmaps", "demo-leadtime-pause", "get"),
+}
+EVENTS = rights("lt", "events.k8s.io", "events", "", "create", "patch")
+LEASE = {
+    *rights("lt", "coordination.k8s.io", "leases", "demo-leadtime", "get", "update"),
+    *rights("lt", "coordination.k8s.io", "leases", "", "create"),
+}
+PODS = rights("lt", "", "pods", "", "list", "watch")
+NODES = {("ClusterRole", "", "", "nodes", "", verb) for verb in ("list", "watch")}
+
+
+# ---------------------------------------------------------------- rights
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        ({}, DISCOVERY),
+        (LIVE, DISCOVERY | EVENTS),
+        ({"config": {"dry_run": False, "kubernetes": {"events": False}}}, DISCOVERY),
+        ({"replicas": 2}, DISCOVERY | LEASE),
+        ({"replicas": 2, **LIVE}, DISCOVERY | LEASE | EVENTS),
+        ({"config": {"kubernetes": {"nodes": True}}}, DISCOVERY | NODES | PODS),
+        ({"discovery": False, "config": {"services": [{"dashboard": "http://ray:8265"}]}}, set()),
+        ({"rbac": {"create": False}}, set()),
+    ],
+)  # fmt: skip
+def test_the_rights_are_exactly_those_that_the_mode_needs(values: dict[str, Any], wanted: set[Any]) -> None:
+    assert table(render(values)) == wanted
+
+
+@pytest.mark.parametrize("values", [{}, {"replicas": 2}, {"config": {"kubernetes": {"nodes": True}}}])
+def test_in_dry_run_nothing_can_be_written_but_its_own_lease(values: dict[str, Any]) -> None:
+    writes = {right for right in table(render(values)) if right[5] in WRITES}
+    assert {right[3] for right in writes} <= {"leases"}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_right_is_a_wildcard_or_reaches_secrets_or_escalates(case: str) -> None:
+    for _, _, group, resource, _, verb in table(render(values_of(case))):
+        assert "*" not in (group, resource, verb)
+        assert resource not in ("secrets", "pods/exec", "serviceaccounts/token")
+        assert verb not in ("escalate", "bind", "impersonate", "deletecollection")
+
+
+def test_every_watched_namespace_has_a_role_and_a_binding_and_no_other_place_has() -> None:
+    docs = render({"watchNamespaces": ["a", "b"]})
+    for kind in ("Role", "RoleBinding"):
+        assert {d["metadata"]["namespace"] for d in of_kind(docs, kind)} == {"a", "b", "lt"}
+    assert not of_kind(docs, "ClusterRole")
+    assert not of_kind(docs, "ClusterRoleBinding")
+
+
+def test_only_reading_nodes_needs_a_right_on_the_whole_cluster() -> None:
+    for case in CASES:
+        cluster = of_kind(render(values_of(case)), "ClusterRole")
+        verbs = {verb for role in cluster for rule in role["rules"] for verb in rule["verbs"]}
+        assert verbs <= {"list", "watch"}
+        assert bool(cluster) == (case == "replicas")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_binding_leads_to_a_role_and_to_the_account_of_the_pod(case: str) -> None:
+    docs = render(values_of(case))
+    rbac = Rbac.from_documents(docs)
+    assert set(rbac.granted) <= {ACCOUNT}
+    assert one(docs, "Deployment")["spec"]["template"]["spec"]["serviceAccountName"] == "demo-leadtime"
+
+
+def test_the_fake_api_server_enforces_the_rendered_rights() -> None:
+    rbac = Rbac.from_documents(render({"replicas": 2, **LIVE}))
+    rbac.check(Attributes(ACCOUNT, "watch", "ray.io", "rayservices", "lt", ""))
+    rbac.check(Attributes(ACCOUNT, "update", "coordination.k8s.io", "leases", "lt", "demo-leadtime"))
+    for verb, group, resource, namespace, name in (
+        ("patch", "ray.io", "rayservices", "lt", "chat"),
+        ("list", "ray.io", "rayservices", "other", ""),
+        ("update", "coordination.k8s.io", "leases", "lt", "somebody-elses"),
+        ("get", "", "secrets", "lt", "token"),
+    ):
+        with pytest.raises(ApiError):
+            rbac.check(Attributes(ACCOUNT, verb, group, resource, namespace, name))
+
+
+# ---------------------------------------------------------------- pre-warming: refused by this version's settings
+
+
+@pytest.fixture
+def unchecked(tmp_path: Path) -> Path:
+    """The chart without its schema: what it renders for ways to pre-warm that this version's settings refuse."""
+    copy = tmp_path / "leadtime"
+    shutil.copytree(CHART, copy)
+    (copy / "values.schema.json").unlink()
+    return copy
+
+
+def prewarming(way: str, dry_run: bool) -> dict[str, Any]:
+    return {"config": {"dry_run": dry_run, "node_pools": [{"name": "h100", "prewarm": way}]}}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_way_to_prewarm_adds_its_own_rights_and_in_dry_run_no_write(way: str, unchecked: Path) -> None:
+    more = {
+        "placeholder": {
+            *rights("lt", "apps", "deployments", "", "get", "list", "watch"),
+            *rights("lt", "apps", "deployments/scale", "", "get", "patch"),
+        },
+        "capacity_buffer": rights("lt", "autoscaling.x-k8s.io", "capacitybuffers", "", "get", "list", "watch", "patch"),
+        "worker_group": rights("lt", "ray.io", "rayservices", "", "get", "patch"),
+        "provisioning_request": {
+            *rights("lt", "autoscaling.x-k8s.io", "provisioningrequests", "", "get", "list", "watch"),
+            *rights("lt", "autoscaling.x-k8s.io", "provisioningrequests", "", "create", "delete"),
+            *rights("lt", "", "podtemplates", "", "create", "get", "delete"),
+        },
+    }.get(way, set())  # fmt: skip
+    assert table(render(prewarming(way, dry_run=False), unchecked)) == DISCOVERY | EVENTS | more
+    dry = table(render(prewarming(way, dry_run=True), unchecked))
+    assert dry >= DISCOVERY
+    assert not {right for right in dry if right[5] in WRITES}
+
+
+def test_uninstalling_gives_back_what_prewarming_holds(unchecked: Path) -> None:
+    docs = render(prewarming("placeholder", dry_run=False), unchecked)
+    job = one(docs, "Job")
+    assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-delete"
+    assert job["spec"]["template"]["spec"]["containers"][0]["args"][0] == "release"
+    assert job["spec"]["activeDeadlineSeconds"] == 120
+    for spec in pod_specs(docs):
+        check_restricted(spec)
+    off = {**prewarming("placeholder", dry_run=False), "releaseHook": {"enabled": False}}
+    assert not of_kind(render(off, unchecked), "Job")
+    later = {**prewarming("placeholder", dry_run=False), "releaseHook": {"activeDeadlineSeconds": 300}}
+    assert one(render(later, unchecked), "Job")["spec"]["activeDeadlineSeconds"] == 300
+
+
+def test_without_prewarming_there_is_no_hook() -> None:
+    for case in CASES:
+        assert not of_kind(render(values_of(case)), "Job")
+
+
+# ---------------------------------------------------------------- the pod
+
+
+def check_restricted(spec: Doc) -> None:
+    """The restricted Pod Security Standard, and a root file system that cannot be written."""
+    pod = spec["securityContext"]
+    assert pod["runAsNonRoot"] is True
+    assert pod["runAsUser"] > 0
+    assert pod["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
+    for container in (*spec["containers"], *spec.get("initContainers", ())):
+        own = container["securityContext"]
+        assert own["allowPrivilegeEscalation"] is False
+        assert own["privileged"] is False
+        assert own["readOnlyRootFilesystem"] is True
+        assert own["capabilities"] == {"drop": ["ALL"]}
+        assert container["resources"]["requests"]
+        assert container["resources"]["limits"]["memory"]
+        assert not any("hostPort" in port for port in container.get("ports", ()))
+    allowed = {"configMap", "emptyDir", "secret", "projected", "persistentVolumeClaim", "name"}
+    for volume in spec["volumes"]:
+        assert set(volume) <= allowed
+        assert volume.get("emptyDir") is None or volume["emptyDir"]["sizeLimit"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_pods_are_restricted(case: str) -> None:
+    specs = pod_specs(render(values_of(case)))
+    assert specs
+    for spec in specs:
+        check_restricted(spec)
+        assert spec["enableServiceLinks"] is False
+
+
+def test_the_account_token_is_mounted_only_where_the_api_is_used() -> None:
+    assert one(render(), "ServiceAccount")["automountServiceAccountToken"] is False
+    assert one(render(), "Deployment")["spec"]["template"]["spec"]["automountServiceAccountToken"] is True
+    listed = one(render(values_of("listed")), "Deployment")["spec"]["template"]["spec"]
+    assert listed["automountServiceAccountToken"] is False
+
+
+def test_probes_ask_for_health_and_readiness_of_the_port_that_the_settings_name() -> None:
+    docs = render({"config": {"server": {"port": 9999}}})
+    (container,) = one(docs, "Deployment")["spec"]["template"]["spec"]["containers"]
+    assert container["ports"] == [{"name": "http", "containerPort": 9999}]
+    assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "http"}
+    assert container["startupProbe"]["httpGet"] == {"path": "/healthz", "port": "http"}
+    assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "http"}
+
+
+def test_one_pod_is_replaced_and_several_roll_spread_out_behind_a_disruption_budget() -> None:
+    alone, several = one(render(), "Deployment")["spec"], one(render({"replicas": 2}), "Deployment")["spec"]
+    assert alone["strategy"] == {"type": "Recreate"}
+    assert not of_kind(render(), "PodDisruptionBudget")
+    assert several["strategy"]["type"] == "RollingUpdate"
+    spread = several["template"]["spec"]["topologySpreadConstraints"]
+    assert [s["topologyKey"] for s in spread] == ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
+    assert one(render({"replicas": 2}), "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
+
+
+def test_a_change_of_settings_rolls_the_pod() -> None:
+    def checksum(values: dict[str, Any]) -> str:
+        return str(one(render(values), "Deployment")["spec"]["template"]["metadata"]["annotations"]["checksum/config"])
+
+    assert checksum({}) == checksum({"podLabels": {"a": "b"}})
+    assert checksum({}) != checksum({"config": {"tick_s": 6}}) != checksum({"files": {"p.yaml": "a"}})
+
+
+def test_secrets_are_mounted_as_whole_folders_so_that_rotation_arrives() -> None:
+    spec = one(render({"secrets": [{"name": "a.b"}]}), "Deployment")["spec"]["template"]["spec"]
+    (mount,) = [m for m in spec["containers"][0]["volumeMounts"] if m["mountPath"] == "/etc/leadtime/secrets/a.b"]
+    assert mount["readOnly"] is True
+    assert "subPath" not in mount
+    (volume,) = [v for v in spec["volumes"] if v["name"] == mount["name"]]
+    assert volume["secret"] == {"secretName": "a.b", "defaultMode": 0o440}
+
+
+# ---------------------------------------------------------------- who talks to whom
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_selectors_find_the_pods_they_mean(case: str) -> None:
+    docs = render(values_of(case))
+    deployment = one(docs, "Deployment")["spec"]
+    labels = deployment["template"]["metadata"]["labels"].items()
+    assert deployment["selector"]["matchLabels"].items() <= labels
+    assert one(docs, "Service")["spec"]["selector"].items() <= labels
+    for kind in ("PodDisruptionBudget", "PodMonitor"):
+        for doc in of_kind(docs, kind):
+            assert doc["spec"]["selector"]["matchLabels"].items() <= labels
+    for policy in of_kind(docs, "NetworkPolicy"):
+        assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels
+    for monitor in of_kind(docs, "ServiceMonitor"):
+        assert monitor["spec"]["selector"]["matchLabels"].items() <= one(docs, "Service")["metadata"]["labels"].items()
+
+
+def ports(policy: Doc, direction: str) -> set[int]:
+    return {p["port"] for rule in policy["spec"][direction] for p in rule.get("ports", ())}
+
+
+def test_the_network_is_closed_by_default_but_for_what_it_needs() -> None:
+    policy = one(render(), "NetworkPolicy")
+    assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    assert ports(policy, "ingress") == {8080}
+    assert all(rule["from"] for rule in policy["spec"]["ingress"])
+    assert ports(policy, "egress") == {53, 8265, 8080, 44217, 44227, 443, 6443}
+
+
+@pytest.mark.parametrize(
+    ("config", "port"),
+    [
+        ({"prometheus": {"url": "http://prometheus.monitoring:9090"}}, 9090),
+        ({"prometheus": {"url": "https://prometheus.example/path"}}, 443),
+        ({"services": [{"dashboard": "http://ray.elsewhere:18265"}]}, 18265),
+        ({"services": [{"dashboard": "https://ray.elsewhere"}]}, 443),
+    ],
+)
+def test_the_network_is_open_to_what_the_settings_name(config: dict[str, Any], port: int) -> None:
+    assert port in ports(one(render({"config": config}), "NetworkPolicy"), "egress")
+
+
+def test_without_discovery_the_kubernetes_api_is_out_of_reach() -> None:
+    values = {"discovery": False, "config": {"services": [{"dashboard": "http://ray:8265"}]}}
+    assert ports(one(render(values), "NetworkPolicy"), "egress") == {53, 8265, 8080, 44217, 44227}
+
+
+def test_an_upgrade_does_not_reset_the_kill_switch() -> None:
+    assert "data" not in one(render(), "ConfigMap", "demo-leadtime-pause")
