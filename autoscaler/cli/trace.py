@@ -1,4 +1,4 @@
-"""`leadtime trace`: describe workload traces, and generate them from a recipe. Converting formats is not built yet."""
+"""`leadtime trace`: describe workload traces, generate them from a recipe, and convert published ones."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from simulator.traces import Floats, RateTrace, RequestTrace
 
-DESCRIPTION = """Workload traces: what is in one, and making one up."""
+DESCRIPTION = """Workload traces: what is in one, making one up, and reading those that others published."""
 EXAMPLE = """leadtime trace describe requests.csv.gz
 leadtime trace generate recipe.yaml rates.csv.gz
-leadtime trace generate recipe.yaml requests.csv.gz --requests --seed 7"""
+leadtime trace generate recipe.yaml requests.csv.gz --requests --seed 7
+leadtime trace convert --format azure AzureLLMInferenceTrace_conv.csv conv.csv.gz
+leadtime trace convert --format vllm-bench --observed result.json requests.csv"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    commands = parser.add_subparsers(dest="command", required=True, metavar="describe|generate")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="describe|generate|convert")
     describe = commands.add_parser("describe", help="what a trace holds")
     describe.add_argument("file", type=Path, metavar="FILE", help="a requests or rates trace (CSV, .gz)")
     describe.add_argument("--json", action="store_true", help="as one JSON object")
@@ -28,10 +30,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     generate.add_argument("out", type=Path, metavar="OUT", help="the file to write (.csv or .csv.gz)")
     generate.add_argument("--requests", action="store_true", help="single requests instead of rates")
     generate.add_argument("--seed", type=int, default=1, metavar="N", help="seed (1)")
+    _add_convert(commands.add_parser("convert", help="a published trace or a benchmark's result as a requests trace"))
+
+
+def _add_convert(convert: argparse.ArgumentParser) -> None:
+    formats = ("azure", "burstgpt", "mooncake", "vllm-bench")
+    convert.add_argument("--format", required=True, choices=formats, help="what IN is")
+    convert.add_argument("--observed", action="store_true", help="vllm-bench: with latencies, for `leadtime fidelity`")
+    convert.add_argument("source", type=Path, metavar="IN", help="the file to read (CSV, JSON or JSON Lines, .gz)")
+    convert.add_argument("out", type=Path, metavar="OUT", help="the file to write (.csv or .csv.gz)")
 
 
 def run(args: argparse.Namespace) -> int:
-    return _describe(args) if args.command == "describe" else _generate(args)
+    return {"describe": _describe, "generate": _generate, "convert": _convert}[args.command](args)
 
 
 # ---------------------------------------------------------------- describe
@@ -163,4 +174,25 @@ def _generate(args: argparse.Namespace) -> int:
     )
     requests = stream.take(rates.end_s)
     write_requests(args.out, requests.arrival_s, requests.prompt_tokens, requests.output_tokens)
+    return 0
+
+
+# ---------------------------------------------------------------- convert
+
+
+def _convert(args: argparse.Namespace) -> int:
+    from autoscaler.cli.parser import UsageError
+    from simulator.convert import convert, write_observed
+
+    if args.observed and args.format != "vllm-bench":
+        raise UsageError(
+            f"leadtime trace convert: --observed: only for --format vllm-bench; {args.format} has no latencies"
+        )
+    if args.observed:
+        count = write_observed(args.source, args.out)
+        sys.stdout.write(f"{args.out}: {count:,} observed requests\n")
+        return 0
+    made = convert(args.format, args.source, args.out)
+    left_out = f"; {made.left_out:,} without tokens left out" if made.left_out else ""
+    sys.stdout.write(f"{args.out}: {len(made.time_s):,} requests over {made.time_s[-1]:,.0f} s{left_out}\n")
     return 0
