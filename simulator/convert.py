@@ -5,7 +5,7 @@
 | azure | Azure LLM inference 2023 and 2024: CSV `TIMESTAMP,ContextTokens,GeneratedTokens` |
 | burstgpt | BurstGPT: CSV with `Timestamp,Request tokens,Response tokens` among its columns |
 | mooncake | Mooncake: JSON Lines with `timestamp` (ms), `input_length`, `output_length` |
-| vllm-bench | `vllm bench serve --save-result --save-detailed`: a JSON object of lists `start_times`, `input_lens`, .. |
+| vllm-bench | `vllm bench serve --save-result --save-detailed`: JSON with lists `start_times`, `input_lens`, .. |
 
 Times count from the first request; rows are sorted by time. Requests without prompt or output tokens (failures of the
 traced service) are left out and counted. A bad row is an error naming file and row. Our own formats are in traces.py.
