@@ -39,6 +39,15 @@ class HpaOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class HpaOngoingOptions(HpaOptions):
+    """With a way to set the target by what the engine can hold."""
+
+    target_fraction: float = option(
+        TARGET_SHARE, low=0.01, high=10, doc="of what a replica holds at capacity: the target where none is set"
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """A pods metric at one moment: values of ready pods that report, and how many do not report or are not ready."""
 
@@ -206,12 +215,17 @@ class HpaPolicy:
 class HpaOngoing(HpaPolicy):
     """Ongoing requests per replica.
 
-    Without `target` it takes 0.8 of what a replica holds at capacity: by the engine profile, or else capacity times
-    how long a request stays (Little); the median of the first looks with traffic, and then that number for good, as a
-    configured HPA would. Where capacity is unknown: 0.8 of the deployment's max_ongoing_requests.
+    Without `target` it takes 0.8 (target_fraction) of what a replica holds at capacity: by the engine profile, or else
+    capacity times how long a request stays (Little); the median of the first looks with traffic, and then that number
+    for good, as a configured HPA would. Where capacity is unknown: that share of max_ongoing_requests.
     """
 
+    Options = HpaOngoingOptions
     name, metric = "hpa_ongoing", "ongoing"
+
+    def __init__(self, options: HpaOngoingOptions) -> None:
+        super().__init__(options)
+        self.share = options.target_fraction
 
     def value(self, metrics: ReplicaMetrics) -> float | None:
         return metrics.ongoing
@@ -222,12 +236,12 @@ class HpaOngoing(HpaPolicy):
         holds = held_at_capacity(d)
         if memory.target is None and holds is not None:
             memory.holds.append(holds)
-            target = TARGET_SHARE * sorted(memory.holds)[len(memory.holds) // 2]
+            target = self.share * sorted(memory.holds)[len(memory.holds) // 2]
             if len(memory.holds) >= _LOOKS:
                 memory.target = target
             return target
         if memory.target is None and d.capacity_rps is None and d.max_ongoing_requests:
-            return TARGET_SHARE * d.max_ongoing_requests
+            return self.share * d.max_ongoing_requests
         return memory.target
 
 

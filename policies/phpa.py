@@ -16,7 +16,7 @@ from typing import Literal
 
 from policies.base import DeploymentView, ReplicaProposal, Term
 from policies.each import EachDeployment, stays
-from policies.hpa import HpaMemory, HpaOngoing, HpaOptions, Sample, limit_rate, recommend, stabilize
+from policies.hpa import HpaMemory, HpaOngoing, HpaOngoingOptions, Sample, limit_rate, recommend, stabilize
 from policies.options import option
 
 Model = Literal["linear", "holt_winters"]
@@ -106,7 +106,7 @@ class PhpaPolicy(EachDeployment):
 
     def __init__(self, options: PhpaOptions) -> None:
         self.options = options
-        self.behaviour = HpaOptions(
+        self.behaviour = HpaOngoingOptions(
             options.target, options.tolerance_fraction, scale_down_stabilization_s=options.scale_down_stabilization_s
         )
         self.hpa = HpaOngoing(self.behaviour)

@@ -35,6 +35,9 @@ _BUILT_IN = {
     "target_tracking": "policies.target_tracking:TargetTrackingPolicy",
     "schedule": "policies.schedule:SchedulePolicy",
     "static_mean": "policies.static_mean:StaticMeanPolicy",
+    "oracle": "policies.oracle:OraclePolicy",
+    "oracle_lead": "policies.oracle:OracleLeadPolicy",
+    "hindsight": "policies.oracle_hindsight:HindsightPolicy",
 }
 
 

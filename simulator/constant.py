@@ -12,6 +12,7 @@ from typing import Literal
 
 from policies.base import DeploymentKey, FleetProposal, FleetView, ForecastSpec, Policy, ReplicaProposal, Term
 from policies.static import StaticPolicy
+from policies.static_mean import StaticMeanPolicy
 from simulator.outcomes import Outcomes
 from simulator.plane import Plane
 from simulator.scenario_file import Deployment, Scenario
@@ -64,6 +65,9 @@ def constant_sizes(scenario: Scenario, policy: Policy) -> dict[DeploymentKey, in
     """The fleet that a constant policy keeps; None for a policy that decides."""
     if isinstance(policy, ConstantFleet):
         return {d.key: policy.options.replicas[str(d.key)] for d in scenario.deployments}
+    if isinstance(policy, StaticMeanPolicy):
+        found = {d.key: (policy.size(str(d.key)), d.block.replicas) for d in scenario.deployments}
+        return {key: min(max(size, r.min), r.max) for key, (size, r) in found.items() if size is not None}
     if isinstance(policy, StaticPolicy) and policy.options.replicas is not None:
         bounds = {d.key: d.block.replicas for d in scenario.deployments}
         return {key: min(max(policy.options.replicas, r.min), r.max) for key, r in bounds.items()}

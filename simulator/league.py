@@ -16,6 +16,7 @@ from typing import Any
 
 from scipy import stats
 
+from simulator.clairvoyant import missing_past
 from simulator.result import Result
 from simulator.run import Choice, Outputs, make_policy, simulate
 from simulator.scenario_file import load_scenario
@@ -106,6 +107,14 @@ def jobs_of(
         begin = scenario.file.seed if first_seed is None else first_seed
         jobs += [Job(reference, tuple(overrides), p, begin + k) for k in range(seeds) for p in policies]
     return jobs
+
+
+def leave_out(scenarios: Sequence[str], overrides: Sequence[str], policies: Sequence[str]) -> dict[str, str]:
+    """Policies that cannot run on all of the scenarios as they stand, and why. Errors: ScenarioError, TraceError."""
+    found: dict[str, str] = {}
+    for reference in scenarios:
+        found = {**missing_past(load_scenario(reference, overrides), policies), **found}
+    return found
 
 
 def play(job: Job, progress: Callable[[float], None] | None = None) -> Run:

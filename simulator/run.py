@@ -20,10 +20,12 @@ from autoscaler.controller import Controller
 from autoscaler.journal import checkpoint_record, encode, tick_record
 from autoscaler.model import Outcome, Plan, Signals
 from policies.base import DeploymentKey, Policy
+from policies.oracle import OraclePolicy
 from policies.registry import create_policy
-from policies.static import StaticPolicy
 from simulator.actuator import SimulatedPools, SimulatedServe
-from simulator.constant import constant_sizes, smallest_constant_fleet
+from simulator.bound import bound_result
+from simulator.clairvoyant import resolve
+from simulator.constant import constant_sizes
 from simulator.events import Priority
 from simulator.figures import deployment_figures, pool_figures, reaches_target
 from simulator.history import history_bins
@@ -53,6 +55,11 @@ class Outputs:
     requests: RequestSink | None = None
     journal: Callable[[bytes], object] | None = None
     progress: Callable[[float], None] | None = None
+
+    @property
+    def written(self) -> bool:
+        """Something besides the result is wanted."""
+        return not (self.timeline is None and self.requests is None and self.journal is None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +96,26 @@ def simulate(
     outputs: Outputs | None = None,
     notes: tuple[str, ...] = (),
 ) -> Result:
-    """One run. `static` without a number is replaced by the smallest constant fleet that reaches the target.
+    """One run. Policies that the scenario has to complete (`static` without a number, those that know the traffic,
+    those that are sized by history) are completed first, some of them by simulations of their own.
 
-    Errors: ScenarioError when the fleet at time 0 does not fit on the nodes.
+    Errors: ScenarioError when the fleet at time 0 does not fit on the nodes; PolicyError.
     """
     started = time.perf_counter()
-    if isinstance(policy, StaticPolicy) and policy.options.replicas is None:
-        policy = smallest_constant_fleet(scenario)
-    simulation = _Simulation(scenario, policy, outputs or Outputs())
+    outputs = outputs or Outputs()
+    quiet = Outputs(progress=outputs.progress)
+    policy, found = resolve(scenario, policy, lambda p: _play(scenario, p, quiet, notes))
+    if isinstance(policy, OraclePolicy):
+        return replace(bound_result(scenario, policy, outputs.timeline, notes), wall_s=time.perf_counter() - started)
+    if found is None or outputs.written:
+        found = _play(scenario, policy, outputs, notes if found is None else found.notes)
+    return replace(found, wall_s=time.perf_counter() - started)
+
+
+def _play(scenario: Scenario, policy: Policy, outputs: Outputs, notes: tuple[str, ...]) -> Result:
+    """One run of a policy that can propose."""
+    started = time.perf_counter()
+    simulation = _Simulation(scenario, policy, outputs)
     simulation.run()
     return simulation.result(notes, time.perf_counter() - started)
 
@@ -106,7 +125,7 @@ class _Simulation:
         self.scenario = scenario
         self.policy = policy
         self.outputs = outputs
-        spec = telemetry_of(scenario, policy)
+        spec = self._spec = telemetry_of(scenario, policy)
         self.world = World(scenario, spec, constant_sizes(scenario, policy))
         self.queue = self.world.queue
         self.guards: Counter[str] = Counter()
@@ -146,7 +165,8 @@ class _Simulation:
         now_s = self.queue.now_s
         signals = self.world.signals(read_pages=now_s >= self._read_next_s - _NS)
         if now_s >= self._read_next_s - _NS:
-            self._read_next_s = now_s + self.scenario.file.tick_s
+            # Who asks its processes itself (no report period) does so at each decision.
+            self._read_next_s = now_s + (self.scenario.file.tick_s if self._spec.period_s > 0 else 0.0)
         began = time.perf_counter()
         plan = self.controller.step(signals, now_s)
         step_s = time.perf_counter() - began

@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from autoscaler.cli.parser import UsageError
-    from simulator.league import jobs_of, judge, play_all
+    from simulator.league import jobs_of, judge, leave_out, play_all
     from simulator.report_page import render
     from simulator.result import to_json
 
@@ -50,7 +50,13 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(f"leadtime compare: --{name} {getattr(args, name)}: allowed: a whole number >= {least}")
     if args.seed is not None and args.seed < 0:
         raise UsageError(f"leadtime compare: --seed {args.seed}: allowed: a whole number >= 0")
-    jobs = jobs_of(args.scenarios, args.overrides, _policies(args.policies), args.seeds, args.seed)
+    policies, left_out = _policies(args.policies), dict[str, str]()
+    if args.policies.strip() == "all":
+        left_out = leave_out(args.scenarios, args.overrides, policies)
+        policies = [name for name in policies if name not in left_out]
+    for name, why in left_out.items():
+        sys.stderr.write(f"warning: {name} is left out: {why}\n")
+    jobs = jobs_of(args.scenarios, args.overrides, policies, args.seeds, args.seed)
     with share_done("compare", f"{len(jobs)} runs") as progress:
         finished = 0
 
@@ -140,7 +146,7 @@ def _cells(league: League, row: Summary) -> list[str]:
         "" if row.policy == league.reference else difference,
         percent(row.slo_attainment_fraction),
         "meets" if row.reaches_target else "misses",
-        f"{seconds(mean('ttft_s', 'p99'))} s",
+        f"{seconds(mean('ttft_s', 'p99'))} s" if not math.isnan(mean("ttft_s", "p99")) else "",
         f"{mean('gpu_hours', 'billed'):.2f}",
         f"{mean('cold_starts_hidden'):.0f}/{mean('cold_starts_exposed'):.0f}",
         f"{mean('scale_ups'):.0f}/{mean('scale_downs'):.0f}",

@@ -43,7 +43,19 @@ NUMBERS: dict[str, dict[str, Any]] = {
 """Options of those that cannot propose without: only the simulator can fill them in."""
 
 
-@pytest.mark.parametrize("name", policy_names())
+COMPUTED = ("oracle", "oracle_lead", "hindsight")
+"""They cannot propose at all but for a workload that only the simulator has."""
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_what_needs_the_future_says_so_and_is_marked(name: str) -> None:
+    policy = create_policy(name, {})
+    assert policy.clairvoyant
+    with pytest.raises(PolicyError, match=f"policy {name}: "):
+        policy.propose(fleet(view()), policy.new_state(), 0.0)
+
+
+@pytest.mark.parametrize("name", [n for n in policy_names() if n not in COMPUTED])
 def test_every_named_policy_is_made_with_its_defaults_and_proposes(name: str) -> None:
     policy = create_policy(name, NUMBERS.get(name, {}))
     assert policy.name == name
