@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 EXTRAS := ray,kube,mqtt,prometheus,gke,sim,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check format bench clean
+.PHONY: help venv demo test check format bench bench-sim clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -37,6 +37,9 @@ format: venv  ## format the code
 
 bench: venv  ## the benchmarks (minutes); figures as ratios within one run
 	@for job in benchmarks/bench_*.py; do echo "== $$job"; $(BIN)/python $$job || exit 1; done
+
+bench-sim: venv  ## the simulator's speed: three fixed scenarios on one core (minutes), and Vidur where VIDUR_PATH names it
+	@$(BIN)/python benchmarks/bench_sim.py
 
 clean:  ## remove the virtual environment and caches
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
