@@ -11,9 +11,12 @@ from typing import Any
 
 from autoscaler.errors import InputError
 from policies.durations import Duration
+from policies.engines import StepLaw
 from policies.engines.profile import EngineProfile, Limits, Scheduling
 from policies.options import nearest
 from simulator.calibration import StepFit, Steps
+from simulator.calibration_batches import fit_batches
+from simulator.calibration_endpoint import covered
 from simulator.calibration_requests import API_S, HOST_S, fit_requests
 from simulator.engine_layout import check_profile
 from simulator.observed import ClosedBatches, ObservedRequests
@@ -46,6 +49,7 @@ class Calibrated:
     """A profile with lines for people: errors, and where it extrapolates."""
 
     profile: EngineProfile
+    basis: str
     errors: tuple[str, ...]
     extrapolates: tuple[str, ...]
 
@@ -97,11 +101,47 @@ def calibrated(
     base: EngineProfile | None = None,
 ) -> Calibrated:
     """The profile. Errors: PolicyError for limits that vLLM would not start with, TraceError from the requests."""
+    profile = _draft(identity, engine, fit.law, base)
+    assumed: list[str] = ["host_s", "api_s"]
+    errors = dict(fit.by_kind)
+    if measured:
+        found = fit_requests(profile, measured)
+        profile = replace(profile, host_s=found.host_s, api_s=found.api_s)
+        assumed = list(found.assumed)
+        errors["requests"] = found.error_fraction
+    seen = _ranges(steps)
+    record = {"source": identity.source, "steps": len(steps)} | _record(errors, fit.held_out_fraction, seen)
+    record["assumed"] = [*assumed, *_unsaid(engine, base)]
+    lines = (*_error_lines(errors), f"steps left out of the fit (half, by turns): {100 * fit.held_out_fraction:.1f} %")
+    basis = f"{len(steps):,} steps"
+    return Calibrated(replace(profile, fit=record), basis, lines, _extrapolations(profile.limits, seen))
+
+
+def calibrated_from_batches(
+    identity: Identity, engine: Engine, measured: ClosedBatches, base: EngineProfile | None = None
+) -> Calibrated:
+    """The profile by closed batches alone. Errors: LeadtimeError for too few of them, PolicyError for the limits."""
+    draft = _draft(identity, engine, StepLaw("affine", a_s=0.01), base)
+    found = fit_batches(draft, measured)
+    seen = covered(measured, engine.limits)
+    count = len(measured.total_s)
+    errors = {"requests": found.error_fraction}
+    record = {"source": identity.source, "batches": count} | _record(errors, found.held_out_fraction, seen)
+    record["assumed"] = ["host_s", *_unsaid(engine, base)]
+    lines = (
+        *_error_lines(errors),
+        f"batches left out of the fit (half, by turns): {100 * found.held_out_fraction:.1f} %",
+    )
+    profile = replace(draft, step=found.law, api_s=found.api_s, fit=record)
+    return Calibrated(profile, f"{count:,} closed batches", lines, _extrapolations(engine.limits, seen))
+
+
+def _draft(identity: Identity, engine: Engine, law: StepLaw, base: EngineProfile | None) -> EngineProfile:
     profile = EngineProfile(
         name=identity.name,
         gpus=identity.gpus,
         gpu=identity.gpu,
-        step=fit.law,
+        step=law,
         host_s=HOST_S,
         api_s=API_S,
         limits=engine.limits,
@@ -111,25 +151,19 @@ def calibrated(
         price_usd_per_gpu_hour=base.price_usd_per_gpu_hour if base else None,
     )
     check_profile(profile)
-    assumed: list[str] = ["host_s", "api_s"]
-    errors = dict(fit.by_kind)
-    if measured:
-        found = fit_requests(profile, measured)
-        profile = replace(profile, host_s=found.host_s, api_s=found.api_s)
-        assumed = list(found.assumed)
-        errors["requests"] = found.error_fraction
-    unsaid = [f"limits.{f.name}" for f in fields(Limits) if f.name not in engine.said]
-    assumed += [*unsaid, "startup"] if base is None else []
-    seen = _ranges(steps)
-    record: dict[str, Any] = {
-        "source": identity.source,
-        "steps": len(steps),
-        "error_fraction": {kind: _rounded(value) for kind, value in errors.items()},
-        "held_out_error_fraction": _rounded(fit.held_out_fraction),
-        "range": seen,
-        "assumed": assumed,
-    }
-    return Calibrated(replace(profile, fit=record), _error_lines(fit, errors), _extrapolations(profile.limits, seen))
+    return profile
+
+
+def _unsaid(engine: Engine, base: EngineProfile | None) -> list[str]:
+    """What nobody told: limits at their defaults, and start-up."""
+    if base is not None:
+        return []
+    return [*(f"limits.{f.name}" for f in fields(Limits) if f.name not in engine.said), "startup"]
+
+
+def _record(errors: Mapping[str, float], held_out: float, seen: Mapping[str, list[int]]) -> dict[str, Any]:
+    rounded = {kind: _rounded(value) for kind, value in errors.items()}
+    return {"error_fraction": rounded, "held_out_error_fraction": _rounded(held_out), "range": dict(seen)}
 
 
 def _rounded(value: float) -> float:
@@ -146,10 +180,11 @@ def _ranges(steps: Steps) -> dict[str, list[int]]:
     return ranges
 
 
-def _error_lines(fit: StepFit, errors: Mapping[str, float]) -> tuple[str, ...]:
-    kinds = {"requests": "latency of requests"}
-    lines = [f"{kinds.get(kind, f'{kind} steps')}: {100 * value:.1f} % mean error" for kind, value in errors.items()]
-    return (*lines, f"steps not used for fitting (half of them, by turns): {100 * fit.held_out_fraction:.1f} %")
+def _error_lines(errors: Mapping[str, float]) -> tuple[str, ...]:
+    names = {"requests": "latency of requests"}
+    return tuple(
+        f"{names.get(kind, f'{kind} steps')}: {100 * value:.1f} % mean error" for kind, value in errors.items()
+    )
 
 
 def _extrapolations(limits: Limits, seen: Mapping[str, Sequence[int]]) -> tuple[str, ...]:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from policies.engines.profile import EngineProfile
-    from simulator.calibration_profile import Calibrated, Identity
+    from simulator.calibration_profile import Calibrated, Engine, Identity
+    from simulator.observed import ClosedBatches
 
 DESCRIPTION = """Fit an engine profile to your own engine: to vLLM's step log (--enable-logging-iteration-details), to
 tables of step times, or to an OpenAI-compatible endpoint that is measured with a bounded plan of closed batches. Prints
@@ -118,9 +119,75 @@ def _from_tables(args: argparse.Namespace) -> Calibrated:
 
 
 def _from_endpoint(args: argparse.Namespace) -> Calibrated:
-    from autoscaler.cli.parser import UsageError
+    import asyncio
 
-    raise UsageError("leadtime calibrate: ENDPOINT: not built yet in this version; use --from-steps or --from-tables")
+    from autoscaler.cli.parser import UsageError
+    from simulator.calibration_profile import calibrated_from_batches
+
+    if args.requests or args.form or args.scale:
+        raise UsageError("leadtime calibrate: --requests, --form and --scale do not go with ENDPOINT")
+    if not args.endpoint.startswith(("http://", "https://")):
+        raise UsageError(f"leadtime calibrate: ENDPOINT {args.endpoint!r}; allowed: http://... or https://...")
+    if not 0 < args.max_minutes <= 1440 or not 1 <= args.max_concurrency <= 4096:
+        raise UsageError("leadtime calibrate: allowed: --max-minutes above 0 to 1440, --max-concurrency 1 to 4096")
+    base = _base(args)
+    engine, measured, model = asyncio.run(_measure(args, base))
+    source = f"closed batches of {model} measured at an endpoint"
+    return calibrated_from_batches(_identity(args, base, source), engine, measured, base)
+
+
+async def _measure(args: argparse.Namespace, base: EngineProfile | None) -> tuple[Engine, ClosedBatches, str]:
+    """The engine, what was measured of it (progress file included), its model."""
+    import time
+    from dataclasses import replace
+
+    import aiohttp
+
+    from autoscaler.cli.parser import UsageError
+    from autoscaler.cli.progress import share_done
+    from autoscaler.errors import SourceError
+    from simulator.calibration_client import HttpEndpoint, first_model, kv_tokens
+    from simulator.calibration_endpoint import Patience, Progress, measure, plan
+    from simulator.calibration_profile import parse_engine
+
+    engine = parse_engine(args.engine, base)
+    url = args.endpoint.rstrip("/").removesuffix("/v1")
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(headers=_headers(args.api_key_file), connector=connector) as session:
+        model = args.model or await first_model(session, url)
+        if base is None and "kv_tokens" not in engine.said:
+            found = await kv_tokens(session, url)
+            if found is None:
+                raise UsageError(
+                    "leadtime calibrate: --engine kv_tokens=N is needed: the endpoint's /metrics does not say"
+                )
+            engine = replace(engine, limits=replace(engine.limits, kv_tokens=found), said=(*engine.said, "kv_tokens"))
+        progress = Progress(args.out.with_name(args.out.name + ".progress.csv"), model)
+        patience = Patience(time.monotonic() + 60 * args.max_minutes, time.monotonic)
+        with share_done("measure", model) as seen:
+            batches = plan(engine.limits, args.max_concurrency)
+            result = await measure(HttpEndpoint(session, url, model), batches, progress, patience, seen)
+    sys.stderr.write(f"{result.done} of {result.planned} batches, {result.resumed} of them from {progress.path}\n")
+    for note in dict.fromkeys([*result.notes, *([f"stopped early: {result.stopped}"] if result.stopped else [])]):
+        sys.stderr.write(f"{note}\n")
+    measured = progress.batches()
+    if measured is None:
+        raise SourceError(f"{url}: nothing was measured ({result.stopped or 'no batch fits in the engine'})")
+    return engine, measured, model
+
+
+def _headers(key_file: Path | None) -> dict[str, str]:
+    if key_file is None:
+        return {}
+    from autoscaler.errors import InputError
+
+    try:
+        key = key_file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--api-key-file {key_file}: cannot be read: {type(error).__name__}") from error
+    if not key or not key.isprintable():
+        raise InputError(f"--api-key-file {key_file}: allowed: one line with the key")
+    return {"Authorization": f"Bearer {key}"}
 
 
 def _names(paths: list[Path]) -> str:
@@ -143,7 +210,7 @@ def _write(made: Calibrated, out: Path) -> None:
     profile = made.profile
     out.write_text(profile_yaml(profile), encoding="utf-8")
     lines = [
-        f"{out}: {profile.name}, step law of form {profile.step.form!r} from {profile.fit['steps']:,} steps",
+        f"{out}: {profile.name}, step law of form {profile.step.form!r} from {made.basis}",
         f"host time {1e3 * profile.host_s:.2f} ms a step, API time {1e3 * profile.api_s:.2f} ms a request",
         *made.errors,
     ]
