@@ -20,7 +20,7 @@ from autoscaler.model import (
 )
 from autoscaler.ports import Reading
 from autoscaler.sources.join import collect
-from autoscaler.sources.readings import Hints, Inventories, JoinedMetrics, NodePages, Paused, Pools
+from autoscaler.sources.readings import Hints, Inventories, JoinedMetrics, NodePages, PagesOfServices, Paused, Pools
 from policies.base import DeploymentKey
 
 _MUCH_OLDER_S = 30.0
@@ -50,9 +50,10 @@ def assemble(held: Sequence[Held], pause: PauseState, leader: bool, now_s: float
             inventories = {**reading.data.deployments, **inventories}
     for reading in readings:
         data = reading.data
-        if isinstance(data, NodePages):
+        if isinstance(data, NodePages | PagesOfServices):
             as_of_s = now_s if reading.as_of_s is None else reading.as_of_s
-            _take(metrics, collect(data.pages, inventories, data.namespace, data.service, as_of_s))
+            for one in data.services if isinstance(data, PagesOfServices) else (data,):
+                _take(metrics, collect(one.pages, inventories, one.namespace, one.service, as_of_s))
         elif isinstance(data, JoinedMetrics):
             _take(metrics, data.deployments)
         elif isinstance(data, Pools):

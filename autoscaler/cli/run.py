@@ -18,7 +18,7 @@ from autoscaler.errors import ConfigError, LeadtimeError
 
 if TYPE_CHECKING:
     from autoscaler.board import Board
-    from autoscaler.config_convert import Config, ServiceConfig
+    from autoscaler.config_convert import Config, MqttConfig, ServiceConfig
     from autoscaler.controller import Controller
     from autoscaler.history import HistoryAtStart
     from autoscaler.kubernetes_shell import KubernetesParts
@@ -122,7 +122,7 @@ def build(config: Config, clock: Clock | None = None, serve_pages: bool = True, 
         controller = _controller(config, store)
         board, pause = new_board(config.controller), PauseSwitch(store)
         cluster = _cluster(config, board, elect)
-        sources, actuators = _ports(config, cluster)
+        sources, actuators = _ports(config, cluster, board)
         server = Server(board, pause, config.server.host, config.server.port, config.server.token_file)
         return Runtime(
             config.controller,
@@ -196,7 +196,7 @@ def _leader(config: Config, cluster: KubernetesParts | None, elect: bool) -> Cal
     return cluster.leader if cluster else lambda: True
 
 
-def _ports(config: Config, cluster: KubernetesParts | None) -> tuple[list[Source], list[Actuator]]:
+def _ports(config: Config, cluster: KubernetesParts | None, board: Board) -> tuple[list[Source], list[Actuator]]:
     from autoscaler.actuators.ray_serve import RayServeActuator
     from autoscaler.actuators.recording import RecordingActuator
     from autoscaler.dashboard_client import DashboardClient
@@ -221,8 +221,25 @@ def _ports(config: Config, cluster: KubernetesParts | None) -> tuple[list[Source
     if cluster is not None:
         sources += cluster.sources
         actuators += () if config.controller.dry_run else cluster.actuators
-    sources += _prometheus_sources(config)
-    return sources, actuators or [RecordingActuator()]
+    sources += _prometheus_sources(config, cluster)
+    actuators = actuators or [RecordingActuator()]
+    if config.mqtt is not None:
+        source, plans = _mqtt(config.mqtt, board)
+        sources.append(source)
+        actuators += [plans] if config.mqtt.publish else []
+    return sources, actuators
+
+
+def _mqtt(block: MqttConfig, board: Board) -> tuple[Source, Actuator]:
+    """Announced demand in, plans out; the library is loaded only where a broker is named."""
+    try:
+        from autoscaler.actuators.mqtt_plans import MqttPlansActuator
+        from autoscaler.sources.mqtt_hints import MqttHintsSource
+    except ImportError as error:
+        raise ConfigError(f"mqtt: needs the extra `mqtt` (pip install leadtime[mqtt]): {error}") from None
+    if block.broker.username is not None and not block.broker.tls:
+        log.warning("%s: tls is false, so the password travels unencrypted", block.broker.shown)
+    return MqttHintsSource(block.broker, board.hint_messages), MqttPlansActuator(block.broker)
 
 
 def _prometheus(config: Config) -> PrometheusClient | None:
@@ -249,17 +266,20 @@ def _history(config: Config) -> HistoryAtStart | None:
     return HistoryAtStart(PrometheusHistory(client, config.prometheus.match), config.prometheus.history_s)
 
 
-def _prometheus_sources(config: Config) -> list[Source]:
-    """One for each service, behind those that read the nodes themselves: it counts where they know nothing."""
+def _prometheus_sources(config: Config, cluster: KubernetesParts | None) -> list[Source]:
+    """Behind the sources that read the nodes themselves: it counts where they know nothing."""
     client = _prometheus(config)
     if client is None or config.prometheus is None or not config.prometheus.signals:
         return []
-    from autoscaler.sources.prometheus import PrometheusSource
+    from autoscaler.sources.prometheus import PrometheusFleet
 
-    match = config.prometheus.match
-    return [
-        PrometheusSource(f"prometheus{_suffix(s, config)}", s.namespace, s.name, client, match) for s in config.services
-    ]
+    listed = [(service.namespace, service.name) for service in config.services]
+
+    def places() -> list[tuple[str, str]]:
+        found = cluster.discovery.services() if cluster else ()
+        return listed + [service.key for service in found if service.opted_in]
+
+    return [PrometheusFleet(client, config.prometheus.match, places)]
 
 
 def _suffix(service: ServiceConfig, config: Config) -> str:

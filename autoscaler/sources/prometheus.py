@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from autoscaler.sources.prometheus_samples import (
     signals_query,
     spans,
 )
-from autoscaler.sources.readings import NodePages
+from autoscaler.sources.readings import NodePages, PagesOfServices
 from policies.base import DeploymentKey
 
 MOST_BYTES = 128 * 1024 * 1024
@@ -173,6 +173,45 @@ class PrometheusSource:
             return Reading(self.name, up=False, as_of_s=None, why=why)
         as_of_s = max(page.as_of_s for page in pages.values())
         return Reading(self.name, True, as_of_s, NodePages(self.namespace, self.service, pages))
+
+    async def close(self) -> None:
+        """Nothing is kept open."""
+
+
+class PrometheusFleet:
+    """`PrometheusSource` for all services that there are, as one source; `data` is `PagesOfServices`."""
+
+    name = "prometheus"
+
+    def __init__(
+        self,
+        client: PrometheusClient,
+        match: str,
+        places: Callable[[], Iterable[tuple[str, str]]],
+        period_s: float = 15.0,
+    ) -> None:
+        """`places`: (namespace, service) of every service to ask for, at each read."""
+        self._client = client
+        self._match = match
+        self._places = places
+        self._period_s = period_s
+        self._sources: dict[tuple[str, str], PrometheusSource] = {}
+
+    async def read(self, now_s: float) -> Reading:
+        wanted = sorted(set(self._places()))
+        self._sources = {
+            place: self._sources.get(place)
+            or PrometheusSource(self.name, *place, self._client, self._match, self._period_s)
+            for place in wanted
+        }
+        readings = await asyncio.gather(*(source.read(now_s) for source in self._sources.values()))
+        good = [one for one in readings if one.up]
+        failed = [one.why for one in readings if not one.up]
+        why = f"{failed[0]}{f' (and {len(failed) - 1} more)' if failed[1:] else ''}" if failed else ""
+        if not good:
+            return Reading(self.name, False, None, None, why or "there is no service to ask for yet")
+        as_of_s = max(one.as_of_s for one in good if one.as_of_s is not None)
+        return Reading(self.name, True, as_of_s, PagesOfServices(tuple(one.data for one in good)), why)
 
     async def close(self) -> None:
         """Nothing is kept open."""

@@ -32,6 +32,13 @@ class NodePages:
 
 
 @dataclass(frozen=True, slots=True)
+class PagesOfServices:
+    """The metric pages of several Ray clusters, each joined to its own inventories."""
+
+    services: tuple[NodePages, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class JoinedMetrics:
     """Metrics that a source joined to deployments by itself (Prometheus)."""
 

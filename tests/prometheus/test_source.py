@@ -6,16 +6,26 @@ from collections.abc import Iterator
 
 import pytest
 
+from autoscaler.assembly import Held, assemble
 from autoscaler.controller import Controller
 from autoscaler.controller_state import DemandMemory
 from autoscaler.demand import observe, take_in
 from autoscaler.history import HistoryAtStart
-from autoscaler.model import ControllerConfig, DeploymentSettings, DeploymentSignals, GuardSettings, Signals
+from autoscaler.model import (
+    ControllerConfig,
+    DeploymentSettings,
+    DeploymentSignals,
+    GuardSettings,
+    PauseState,
+    Signals,
+    SourceStatus,
+)
+from autoscaler.ports import Reading
 from autoscaler.sources.exposition import parse
 from autoscaler.sources.join import NodePage, collect
 from autoscaler.sources.names import NAMES
-from autoscaler.sources.prometheus import PrometheusClient, PrometheusHistory, PrometheusSource
-from autoscaler.sources.readings import NodePages
+from autoscaler.sources.prometheus import PrometheusClient, PrometheusFleet, PrometheusHistory, PrometheusSource
+from autoscaler.sources.readings import Inventories, NodePages
 from policies.base import DeploymentKey, Slo
 from tests.prometheus import ray_pages
 from tests.prometheus.ray_pages import HOUR_S, INVENTORY, KEY, START_S
@@ -83,6 +93,26 @@ async def test_a_switch_to_prometheus_makes_no_spike_of_old_counts(ray_prometheu
         take_in(memory, ours, Slo(), 30.0, 10.0)
     seen = observe(memory, DeploymentSignals(KEY, INVENTORY[KEY], ours), guards, END_S)
     assert seen.rate_rps == pytest.approx(10.0)
+
+
+async def test_services_that_come_and_go_are_one_source_and_joined_each_to_its_own(ray_prometheus: Prometheus) -> None:
+    places = [(KEY.namespace, KEY.service)]
+    fleet = PrometheusFleet(client(ray_prometheus), 'namespace="{namespace}"', lambda: places)
+    alone = await fleet.read(END_S)
+    places.append(("elsewhere", "other"))
+    both = await fleet.read(END_S)
+    assert alone.up
+    assert both.up
+    assert (alone.why, both.why.endswith("has no metrics of Ray Serve for elsewhere/other")) == ("", True)
+    inventories = Reading("ray", True, END_S, Inventories(KEY.namespace, KEY.service, INVENTORY))
+    held = [Held(SourceStatus(one.source, one.up, one.as_of_s), one) for one in (inventories, both)]
+    (found,) = assemble(held, PauseState(), True, END_S).deployments
+    assert found.key == KEY
+    assert found.metrics is not None
+    assert found.metrics.ongoing == 12.0
+    places.clear()
+    nobody = await fleet.read(END_S)
+    assert (nobody.up, nobody.why) == (False, "there is no service to ask for yet")
 
 
 async def test_it_does_not_ask_again_before_a_new_scrape_can_be_there(ray_prometheus: Prometheus) -> None:
