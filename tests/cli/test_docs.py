@@ -7,6 +7,7 @@ import re
 import pytest
 
 from autoscaler.cli.registry import built_commands
+from autoscaler.versions import TABLE, dotted
 from tests.cli.helpers import ROOT, leadtime
 
 TEXT = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
@@ -25,3 +26,8 @@ def test_options_in_headings_are_options_of_the_command() -> None:
             shown = leadtime(usage[0], "--help").out
             for option in re.findall(r"--[a-z-]+", usage[1]):
                 assert option in shown, f"{option} of `leadtime {usage[0]}`"
+
+
+def test_the_table_of_versions_is_that_of_the_program() -> None:
+    for one in TABLE:
+        assert f"| {one.name} | {dotted(one.oldest)} | {dotted(one.newest)} | {one.why} |" in TEXT

@@ -58,6 +58,7 @@ class FakeDashboard:
     posts: list[tuple[str, str, Any]] = field(default_factory=list)
     """(application, deployment, body) of every scale request, good or bad."""
     url: str = ""
+    ray_version: str = "2.60.0"
 
     def of(self, app: str, deployment: str) -> FakeDeployment:
         return self.applications[app].deployments[deployment]
@@ -70,6 +71,7 @@ class FakeDashboard:
             [
                 web.get("/api/serve/applications/", self._applications),
                 web.get("/api/prometheus/sd", self._targets),
+                web.get("/api/version", self._version),
                 web.post("/api/v1/applications/{app}/deployments/{deployment}/scale", self._scale),
             ]
         )
@@ -119,6 +121,9 @@ class FakeDashboard:
                 dep_name: _deployment(name, dep_name, deployment) for dep_name, deployment in app.deployments.items()
             },
         }
+
+    async def _version(self, request: web.Request) -> web.Response:
+        return web.json_response({"version": "4", "ray_version": self.ray_version, "ray_commit": "0" * 40})
 
     async def _targets(self, request: web.Request) -> web.Response:
         return web.json_response([{"labels": {"job": "ray"}, "targets": self.metrics_pages}])

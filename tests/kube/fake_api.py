@@ -29,6 +29,7 @@ from tests.kube.traffic import Fault, Request, Traffic
 from tests.kube.watches import Watch, stream
 
 _WATCH_TIMEOUT_S = 1800.0
+_ACCESS_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 
 class FakeApi:
@@ -202,7 +203,7 @@ class FakeApi:
         return response
 
     def _recognise(self, request: Request) -> Target | None:
-        target = resolve(request.path, self.kinds)
+        target = None if request.path == _ACCESS_REVIEWS else resolve(request.path, self.kinds)
         if target is not None:
             request.verb = verb_of(request.method, target, request.query)
             request.group, request.resource = target.kind.group, target.resource
@@ -244,7 +245,7 @@ class FakeApi:
         if "json" not in accepts and "*/*" not in accepts:
             raise ApiError(406, "only the following media types are accepted: application/json")
         if target is None:
-            return self._page(request)
+            return self._page(request) if request.path != _ACCESS_REVIEWS else self._review(request)
         if self.rbac is not None:
             asked = Attributes(
                 request.user, request.verb, request.group, request.resource, request.namespace, request.name
@@ -263,6 +264,14 @@ class FakeApi:
             request.status = code
             return _abort(web_request)
         return _json(code, body)
+
+    def _review(self, request: Request) -> web.Response:
+        """Whether the user who asks may do something: everybody may ask that."""
+        wanted = request.body["spec"]["resourceAttributes"]
+        parts = [wanted.get(part, "") for part in ("verb", "group", "resource", "namespace", "name")]
+        free = self.rbac is None or request.user == ADMIN
+        allowed = free or bool(self.rbac and self.rbac.permits(Attributes(request.user, *parts)))
+        return _json(201, {**request.body, "status": {"allowed": allowed}})
 
     def _page(self, request: Request) -> web.Response:
         path = request.path.rstrip("/")

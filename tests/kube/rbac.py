@@ -106,7 +106,7 @@ class Rbac:
         """Errors: ApiError 403."""
         if asked.user == ADMIN or asked.path:
             return
-        found = [p for p in self.granted.get(asked.user, ()) if p.allows(asked)]
+        found = self.permits(asked)
         if found:
             self.used.update(found)
             return
@@ -120,6 +120,10 @@ class Rbac:
             f'in API group "{asked.group}"{place}',
             details={"name": asked.name, "group": asked.group, "kind": plural},
         )
+
+    def permits(self, asked: Attributes) -> list[Permission]:
+        """The permissions that would let it through, without counting them as used."""
+        return [p for p in self.granted.get(asked.user, ()) if p.allows(asked)]
 
     def unused(self, user: str) -> list[Permission]:
         """Permissions that no request needed, in order of the documents."""

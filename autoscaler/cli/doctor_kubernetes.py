@@ -1,0 +1,169 @@
+"""The checks of Kubernetes: rights by SelfSubjectAccessReview, what discovery finds, and every Ray cluster of that."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from autoscaler.cli.doctor import Finding
+from autoscaler.cli.doctor_ray import service_findings
+from autoscaler.config_convert import Config, KubernetesConfig
+from autoscaler.errors import ConfigError, LeadtimeError
+from autoscaler.kuberay_fleet import mounted_token
+from autoscaler.kubernetes_resources import (
+    CONFIG_MAPS,
+    EVENTS,
+    LEASES,
+    NODES,
+    PODS,
+    RAY_CLUSTERS,
+    RAY_SERVICES,
+    ClusterApi,
+    Resource,
+)
+from autoscaler.kubernetes_shell import own_namespace
+from autoscaler.sources.kuberay_services import ServeCluster
+from autoscaler.sources.kubernetes import KubernetesDiscovery
+
+ACCESS_REVIEWS = Resource(
+    "authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview", namespaced=False
+)
+_FIND_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Right:
+    """One cell of the table in docs/kubernetes.md. `namespace` "": everywhere; `name` "": all of them."""
+
+    verb: str
+    resource: Resource
+    namespace: str
+    purpose: str
+    name: str = ""
+    needed: bool = True
+    """False: without it something is missing, and the rest works."""
+
+    def __str__(self) -> str:
+        what = f"{self.resource.plural}.{self.resource.group}" if self.resource.group else self.resource.plural
+        place = f"in namespace {self.namespace}" if self.namespace else "in the whole cluster"
+        return f"{self.verb} {what}{' ' + self.name if self.name else ''} {place}"
+
+
+def rights(config: Config, block: KubernetesConfig) -> Iterator[Right]:
+    """All that these settings need, and no more."""
+    own = block.namespace or own_namespace()
+    for place in block.watch_namespaces or ("",):
+        for resource in (RAY_SERVICES, RAY_CLUSTERS):
+            for verb in ("list", "watch"):
+                yield Right(verb, resource, place, "to find Ray services")
+        if block.nodes:
+            for verb in ("list", "watch"):
+                yield Right(verb, PODS, place, "to see workers", needed=False)
+        if block.events and not config.controller.dry_run:
+            for verb in ("create", "patch"):
+                yield Right(verb, EVENTS, place, "to write Events", needed=False)
+    if block.nodes:
+        for verb in ("list", "watch"):
+            yield Right(verb, NODES, "", "to see what node pools have", needed=False)
+    yield Right(
+        "get", CONFIG_MAPS, own, "for the kill switch; without it everything counts as paused", f"{block.name}-pause"
+    )
+    if config.election is not None:
+        for verb in ("get", "update"):
+            yield Right(verb, LEASES, own, "to elect a leader", block.name)
+        yield Right("create", LEASES, own, "to elect a leader")
+
+
+async def kubernetes_findings(
+    config: Config,
+    block: KubernetesConfig,
+    api: ClusterApi | None = None,
+    dashboard: Callable[[ServeCluster], str] = lambda cluster: cluster.dashboard,
+) -> list[Finding]:
+    """`api` None: the cluster of the settings."""
+    try:
+        from autoscaler.kubernetes_api import connect
+
+        api = api or connect(block.kubeconfig, block.context)
+    except (ConfigError, ImportError) as error:
+        mend = "pip install leadtime[kube]" if isinstance(error, ImportError) else ""
+        return [Finding("fail", "kubernetes", str(error), mend)]
+    try:
+        try:
+            findings = await rights_findings(api, list(rights(config, block)))
+        except LeadtimeError as error:
+            return [Finding("fail", "kubernetes", str(error))]
+        if any(finding.level == "fail" for finding in findings):
+            return findings
+        return [*findings, *[finding async for finding in _services(config, block, api, dashboard)]]
+    finally:
+        await api.close()
+
+
+async def rights_findings(api: ClusterApi, wanted: Sequence[Right]) -> list[Finding]:
+    """One line for each right that is missing, else one for all. Errors: LeadtimeError when the API does not answer."""
+    allowed = await asyncio.gather(*(_allowed(api, right) for right in wanted))
+    missing = [right for right, yes in zip(wanted, allowed, strict=True) if not yes]
+    if not missing:
+        return [Finding("ok", "kubernetes rights", f"all {len(wanted)} that these settings need are there")]
+    return [
+        Finding(
+            "fail" if right.needed else "warn", "kubernetes rights", f"may not {right}", f"it is needed {right.purpose}"
+        )
+        for right in missing
+    ]
+
+
+async def _allowed(api: ClusterApi, right: Right) -> bool:
+    attributes = {
+        "verb": right.verb,
+        "group": right.resource.group,
+        "resource": right.resource.plural,
+        "namespace": right.namespace,
+        "name": right.name,
+    }
+    body = {
+        "apiVersion": ACCESS_REVIEWS.api_version,
+        "kind": ACCESS_REVIEWS.kind,
+        "spec": {"resourceAttributes": {key: value for key, value in attributes.items() if value}},
+    }
+    answer = await api.create(ACCESS_REVIEWS, None, body)
+    return bool((answer.get("status") or {}).get("allowed"))
+
+
+async def _services(
+    config: Config, block: KubernetesConfig, api: ClusterApi, dashboard: Callable[[ServeCluster], str]
+) -> AsyncIterator[Finding]:
+    """What discovery finds, what is wrong with it, and the Ray clusters behind it."""
+    places = block.watch_namespaces
+    discovery = KubernetesDiscovery(api, places, now_s=time.time, settings=config.controller.deployments)
+    running = asyncio.ensure_future(discovery.run())
+    try:
+        ends_at_s = time.monotonic() + _FIND_S
+        while not discovery.status()[0] and time.monotonic() < ends_at_s:  # noqa: ASYNC110 (it tells by status only)
+            await asyncio.sleep(0.1)
+        up, _, why = discovery.status()
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    if not up:
+        yield Finding("fail", "kubernetes discovery", why)
+        return
+    asked = [service for service in discovery.services() if service.opted_in]
+    words = f"{len(asked)} of {len(discovery.services())} Ray services are to be looked after"
+    mend = (
+        "" if asked else "annotate one with leadtime.dev/enabled=true, or name it in deployments[].match by four parts"
+    )
+    yield Finding("ok" if asked else "warn", "kubernetes discovery", words, mend)
+    for service, problem in discovery.problems():
+        yield Finding("warn", f"{service.namespace}/{service.name}", problem)
+    token_file, entries = mounted_token(block.tokens), discovery.deployment_settings()
+    for service in asked:
+        for cluster in service.clusters:
+            place = (service.namespace, service.name, dashboard(cluster), token_file(service, cluster))
+            for finding in await service_findings(
+                config.controller, *place, timeout_s=block.timeout_s, entries=entries
+            ):
+                yield finding

@@ -1,0 +1,140 @@
+"""The checks of one Ray service: version, access, which deployments may be scaled, what the metrics pages say."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from autoscaler.actuators.ray_serve import MEND_AUTOSCALED, MEND_SWITCHED_OFF
+from autoscaler.cli.doctor import Finding, of_version
+from autoscaler.dashboard_client import DashboardClient
+from autoscaler.errors import LeadtimeError
+from autoscaler.model import ControllerConfig, DeploymentInventory, DeploymentSettings
+from autoscaler.sources.join import NodePage
+from autoscaler.sources.names import (
+    ROLES,
+    SERVE_ONGOING,
+    SERVE_QUEUED,
+    SERVE_ROUTED,
+    VLLM_FINISHED,
+    VLLM_KV_USAGE,
+    VLLM_MEAN_ITL_BUCKET,
+    VLLM_OUTPUT_TOKENS,
+    VLLM_PROMPT_TOKENS,
+    VLLM_RUNNING,
+    VLLM_TTFT_BUCKET,
+    VLLM_WAITING,
+)
+from autoscaler.sources.node_metrics import NodeMetricsSource
+from autoscaler.sources.ray_dashboard import RayDashboardSource, check_status
+from autoscaler.sources.readings import Inventories, NodePages
+from policies.base import DeploymentKey
+
+VERSION_PATH = "/api/version"
+_SERVE = (SERVE_ROUTED, SERVE_QUEUED, SERVE_ONGOING)
+_VLLM = (
+    VLLM_RUNNING, VLLM_WAITING, VLLM_KV_USAGE, VLLM_PROMPT_TOKENS, VLLM_OUTPUT_TOKENS, VLLM_FINISHED, VLLM_TTFT_BUCKET,
+    VLLM_MEAN_ITL_BUCKET,
+)  # fmt: skip
+
+
+async def service_findings(
+    config: ControllerConfig,
+    namespace: str,
+    name: str,
+    dashboard: str,
+    token_file: Path | None,
+    ca_file: Path | None = None,
+    timeout_s: float = 4.0,
+    entries: tuple[DeploymentSettings, ...] = (),
+) -> list[Finding]:
+    """`entries`: what annotations make. Never raises for what is wrong out there."""
+    subject = f"{namespace}/{name}"
+    client = DashboardClient(dashboard, token_file, ca_file, timeout_s)
+    pages = NodeMetricsSource("metrics", namespace, name, client, timeout_s=timeout_s)
+    try:
+        read = await RayDashboardSource("dashboard", namespace, name, client).read(time.time())
+        if not isinstance(read.data, Inventories):
+            return [Finding("fail", f"{subject} dashboard", read.why)]
+        findings = [await _version(subject, client)]
+        with_token = "with the token" if client.sends_token else "without a token"
+        found = len(read.data.deployments)
+        findings.append(
+            Finding("ok", f"{subject} dashboard", f"{client.shown} answers {with_token}: {found} deployments")
+        )
+        findings += deployment_findings(subject, config, read.data.deployments, entries)
+        metrics = await pages.read(time.time())
+        if not isinstance(metrics.data, NodePages) or not metrics.up:
+            mend = "open the metrics ports of all Ray nodes to the controller"
+            return [*findings, Finding("fail", f"{subject} metrics", metrics.why or "no pages", mend)]
+        if metrics.why:
+            findings.append(Finding("warn", f"{subject} metrics", metrics.why))
+        return [*findings, *metric_findings(subject, metrics.data.pages)]
+    finally:
+        await pages.close()
+        await client.close()
+
+
+async def _version(subject: str, client: DashboardClient) -> Finding:
+    try:
+        answer = await client.get(VERSION_PATH)
+        check_status(answer, client)
+        document = answer.json()
+        version = document.get("ray_version") if isinstance(document, dict) else None
+    except (LeadtimeError, ValueError) as error:
+        return Finding("warn", f"{subject} version", f"it cannot be read: {error}")
+    if not isinstance(version, str):
+        return Finding("warn", f"{subject} version", f"{client.shown}{VERSION_PATH} names no version")
+    return of_version(f"{subject} version", "Ray", version)
+
+
+# ---------------------------------------------------------------- deployments
+
+
+def deployment_findings(
+    subject: str,
+    config: ControllerConfig,
+    inventories: Mapping[DeploymentKey, DeploymentInventory],
+    entries: tuple[DeploymentSettings, ...] = (),
+) -> Iterator[Finding]:
+    """Of each deployment that settings match: may its targets be set from outside, and are they let be?"""
+    looked_after = 0
+    for key, seen in sorted(inventories.items()):
+        if not any(key.matches(entry.match) for entry in (*entries, *config.deployments)):
+            continue
+        looked_after += 1
+        if seen.autoscaled_by_serve:
+            words = "Serve's own autoscaler works on it"
+            yield Finding("warn" if config.dry_run else "fail", str(key), words, MEND_AUTOSCALED)
+        elif seen.external_scaler_enabled is False:
+            words = "external_scaler_enabled is false"
+            yield Finding("warn" if config.dry_run else "fail", str(key), words, MEND_SWITCHED_OFF)
+        elif seen.external_scaler_enabled is None:
+            yield Finding("warn", str(key), "the dashboard does not say whether external_scaler_enabled is true")
+        else:
+            yield Finding("ok", str(key), f"may be scaled; target {seen.target}, {seen.count('RUNNING')} running")
+    if not looked_after:
+        names = ", ".join(str(key) for key in sorted(inventories)) or "none"
+        mend = f"deployments[].match must match one of: {names}"
+        yield Finding("warn", f"{subject} deployments", "no settings match any of them", mend)
+
+
+# ---------------------------------------------------------------- metrics
+
+
+def metric_findings(subject: str, pages: Mapping[str, NodePage]) -> Iterator[Finding]:
+    """Which of the names that are read are there. Another name with the same meaning counts."""
+    names = {series.name for page in pages.values() for series, _ in page.samples}
+    fields = {ROLES[name].field for name in names if name in ROLES}
+    for what, wanted, mend in (
+        ("Serve's metrics", _SERVE, "Serve shows them after the first requests; send one and look again"),
+        ("vLLM's metrics", _VLLM, "without them capacity and latency are not seen: set `log_engine_metrics: true` in "
+         "LLMConfig, send a request and look again (an engine other than vLLM has none)"),
+    ):  # fmt: skip
+        missing = [name for name in wanted if ROLES[name].field not in fields]
+        words = f"{len(wanted) - len(missing)} of {len(wanted)} on {len(pages)} pages"
+        if missing:
+            yield Finding("warn", f"{subject} metrics", f"{what}: {words}; missing: {', '.join(missing)}", mend)
+        else:
+            yield Finding("ok", f"{subject} metrics", f"{what}: {words}")

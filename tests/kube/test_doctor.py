@@ -1,0 +1,183 @@
+"""`leadtime doctor`: each thing that can be wrong is one line with its mend; exit 1 when something fails."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from autoscaler.cli.doctor import Finding, of_version
+from autoscaler.cli.doctor_kubernetes import kubernetes_findings, rights
+from autoscaler.cli.doctor_ray import metric_findings, service_findings
+from autoscaler.config import load_config
+from autoscaler.config_convert import Config
+from autoscaler.model import ControllerConfig, DeploymentSettings
+from autoscaler.sources.exposition import parse
+from autoscaler.sources.join import NodePage
+from autoscaler.sources.names import NAMES
+from tests.cli.helpers import leadtime
+from tests.contract.fake_dashboard import FakeApplication, FakeDashboard, FakeDeployment
+from tests.kube import objects
+from tests.kube.crds import KUBERAY
+from tests.kube.fake_api import FakeApi
+from tests.kube.helpers import client_of
+from tests.kube.operator_double import Operator
+from tests.kube.rbac import Rbac
+from tests.kube.test_shell import USER, roles
+
+TOKEN = "t0ken-0f-the-dashboard"
+CORE = ControllerConfig(deployments=(DeploymentSettings("chat/llm", max_replicas=4),), dry_run=False)
+SETTINGS = """\
+version: 1
+dry_run: false
+kubernetes: {watch_namespaces: [llm], name: lt, namespace: leadtime, nodes: true, tokens: secrets}
+leader_election: {enabled: true}
+deployments: [{match: "chat/LLMServer:*", replicas: {max: 4}}]
+"""
+
+
+@pytest.fixture
+async def dashboard() -> AsyncIterator[FakeDashboard]:
+    app = FakeApplication({"llm": FakeDeployment(), "extra": FakeDeployment()})
+    async with FakeDashboard({"chat": app}).serve() as fake:
+        yield fake
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    (tmp_path / "lt.yaml").write_text(SETTINGS)
+    secret = tmp_path / "secrets" / "chat-llm-ray-token"
+    secret.mkdir(parents=True)
+    (secret / "auth_token").write_text(TOKEN)
+    return load_config(tmp_path / "lt.yaml")
+
+
+async def of(dashboard: FakeDashboard, config: ControllerConfig = CORE, token_file: Path | None = None) -> list[str]:
+    found = await service_findings(config, "default", "local", dashboard.url, token_file)
+    return [str(finding).replace(dashboard.url, "URL") for finding in found]
+
+
+# ---------------------------------------------------------------- a Ray service
+
+
+async def test_a_dashboard_that_wants_a_token_is_told_with_the_mend(dashboard: FakeDashboard, tmp_path: Path) -> None:
+    dashboard.token = TOKEN
+    assert await of(dashboard) == ["fail  default/local dashboard: URL: answered 401: it wants a token: set token_file"]
+    (tmp_path / "token").write_text(TOKEN)
+    lines = await of(dashboard, token_file=tmp_path / "token")
+    assert lines[1] == "ok    default/local dashboard: URL answers with the token: 2 deployments"
+    assert TOKEN not in "".join(lines)
+
+
+async def test_a_deployment_that_may_not_be_scaled_fails_with_the_mend(dashboard: FakeDashboard) -> None:
+    assert (await of(dashboard))[2] == "ok    chat/llm: may be scaled; target 1, 1 running"
+    dashboard.applications["chat"].external = False
+    line = (await of(dashboard))[2]
+    assert line.startswith("fail  chat/llm: external_scaler_enabled is false; set `external_scaler_enabled: true`")
+    dashboard.applications["chat"].external = True
+    dashboard.of("chat", "llm").autoscaled = True
+    assert (await of(dashboard))[2].startswith("fail  chat/llm: Serve's own autoscaler works on it; give the")
+    assert (await of(dashboard, replace(CORE, dry_run=True)))[2].startswith("warn  chat/llm: Serve's own autoscaler")
+
+
+async def test_settings_that_match_nothing_name_what_is_there(dashboard: FakeDashboard) -> None:
+    lines = await of(dashboard, ControllerConfig(deployments=(DeploymentSettings("chat/lm"),)))
+    assert lines[2] == (
+        "warn  default/local deployments: no settings match any of them; deployments[].match must match one of: "
+        "chat/extra, chat/llm"
+    )
+
+
+@pytest.mark.parametrize(
+    ("version", "line"),
+    [
+        ("2.60.1", "ok    a: Ray 2.60.1"),
+        ("2.59.0", "fail  a: Ray 2.59.0; 2.60 or newer is needed: the scale API that this version speaks"),
+        ("3.0.0", "warn  a: Ray 3.0.0; newer than any that was tried (tried: 2.60 to 2.60)"),
+        ("nightly", "warn  a: Ray nightly; not understood (tried: 2.60 to 2.60)"),
+    ],
+)
+def test_a_version_has_its_place_in_the_table(version: str, line: str) -> None:
+    assert str(of_version("a", "Ray", version)) == line
+
+
+def test_metric_names_that_are_missing_are_named_and_other_spellings_count() -> None:
+    text = (
+        b'ray_serve_num_router_requests_total{application="a"} 1\n'
+        b'ray_serve_num_ongoing_requests_at_replicas{application="a"} 1\n'
+        b"ray_vllm:num_requests_running 1\nray_vllm_gpu_cache_usage_perc 0.5\n"
+    )
+    serve, vllm = metric_findings("s", {"n": NodePage(0.0, tuple(parse(text, NAMES)))})
+    assert (serve.level, vllm.level) == ("warn", "warn")
+    assert serve.words == "Serve's metrics: 2 of 3 on 1 pages; missing: ray_serve_deployment_queued_queries"
+    assert vllm.words.startswith("vLLM's metrics: 2 of 8 on 1 pages; missing: ray_vllm_num_requests_waiting, ")
+
+
+# ---------------------------------------------------------------- Kubernetes
+
+
+def cluster(rbac: Rbac) -> FakeApi:
+    return FakeApi(crds=KUBERAY, rbac=rbac, tokens={"t": USER}, namespaces=("llm", "leadtime"))
+
+
+async def test_each_missing_right_is_a_line(config: Config) -> None:
+    granted = [r for r in roles(acts=False) if r["metadata"]["name"] not in ("lease-create", "nodes")]
+    assert config.kubernetes is not None
+    with cluster(Rbac.from_documents(granted, subject=USER)) as api:
+        found = await kubernetes_findings(config, config.kubernetes, client_of(api, "t"))
+    assert [str(finding) for finding in found] == [
+        "warn  kubernetes rights: may not create events.events.k8s.io in namespace llm; it is needed to write Events",
+        "warn  kubernetes rights: may not patch events.events.k8s.io in namespace llm; it is needed to write Events",
+        "warn  kubernetes rights: may not list nodes in the whole cluster; it is needed to see what node pools have",
+        "warn  kubernetes rights: may not watch nodes in the whole cluster; it is needed to see what node pools have",
+        "fail  kubernetes rights: may not create leases.coordination.k8s.io in namespace leadtime; it is needed to "
+        "elect a leader",
+    ]
+
+
+async def test_what_discovery_finds_is_looked_at_too(config: Config, tmp_path: Path) -> None:
+    assert config.kubernetes is not None
+    wanted = {(r.verb, r.resource.plural) for r in rights(config, config.kubernetes)}
+    assert ("patch", "events") in wanted
+    service = objects.ray_service(annotations={"leadtime.dev/enabled": "true"})
+    wrong = objects.ray_service("other", annotations={"leadtime.dev/max-replica": "3"})
+    with cluster(Rbac.from_documents(roles(acts=True), subject=USER)) as api:
+        async with Operator(api, service, TOKEN, tmp_path / "addresses") as operator:
+            api.add(wrong)
+            operator.now_active.plane.arrived = 3.0
+            found = await kubernetes_findings(
+                config, config.kubernetes, client_of(api, "t"), lambda c: operator.clusters[c.name].dashboard.url
+            )
+    lines = [(finding.level, finding.subject) for finding in found]
+    assert ("ok", "kubernetes discovery") in lines
+    assert ("ok", "llm/chat-llm dashboard") in lines
+    assert ("ok", "llm/chat-llm/chat/LLMServer:llama-70b") in lines
+    assert Finding("ok", "llm/chat-llm metrics", "Serve's metrics: 3 of 3 on 1 pages") in found
+    problem = next(f.words for f in found if f.subject == "llm/other")
+    assert problem == "leadtime.dev/max-replica: no such annotation; did you mean 'max-replicas'?"
+    assert not any(finding.level == "fail" for finding in found)
+
+
+async def test_an_api_that_does_not_answer_fails_in_one_line(config: Config) -> None:
+    assert config.kubernetes is not None
+    with cluster(Rbac()) as api:
+        (found,) = await kubernetes_findings(config, config.kubernetes, client_of(api, "wrong"))
+    assert (found.level, found.subject) == ("fail", "kubernetes")
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_without_settings_it_says_what_is_installed() -> None:
+    ran = leadtime("doctor")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.startswith("ok    leadtime: ")
+
+
+def test_it_exits_with_1_when_something_fails(tmp_path: Path) -> None:
+    (tmp_path / "lt.yaml").write_text('version: 1\nservices: [{dashboard: "http://127.0.0.1:9"}]\n')
+    ran = leadtime("doctor", "--config", str(tmp_path / "lt.yaml"))
+    assert ran.code == 1
+    assert "fail  default/local dashboard: http://127.0.0.1:9: " in ran.out
