@@ -1,11 +1,12 @@
 # `make` lists what one can do. Every target makes the virtual environment it needs.
 PYTHON ?= python3
 VENV := .venv
+VLLM := .venv-vllm
 BIN := $(VENV)/bin
 EXTRAS := ray,kube,mqtt,prometheus,gke,sim,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check format bench bench-sim clean
+.PHONY: help venv demo test test-vllm check format bench bench-sim clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -23,6 +24,13 @@ demo: venv  ## the main job on this machine: real local Ray Serve, emulated engi
 
 test: venv  ## all tests (starts a real local Ray Serve once)
 	@$(BIN)/python -m pytest
+
+$(VLLM)/.made: constraints-vllm.txt tests/vllm/install.sh
+	PYTHON=$(PYTHON) sh tests/vllm/install.sh $(VLLM)
+	@touch $@
+
+test-vllm: venv $(VLLM)/.made  ## against a real vLLM on this machine's CPU (its own .venv-vllm, 4 GB; minutes)
+	@LEADTIME_VLLM=$(VLLM) $(BIN)/python -m pytest -s tests/vllm
 
 check: venv  ## lint, types, import layers, documentation links
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """Compares presets with measured vLLM runs (published means of vLLM 0.15.1 on H100 and A100): mean e2e, TPOT, TTFT.
 
-    python benchmarks/bench_fidelity.py ../shared/calibration/real_vllm_h100.csv
+    python benchmarks/bench_fidelity.py [CSV] [--hits 1] [--scale 1.047]
 
 Rows of quality `ok` whose model, GPU and tensor parallelism have a preset, with the limits of the run. What the
 published runs do not say is an input here and printed beside each row: the prefix hits (`--hits`, the share of each
@@ -30,11 +30,14 @@ MEASURES = (("e2e", "e2e_mean_ms"), ("tpot", "tpot_derived_ms"), ("ttft", "ttft_
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("csv", type=Path)
+    parser.add_argument("csv", type=Path, nargs="?", default=Path("../shared/calibration/real_vllm_h100.csv"))
     parser.add_argument("--hits", type=float, default=1.0, help="share of each prompt found in the prefix cache (1)")
     parser.add_argument("--scale", type=float, default=1.0, help="multiply all step times (1)")
     parser.add_argument("--quality", default="ok")
     options = parser.parse_args()
+    if not options.csv.is_file():
+        print(f"{options.csv}: not here; skipped")
+        return
     with options.csv.open(newline="") as file:
         rows = [r for r in csv.DictReader(file) if r["quality"] == options.quality and _key(r) in PRESETS]
     print(f"prefix hits {options.hits:.0%} of each prompt, step times x {options.scale:g}")

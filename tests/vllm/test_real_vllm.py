@@ -1,0 +1,111 @@
+"""A real vLLM on this machine's CPU: calibrated from its log and from outside, then a preempting load is predicted.
+
+Only with `make test-vllm` (LEADTIME_VLLM names the virtual environment that vLLM is in). Minutes; the tolerances are
+wide, since the machine is what it is: those of a quiet one are in tests/simulator/test_calibrate_command.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from policies.engines import load_profile
+from tests.cli.helpers import leadtime
+from tests.vllm.load import counter, replay
+
+VENV = os.environ.get("LEADTIME_VLLM", "")
+pytestmark = pytest.mark.skipif(not VENV, reason="only with `make test-vllm`")
+
+ENGINE = "max_num_seqs=8,max_num_batched_tokens=256,block_size=32,kv_tokens=1504,max_model_len=1024,asynchronous=false"
+START_S = 400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    url: str
+    log: Path
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """vLLM with a KV cache of 47 usable blocks: two long sequences fill a third of it."""
+    folder = tmp_path_factory.mktemp("vllm")
+    binaries = Path(VENV).resolve() / "bin"
+    model = Path(__file__).parent / "make_model.py"
+    subprocess.run([binaries / "python", model, folder / "small"], check=True, timeout=300)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = "--dtype float32 --max-model-len 1024 --max-num-seqs 8 --max-num-batched-tokens 256 --block-size 32"
+    options += " --num-gpu-blocks-override 48 --disable-uvicorn-access-log --enable-logging-iteration-details"
+    words = [binaries / "vllm", "serve", folder / "small", "--served-model-name", "small", "--host", "127.0.0.1"]
+    environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+    url, log = f"http://127.0.0.1:{port}", folder / "vllm.log"
+    with log.open("w") as file:
+        vllm = subprocess.Popen(
+            [*words, "--port", str(port), *options.split()],
+            env=environment,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            wait_until_healthy(vllm, url, log)
+            yield Server(url, log)
+        finally:
+            os.killpg(vllm.pid, signal.SIGTERM)
+            vllm.wait(60)
+
+
+def wait_until_healthy(vllm: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    until_s = time.monotonic() + START_S
+    while time.monotonic() < until_s and vllm.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{url}/health", timeout=2):
+                return
+        except OSError:
+            time.sleep(1.0)
+    pytest.fail(f"vLLM did not come up; the end of its log:\n{log.read_text()[-3000:]}")
+
+
+@pytest.fixture(scope="module")
+def batches(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Closed batches, measured by `leadtime calibrate ENDPOINT`."""
+    out = tmp_path_factory.mktemp("endpoint") / "endpoint.yaml"
+    engine = ENGINE.replace("kv_tokens=1504,", "")
+    ran = leadtime("calibrate", server.url, "--engine", engine, "--max-minutes", "4", "--out", str(out))
+    assert ran.code == 0, ran.err
+    print(ran.out, ran.err)
+    assert load_profile(str(out)).limits.kv_tokens == 1504, "the usable KV cache, as /metrics tells it"
+    return out.with_name("endpoint.yaml.progress.csv")
+
+
+def test_a_preempting_load_is_predicted_from_the_log(server: Server, batches: Path, tmp_path: Path) -> None:
+    profile, requests = tmp_path / "log.yaml", tmp_path / "requests.csv"
+    words = ("--from-steps", str(server.log), "--requests", str(batches), "--engine", ENGINE, "--out", str(profile))
+    ran = leadtime("calibrate", *words)
+    assert ran.code == 0, ran.err
+    print(ran.out)
+    before = asyncio.run(counter(server.url, "vllm:num_preemptions_total"))
+    replay(server.url, "small", 120, 5.0, requests)
+    preempted = asyncio.run(counter(server.url, "vllm:num_preemptions_total")) - before
+    words = ("--profile", str(profile), "--requests", str(requests), "--observed", f"preemptions={preempted:g}")
+    print(leadtime("fidelity", *words).out)
+    found = json.loads(leadtime("fidelity", *words, "--json").out)
+    assert found["observed"]["requests"] == 120
+    assert preempted > 0
+    assert found["preemptions"] > 0
+    assert abs(found["error_fraction"]["itl_s"]["p50"]) < 0.35
+    assert abs(found["error_fraction"]["e2e_s"]["p50"]) < 0.5
+    assert abs(found["error_fraction"]["throughput_rps"]) < 0.25
