@@ -10,6 +10,8 @@ from dataclasses import replace
 from functools import cache
 from unittest.mock import patch
 
+from prometheus_client import CollectorRegistry
+
 import simulator.run
 from autoscaler.actuators.recording import RecordingActuator
 from autoscaler.board import Board
@@ -63,6 +65,11 @@ class Page:
     def text(self) -> str:
         """OpenMetrics with timestamps, as promtool takes it."""
         return "\n".join([*self._lines(), "# EOF", ""])
+
+    def registry(self) -> CollectorRegistry:
+        """The page as it was at the end of the run."""
+        assert self._exporter is not None
+        return self._exporter.registry
 
     def _lines(self) -> Iterator[str]:
         for name, lines in self.samples.items():
