@@ -27,11 +27,11 @@ def server() -> Iterator[Answering]:
         yield one
 
 
-async def read(url: str, token_file: Path | None = None) -> Reading:
-    client = PrometheusClient(url, token_file, timeout_s=LIMIT_S)
+async def read(url: str, token_file: Path | None = None, limit_s: float = 20.0) -> Reading:
+    client = PrometheusClient(url, token_file, timeout_s=limit_s)
     began = time.monotonic()
     reading = await PrometheusSource("prometheus", KEY.namespace, KEY.service, client).read(START_S)
-    assert time.monotonic() - began < 10 * LIMIT_S, "retries are off and the deadline is one"
+    assert time.monotonic() - began < limit_s + 5.0, "retries are off and the deadline is one"
     assert (reading.up, reading.as_of_s, reading.data) == (False, None, None)
     assert "\n" not in reading.why
     return reading
@@ -52,7 +52,7 @@ async def test_a_hanging_server_is_given_up_and_the_loop_goes_on(server: Answeri
             ticks += 1
 
     beating = asyncio.create_task(beat())
-    reading = await read(server.url)
+    reading = await read(server.url, limit_s=LIMIT_S)
     beating.cancel()
     assert reading.why.endswith(f"no answer within {LIMIT_S:g} s")
     assert ticks > 5, "the event loop stood still"
@@ -61,7 +61,7 @@ async def test_a_hanging_server_is_given_up_and_the_loop_goes_on(server: Answeri
 
 async def test_an_answer_that_never_ends_is_given_up(server: Answering) -> None:
     server.trickle = True
-    assert (await read(server.url)).why.endswith(f"no answer within {LIMIT_S:g} s")
+    assert (await read(server.url, limit_s=LIMIT_S)).why.endswith(f"no answer within {LIMIT_S:g} s")
 
 
 @pytest.mark.parametrize(
