@@ -54,8 +54,8 @@ def _checked(value: Any, hint: Any, spec: Field[Any], what: str) -> Any:
     if parsed is _WRONG:
         raise PolicyError(f"{what}: {value!r}; allowed: {_words(hint, low, high)}")
     in_range = (
-        parsed is None
-        or isinstance(parsed, bool | str)
+        isinstance(parsed, bool)
+        or not isinstance(parsed, int | float)
         or ((low is None or parsed >= low) and (high is None or parsed <= high))
     )
     if not in_range:

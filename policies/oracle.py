@@ -8,8 +8,8 @@ nodes, and misses on purpose what the SLO lets it miss. Both get the future by `
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 
@@ -245,11 +245,20 @@ class OraclePolicy:
 
 @dataclass(frozen=True, slots=True)
 class OracleLeadOptions:
-    """`density` None: the simulator searches all three for the cheapest plan that reaches the target."""
+    """`density` None: the simulator searches all of them for the cheapest plan that reaches the target."""
 
-    density: float | None = option(None, low=0.1, high=2, doc="load of a replica over its largest; null = searched")
+    density: dict[str, Any] | float | None = option(
+        None, low=0.1, high=2, doc="load of a replica over its largest, of all or by deployment key; null = searched"
+    )
     lead_level: float = option(0.75, low=0.01, high=0.99, doc="quantile of the lead time that it asks ahead by")
     spend_fraction: float = option(0.5, low=0, high=1, doc="of the misses that the SLO allows: those made on purpose")
+
+    def density_of(self, key: DeploymentKey) -> float:
+        """Errors: PolicyError where it is not known."""
+        found = self.density.get(str(key)) if isinstance(self.density, dict) else self.density
+        if isinstance(found, bool) or not isinstance(found, int | float) or found <= 0:
+            raise PolicyError(f"policy oracle_lead: option density: {key}: {found!r}; allowed: a number > 0")
+        return float(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +298,7 @@ class OracleLeadPolicy:
         for members, pools in world.groups():
             for d in members:
                 alone = len(members) == 1 and len(pools) == 1
-                found.plan[d.key.full] = _plan(world, d, pools, self.options, self.options.density, alone)
+                found.plan[d.key.full] = _plan(world, d, pools, self.options, alone)
         return found
 
     def new_state(self) -> OracleState:
@@ -308,15 +317,13 @@ class OracleLeadPolicy:
         return FleetProposal(replicas)
 
 
-def _plan(
-    world: KnownWorld, d: KnownDeployment, pools: list[KnownPool], o: OracleLeadOptions, density: float, alone: bool
-) -> Steps:
+def _plan(world: KnownWorld, d: KnownDeployment, pools: list[KnownPool], o: OracleLeadOptions, alone: bool) -> Steps:
     """One deployment's steps; alone in its pool it fills whole nodes, since a started node costs the same full."""
     own = [p for p in pools if p.name in d.pools]
     first = next(p for p in own if p.name == d.pools[0])
     each = min(first.replicas_per_node(d.gpus), d.max_replicas) if alone else 1
     floor = max(-(-d.min_replicas // each), min(first.floor_nodes, -(-d.max_replicas // each)) if alone else 0)
-    work = work_of(d.traffic, d.profile, d.slo, world.end_s)
+    work, density = work_of(d.traffic, d.profile, d.slo, world.end_s), o.density_of(d.key)
     levels = _levels(
         work.replica_s / density,
         work.requests_per_replica_s * density,
@@ -337,8 +344,3 @@ def _plan(
     plan, _ = cover_all(levels, terms, there, o.spend_fraction * world.budget(d))
     at_s, counts = _stack(plan, floor * each, each)
     return Steps(at_s, tuple(min(max(c, d.min_replicas), d.max_replicas) for c in counts))
-
-
-def with_density(options: OracleLeadOptions, density: float, lead_level: float, spend: float) -> OracleLeadOptions:
-    """The same options with what a search tries."""
-    return replace(options, density=density, lead_level=lead_level, spend_fraction=spend)

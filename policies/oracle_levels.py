@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -69,16 +70,18 @@ class Covered:
 
 
 def needs_of(over: Floats, requests_per_replica_s: Floats, counted_from_s: float) -> list[Need]:
-    """Bins of one level's overflow (replica-seconds) as needs; misses before `counted_from_s` count for nothing."""
-    needed = over > 1e-9
-    edges = np.flatnonzero(np.diff(np.concatenate(([0], needed.astype(np.int8), [0]))))
+    """Bins of one level's overflow (replica-seconds) as needs; misses before `counted_from_s` count for nothing.
+
+    Long needs are cut into minutes, so that a stay may begin late or end early within them.
+    """
+    minute = np.arange(len(over)) // round(60.0 / BIN_S)
+    labels = np.where(over > 1e-9, minute + 1, 0)
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], labels, [0]))))
     misses = over * requests_per_replica_s
     misses[: int(counted_from_s / BIN_S)] = 0.0
     total = np.concatenate(([0.0], np.cumsum(misses)))
-    starts, ends = edges[::2], edges[1::2]
     return [
-        Need(s * BIN_S, e * BIN_S, m)
-        for s, e, m in zip(starts.tolist(), ends.tolist(), (total[ends] - total[starts]).tolist(), strict=True)
+        Need(s * BIN_S, e * BIN_S, float(total[e] - total[s])) for s, e in pairwise(edges.tolist()) if labels[s] > 0
     ]
 
 

@@ -6,7 +6,7 @@ machine's, a cached one); they simulate a plan, look at bill and attainment, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from policies.schedule import SchedulePolicy
 from policies.static import StaticPolicy
 from policies.static_mean import StaticMeanPolicy
 from simulator.constant import smallest_constant_fleet
+from simulator.figures import reaches_target
 from simulator.known import known_world, lacks_history, past_demand
 from simulator.result import Result
 from simulator.scenario_file import Scenario
@@ -25,6 +26,7 @@ Run = Callable[[Policy], Result]
 """One run of a policy on the scenario in question."""
 
 LEAD_TRIALS = 14
+_LEAST_DENSITY, _MOST_DENSITY = 0.35, 1.25
 HINDSIGHT_TRIALS = 16
 FRACTIONS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.35, 1.5)
 """Targets of the HPA, as shares of what a replica holds at capacity; more of it is cheaper and misses more."""
@@ -108,8 +110,8 @@ class _Plans:
     search: Search
     seen: list[tuple[dict[str, Steps], Result]] = field(default_factory=list)
 
-    def attempt(self, density: float, lead_level: float, spend: float) -> Result:
-        options = replace(self.base, density=density, lead_level=lead_level, spend_fraction=spend)
+    def attempt(self, densities: Mapping[str, float], lead_level: float, spend: float) -> Result:
+        options = replace(self.base, density=dict(densities), lead_level=lead_level, spend_fraction=spend)
         policy = OracleLeadPolicy(options).with_workload(self.world)
         for plan, result in self.seen:
             if plan == policy.plan:
@@ -120,40 +122,44 @@ class _Plans:
 
 
 def oracle_lead(world: KnownWorld, base: OracleLeadOptions, run: Run, trials: int = LEAD_TRIALS) -> Search:
-    """The cheapest achievable plan: density first, then what is missed on purpose and how far ahead, then density.
+    """The cheapest achievable plan: densities first, then what is missed on purpose and how far ahead, then densities.
 
-    Each setting is moved while that helps. Where no density reaches the target: the plan that misses least.
+    Where no plan reaches the target: the one that misses least.
     """
     search = Search(run, trials)
     plans = _Plans(world, base, search)
     level, spend = base.lead_level, base.spend_fraction
-    density = _densest(plans, 1.0, 0.1, level, spend)
-    if search.result is None or not search.result.reaches_target:
-        return search
+    reach = {str(d.key): (_LEAST_DENSITY, _MOST_DENSITY) for d in world.deployments}
+    reach = _narrowed(plans, reach, level, spend, rounds=5)
+    densities = {key: low for key, (low, _) in reach.items()}
+    plans.attempt(densities, level, spend)
     for other_spend in (1.0, 0.0):
-        if not search.over and plans.attempt(density, level, other_spend) is search.result:
+        if not search.over and plans.attempt(densities, level, other_spend) is search.result:
             spend = other_spend
             break
     for other_level in (0.5, 0.9):
-        if not search.over and plans.attempt(density, other_level, spend) is search.result:
+        if not search.over and plans.attempt(densities, other_level, spend) is search.result:
             level = other_level
             break
-    _densest(plans, density * 1.05, 0.05, level, spend)
+    wider = {key: (low, min(1.15 * high, _MOST_DENSITY)) for key, (low, high) in reach.items()}
+    _narrowed(plans, wider, level, spend, rounds=3)
     return search
 
 
-def _densest(plans: _Plans, density: float, step: float, level: float, spend: float) -> float:
-    """The last density that reached the target, going up while plans do, or down until one does."""
-    reached, direction = density, 0
-    while not plans.search.over and 0.3 <= density <= 1.6:
-        good = plans.attempt(density, level, spend).reaches_target
-        if good:
-            reached = density
-        if direction and good != (direction > 0):
+def _narrowed(
+    plans: _Plans, reach: dict[str, tuple[float, float]], level: float, spend: float, rounds: int
+) -> dict[str, tuple[float, float]]:
+    """Bisect every deployment's density between one that reaches its target and one that does not, all at once."""
+    for _ in range(rounds):
+        if plans.search.over:
             break
-        direction = direction or (1 if good else -1)
-        density += direction * step
-    return reached
+        middles = {key: round((low * high) ** 0.5, 4) for key, (low, high) in reach.items()}
+        result = plans.attempt(middles, level, spend)
+        for d in result.deployments:
+            low, high = reach[str(d.key)]
+            good = reaches_target(d.outcomes.attainment_fraction, d.outcomes.slo.target_fraction)
+            reach[str(d.key)] = (middles[str(d.key)], high) if good else (low, middles[str(d.key)])
+    return reach
 
 
 # ---------------------------------------------------------------- hindsight

@@ -62,6 +62,8 @@ def _deployment(scenario: Scenario, d: Deployment) -> KnownDeployment:
 
 def _pool(scenario: Scenario, p: NodePoolBlock) -> KnownPool:
     worker_gpus = p.worker.gpus if p.worker.gpus is not None else p.gpus_per_node
+    # What is asked for reaches the cloud at the next tick, and then at the autoscaler's next look.
+    notice_s = scenario.file.tick_s + p.worker.autoscaler_period_s + 1.0
     return KnownPool(
         name=p.name,
         gpus_per_node=p.gpus_per_node,
@@ -73,7 +75,7 @@ def _pool(scenario: Scenario, p: NodePoolBlock) -> KnownPool:
         linger_s=p.worker.idle_timeout_s + p.scale_down_after_s,
         price_usd_per_hour=scenario.node_price_usd_per_hour(p),
         spot=p.preemption_per_node_hour > 0,
-        closed=tuple((s.start_s, s.end_s) for s in p.stockouts if s.fraction >= _CLOSED_FROM_FRACTION),
+        closed=tuple((s.start_s - notice_s, s.end_s) for s in p.stockouts if s.fraction >= _CLOSED_FROM_FRACTION),
     )
 
 
