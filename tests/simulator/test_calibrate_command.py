@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,12 +53,12 @@ def write_steps(path: Path) -> Path:
     return path
 
 
-def write_requests(path: Path, extra: str = "") -> Path:
-    """Requests that the engine TRUE served."""
+def write_requests(path: Path, extra: str = "", engine: EngineProfile = TRUE) -> Path:
+    """Requests that the engine served."""
     rng = np.random.default_rng(5)
     arrivals = np.cumsum(rng.exponential(0.5, 200))
     prompts, outputs = rng.integers(20, 400, 200), rng.integers(2, 60, 200)
-    plane = DataPlane(TRUE, max_ongoing_requests=10**6, request_timeout_s=None, seed=1)
+    plane = DataPlane(engine, max_ongoing_requests=10**6, request_timeout_s=None, seed=1)
     plane.add_replica(0, 0.0)
     plane.feed(arrivals, prompts, outputs)
     plane.advance(1e6)
@@ -91,6 +92,18 @@ def test_steps_and_requests_give_the_engine_back(tmp_path: Path) -> None:
     again = leadtime("fidelity", "--profile", str(out), "--requests", str(requests), "--json")
     errors = json.loads(again.out)["error_fraction"]
     assert all(abs(errors[m][p]) < 0.02 for m in ("ttft_s", "itl_s", "e2e_s") for p in ("mean", "p50", "p90", "p99"))
+
+
+def test_host_time_that_hides_behind_asynchronous_steps_stays_an_assumption(tmp_path: Path) -> None:
+    engine = replace(TRUE, scheduling=Scheduling(asynchronous=True), host_s=0.002)
+    requests = write_requests(tmp_path / "requests.csv", engine=engine)
+    steps, out = write_steps(tmp_path / "steps.csv"), tmp_path / "mine.yaml"
+    words = ("--from-steps", str(steps), "--requests", str(requests), "--out", str(out))
+    ran = leadtime("calibrate", *words, "--engine", ENGINE.replace("asynchronous=false", "asynchronous=true"))
+    assert ran.code == 0, ran.err
+    made = load_profile(str(out))
+    assert made.fit["assumed"] == ["host_s", "startup"]
+    assert made.api_s == pytest.approx(TRUE.api_s, rel=0.1)
 
 
 def test_vllms_own_log_and_its_csv_give_the_same_steps(tmp_path: Path) -> None:

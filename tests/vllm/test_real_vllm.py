@@ -104,8 +104,9 @@ def test_a_preempting_load_is_predicted_from_the_log(server: Server, batches: Pa
     print(leadtime("fidelity", *words).out)
     found = json.loads(leadtime("fidelity", *words, "--json").out)
     assert found["observed"]["requests"] == 120
+    # The queue amplifies what a busy machine does to the service rate: rate, ITL and preemptions are judged, not TTFT.
     assert preempted > 0
     assert found["preemptions"] > 0
     assert abs(found["error_fraction"]["itl_s"]["p50"]) < 0.35
-    assert abs(found["error_fraction"]["e2e_s"]["p50"]) < 0.5
+    assert abs(found["error_fraction"]["preemptions"]) < 0.5
     assert abs(found["error_fraction"]["throughput_rps"]) < 0.25
