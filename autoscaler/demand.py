@@ -218,7 +218,7 @@ def token_mix(memory: DemandMemory) -> TokenMix | None:
 
 def attained_fraction(memory: DemandMemory) -> float | None:
     """Share of the last 10 minutes' requests within the SLO: the worse of TTFT and ITL; None without requests."""
-    sums = [sum(row[i] for row in memory.attained) for i in range(1, 5)]
+    sums = [sum(column) for column in list(zip(*memory.attained, strict=True))[1:]] or [0.0] * 4
     shares = [good / total for good, total in ((sums[0], sums[1]), (sums[2], sums[3])) if total > 0]
     return min(shares) if shares else None
 

@@ -414,4 +414,25 @@ class ControllerConfig:
     """Of the settings file as read: journals carry it."""
 
     def settings_for(self, key: DeploymentKey) -> DeploymentSettings | None:
-        return next((d for d in self.deployments if key.matches(d.match)), None)
+        """The first entry whose pattern matches the key; None: observed only."""
+        return _first_match(self.deployments, key)
+
+
+_MATCHED: dict[int, tuple[tuple[DeploymentSettings, ...], dict[DeploymentKey, DeploymentSettings | None]]] = {}
+"""What was found in which entries, by their identity (the entries are kept here, so that it stays theirs): with a
+hundred deployments, trying every pattern for every key was a quarter of a step."""
+_MOST_ENTRIES, _MOST_KEYS = 8, 10_000
+
+
+def _first_match(entries: tuple[DeploymentSettings, ...], key: DeploymentKey) -> DeploymentSettings | None:
+    kept = _MATCHED.get(id(entries))
+    if kept is None:
+        if len(_MATCHED) >= _MOST_ENTRIES:
+            _MATCHED.clear()
+        kept = _MATCHED[id(entries)] = (entries, {})
+    found = kept[1]
+    if key not in found:
+        if len(found) >= _MOST_KEYS:
+            found.clear()
+        found[key] = next((d for d in entries if key.matches(d.match)), None)
+    return found[key]

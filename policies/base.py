@@ -6,6 +6,7 @@ state that the caller hands it, so that the controller can save it and a replay 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -127,8 +128,12 @@ class Forecast:
 
     def quantile(self, horizon_s: float, level: float) -> float:
         """Interpolated linearly in horizon and level; clamped to the ends of both."""
-        rows = [_interpolate(self.levels, row, level) for row in self.values_rps]
-        return _interpolate(self.horizons_s, rows, horizon_s)
+        horizons_s, rows = self.horizons_s, self.values_rps
+        # Only the two rows around the horizon count.
+        after = min(bisect_left(horizons_s, horizon_s), len(horizons_s) - 1)
+        first = max(after - 1, 0)
+        values = [_interpolate(self.levels, row, level) for row in rows[first : after + 1]]
+        return _interpolate(horizons_s[first : after + 1], values, horizon_s)
 
 
 def _interpolate(xs: tuple[float, ...], ys: tuple[float, ...] | list[float], x: float) -> float:

@@ -34,6 +34,11 @@ class Capacity:
     kv_tokens: float
 
 
+_KNOWN: dict[tuple[int, TokenMix, Slo, float, float], tuple[EngineProfile, Capacity]] = {}
+"""Answers given lately: rounded mixes come again and again, tick after tick."""
+_MOST_KNOWN = 4096
+
+
 @dataclass(frozen=True, slots=True)
 class _Load:
     """One replica under n requests per step of one mix."""
@@ -92,6 +97,17 @@ def capacity(
     `rps` is 0 when not even a lone request meets the SLO (the limiter says which part of it). With both shares at 1
     nothing is held back for the spread about the means: more than that nobody can carry for long.
     """
+    # By identity, since a profile's notes on its fit cannot be hashed; the profile is kept, so its id stays its own.
+    asked = (id(profile), mix, slo, kv_share, max_utilization)
+    known = _KNOWN.get(asked)
+    if known is None:
+        if len(_KNOWN) >= _MOST_KNOWN:
+            _KNOWN.clear()
+        known = _KNOWN[asked] = (profile, _capacity(profile, mix, slo, kv_share, max_utilization))
+    return known[1]
+
+
+def _capacity(profile: EngineProfile, mix: TokenMix, slo: Slo, kv_share: float, max_utilization: float) -> Capacity:
     output = max(mix.output_tokens, 1.0)
     load = _Load(
         profile,
