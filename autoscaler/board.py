@@ -48,6 +48,9 @@ class Board:
     step_counts: list[int] = field(default_factory=lambda: [0] * len(STEP_EDGES_S))
     step_sum_s: float = 0.0
     guards: Counter[str] = field(default_factory=Counter)
+    """How often each guard came into force; one that lasts counts once."""
+    hint_messages: Counter[str] = field(default_factory=Counter)
+    """Messages that announced demand, by what came of them; whoever receives them counts here."""
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(actuator, outcome) -> writes."""
     cost_usd: dict[str, float] = field(default_factory=dict)
@@ -70,8 +73,7 @@ class Board:
         self.signals, self.pause = signals, signals.pause
         self.applied = {one.what: one for outcome in outcomes for one in outcome.applied}
         self.outcomes.update((outcome.actuator, one.outcome) for outcome in outcomes for one in outcome.applied)
-        self.guards.update(guard.name for guard in plan.guards)
-        self.guards.update(guard.name for one in plan.deployments for guard in one.guards)
+        self.guards.update(name for name, _ in _in_force(plan) - (_in_force(before) if before else set()))
         self.step_counts[bisect_left(STEP_EDGES_S, step_s)] += 1
         self.step_sum_s += step_s
         self.score.take_in(plan)
@@ -99,6 +101,11 @@ class Board:
             if price is not None:
                 cost = len(pool.nodes) * price * seconds / 3600.0
                 self.cost_usd[pool.name] = self.cost_usd.get(pool.name, 0.0) + cost
+
+
+def _in_force(plan: Plan) -> set[tuple[str, DeploymentKey | None]]:
+    records = (*plan.guards, *(record for one in plan.deployments for record in one.guards))
+    return {(record.name, record.deployment) for record in records}
 
 
 def _essence(decision: Decision) -> tuple[object, ...]:

@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from autoscaler.config_checks import PATTERN_WORDS, check_files, check_settings
 from autoscaler.config_convert import Config, to_config
-from autoscaler.config_errors import ALLOWED, NOT_BUILT, NOT_BUILT_VALUES, config_error, problem_of
+from autoscaler.config_errors import ALLOWED, NOT_BUILT_VALUES, config_error, problem_of
 from autoscaler.config_yaml import SettingsFile, read_settings_file
 from autoscaler.model import GuardSettings, PoolSettings
 from policies.base import Slo
@@ -102,12 +102,6 @@ _PREWARM_WAYS = (
 def _prior(duration: Duration, what: str) -> Any:
     text = f"Prior, until enough was measured: seconds {what}."
     return Field(default=duration, description=text, json_schema_extra={"default": _spread(duration)})
-
-
-def _not_built(instead: str) -> Any:
-    return Field(
-        default=None, description=f"Not built yet in this version: {instead}.", json_schema_extra={NOT_BUILT: instead}
-    )
 
 
 # ---------------------------------------------------------------- the blocks of the file
@@ -354,6 +348,42 @@ class Prometheus(_Block):
     timeout_s: float = Field(default=10.0, gt=0, le=60, description="Seconds after which a query is given up.")
 
 
+class Mqtt(_Block):
+    """An MQTT broker where demand is announced, and plans are published."""
+
+    host: str = Field(
+        pattern=r"^[^/@\s]+$", description="The broker.", json_schema_extra=_words("a host or IP address"),
+        examples=["mqtt.example.com"],
+    )  # fmt: skip
+    port: int | None = Field(default=None, ge=1, le=65535, description="Its port; null = 8883 with TLS, else 1883.")
+    tls: bool = Field(default=True, description="false = unencrypted, the password too.")
+    ca_file: PathText | None = Field(
+        default=None, description="File with the certificates (PEM) to trust instead of the system's."
+    )
+    username: str | None = Field(default=None, min_length=1, description="User to log in as; null = nobody.")
+    password_file: PathText | None = Field(
+        default=None, description="File with the user's password; read again at each connection."
+    )
+    prefix: str = Field(
+        default="leadtime",
+        pattern=r"^[^/#+\s]+(/[^/#+\s]+)*$",
+        max_length=200,
+        description="What every topic begins with.",
+        json_schema_extra=_words("a topic without wildcards, such as leadtime or team/leadtime"),
+    )
+    max_rps_per_deployment: float = Field(
+        default=1000.0, gt=0, le=1e6, description="Requests per second that hints may raise a deployment's demand to."
+    )
+    publish: bool = Field(default=True, description="Publish plans, and whether the controller is there.")
+    identifier: str | None = Field(
+        default=None,
+        pattern=r"^[\x21-\x7e]{1,100}$",
+        description="Name of this process at the broker, its own alone; null = from the host's (pod's) name.",
+        json_schema_extra=_words("up to 100 printable characters without spaces"),
+    )
+    timeout_s: float = Field(default=10.0, gt=0, le=60, description="Seconds to wait for an answer of the broker.")
+
+
 class Server(_Block):
     """The controller's own HTTP pages."""
 
@@ -453,7 +483,9 @@ class Settings(_Block):
     prometheus: Prometheus | None = Field(
         default=None, description="Where past traffic, and metrics of nodes out of reach, are read; null = nowhere."
     )
-    mqtt: None = _not_built("leave it out; demand cannot be announced through MQTT")
+    mqtt: Mqtt | None = Field(
+        default=None, description="Broker where demand is announced and plans are published; null = none."
+    )
     kubernetes: Kubernetes | None = Field(
         default=None, description="Find Ray services through the Kubernetes API; null = only those under services."
     )

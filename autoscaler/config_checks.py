@@ -31,6 +31,7 @@ def check_settings(settings: Settings, file: SettingsFile) -> list[Problem]:
         *_keys(settings),
         *_fleet(settings, file),
         *_policy(settings, file),
+        *_mqtt(settings),
         *_unset_variables(settings),
     ]
 
@@ -196,6 +197,19 @@ def _policy_problem(name: str, message: str) -> Problem:
     return Problem(("policy", "options" if "option" in text else "name"), text)
 
 
+# ---------------------------------------------------------------- MQTT
+
+
+def _mqtt(settings: Settings) -> Iterator[Problem]:
+    block = settings.mqtt
+    if block is None:
+        return
+    if block.password_file is not None and block.username is None:
+        yield Problem(("mqtt", "password_file"), "a password without a user; allowed: username beside it")
+    if block.ca_file is not None and not block.tls:
+        yield Problem(("mqtt", "ca_file"), "certificates without TLS; allowed: with tls: true")
+
+
 # ---------------------------------------------------------------- files
 
 
@@ -210,6 +224,10 @@ def _paths(settings: Settings) -> Iterator[tuple[Loc, str]]:
         for key, text in (("token_file", settings.prometheus.token_file), ("ca_file", settings.prometheus.ca_file)):
             if text is not None:
                 yield ("prometheus", key), text
+    if settings.mqtt is not None:
+        for key, text in (("password_file", settings.mqtt.password_file), ("ca_file", settings.mqtt.ca_file)):
+            if text is not None:
+                yield ("mqtt", key), text
     if settings.kubernetes is not None:
         block = settings.kubernetes
         for key, text in (("tokens", block.tokens), ("kubeconfig", block.kubeconfig)):
@@ -252,6 +270,9 @@ def _file_trouble(key: str, loc: Loc, path: Path) -> str | None:
         return None
     if key == "ca_file":
         return None if "BEGIN CERTIFICATE" in content else "no certificate in it; allowed: a PEM file"
+    if key == "password_file":
+        lines = content.splitlines()
+        return None if len(lines) == 1 and lines[0] else "allowed: a file that holds just the password, in one line"
     words = content.split()
     if len(words) == 1:
         return None

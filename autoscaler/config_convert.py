@@ -5,8 +5,10 @@ Not for checking (config_checks.py) and not for reading files other than engine 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ from autoscaler.model import (
     PoolSettings,
     Startup,
 )
+from autoscaler.mqtt_link import MqttBroker
 from policies.base import Slo
 from policies.engines import EngineProfile, load_profile
 
@@ -80,6 +83,14 @@ class KubernetesConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class MqttConfig:
+    """An MQTT broker; its password is read by whoever connects."""
+
+    broker: MqttBroker
+    publish: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ElectionConfig:
     """Several controllers: how long a lease lasts, and when after the last renewal writes stop."""
 
@@ -101,6 +112,7 @@ class Config:
     prometheus: PrometheusConfig | None = None
     kubernetes: KubernetesConfig | None = None
     election: ElectionConfig | None = None
+    mqtt: MqttConfig | None = None
 
 
 def to_config(settings: Settings, file: SettingsFile) -> Config:
@@ -130,7 +142,27 @@ def to_config(settings: Settings, file: SettingsFile) -> Config:
         election=ElectionConfig(settings.leader_election.lease_s, settings.leader_election.renew_deadline_s)
         if settings.leader_election.enabled
         else None,
+        mqtt=_mqtt(settings, file),
     )
+
+
+def _mqtt(settings: Settings, file: SettingsFile) -> MqttConfig | None:
+    block = settings.mqtt
+    if block is None:
+        return None
+    own = hashlib.sha256(f"{file.path.absolute()} {block.prefix}".encode()).hexdigest()[:8]
+    broker = MqttBroker(
+        host=block.host,
+        port=block.port or (8883 if block.tls else 1883),
+        identifier=block.identifier or f"leadtime-{socket.gethostname()}-{own}",
+        tls=block.tls,
+        ca_file=optional_path(file, block.ca_file),
+        username=block.username,
+        password_file=optional_path(file, block.password_file),
+        prefix=block.prefix,
+        timeout_s=block.timeout_s,
+    )
+    return MqttConfig(broker, block.publish)
 
 
 def _kubernetes(settings: Settings, file: SettingsFile) -> KubernetesConfig | None:
@@ -182,6 +214,7 @@ def _controller(settings: Settings, file: SettingsFile) -> ControllerConfig:
             max_step_up=guards.max_step_up,
             max_step_down=guards.max_step_down,
         ),
+        hint_max_rps=settings.mqtt.max_rps_per_deployment if settings.mqtt else None,
         sha256=file.sha256,
     )
 

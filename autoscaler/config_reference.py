@@ -86,7 +86,8 @@ def example(schema: Schema) -> str:
     )
     lines = [*head, *_example_block(resolve(schema, schema), schema, 0)]
     unbuilt = [k for k, n in schema["properties"].items() if NOT_BUILT in resolve(n, schema)]
-    lines += ["", f"# Not built yet in this version, and refused: {', '.join(unbuilt)}."]
+    if unbuilt:
+        lines += ["", f"# Not built yet in this version, and refused: {', '.join(unbuilt)}."]
     return "\n".join(lines) + "\n"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,10 +143,18 @@ def connection_problem(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
         return "the TLS certificate is not trusted (ca_file?)"
     if isinstance(error, aiohttp.ClientConnectorError):
-        return (error.os_error.strerror or "cannot connect").lower()
+        return _refusal(error.os_error)
     if isinstance(error, aiohttp.ServerDisconnectedError | ConnectionError | aiohttp.ClientPayloadError):
         return "the connection was cut off"
     return f"no usable HTTP answer ({type(error).__name__})"
+
+
+def _refusal(error: OSError) -> str:
+    """The system's own words; asyncio puts the address into them."""
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    words = os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror
+    return (words or "cannot connect").lower()
 
 
 async def read_limited(answer: aiohttp.ClientResponse, shown: str) -> bytes:

@@ -59,7 +59,7 @@ class Exporter(Collector):
     def _counters(self) -> Iterator[Metric]:
         board = self._board
         yield counter(
-            "leadtime_guard", "Ticks at which a guard changed a number.",
+            "leadtime_guard", "Times that a guard came into force (one that lasts counts once).",
             [((name,), count) for name, count in board.guards.items()], ("name",),
         )  # fmt: skip
         yield counter(
@@ -68,6 +68,10 @@ class Exporter(Collector):
         yield counter(
             "leadtime_cost_usd", "Cost of the nodes seen since the start.",
             [((pool,), usd) for pool, usd in board.cost_usd.items()], ("pool",),
+        )  # fmt: skip
+        yield counter(
+            "leadtime_hint_messages", "Messages that announced demand, by what came of them.",
+            [((result,), count) for result, count in board.hint_messages.items()], ("result",),
         )  # fmt: skip
         yield counter("leadtime_missed_ticks", "Ticks skipped since one took too long.", [((), board.missed_ticks)])
         yield counter("leadtime_failed_steps", "Ticks at which the decision failed.", [((), board.failed_steps)])

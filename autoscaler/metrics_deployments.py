@@ -28,6 +28,8 @@ _SEEN: tuple[tuple[str, str, Callable[[Observation], float | None]], ...] = (
     ("leadtime_kv_cache_usage_ratio", "KV cache in use on the fullest replica.", lambda o: o.kv_usage_fraction),
     ("leadtime_error_rps", "Requests per second that fail.", lambda o: o.error_rate_rps),
     ("leadtime_slo_attainment_ratio", "Share of recent requests within the SLO.", lambda o: o.attained_fraction),
+    ("leadtime_uncounted_rps", "Arrivals taken for retries while requests fail.", lambda o: o.uncounted_rps),
+    ("leadtime_signals_complete_ratio", "Running replicas that still report.", lambda o: o.completeness_fraction),
     ("leadtime_signals_fresh", "1 while what is known is young enough to scale down on.", lambda o: float(o.fresh)),
 )
 
@@ -104,6 +106,8 @@ def _forecasts(plan: Plan) -> Iterator[Metric]:
 def _quantiles(plan: Plan) -> Iterator[tuple[DeploymentKey, tuple[str, str], float]]:
     for key, forecast in plan.forecasts.items():
         for horizon_s, row in zip(forecast.horizons_s, forecast.values_rps, strict=bool(forecast.values_rps)):
+            if horizon_s in forecast.edges_s:
+                continue  # these move from tick to tick: each would be a series of its own
             for level, rate_rps in zip(forecast.levels, row, strict=True):
                 yield key, (str(level), f"{horizon_s:g}"), rate_rps
 

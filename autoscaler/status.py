@@ -5,7 +5,7 @@ The shapes are contracts (names stay, keys may be added). The HTTP is in `server
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from autoscaler.board import Board, Decision
@@ -87,7 +87,7 @@ def _deployment(
     decision = board.last_decision(one.key)
     return {
         "signals": None if seen is None else _signals(seen, now_s),
-        "forecast": _forecast(plan.forecasts.get(one.key)),
+        "forecast": _forecast(plan.forecasts.get(one.key), plan.coverages.get(one.key, ())),
         "lead_time_s": _lead_times(plan.lead_times.get(one.key)),
         "replicas": {
             "target": one.observed_target,
@@ -130,6 +130,8 @@ def _signals(seen: Observation, now_s: float) -> dict[str, Any]:
         "ongoing": seen.ongoing,
         "kv_usage_fraction": seen.kv_usage_fraction,
         "error_rate_rps": seen.error_rate_rps,
+        "uncounted_rps": seen.uncounted_rps,
+        "completeness_fraction": seen.completeness_fraction,
         "fresh": seen.fresh,
         "why_stale": seen.why_stale,
         "metrics_age_s": age(seen.metrics_as_of_s),
@@ -137,7 +139,7 @@ def _signals(seen: Observation, now_s: float) -> dict[str, Any]:
     }
 
 
-def _forecast(forecast: Forecast | None) -> dict[str, Any] | None:
+def _forecast(forecast: Forecast | None, coverage: Sequence[tuple[float, float]]) -> dict[str, Any] | None:
     if forecast is None:
         return None
     return {
@@ -147,6 +149,7 @@ def _forecast(forecast: Forecast | None) -> dict[str, Any] | None:
         "values_rps": [list(row) for row in forecast.values_rps],
         "calibrated": forecast.calibrated,
         "why": forecast.why,
+        "coverage": {str(level): share for level, share in coverage},
     }
 
 
@@ -189,6 +192,7 @@ def _hint(hint: Hint) -> dict[str, Any]:
         "rps": hint.rps,
         "multiplier": hint.multiplier,
         "confidence_fraction": hint.confidence_fraction,
+        "asked_by": hint.asked_by,
     }
 
 

@@ -57,7 +57,7 @@ def _inventory(
         max_ongoing_requests=_optional_count(config.get("max_ongoing_requests")),
         gpus_per_replica=_gpus(deployment.get("required_resources"), config.get("placement_group_bundles")),
         configured_replicas=_optional_count(config.get("num_replicas")),
-        dead_replicas=len(deployment.get("recent_dead_replicas") or ()),
+        dead_replicas=_length(deployment.get("recent_dead_replicas")),
     )
 
 
@@ -101,6 +101,10 @@ def _count(value: object, where: str) -> int:
     if count is None:
         raise SourceError(f"{where} is {value!r}, expected a whole number >= 0")
     return count
+
+
+def _length(value: object) -> int:
+    return len(value) if isinstance(value, list) else 0
 
 
 def _optional_count(value: object) -> int | None:

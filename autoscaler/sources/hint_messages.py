@@ -1,0 +1,230 @@
+"""Messages that announce demand: what a payload means, and the book of hints that are in force.
+
+Pure: bytes in, hints out; time is an argument. It trusts nobody: whatever is malformed, over, too old or too much is
+named and left out. The connection is mqtt_hints.py's.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from difflib import get_close_matches
+from typing import Any, Literal
+
+import msgspec
+
+from autoscaler.errors import SourceError
+from autoscaler.model import Hint
+from autoscaler.mqtt_link import key_of
+from policies.base import DeploymentKey
+
+MOST_BYTES = 16 * 1024
+MOST_PER_DEPLOYMENT = 64
+MOST_HINTS = 10_000
+MOST_RPS = 1e6
+MOST_MULTIPLIER = 100.0
+MOST_TOKENS = 1e7
+_FARTHEST_S = 366 * 86400.0
+"""A hint may begin so far ahead, and last so long."""
+_CLOCK_S = 3600.0
+"""How far ahead of ours a publisher's clock may be."""
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+_KEYS = (
+    "id", "start_at", "end_at", "rps", "multiplier", "prompt_tokens", "output_tokens", "confidence_fraction",
+    "issued_at", "asked_by",
+)  # fmt: skip
+
+Result = Literal["accepted", "unchanged", "withdrawn", "malformed", "past", "outdated", "too_many"]
+RESULTS: tuple[Result, ...] = ("accepted", "unchanged", "withdrawn", "malformed", "past", "outdated", "too_many")
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """A hint as it was sent; `issued_at_s` orders versions of one id, where the publisher says it."""
+
+    hint: Hint
+    issued_at_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What came of a message, and why it was not taken (empty when it was)."""
+
+    result: Result
+    why: str = ""
+
+
+@dataclass(slots=True)
+class HintBook:
+    """The hints in force, by deployment and id, from messages in the order in which they came."""
+
+    prefix: str
+    _hints: dict[DeploymentKey, dict[str, Announced]] = field(default_factory=dict)
+    _withdrawn: dict[DeploymentKey, dict[str, Announced]] = field(default_factory=dict)
+
+    def take(self, topic: str, payload: bytes, now_s: float) -> tuple[Taken, ...]:
+        """Take a message in, a hint or a list of them; what came of each. Never raises."""
+        key = key_of(self.prefix, "hints", topic)
+        if key is None:
+            wanted = f"{self.prefix}/hints/NAMESPACE/SERVICE/APP/DEPLOYMENT"
+            return (Taken("malformed", f"the topic names no deployment; expected {wanted}"),)
+        if not payload:
+            return (self._withdraw(key),)
+        self._forget_ended(now_s)
+        try:
+            said = _decoded(payload)
+        except SourceError as error:
+            return (Taken("malformed", str(error)),)
+        return tuple(self._take_one(key, one, now_s) for one in (said if isinstance(said, list) else [said]))
+
+    def _take_one(self, key: DeploymentKey, said: object, now_s: float) -> Taken:
+        try:
+            announced = parse_hint(said, key, now_s)
+        except SourceError as error:
+            return Taken("malformed", str(error))
+        return self._take_past(key, announced) if announced.hint.end_at_s <= now_s else self._take(key, announced)
+
+    def hints(self, now_s: float) -> tuple[Hint, ...]:
+        """Those that are not over, by deployment, beginning and id."""
+        self._forget_ended(now_s)
+        found = [a.hint for of_key in self._hints.values() for a in of_key.values()]
+        return tuple(sorted(found, key=lambda h: (h.key, h.start_at_s, h.id)))
+
+    def __len__(self) -> int:
+        return sum(len(of_key) for of_key in self._hints.values())
+
+    def _take(self, key: DeploymentKey, announced: Announced) -> Taken:
+        hint = announced.hint
+        gone = self._withdrawn.get(key, {}).get(hint.id)
+        if gone is not None and not _newer(announced, gone):
+            return Taken("outdated", f"hint {hint.id!r} was withdrawn after this version of it")
+        known = self._hints.get(key, {}).get(hint.id)
+        if known is not None and announced == known:
+            return Taken("unchanged")
+        if known is not None and _older(announced, known):
+            return Taken("outdated", f"a newer version of hint {hint.id!r} is known")
+        if known is None and (len(self._hints.get(key, ())) >= MOST_PER_DEPLOYMENT or len(self) >= MOST_HINTS):
+            return Taken("too_many", f"more than {MOST_PER_DEPLOYMENT} hints for {key} or {MOST_HINTS} in all")
+        self._hints.setdefault(key, {})[hint.id] = announced
+        self._withdrawn.get(key, {}).pop(hint.id, None)
+        return Taken("accepted")
+
+    def _take_past(self, key: DeploymentKey, announced: Announced) -> Taken:
+        """A version that is over ends an older one that is not: the publisher cut it short."""
+        of_key = self._hints.get(key, {})
+        known = of_key.get(announced.hint.id)
+        if known is not None and not _older(announced, known):
+            del of_key[announced.hint.id]
+        return Taken("past", f"hint {announced.hint.id!r} is over")
+
+    def _withdraw(self, key: DeploymentKey) -> Taken:
+        of_key = self._hints.pop(key, {})
+        told = {name: announced for name, announced in of_key.items() if announced.issued_at_s is not None}
+        if told:
+            self._withdrawn.setdefault(key, {}).update(told)
+        return Taken("withdrawn")
+
+    def _forget_ended(self, now_s: float) -> None:
+        for book in (self._hints, self._withdrawn):
+            for key, of_key in list(book.items()):
+                for name in [name for name, a in of_key.items() if a.hint.end_at_s <= now_s]:
+                    del of_key[name]
+                if not of_key:
+                    del book[key]
+
+
+def _older(one: Announced, other: Announced) -> bool:
+    """Whether both say when they were issued, and `one` was earlier."""
+    return one.issued_at_s is not None and other.issued_at_s is not None and one.issued_at_s < other.issued_at_s
+
+
+def _newer(one: Announced, withdrawn: Announced) -> bool:
+    return one.issued_at_s is None or withdrawn.issued_at_s is None or one.issued_at_s > withdrawn.issued_at_s
+
+
+# ---------------------------------------------------------------- payloads
+
+
+def _decoded(payload: bytes) -> object:
+    if len(payload) > MOST_BYTES:
+        raise SourceError(f"{len(payload)} bytes; allowed: {MOST_BYTES}")
+    try:
+        said = msgspec.json.decode(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise SourceError("not JSON") from None
+    if isinstance(said, list) and not said:
+        raise SourceError("an empty list; an empty payload withdraws hints")
+    return said
+
+
+def parse_hint(said: object, key: DeploymentKey, now_s: float) -> Announced:
+    """The hint of a JSON value (docs/events.md). Errors: SourceError naming field, value and what is allowed."""
+    if not isinstance(said, dict):
+        raise SourceError("expected a JSON object")
+    for name in said:
+        near = get_close_matches(name, _KEYS, 1, 0.8)
+        if name not in _KEYS and near:
+            raise SourceError(f"unknown field {_shown(name)}; did you mean {near[0]!r}?")
+    start_at_s, end_at_s = _time(said, "start_at"), _time(said, "end_at")
+    if end_at_s <= start_at_s:
+        raise SourceError(f"end_at: {_shown(said['end_at'])}; allowed: after start_at")
+    if start_at_s > now_s + _FARTHEST_S or end_at_s - start_at_s > _FARTHEST_S:
+        raise SourceError("start_at and end_at: begins or lasts longer than a year; allowed: up to 366 days each")
+    if (said.get("rps") is None) == (said.get("multiplier") is None):
+        raise SourceError("exactly one of rps and multiplier is needed")
+    hint = Hint(
+        id=_text(said, "id", needed=True),
+        key=key,
+        start_at_s=start_at_s,
+        end_at_s=end_at_s,
+        rps=_number(said, "rps", 0.0, MOST_RPS),
+        multiplier=_number(said, "multiplier", 1.0, MOST_MULTIPLIER),
+        confidence_fraction=1.0,
+        prompt_tokens=_number(said, "prompt_tokens", 1.0, MOST_TOKENS),
+        output_tokens=_number(said, "output_tokens", 1.0, MOST_TOKENS),
+        asked_by=_text(said, "asked_by") or "MQTT",
+    )
+    confidence = _number(said, "confidence_fraction", 0.0, 1.0)
+    issued_at_s = None if said.get("issued_at") is None else _time(said, "issued_at")
+    if issued_at_s is not None and issued_at_s > now_s + _CLOCK_S:
+        raise SourceError(f"issued_at: {_shown(said['issued_at'])} lies ahead; allowed: up to an hour (clocks differ)")
+    return Announced(hint if confidence is None else replace(hint, confidence_fraction=confidence), issued_at_s)
+
+
+def _time(said: Mapping[str, Any], name: str) -> float:
+    value = said.get(name)
+    if isinstance(value, str) and _TIME.fullmatch(value):
+        try:
+            return datetime.fromisoformat(value.upper()).timestamp()
+        except (ValueError, OverflowError, OSError):
+            pass
+    raise SourceError(f"{name}: {_shown(value)}; allowed: a time with its zone such as 2026-01-31T12:00:05Z")
+
+
+def _number(said: Mapping[str, Any], name: str, lowest: float, highest: float) -> float | None:
+    value = said.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise SourceError(f"{name}: {_shown(value)}; allowed: a number from {lowest:g} to {highest:g}")
+    if not lowest <= value <= highest:
+        raise SourceError(f"{name}: {value:.6g}; allowed: {lowest:g} to {highest:g}")
+    return float(value)
+
+
+def _text(said: Mapping[str, Any], name: str, needed: bool = False) -> str:
+    value = said.get(name)
+    if value is None and not needed:
+        return ""
+    if not isinstance(value, str) or not 0 < len(value) <= 200 or not value.isprintable():
+        raise SourceError(f"{name}: {_shown(value)}; allowed: up to 200 printable characters")
+    return value
+
+
+def _shown(value: object) -> str:
+    """A value from outside in a log line: short, and without control characters."""
+    text = "missing" if value is None else ascii(value)
+    return text if len(text) <= 60 else text[:57] + "..."
