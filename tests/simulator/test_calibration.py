@@ -89,5 +89,6 @@ def test_a_preset_fits_its_tables_within_its_stated_error(name: str, model: str,
     profile = load_profile(name)
     files = [TABLES / f"{kind}.csv" for kind in ("decode", "prefill", "mixed")]
     steps = read_tables(files, {"model": model, "gpu": gpu, "tp": tp, "dtype": dtype}, profile.limits.kv_tokens)
-    errors = np.abs(predicted_s(profile.step, steps) / steps.seconds - 1)
+    # The tables leave out what 14 measured runs add: presets are scaled by 1.047 (docs/fidelity.md).
+    errors = np.abs(predicted_s(profile.step, steps) / (1.047 * steps.seconds) - 1)
     assert errors.mean() < 0.03
