@@ -13,6 +13,7 @@ from dataclasses import replace
 import msgspec
 
 from autoscaler import coverage, explain, guard, outlook, supply
+from autoscaler.asking import ask, fresh_state
 from autoscaler.controller_state import ControllerState
 from autoscaler.model import (
     ControllerConfig,
@@ -53,7 +54,7 @@ class Controller:
 
     def _adopt(self, state: ControllerState) -> None:
         """Bring plain data from a saved state to life; a state of another policy keeps all but that policy's memory."""
-        fresh = self.policy.new_state()
+        fresh = fresh_state(self.policy)
         if state.policy_name != self.policy.name or state.policy_state is None:
             state.policy_state = fresh
         elif not isinstance(state.policy_state, type(fresh)):
@@ -147,8 +148,8 @@ class Controller:
         period_s, last_s = self.policy.period_s, self.state.decided_at_s
         if period_s is not None and last_s is not None and now_s - last_s < period_s - 1e-9:
             return _last_word(fleet)
+        proposal = ask(self.policy, view, self.state.policy_state, now_s)
         self.state.decided_at_s = now_s
-        proposal = self.policy.propose(view, self.state.policy_state, now_s)
         for d in fleet:
             own = proposal.replicas.get(d.key)
             d.memory.supply.last_proposed = own.replicas if own else d.memory.supply.last_proposed

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from autoscaler.asking import plain_state
 from autoscaler.errors import LeadtimeError
 from policies.base import Totals
 from policies.leadtimes import StageBook
@@ -201,13 +202,13 @@ class ControllerState:
     """Nodes that the policy last wanted, by pool."""
 
     def to_bytes(self) -> bytes:
-        """JSON, keys sorted, floats exact."""
+        """JSON, keys sorted, floats exact. Errors: PolicyFault when the policy's memory is no plain data."""
         saved = _Saved(
             STATE_VERSION,
             self.tick,
             self.decided_at_s,
             self.policy_name,
-            msgspec.to_builtins(self.policy_state),
+            plain_state(self.policy_name, self.policy_state),
             self.deployments,
             self.pools,
             self.book,

@@ -30,6 +30,10 @@ class JournalError(InputError):
     """A journal file: names the file, line and what is wrong."""
 
 
+class PolicyFault(LeadtimeError):
+    """A policy's code failed, or gave what cannot be used: names the policy, the value and what is allowed."""
+
+
 class SourceError(LeadtimeError):
     """A source could not be read: unknown until it can be read again."""
 

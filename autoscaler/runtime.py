@@ -21,7 +21,7 @@ from autoscaler.assembly import assemble
 from autoscaler.board import Board
 from autoscaler.controller import Controller
 from autoscaler.controller_state import ControllerState
-from autoscaler.errors import StateError
+from autoscaler.errors import PolicyFault, StateError
 from autoscaler.history import HistoryAtStart
 from autoscaler.journal_file import JournalWriter
 from autoscaler.model import Applied, ControllerConfig, DeploymentSettings, Outcome, Plan, Signals
@@ -30,7 +30,7 @@ from autoscaler.polling import Polling
 from autoscaler.ports import Actuator, Source
 from autoscaler.server import Server
 from autoscaler.state import StateStore
-from policies.base import Policy
+from policies.base import Policy, PolicyError
 
 log = logging.getLogger("leadtime")
 
@@ -192,9 +192,13 @@ class Runtime:
             plan = self.controller.step(signals, now_s)
         except Exception as error:
             self.board.failed_steps += 1
-            kind = f"{type(error).__name__}: {error}"
+            own = isinstance(error, PolicyFault | PolicyError)  # no traceback of ours, and said once, whatever it says
+            kind = "policy" if own else f"{type(error).__name__}: {error}"
             if self._said.get("step") != kind:
-                log.exception("the decision failed, nothing is changed until it works again: %s", kind)
+                words = "the decision failed, nothing is changed until it works again: %s"
+                log.error(words, error if own else kind, exc_info=not own)
+                if own:
+                    log.debug("where the policy failed", exc_info=True)
             self._said["step"] = kind
             if self._journal is not None:
                 self._journal.close()  # the state may be half-changed: the next file begins with it as it is
@@ -224,7 +228,11 @@ class Runtime:
         """The state before the step, when the journal is about to begin a new file."""
         if self._journal is None or not self._journal.due:
             return None
-        return journal.encode(journal.checkpoint_record(self.controller.state, self.config))
+        try:
+            return journal.encode(journal.checkpoint_record(self.controller.state, self.config))
+        except PolicyFault as error:
+            self._say("state", str(error), logging.ERROR)
+            return None
 
     def _write_journal(
         self, checkpoint: bytes | None, signals: Signals, plan: Plan, outcomes: Sequence[Outcome], step_s: float
@@ -242,10 +250,10 @@ class Runtime:
         if self._store is None or "step" in self._said:
             return
         self._saved_at_s = self._clock.monotonic_s()
-        state = self.controller.state.to_bytes()
         try:
+            state = self.controller.state.to_bytes()
             await asyncio.to_thread(self._store.save_controller, state)
-        except StateError as error:
+        except (StateError, PolicyFault) as error:
             self._say("state", str(error), logging.ERROR)
         else:
             self._say("state", "", logging.ERROR)

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from collections.abc import Mapping
+from dataclasses import is_dataclass
+from hashlib import blake2b
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, cast
 
-from policies.base import Policy, PolicyError
+from policies.base import ForecastSpec, Policy, PolicyError
 from policies.options import nearest, parse_options
 
 ENTRY_POINTS = "leadtime.policies"
@@ -54,11 +57,50 @@ def create_policy(name: str, options: Mapping[str, Any], base: Path | None = Non
     kind = _class_of(name, base)
     where = f"policy {name}"
     declared = getattr(kind, "Options", None)
-    if declared is None:
-        if options:
-            raise PolicyError(f"{where}: it takes no options (its class declares no Options), not {sorted(options)}")
-        return cast(Policy, kind())
-    return cast(Policy, kind(parse_options(declared, options, where)))
+    if declared is None and options:
+        raise PolicyError(f"{where}: it takes no options (its class declares no Options), not {sorted(options)}")
+    if declared is not None and not (isinstance(declared, type) and is_dataclass(declared)):
+        raise PolicyError(f"{where}: its Options is {declared!r}; allowed: a dataclass")
+    arguments = () if declared is None else (parse_options(declared, options, where),)
+    try:
+        policy = kind(*arguments)
+    except PolicyError:
+        raise
+    except Exception as error:  # a plug-in may fail in any way
+        raise PolicyError(f"{where}: it cannot be made: {type(error).__name__}: {error}") from error
+    _check(policy, where)
+    return cast(Policy, policy)
+
+
+def _check(policy: Any, where: str) -> None:
+    """What the controller takes for granted of a policy. Errors: PolicyError naming the attribute."""
+
+    def wrong(attribute: str, allowed: str) -> PolicyError:
+        value = getattr(policy, attribute, _MISSING)
+        found = "is missing" if value is _MISSING else f"{value!r}"
+        return PolicyError(f"{where}: {attribute}: {found}; allowed: {allowed}")
+
+    for method in ("new_state", "propose"):
+        if not callable(getattr(policy, method, None)):
+            raise wrong(method, "a method (inherit policies.plugin.PolicyPlugin)")
+    if not isinstance(getattr(policy, "name", None), str) or not policy.name:
+        raise wrong("name", "a name")
+    period_s = getattr(policy, "period_s", _MISSING)
+    if period_s is not None and (isinstance(period_s, bool) or not isinstance(period_s, int | float) or period_s <= 0):
+        raise wrong("period_s", "seconds > 0, or None")
+    if getattr(policy, "guards", _MISSING) not in ("full", "bounds"):
+        raise wrong("guards", "full, bounds")
+    if not isinstance(getattr(policy, "clairvoyant", _MISSING), bool):
+        raise wrong("clairvoyant", "True or False")
+    if not isinstance(getattr(policy, "telemetry", _MISSING), str | None):
+        raise wrong("telemetry", "a telemetry profile's name, or None")
+    if not isinstance(getattr(policy, "forecast", _MISSING), ForecastSpec | None):
+        raise wrong("forecast", "a ForecastSpec, or None")
+    if not hasattr(policy, "options"):
+        raise wrong("options", "what the constructor was given")
+
+
+_MISSING = object()
 
 
 def _class_of(name: str, base: Path | None) -> Any:
@@ -88,13 +130,17 @@ def _from_file(name: str, base: Path | None) -> Any:
     path = (base or Path()) / file
     if not path.is_file():
         raise PolicyError(f"policy {name!r}: no such file: {path}")
-    spec = importlib.util.spec_from_file_location(f"leadtime_policy_{path.stem}", path)
+    path = path.resolve()
+    own = blake2b(str(path).encode(), digest_size=4).hexdigest()
+    spec = importlib.util.spec_from_file_location(f"leadtime_policy_{path.stem}_{own}", path)
     if spec is None or spec.loader is None:
         raise PolicyError(f"policy {name!r}: {path} is not a Python module")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses with postponed annotations look there for what they name
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # a user's file may fail in any way
+        del sys.modules[spec.name]
         raise PolicyError(f"policy {name!r}: {path} cannot be imported: {error}") from error
     classes = [n for n, v in vars(module).items() if isinstance(v, type) and v.__module__ == module.__name__]
     if attribute not in classes:

@@ -19,7 +19,7 @@ import numpy as np
 from autoscaler.controller import Controller
 from autoscaler.journal import checkpoint_record, encode, tick_record
 from autoscaler.model import Outcome, Plan, Signals
-from policies.base import DeploymentKey, Policy
+from policies.base import DeploymentKey, Policy, PolicyError
 from policies.oracle import OraclePolicy
 from policies.registry import create_policy
 from simulator.actuator import SimulatedPools, SimulatedServe
@@ -79,12 +79,20 @@ class Choice:
 def make_policy(scenario: Scenario, choice: Choice) -> Policy:
     """Errors: PolicyError."""
     name, options = choice.of(scenario)
-    return create_policy(name, options, Path(scenario.source).parent)
+    base = Path(scenario.source).parent
+    if choice.name is not None and Path(name.rpartition(":")[0]).is_file():
+        base = Path()  # what somebody types is found from where they stand, what a scenario names from where it lies
+    return create_policy(name, options, base)
 
 
 def telemetry_of(scenario: Scenario, policy: Policy) -> TelemetrySpec:
-    """What the policy can see: its own metric path, else the scenario's, with the scenario's overrides."""
+    """What the policy can see: its own metric path, else the scenario's, with the scenario's overrides.
+
+    Errors: PolicyError for a path that does not exist.
+    """
     block = scenario.file.telemetry
+    if policy.telemetry is not None and policy.telemetry not in PROFILES:
+        raise PolicyError(f"policy {policy.name}: telemetry: {policy.telemetry!r}; allowed: {', '.join(PROFILES)}")
     spec = PROFILES[policy.telemetry or block.profile]
     changes = {n: getattr(block, n) for n in ("period_s", "delay_s", "drop_fraction") if getattr(block, n) is not None}
     return replace(spec, **changes)
