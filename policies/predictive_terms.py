@@ -64,7 +64,8 @@ class Situation:
 
     def carries(self, replicas: int) -> str:
         """In words: what so many replicas carry."""
-        assert self.replicas_per_rps
+        if not self.replicas_per_rps:  # nobody asked yet, so what requests are like is not known
+            return "what a replica carries is not known"
         return f"{_count(replicas)} carr{'ies' if replicas == 1 else 'y'} {replicas / self.replicas_per_rps:.1f}"
 
     def need(self, rate_rps: float, headroom_fraction: float) -> int | None:
