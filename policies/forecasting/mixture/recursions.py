@@ -1,0 +1,125 @@
+"""Holt, ARIMA(1,1,1) and Holt-Winters by their own recursions: a few operations a step, whatever their past.
+
+Point forecasts of the largest of the next steps, for every horizon. Parameters come from fits.py, now and then. Models
+as in Hyndman and Athanasopoulos, Forecasting (damped trend ETS(A,Ad,N), its additive seasonal form, ARIMA).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from policies.forecasting.base import Floats
+from policies.forecasting.mixture.fits import SEASONAL_DAMPING, Parameters
+from policies.forecasting.mixture.grid import Grid
+from policies.forecasting.mixture.kept import Kept
+
+_SMOOTH_STEPS = 9
+
+
+class Recursions(Kept):
+    """State of the three; `feed` once a step, then `holt()`, `arima()`, `seasonal(step)`."""
+
+    arrays = ("level", "change", "season_level", "season", "constants")
+    numbers = ("started", "has_season")
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+        self.level: Floats = np.zeros(2)
+        """Holt: level, trend."""
+        self.change: Floats = np.zeros(3)
+        """ARIMA: last value, last change, last innovation."""
+        self.season_level: Floats = np.zeros(2)
+        self.season: Floats = np.zeros(grid.season_steps)
+        self.constants: Floats = Parameters().packed()
+        self.started = False
+        self.has_season = False
+        self._last = grid.reach - 1
+        self._ahead = np.arange(1, grid.farthest + 1)
+        self._seasonal_damping = np.cumsum(SEASONAL_DAMPING**self._ahead)
+        self._sums: tuple[tuple[float, float], Floats, Floats, Floats] | None = None
+
+    def adopt(self, parameters: Parameters) -> None:
+        """Go on with new parameters from here."""
+        self.constants = parameters.packed()
+        self._sums = None
+
+    def refresh(self) -> None:
+        """What is derived from the constants is derived anew (a memory was taken in)."""
+        self._sums = None
+
+    def begin_season(self, past: Floats, step: int) -> None:
+        """`past`: one season of steps that ends with `step`; its smoothed shape is where Holt-Winters begins."""
+        known = past == past
+        if not known.any():
+            return
+        filled = np.where(known, past, past[known].mean())
+        width = min(_SMOOTH_STEPS, len(filled))
+        padded = np.concatenate((filled[-(width // 2) :], filled, filled[: width // 2])) if width > 1 else filled
+        smooth = np.convolve(padded, np.ones(width) / width, "valid")[: len(filled)]
+        slots = [self._grid.season_step(s) for s in range(step - len(past) + 1, step + 1)]
+        self.season[slots] = smooth - smooth.mean()
+        self.season_level[:] = (filled[-1] - self.season[slots[-1]], 0.0)
+        self.has_season = True
+
+    def feed(self, step: int, value: float, odd: bool) -> None:
+        """A step's value (NaN = missing: trends fade, nothing is learned); an odd one does not change the season."""
+        if value != value:
+            if self.started:
+                self.level[:] = (self.level[0] + self.constants[2] * self.level[1], self.constants[2] * self.level[1])
+                self.change[1:] = 0.0
+                self.season_level[1] *= SEASONAL_DAMPING
+            return
+        alpha, beta, damping, ar, ma, s_alpha, s_beta, s_gamma = self.constants.tolist()
+        if not self.started:
+            self.level[0] = self.change[0] = value
+            self.started = True
+        else:
+            level, trend = self.level.tolist()
+            expected = level + damping * trend
+            new = expected + alpha * (value - expected)
+            self.level[:] = (new, beta * (new - level) + (1 - beta) * damping * trend)
+            before, change, innovation = self.change.tolist()
+            moved = value - before
+            self.change[:] = (value, moved, moved - (ar * change + ma * innovation))
+        if self.has_season:
+            slot = self._grid.season_step(step)
+            level, trend = self.season_level.tolist()
+            season = float(self.season[slot])
+            expected = level + SEASONAL_DAMPING * trend
+            new = expected + s_alpha * (value - season - expected)
+            self.season_level[:] = (new, s_beta * (new - level) + (1 - s_beta) * SEASONAL_DAMPING * trend)
+            if not odd:
+                self.season[slot] = season + s_gamma * (value - new - season)
+
+    def holt(self) -> Floats:
+        """Largest of the next steps, each horizon."""
+        level, trend = self.level.tolist()
+        sums = self._cumulative()[1]
+        return np.asarray(level + trend * (sums[self._last] if trend > 0 else sums[:1]))
+
+    def arima(self) -> Floats:
+        """The same by ARIMA(1,1,1)."""
+        value, change, innovation = self.change.tolist()
+        first = float(self.constants[3]) * change + float(self.constants[4]) * innovation
+        _, _, highest, lowest = self._cumulative()
+        return np.asarray(value + first * (highest if first > 0 else lowest))
+
+    def seasonal(self, step: int) -> Floats:
+        """The same by Holt-Winters; only when `has_season`."""
+        level, trend = self.season_level.tolist()
+        slots = (self._grid.season_step(step) + self._ahead) % self._grid.season_steps
+        path = level + trend * self._seasonal_damping + self.season[slots]
+        return np.asarray(np.maximum.accumulate(path)[self._last])
+
+    def _cumulative(self) -> tuple[tuple[float, float], Floats, Floats, Floats]:
+        """Sums of the damping's powers; largest and smallest partial sums of the AR coefficient's powers."""
+        key = (float(self.constants[2]), float(self.constants[3]))
+        if self._sums is None or self._sums[0] != key:
+            partial = np.cumsum(key[1] ** (self._ahead - 1.0))
+            self._sums = (
+                key,
+                np.cumsum(key[0] ** self._ahead),
+                np.maximum.accumulate(partial)[self._last],
+                np.minimum.accumulate(partial)[self._last],
+            )
+        return self._sums

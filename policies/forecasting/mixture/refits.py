@@ -1,0 +1,75 @@
+"""When parameters are estimated anew: after six hours, after a day, then daily; each series at a minute of its own.
+
+A refit is *due* at one step and *applied* a fixed number of steps later. In between a runtime may compute it in a
+thread; if nobody did, it is computed when it is applied. Either way the same parameters take effect at the same step,
+so that a replay agrees.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+
+from policies.forecasting.base import Floats
+from policies.forecasting.mixture.fits import Parameters
+from policies.forecasting.mixture.grid import DAY_S, HOUR_S
+from policies.forecasting.mixture.kept import Kept
+
+_FIRST_S = 6 * HOUR_S
+_SPREAD_S = 1800.0
+_GRACE_STEPS = 10
+
+
+class RefitPlan(Kept):
+    """`tick` once a step; `needs` and `compute` for whoever wants to spare the tick the work."""
+
+    arrays = ("before",)
+    numbers = ("due", "apply", "spread")
+
+    def __init__(self, step_s: float) -> None:
+        self._day = max(1, round(DAY_S / step_s))
+        self._first = max(1, round(_FIRST_S / step_s))
+        self._spread_steps = max(1, round(_SPREAD_S / step_s))
+        self.due = self._first
+        """At how many steps the next one is due."""
+        self.apply = -1
+        """At how many steps the one under way is applied; -1: none is."""
+        self.spread = -1
+        self.before: Floats = Parameters().packed()
+        """Parameters in force when the refit became due."""
+        self._job: Callable[[Parameters], Parameters] | None = None
+        self._done: Parameters | None = None
+
+    @property
+    def needs(self) -> bool:
+        return self._job is not None and self._done is None
+
+    def compute(self) -> None:
+        """The slow part; touches nothing but its own snapshot."""
+        job = self._job
+        if job is not None and self._done is None:
+            self._done = job(Parameters(*self.before.tolist()))
+
+    def tick(
+        self, steps: int, past: Callable[[int], Callable[[Parameters], Parameters]], now: Floats
+    ) -> Parameters | None:
+        """Parameters to adopt at this step, if any. `past(back)` makes the job on what was known `back` steps ago."""
+        if self.apply >= 0 and self._job is None:
+            self._job = past(steps - (self.apply - _GRACE_STEPS))  # after a restart
+        found = None
+        if steps == self.apply:
+            self.compute()
+            found, self._job, self._done, self.apply = self._done, None, None, -1
+        if steps >= self.due and self.apply < 0:
+            self._job, self._done = past(0), None
+            self.before = now.copy()
+            self.apply = steps + _GRACE_STEPS
+            self.due = self._day * (steps // self._day + 1) + max(0, self.spread)
+        return found
+
+    def spread_by(self, values: Floats) -> None:
+        """Choose this series' own minute by its first values: deployments do not refit all at once."""
+        self.spread = zlib.crc32(np.ascontiguousarray(values).tobytes()) % self._spread_steps
+        self.due += self.spread
