@@ -24,15 +24,24 @@ def override(settings: SettingsFile, overrides: Sequence[str]) -> tuple[Settings
             raise ScenarioError(f"--set {text!r}: allowed: KEY=VALUE, e.g. deployments.0.replicas.max=4")
         try:
             value = yaml.safe_load(raw)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError, TypeError, RecursionError):  # SafeLoader's own, on an impossible date
             raise ScenarioError(f"--set {text!r}: the value is not YAML") from None
         set_locs[_put(data, key.strip(), value, text)] = text
     return replace(settings, data=data), set_locs
 
 
+def policy_options(overrides: Sequence[str]) -> dict[str, Any]:
+    """What was typed as `policy.options.X=...`: meant for the policy that runs, whichever the scenario names."""
+    prefix = "policy.options."
+    typed = [text.partition("=") for text in overrides]
+    return {key.strip()[len(prefix) :]: yaml.safe_load(raw) for key, _, raw in typed if key.strip().startswith(prefix)}
+
+
 def _put(data: dict[str, Any], key: str, value: Any, text: str) -> Loc:
     """Sets a value by its dotted key; a list's entry is named by its number or by its `name`."""
     parts = [p for p in re.split(r"\.|\[|\]", key) if p]
+    if not parts:
+        raise ScenarioError(f"--set {text!r}: no key in it; allowed: KEY=VALUE, e.g. deployments.0.replicas.max=4")
     here: Any = data
     loc: list[str | int] = []
     for i, part in enumerate(parts):
@@ -52,7 +61,7 @@ def _put(data: dict[str, Any], key: str, value: Any, text: str) -> Loc:
 
 
 def _entry(entries: list[Any], part: str, text: str) -> int:
-    if part.isdigit() and int(part) < len(entries):
+    if part.isdecimal() and int(part) < len(entries):
         return int(part)
     names = [str(e.get("name")) if isinstance(e, Mapping) else "" for e in entries]
     if part in names:

@@ -47,13 +47,14 @@ def run(args: argparse.Namespace) -> int:
     from simulator.result import to_json
     from simulator.run import Choice, Outputs, make_policy, simulate
     from simulator.scenario_file import load_scenario
+    from simulator.scenario_set import policy_options
 
     if args.requests and args.out is None:
         raise UsageError("leadtime simulate: --requests needs --out DIR to write to")
     if args.seed is not None and args.seed < 0:
         raise UsageError(f"leadtime simulate: --seed {args.seed}: allowed: a whole number >= 0")
     scenario = load_scenario(args.scenario, args.overrides, args.seed)
-    policy = make_policy(scenario, Choice(args.policy))
+    policy = make_policy(scenario, Choice(args.policy, policy_options(args.overrides)))
     with share_done("simulate", scenario.name) as progress:
         if args.out is None:
             result = simulate(scenario, policy, Outputs(progress=progress))

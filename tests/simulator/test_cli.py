@@ -160,3 +160,13 @@ def test_a_generated_trace_can_be_described_and_simulated(tmp_path: Path) -> Non
     synthetic = SMALL[SMALL.index("      synthetic:") : SMALL.index("node_pools:")]
     scenario = write(tmp_path, SMALL.replace(synthetic, "      {requests: requests.csv, start_s: 40000}\n"))
     assert leadtime("simulate", scenario, "--set", "duration_s=60").code == 0
+
+
+def test_options_typed_with_a_policy_are_that_policys(tmp_path: Path) -> None:
+    words = ("simulate", write(tmp_path), *QUICK, "--json", "--policy", "static")
+    ran = leadtime(*words, "--set", "policy.options.replicas=2")
+    assert ran.code == 0, ran.err
+    assert json.loads(ran.out)["policy_options"] == {"replicas": 2}
+    wrong = leadtime(*words, "--set", "policy.options.replica=2")
+    assert wrong.code == 2
+    assert "did you mean 'replicas'" in wrong.err
