@@ -7,6 +7,7 @@ connect and which errors to expect. Secrets are read from their file at each con
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import re
 import ssl
@@ -21,6 +22,10 @@ from autoscaler.errors import ConfigError, LeadtimeError
 from policies.base import DeploymentKey
 
 C = TypeVar("C")
+
+LIBRARY_LOG = logging.getLogger("leadtime.mqtt")
+"""For the library's own words: what matters of them is in `Link.why`, once and in our words."""
+LIBRARY_LOG.setLevel(logging.CRITICAL)
 
 KEEPALIVE_S = 15
 """A broker takes a client for gone after one and a half times this."""
@@ -166,7 +171,7 @@ class Link(Generic[C]):
                         await self.session(client)
                     self.why = f"{self.broker.shown}: the connection was closed"
                 except expected as error:
-                    self.why = f"{self.broker.shown}: {words_of(error)}"
+                    self.why = f"{self.broker.shown}: {self._words(error)}"
                 if self.connected and loop.time() - self._up_at_s >= _STEADY_S:
                     self.backoff.reset()
                 self.connected = False
@@ -178,6 +183,16 @@ class Link(Generic[C]):
         finally:
             self.connected = False
             self.tried.set()
+
+    def _words(self, error: BaseException) -> str:
+        words = words_of(error)
+        if words not in (_CUT_OFF, _LATE) or self.connected:
+            return words
+        tls = "no TLS at this port? tls: false" if self.broker.tls else "TLS at this port? tls: true"
+        return f"{words} while connecting ({tls})"
+
+
+_CUT_OFF, _LATE = "cut off", "no answer in time"
 
 
 def words_of(error: BaseException) -> str:
@@ -197,6 +212,6 @@ _WORDS = (
     (r"WRONG_VERSION_NUMBER|\bEOF occurred|UNEXPECTED_EOF", "no TLS at this port (tls: false?)"),
     (r"name or service not known|name resolution|nodename nor", "the host name is not known"),
     (r"connection refused", "connection refused"),
-    (r"timed out", "no answer in time"),
-    (r"during message iteration|unexpected disconnection|connection lost|broken pipe|reset by peer", "cut off"),
+    (r"timed out", _LATE),
+    (r"during message iteration|unexpected disconnection|connection lost|broken pipe|reset by peer", _CUT_OFF),
 )

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from datetime import UTC, datetime
 
 import aiomqtt
 import msgspec
 
 from autoscaler.model import Applied, DeploymentPlan, Outcome, Plan
-from autoscaler.mqtt_link import KEEPALIVE_S, Backoff, Link, MqttBroker, topic_of
+from autoscaler.mqtt_link import KEEPALIVE_S, LIBRARY_LOG, Backoff, Link, MqttBroker, topic_of
 
 ONLINE, OFFLINE = b"online", b"offline"
 _FAREWELL_S = 2.0
@@ -91,7 +90,7 @@ class MqttPlansActuator:
             timeout=broker.timeout_s,
             will=aiomqtt.Will(self._status, OFFLINE, qos=1, retain=True),
             max_queued_incoming_messages=10,
-            logger=logging.getLogger("leadtime.mqtt"),
+            logger=LIBRARY_LOG,
         )
 
     async def _publish(self, client: aiomqtt.Client) -> None:
@@ -111,6 +110,7 @@ class MqttPlansActuator:
                 await self._send(client)
             await watching
         except asyncio.CancelledError:
+            watching.cancel()  # or it would take our own farewell for somebody's late one
             with contextlib.suppress(TimeoutError, aiomqtt.MqttError):
                 async with asyncio.timeout(_FAREWELL_S):
                     await self._send(client)

@@ -64,6 +64,7 @@ class HintBook:
     prefix: str
     _hints: dict[DeploymentKey, dict[str, Announced]] = field(default_factory=dict)
     _withdrawn: dict[DeploymentKey, dict[str, Announced]] = field(default_factory=dict)
+    _swept_at_s: float = -math.inf
 
     def take(self, topic: str, payload: bytes, now_s: float) -> tuple[Taken, ...]:
         """Take a message in, a hint or a list of them; what came of each. Never raises."""
@@ -90,7 +91,7 @@ class HintBook:
     def hints(self, now_s: float) -> tuple[Hint, ...]:
         """Those that are not over, by deployment, beginning and id."""
         self._forget_ended(now_s)
-        found = [a.hint for of_key in self._hints.values() for a in of_key.values()]
+        found = [a.hint for of_key in self._hints.values() for a in of_key.values() if a.hint.end_at_s > now_s]
         return tuple(sorted(found, key=lambda h: (h.key, h.start_at_s, h.id)))
 
     def __len__(self) -> int:
@@ -128,6 +129,10 @@ class HintBook:
         return Taken("withdrawn")
 
     def _forget_ended(self, now_s: float) -> None:
+        """Once a second at most: a flood must not make each message as dear as the whole book."""
+        if abs(now_s - self._swept_at_s) < 1.0:
+            return
+        self._swept_at_s = now_s
         for book in (self._hints, self._withdrawn):
             for key, of_key in list(book.items()):
                 for name in [name for name, a in of_key.items() if a.hint.end_at_s <= now_s]:

@@ -16,7 +16,7 @@ from typing import cast
 
 import aiomqtt
 
-from autoscaler.mqtt_link import KEEPALIVE_S, Backoff, Link, MqttBroker
+from autoscaler.mqtt_link import KEEPALIVE_S, LIBRARY_LOG, Backoff, Link, MqttBroker
 from autoscaler.ports import Reading
 from autoscaler.sources.hint_messages import HintBook, Taken
 from autoscaler.sources.readings import Hints
@@ -78,7 +78,7 @@ class MqttHintsSource:
             timeout=broker.timeout_s,
             max_queued_incoming_messages=MOST_WAITING,
             queue_type=cast(type[asyncio.Queue[aiomqtt.Message]], self._queue),
-            logger=logging.getLogger("leadtime.mqtt"),
+            logger=LIBRARY_LOG,
         )
 
     def _queue(self, maxsize: int) -> asyncio.Queue[aiomqtt.Message]:
