@@ -20,6 +20,7 @@ from autoscaler.config import load_config
 from autoscaler.config_convert import Config
 from autoscaler.demo import baseline, summary
 from autoscaler.demo.local_ray import DemoError, LocalRay, Serve, free_ports, local_ray
+from autoscaler.demo.report import LEADTIME_FOLDER, SCENARIO_FOLDER, WATCHING_FOLDER, moments_of_the_late, report
 from autoscaler.demo.screens import Screen, Step
 from autoscaler.demo.spec import APP, Spec, application, settings
 from autoscaler.demo.traffic import Request, arrivals, counted, history, usual_day
@@ -92,7 +93,8 @@ class Demo:
             with self._step(3):
                 outcomes += await self._showing_steps(self._simulate())
         self.screen.close()
-        self.screen.say(self._report(outcomes, ours))
+        late = moments_of_the_late(self.spec, ours.watch, ours.served)
+        self.screen.say(report(self.spec, outcomes, late, self.folder, self.most_memory_bytes))
         return outcomes
 
     # ------------------------------------------------------------ steps
@@ -193,12 +195,12 @@ class Demo:
         except BaseExceptionGroup as errors:
             raise _first(errors) from None
         self.screen.end_pass()
-        write_requests(self.folder / f"requests-{_LEADTIME if act else 'serve'}.csv", users.served)
+        write_requests(self.folder / f"requests-{'leadtime' if act else 'serve'}.csv", users.served)
         held = sum(watch.replica_seconds(0.0, spec.seconds).values())
         return Pass(users.served, watch, held)
 
     def _runtime(self, ray: LocalRay, port: int, act: bool) -> Runtime:
-        folder = self.folder / (_LEADTIME if act else _WATCHING)
+        folder = self.folder / (LEADTIME_FOLDER if act else WATCHING_FOLDER)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "leadtime.yaml"
         path.write_text(settings(self.spec, ray.dashboard, folder, port, act, PROFILE), encoding="utf-8")
@@ -223,7 +225,7 @@ class Demo:
         """When traffic began: what relates the journal's clock to the requests'."""
         spec = self.spec
         note = {"begin_s": begin_s, "seconds": spec.seconds, "day_s": spec.day_s, "seed": spec.seed}
-        path = self.folder / (_LEADTIME if act else _WATCHING) / "pass.json"
+        path = self.folder / (LEADTIME_FOLDER if act else WATCHING_FOLDER) / "pass.json"
         path.write_text(json.dumps(note) + "\n", encoding="utf-8")
 
     async def _show(self, runtime: Runtime, watch: Watch, users: Users, texts: Texts) -> None:
@@ -250,7 +252,7 @@ class Demo:
     # ------------------------------------------------------------ the comparison
 
     async def _simulate(self) -> list[summary.Outcome]:
-        scenario = baseline.write_scenario(self.spec, self.folder / "scenario", PROFILE, self.before, self.today)
+        scenario = baseline.write_scenario(self.spec, self.folder / SCENARIO_FOLDER, PROFILE, self.before, self.today)
         found = []
         for who, policy in ((summary.LEADTIME, "predictive"), (summary.SERVE, "ray_serve")):
             ran = await baseline.simulate(scenario, policy)
@@ -263,37 +265,7 @@ class Demo:
     def _figures(self, who: str, how: str, served: Sequence[Served], held: float) -> summary.Outcome:
         return summary.outcome(who, how, served, held, self.spec.ttft_s)
 
-    def _report(self, outcomes: Sequence[summary.Outcome], ours: Pass) -> list[str]:
-        """The end of the demo in words and figures."""
-        spec = self.spec
-        late = [one for one in ours.served if one.missed(spec.ttft_s)]
-        why = summary.causes_words(summary.causes([self._moment(ours.watch, one) for one in late]))
-        rival = next(o for o in outcomes if o.who == summary.SERVE)
-        same = next((o for o in outcomes if o.who == summary.LEADTIME and o.how == rival.how), outcomes[0])
-        journal = self.folder / _LEADTIME / "journal"
-        lines = ["", f"What users got: {spec.seconds:g} s of traffic, the same requests in each column", ""]
-        lines += summary.table(outcomes, spec.ttft_s)
-        lines += ["", *summary.verdict(outcomes[0], rival, why)]
-        if same is not outcomes[0]:
-            lines.append(f"Simulated against simulated: {same.late} late against {rival.late}.")
-        lines += [
-            "",
-            "Serve's defaults: 2 requests in progress per replica, seen over 30 s; 30 s until more, 600 s until fewer.",
-            f"Most memory: {self.most_memory_bytes / 1e9:.1f} GB, local Ray and engines together.",
-            f"Why each decision was made: leadtime explain {journal}",
-        ]
-        if spec.baseline == "simulated":
-            lines.append(f"The same day, simulated: leadtime compare {self.folder / 'scenario' / 'scenario.yaml'}")
-        return lines
 
-    def _moment(self, watch: Watch, one: Served) -> summary.Moment:
-        samples = watch.samples.get(one.deployment, [])
-        at = next((s for s in reversed(samples) if s.at_s <= one.at_s), samples[0] if samples else None)
-        most = self.spec.most_replicas(one.deployment)
-        return summary.Moment(at.running, at.starting, most) if at else summary.Moment(0, 0, most)
-
-
-_LEADTIME, _WATCHING = "leadtime", "watching"
 _HOW = {"live": "for real", "simulated": "simulated"}
 
 

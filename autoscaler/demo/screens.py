@@ -69,7 +69,8 @@ class LiveScreen:
 
     def say(self, lines: Sequence[str]) -> None:
         for line in lines:
-            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+            # Sentences are wrapped at words; what is indented (tables, commands to copy) stays in one piece.
+            self._console.print(line, markup=False, highlight=False, soft_wrap=line.startswith(" "))
 
     def close(self) -> None:
         if self._live is not None:

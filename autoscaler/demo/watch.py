@@ -64,7 +64,7 @@ class Watch:
         if plan is None or signals is None:
             return []
         at_s = plan.now_s - self.begin_s
-        fresh = [self._learned(at_s, words) for words in plan.learned if self.act]
+        fresh = [self._learned(at_s, words) for words in plan.learned if self.act and self._ours(words)]
         for demand in self.spec.demands:
             key = key_of(demand.deployment)
             own, seen = plan.deployment(key), _observation(plan, key)
@@ -106,6 +106,10 @@ class Watch:
             return []
         why = "Serve's own autoscaler: requests in progress against 2 per replica, over the last 30 s"
         return [Decision(at_s, name, f"{before.target} → {now.target}", why)]
+
+    def _ours(self, words: str) -> bool:
+        """Whether it is about one of the engines (the ingress starts in no time, and is not scaled)."""
+        return any(words.startswith(f"{APP}/{demand.deployment}:") for demand in self.spec.demands)
 
     def _learned(self, at_s: float, words: str) -> Decision:
         match = _LEARNED.match(words)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from autoscaler.demo.summary import Moment, Outcome, causes, causes_words, outcome, percentile, table, verdict
+from autoscaler.demo.report import report
+from autoscaler.demo.spec import Spec
+from autoscaler.demo.summary import SERVE, Moment, Outcome, causes, causes_words, outcome, percentile, table, verdict
 from autoscaler.demo.users import Served
 
 
@@ -102,3 +106,23 @@ def test_the_table_has_a_column_for_each_pass_and_a_dash_for_the_unknown() -> No
 
 def golden(lines: Sequence[str]) -> list[str]:
     return [" ".join(line.split()) for line in lines]
+
+
+def test_the_report_names_late_causes_serves_defaults_and_where_everything_is(tmp_path: Path) -> None:
+    spec = Spec()
+    lost = [result(60, 130), result(50, 100, SERVE)]
+    lines = report(spec, lost, [Moment(1, 1, 3)] * 60, tmp_path, 1_600_000_000)
+    text = "\n".join(lines)
+    assert "leadtime lost" in text
+    assert "60 came while a replica was still starting" in text
+    assert "within 150 s of traffic it gives nothing back" in text
+    assert "Most memory: 1.6 GB" in text
+    assert f"    leadtime explain {tmp_path / 'leadtime' / 'journal'}" in lines
+    assert "leadtime compare" not in text  # both passes were live
+
+
+def test_a_simulated_comparison_shows_leadtime_in_the_simulator_too(tmp_path: Path) -> None:
+    simulated = [replace(result(7, 90), how="simulated"), replace(result(50, 100, SERVE), how="simulated")]
+    text = "\n".join(report(Spec(), [result(2, 90), *simulated], [], tmp_path, 0))
+    assert "Simulated against simulated: 7 late against 50." in text
+    assert f"leadtime compare {tmp_path / 'scenario' / 'scenario.yaml'}" in text
