@@ -10,8 +10,18 @@ from __future__ import annotations
 import types
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    WithJsonSchema,
+)
 from pydantic import model_validator as _model_validator
 from pydantic_core import PydanticCustomError
 
@@ -37,7 +47,7 @@ def _duration(value: Any) -> Duration:
             return Duration.from_median_p99(value["median"], value["p99"])
         if plain and not isinstance(value, dict):
             return Duration(float(value))
-    except ValueError:
+    except (ValueError, OverflowError):
         pass
     context = {"shown": ", ".join(f"{k}: {v}" for k, v in value.items())} if isinstance(value, dict) and plain else {}
     raise PydanticCustomError("duration", "not a duration", context)
@@ -75,6 +85,15 @@ def _words(text: str) -> dict[str, Any]:
     return {ALLOWED: text}
 
 
+def _an_address(text: str) -> str:
+    """What the pattern cannot see: a port beyond 65535, half an IPv6 address."""
+    try:
+        _ = urlsplit(text).port
+    except ValueError as error:
+        raise PydanticCustomError("address", "no address") from error
+    return text
+
+
 Name = Annotated[
     str, Field(pattern=r"^[^/\s*]+$", max_length=253, json_schema_extra=_words("a name without '/', '*' or spaces"))
 ]
@@ -85,6 +104,7 @@ Url = Annotated[
         pattern=r"^https?://[^/@\s?#]+[^@\s?#]*$",
         json_schema_extra=_words("http://HOST:PORT or https://HOST:PORT, without user, password or query"),
     ),
+    AfterValidator(_an_address),
 ]
 _MATCHER = r'[a-zA-Z_][a-zA-Z0-9_]*(=|!=|=~|!~)"([^"\\]|\\.)*"'
 _MATCHERS = rf"^({_MATCHER}(, *{_MATCHER})*)?$"
@@ -438,7 +458,8 @@ class Kubernetes(_Block):
     events: bool = Field(default=True, description="Write Events about decisions; never in a dry run.")
     kubeconfig: PathText | None = Field(
         default=None,
-        description="File that says how to reach the API; null = as the pod's service account, outside of a pod as kubectl does.",
+        description="File that says how to reach the API; null = as the pod's service account, outside of a pod as "
+        "kubectl does.",
     )
     context: str | None = Field(
         default=None,

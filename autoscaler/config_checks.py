@@ -6,6 +6,7 @@ Every check gives Problems (where, what, what is allowed) and changes nothing. N
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -262,6 +263,8 @@ def _file_trouble(key: str, loc: Loc, path: Path) -> str | None:
     if key == "tokens":  # may be missing as long as no Secret is mounted
         return "that is a file; allowed: the path of a folder" if path.is_file() else None
     try:
+        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
+            return "a pipe or device; allowed: a file that can be read again and again"
         content = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = (error.strerror or "cannot be read") if isinstance(error, OSError) else "not UTF-8 text"

@@ -25,6 +25,7 @@ ALLOWED = "x-allowed"
 """Schema keyword with the words for what is allowed, where type and bounds do not say it."""
 
 _CREDENTIALS = re.compile(r"://[^/@\s]*@")
+_QUERY = re.compile(r"(://[^\s?#]*[?#]).*", re.DOTALL)
 _SECRET_KEYS = re.compile(r"(token|password|secret|credential)", re.IGNORECASE)
 _MAX_SHOWN = 60
 
@@ -130,7 +131,7 @@ def shown(loc: Loc, value: Any) -> str:
         return str(value) if isinstance(value, int | float) else f"{value} (a {type(value).__name__})"
     if _looks_secret(loc, value):
         return "(not shown: it may be a secret)"
-    text = _CREDENTIALS.sub("://***@", value)
+    text = _QUERY.sub(r"\1***", _CREDENTIALS.sub("://***@", value))
     return repr(text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 3] + "...")
 
 

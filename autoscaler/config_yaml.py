@@ -19,6 +19,10 @@ Loc = tuple[str | int, ...]
 """Where a value is: keys and list positions from the top, e.g. ("deployments", 0, "replicas", "max")."""
 
 _MERGE_TAG = "tag:yaml.org,2002:merge"
+_MAX_DEPTH = 50
+"""Settings nest five deep; a parser without a bound ends in Python's own recursion limit."""
+_MAX_VALUES = 200_000
+"""Aliases of aliases make billions of values out of a file of some lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,8 @@ def read_settings_file(path: Path, when_missing: str = "") -> SettingsFile:
         data = loader.construct_document(node)
     except yaml.YAMLError as error:
         raise ConfigError(_yaml_error(path, error)) from None
+    except RecursionError:
+        raise ConfigError(f"{path}: nested too deeply; allowed: {_MAX_DEPTH} levels") from None
     except (ValueError, TypeError) as error:  # SafeLoader's own on an impossible date, an unhashable key
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, Mapping):
@@ -75,6 +81,10 @@ def _walk(node: yaml.Node, loc: Loc, above: tuple[int, ...], lines: dict[Loc, in
         raise ConfigError(
             f"{path}:{node.start_mark.line + 1}: {dotted(loc)}: an alias to itself; allowed: plain values"
         )
+    if len(above) >= _MAX_DEPTH:
+        raise ConfigError(f"{path}:{node.start_mark.line + 1}: nested too deeply; allowed: {_MAX_DEPTH} levels")
+    if len(lines) > _MAX_VALUES:
+        raise ConfigError(f"{path}: more than {_MAX_VALUES} values, aliases counted where they are used")
     above = (*above, id(node))
     if isinstance(node, yaml.SequenceNode):
         for i, child in enumerate(node.value):

@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import ssl
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,8 @@ class DashboardClient:
 def read_secret(file: Path) -> str:
     """The one line that a token file holds. Errors: ConfigError naming the file, never its content."""
     try:
+        if not stat.S_ISREG(file.stat().st_mode) and not file.is_dir():  # reading a pipe would stop every tick
+            raise ConfigError(f"token_file {file}: a pipe or device; allowed: a file")
         token = file.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"token_file {file}: {problem(error)}") from None

@@ -11,13 +11,16 @@ from statistics import NormalDist
 
 _NORMAL = NormalDist()
 _Z99 = _NORMAL.inv_cdf(0.99)
+_MAX_SIGMA = 20.0
+"""A p99 of 1e20 medians; beyond some 26 the variance is no longer a number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Duration:
     """A log-normal duration in seconds; `sigma` is the standard deviation of its logarithm (0 = a constant).
 
-    A median of 0 is the constant 0. Errors: ValueError for a negative or non-finite value.
+    A median of 0 is the constant 0. Errors: ValueError for a negative or non-finite value, or a sigma
+    over 20.
     """
 
     median_s: float
@@ -26,8 +29,8 @@ class Duration:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.median_s) and self.median_s >= 0):
             raise ValueError(f"a duration's median must be a finite number of seconds >= 0, not {self.median_s!r}")
-        if not (math.isfinite(self.sigma) and self.sigma >= 0):
-            raise ValueError(f"a duration's sigma must be a finite number >= 0, not {self.sigma!r}")
+        if not 0 <= self.sigma <= _MAX_SIGMA:
+            raise ValueError(f"a duration's sigma must be a number from 0 to {_MAX_SIGMA:g}, not {self.sigma!r}")
 
     @classmethod
     def from_median_p99(cls, median_s: float, p99_s: float) -> Duration:

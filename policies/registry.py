@@ -139,7 +139,7 @@ def _from_file(name: str, base: Path | None) -> Any:
     sys.modules[spec.name] = module  # dataclasses with postponed annotations look there for what they name
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # a user's file may fail in any way
+    except (Exception, SystemExit) as error:  # a user's file may fail in any way, and a script may end with sys.exit()
         del sys.modules[spec.name]
         raise PolicyError(f"policy {name!r}: {path} cannot be imported: {error}") from error
     classes = [n for n, v in vars(module).items() if isinstance(v, type) and v.__module__ == module.__name__]

@@ -32,7 +32,7 @@ def _spread(value: Any) -> Duration:
             return Duration.from_median_p99(float(value["median"]), float(value["p99"]))
         if plain and not isinstance(value, dict):
             return Duration(float(value))
-    except ValueError:
+    except (ValueError, OverflowError):
         pass
     shown = {"shown": ", ".join(f"{k}: {v}" for k, v in value.items())} if isinstance(value, dict) else {}
     raise PydanticCustomError("spread", "neither a number nor {median, p99}", shown)
@@ -48,6 +48,10 @@ def _words(text: str) -> dict[str, Any]:
     return {ALLOWED: text}
 
 
+MAX_DURATION_S = 3.2e8
+"""Ten years: what is longer is a slip of units, and would be simulated until memory ends."""
+MAX_NODES = 100_000
+MAX_SCALE = 1e6
 _SPREAD_SCHEMA: dict[str, Any] = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "object"}]}
 DurationS = Annotated[
     Duration,
@@ -129,7 +133,7 @@ class SyntheticBlock(Block):
     """Made-up traffic; time 0 is midnight of the week's first day."""
 
     bin_s: float = Field(default=60.0, gt=0, description="Seconds over which the rate is constant.")
-    duration_s: float = Field(gt=0, description="Seconds of traffic.")
+    duration_s: float = Field(gt=0, le=MAX_DURATION_S, description="Seconds of traffic.")
     base_rps: float = Field(ge=0, description="Mean requests per second before everything below.")
     day: DayBlock = Field(default=DayBlock(), description="A daily wave.")
     week: list[Annotated[float, Field(ge=0)]] = Field(
@@ -164,7 +168,7 @@ class WorkloadBlock(Block):
     rates: PathText | None = Field(default=None, description="A rates trace (CSV, .gz).")
     synthetic: SyntheticBlock | None = Field(default=None, description="Made-up traffic.")
     start_s: float = Field(default=0.0, ge=0, description="The trace's time that becomes the scenario's time 0.")
-    rate_scale: float = Field(default=1.0, gt=0, description="Traffic times this.")
+    rate_scale: float = Field(default=1.0, gt=0, le=MAX_SCALE, description="Traffic times this.")
     repeat: bool = Field(default=False, description="Begin again where the trace ends.")
     prompt_tokens: Tokens | None = Field(default=None, description="Length of prompts, for rates and synthetic.")
     output_tokens: Tokens | None = Field(default=None, description="Length of outputs, for rates and synthetic.")
@@ -176,7 +180,9 @@ class HistoryBlock(Block):
     rates: PathText | None = Field(default=None, description="A rates trace on the workload file's clock.")
     requests: PathText | None = Field(default=None, description="A requests trace on the workload file's clock.")
     workload: bool = Field(default=False, description="true: the workload's own traffic before workload.start_s.")
-    rate_scale: float | None = Field(default=None, gt=0, description="Its own scale; null = workload.rate_scale.")
+    rate_scale: float | None = Field(
+        default=None, gt=0, le=MAX_SCALE, description="Its own scale; null = workload.rate_scale."
+    )
 
 
 class HintBlock(Block):
@@ -253,12 +259,12 @@ class DeploymentBlock(Block):
 class NodesBlock(Block):
     """How many nodes a pool has."""
 
-    min: int = Field(default=0, ge=0, description="Fewest nodes.")
-    max: int = Field(ge=1, description="Most nodes.")
+    min: int = Field(default=0, ge=0, le=MAX_NODES, description="Fewest nodes.")
+    max: int = Field(ge=1, le=MAX_NODES, description="Most nodes.")
     initial: int | None = Field(
-        default=None, ge=0, description="Ready at time 0; null = what the initial replicas need."
+        default=None, ge=0, le=MAX_NODES, description="Ready at time 0; null = what the initial replicas need."
     )
-    reserved: int = Field(default=0, ge=0, description="Nodes that are billed always.")
+    reserved: int = Field(default=0, ge=0, le=MAX_NODES, description="Nodes that are billed always.")
 
 
 class WorkerBlock(Block):
@@ -357,7 +363,9 @@ class ScenarioFile(Block):
 
     version: Literal[1] = Field(description="Version of this format.")
     name: str = Field(min_length=1, description="Its name in results.")
-    duration_s: float | None = Field(default=None, gt=0, description="Seconds to simulate; null = to the traces' end.")
+    duration_s: float | None = Field(
+        default=None, gt=0, le=MAX_DURATION_S, description="Seconds to simulate; null = to the traces' end."
+    )
     warmup_s: float = Field(default=0.0, ge=0, description="The result begins here.")
     seed: int = Field(default=1, ge=0, description="Of everything that is drawn.")
     tick_s: float = Field(default=5.0, ge=0.5, le=300, description="Seconds from one decision to the next.")

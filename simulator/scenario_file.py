@@ -163,6 +163,8 @@ def _build(reference: str, settings: SettingsFile) -> Scenario:
         _deployment(i, d, p, base) for i, (d, p) in enumerate(zip(file.deployments, profiles, strict=True))
     )
     duration_s = file.duration_s if file.duration_s is not None else _end_s(deployments)
+    if duration_s <= 0:
+        raise _ProblemsError([Problem(("duration_s",), "missing; allowed: a number > 0, for all requests come at 0 s")])
     if file.warmup_s >= duration_s:
         raise _ProblemsError(
             [Problem(("warmup_s",), f"{file.warmup_s:g}; allowed: less than duration_s, {duration_s:g}")]
@@ -201,7 +203,8 @@ def _deployment(index: int, block: DeploymentBlock, profile: EngineProfile, base
     prompt = w.prompt_tokens or (w.synthetic.prompt_tokens if w.synthetic else None)
     output = w.output_tokens or (w.synthetic.output_tokens if w.synthetic else None)
     _check_lengths(index, block, traffic, prompt, output)
-    if not isinstance(traffic, Synthetic) and not w.repeat and traffic.end_s <= w.start_s:
+    ended = not isinstance(traffic, Synthetic) and not w.repeat and traffic.end_s <= w.start_s
+    if ended and w.start_s > 0:  # requests that all come at 0 s are a burst
         text = f"{w.start_s:g}; allowed: before the trace's end at {traffic.end_s:g} s"
         raise _ProblemsError([Problem(("deployments", index, "workload", "start_s"), text)])
     history = _history(block, traffic, base)

@@ -10,6 +10,7 @@ import csv
 import gzip
 import io
 import math
+import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,9 @@ _REQUEST_OPTIONAL = ("deployment", "cached_prompt_tokens")
 _RATE_COLUMNS = ("timestamp_s", "rps")
 _RATE_OPTIONAL = ("prompt_tokens", "output_tokens")
 _MAX_TOKENS = 2**31 - 1
+_PLAIN_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_MAX_REQUESTS_PER_BIN = 1e8
+"""The arrivals of a bin are drawn at once, in memory."""
 _BIN_TOLERANCE_S = 1e-3
 """How far a bin's start may lie from the grid: files print times with three or more decimals."""
 
@@ -105,6 +109,12 @@ def read_rates(path: Path, before_s: float | None = None) -> RateTrace:
         )
     for name in header:
         _check_not_negative(path, text, name, columns[name])
+    if (much := np.flatnonzero(columns["rps"] * bin_s > _MAX_REQUESTS_PER_BIN)).size:
+        rps = columns["rps"][much[0]]
+        raise TraceError(
+            f"{_row(path, text, int(much[0]))}: rps: {rps:g} for {bin_s:g} s; "
+            f"allowed: at most {_MAX_REQUESTS_PER_BIN:g} requests in a bin (are the units requests/s and seconds?)"
+        )
     if before_s is not None and time_s[-1] + bin_s > before_s + _BIN_TOLERANCE_S:
         columns = {name: values[:-1] for name, values in columns.items()}
     means = {name: columns.get(name) for name in _RATE_OPTIONAL}
@@ -204,7 +214,7 @@ def _columns(path: Path, text: str, header: tuple[str, ...], numeric: list[str])
         table = np.loadtxt(io.StringIO(text), delimiter=",", skiprows=1, usecols=usecols, comments=None, ndmin=2)
     except (ValueError, IndexError):
         raise _first_bad_cell(path, text, header, numeric) from None
-    if not np.isfinite(table).all():
+    if not np.isfinite(table).all() or text.rstrip("\n\r").count(",") > (len(header) - 1) * (len(table) + 1):
         raise _first_bad_cell(path, text, header, numeric)
     return {name: np.ascontiguousarray(table[:, i]) for i, name in enumerate(numeric)}
 
@@ -222,6 +232,11 @@ def _first_bad_cell(path: Path, text: str, header: tuple[str, ...], numeric: lis
                 return TraceError(f"{path}: row {row}: {name}: {cell!r} is not a number")
             if not math.isfinite(value):
                 return TraceError(f"{path}: row {row}: {name}: {cell!r}; allowed: a finite number")
+            if not _PLAIN_NUMBER.fullmatch(cell):  # float() takes 1_000 and other scripts' digits, numpy does not
+                return TraceError(f"{path}: row {row}: {name}: {cell!r}; allowed: digits, such as 12 or 0.5")
+    if '"' in text:
+        row = text[: text.index('"')].count("\n") + 1
+        return TraceError(f"{path}: row {row}: a cell in quotes ('\"'); allowed: plain cells")
     return TraceError(f"{path}: cannot be read as numbers")
 
 

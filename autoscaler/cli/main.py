@@ -98,7 +98,7 @@ def _example(text: str) -> str:
 def _report(error: Exception) -> int:
     """One line for what the user or the world did; the traceback only for our own mistakes, or when asked for."""
     debug = os.environ.get("LEADTIME_DEBUG", "") not in ("", "0")
-    expected = isinstance(error, LeadtimeError | OSError) or _is_policy_error(error)
+    expected = isinstance(error, LeadtimeError | OSError | MemoryError) or _is_policy_error(error)
     if debug or not expected:
         traceback.print_exception(error, file=sys.stderr)
     message = " ".join(str(error).split()) or type(error).__name__
@@ -106,6 +106,8 @@ def _report(error: Exception) -> int:
         message = (
             f"leadtime: a bug in leadtime, please report it with the lines above: {type(error).__name__}: {message}"
         )
+    elif isinstance(error, MemoryError):
+        message = f"leadtime: out of memory: {message}"
     elif isinstance(error, OSError):
         message = _os_error(error)
     sys.stderr.write(f"{message}\n")

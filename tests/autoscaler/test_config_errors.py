@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -30,7 +32,7 @@ PATTERN = "APP/DEPLOYMENT or NAMESPACE/SERVICE/APP/DEPLOYMENT, each part a name 
 NAME = "a name without '/', '*' or spaces"
 TOP_KEYS = (
     "version, dry_run, tick_s, services, deployments, node_pools, gpu_budget, policy, guards, state, journal, server, "
-    "leader_election, prometheus, kubernetes"
+    "leader_election, prometheus, mqtt, kubernetes"
 )
 
 WRONG_TYPE_OR_RANGE = [
@@ -430,3 +432,37 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(path)
     assert str(caught.value) == f"{path}: not UTF-8 text (byte 9); allowed: a YAML file"
+
+
+def test_nesting_without_end_is_one_line_and_no_crash(tmp_path: Path) -> None:
+    assert complaint(tmp_path, "version: " + "[" * 3000) == "lt.yaml: nested too deeply; allowed: 50 levels"
+    assert complaint(tmp_path, "version: " + "[" * 60 + "]" * 60).endswith("nested too deeply; allowed: 50 levels")
+
+
+def test_aliases_of_aliases_are_refused_before_they_fill_the_memory(tmp_path: Path) -> None:
+    lines = ["a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lines += [f"{after}: &{after} [{', '.join([f'*{before}'] * 9)}]" for before, after in pairwise("abcdefghij")]
+    assert "aliases counted where they are used" in complaint(tmp_path, "\n".join(lines))
+
+
+def test_a_token_file_that_is_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    text = GOOD.replace("{name: local,", "{name: local, token_file: pipe,")
+    assert "token_file: 'pipe'; a pipe or device; allowed: a file" in complaint(tmp_path, text)
+
+
+def test_the_query_of_an_address_is_not_shown_for_it_may_be_a_token(tmp_path: Path) -> None:
+    said = complaint(tmp_path, GOOD.replace("127.0.0.1:8265", "127.0.0.1:8265/?token=hunter2"))
+    assert "'http://127.0.0.1:8265/?***'; allowed: http://HOST:PORT" in said
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:82650", "[::1"])
+def test_an_address_that_cannot_be_one_is_refused(tmp_path: Path, address: str) -> None:
+    said = complaint(tmp_path, GOOD.replace("127.0.0.1:8265", address))
+    assert f"services[0].dashboard: 'http://{address}'; allowed: http://HOST:PORT" in said
+
+
+@pytest.mark.parametrize("p99", ["1.0e+300", "1" + "0" * 400])
+def test_a_spread_beyond_numbers_is_refused(tmp_path: Path, p99: str) -> None:
+    wide = f"  - {{name: h100, gpus_per_node: 8, provision_s: {{median: 1, p99: {p99}}}}}"
+    assert f"allowed: {DURATION}" in complaint(tmp_path, GOOD.replace(POOL_LINE, wide))

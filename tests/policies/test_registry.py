@@ -131,3 +131,9 @@ def test_naming_policies_imports_none_of_them() -> None:
     code = "import sys, policies.registry as r; r.policy_names(); print([m for m in sys.modules if 'predictive' in m])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_script_that_ends_the_process_is_no_policy(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text("import sys\nsys.exit(3)\n")
+    with pytest.raises(PolicyError, match=r"script\.py cannot be imported: 3"):
+        create_policy("script.py:Mine", {}, tmp_path)

@@ -152,3 +152,40 @@ def test_every_shipped_scenario_can_be_read(name: str) -> None:
     scenario = load_scenario(f"preset:{name}")
     assert scenario.name == name
     assert make_policy(scenario, Choice()).name
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (
+            "duration_s: 300\ntick",
+            "duration_s: 1.0e+15\ntick",
+            "duration_s: 1000000000000000.0; allowed: a number > 0 and",
+        ),
+        (
+            "{min: 0, max: 4}",
+            "{min: 0, max: 1000000000}",
+            "nodes.max: 1000000000; allowed: a whole number from 1 to 100000",
+        ),
+        ("median: 500, p99: 2000", "median: 500, p99: 1.0e+300", "prompt_tokens: median: 500, p99: 1e+300; allowed: "),
+    ],
+)
+def test_sizes_that_no_memory_holds_are_refused_before_anything_runs(
+    tmp_path: Path, before: str, after: str, said: str
+) -> None:
+    assert said in refused(tmp_path, (before, after))
+
+
+@pytest.mark.parametrize("text", ["..=1", "tick_s=" + "[" * 3000, "tick_s=2024-99-99", "deployments.\u00b2.name=x"])
+def test_a_set_that_means_nothing_is_refused_and_never_ignored(tmp_path: Path, text: str) -> None:
+    assert refused(tmp_path, overrides=(text,)).startswith("--set ")
+
+
+def test_a_burst_of_requests_at_0_s_needs_only_a_duration(tmp_path: Path) -> None:
+    (tmp_path / "burst.csv").write_text("timestamp_s,prompt_tokens,output_tokens\n0,10,10\n0,10,10\n")
+    text = (
+        SMALL[: SMALL.index("      synthetic:")] + "      requests: burst.csv\n" + SMALL[SMALL.index("node_pools:") :]
+    )
+    assert load_scenario(write(tmp_path, text)).duration_s == 300
+    with pytest.raises(InputError, match="duration_s: missing; allowed: a number > 0, for all requests come at 0 s"):
+        load_scenario(write(tmp_path, text.replace("duration_s: 300\ntick", "tick")))

@@ -139,3 +139,24 @@ def test_the_development_traces_can_be_read() -> None:
     for path in sorted(SHARED.glob("rates/*.gz")):
         name = path.name.removesuffix(".csv.gz")
         assert read_rates(path).bin_s == pytest.approx(float(name.rpartition("_")[2].removesuffix("s")), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("0,1,1\n1_0,1,1\n", "row 3: timestamp_s: '1_0'; allowed: digits"),
+        ("0,1,1\n\u0663,1,1\n", "row 3: timestamp_s: '\u0663'; allowed: digits"),
+        ('0,1,1\n1,"1",1\n', "row 3: a cell in quotes"),
+        ("0,1,1\n1,1,1,9\n", "row 3: 4 columns, the header has 3"),
+    ],
+)
+def test_cells_that_only_look_like_numbers_are_named_with_their_row(tmp_path: Path, rows: str, said: str) -> None:
+    with pytest.raises(TraceError) as error:
+        read_requests(file(tmp_path, REQUESTS + rows))
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize("rows", ["0,1\n10,1e12\n20,1\n", "0,1\n1e13,1\n"])
+def test_a_bin_with_more_requests_than_memory_holds_is_refused(tmp_path: Path, rows: str) -> None:
+    with pytest.raises(TraceError, match=r"row [23]: rps: .*; allowed: at most 1e\+08 requests in a bin"):
+        read_rates(file(tmp_path, RATES + rows))
