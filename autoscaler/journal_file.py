@@ -177,7 +177,7 @@ def _read_file(file: Path) -> Iterator[Record]:
 def _record(file: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
         data = msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise JournalError(f"{file}: line {number}: not JSON: {error}") from None
     kind = data.get("kind") if isinstance(data, dict) else None
     if kind not in _KINDS:

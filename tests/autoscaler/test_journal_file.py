@@ -146,6 +146,7 @@ CHECKPOINT = line("checkpoint", 0)
         (CHECKPOINT[:-5], "line 1: cut off"),
         (CHECKPOINT + b"{nonsense\n", "line 2: not JSON"),
         (CHECKPOINT + b"\xff\xfe\n", "line 2: not JSON"),
+        (CHECKPOINT + b"[" * 100_000 + b"\n", "line 2: not JSON"),
         (CHECKPOINT + line("tick", 1) + CHECKPOINT, "line 3: 'checkpoint' here"),
         (CHECKPOINT + b"[]\n", "line 2: kind None"),
         (CHECKPOINT + line("tock", 1), "line 2: kind 'tock'; allowed: checkpoint, tick"),
