@@ -22,7 +22,7 @@ def ask(policy: Policy, fleet: FleetView, state: Any, now_s: float) -> FleetProp
         proposal = policy.propose(fleet, state, now_s)
     except PolicyError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit() in a policy must not end the controller
         raise PolicyFault(f"policy {policy.name}: propose() failed{_where(error)}: {_words(error)}") from error
     try:
         return checked(proposal, fleet)
@@ -34,7 +34,7 @@ def fresh_state(policy: Policy) -> Any:
     """A new memory that can be saved. Errors: PolicyFault."""
     try:
         state = policy.new_state()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PolicyFault(f"policy {policy.name}: new_state() failed{_where(error)}: {_words(error)}") from error
     plain_state(policy.name, state)
     return state
@@ -51,11 +51,11 @@ def plain_state(name: str, state: Any) -> Any:
     return plain
 
 
-def _words(error: Exception) -> str:
+def _words(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
 
 
-def _where(error: Exception) -> str:
+def _where(error: BaseException) -> str:
     """The last line that was under way, ` at FILE:LINE`."""
     frames = traceback.extract_tb(error.__traceback__)
     return f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""

@@ -51,7 +51,7 @@ class Mine(PolicyPlugin):
         return self.remembers()
 
     def propose(self, fleet: FleetView, state: Any, now_s: float) -> Any:
-        if isinstance(self.says, Exception):
+        if isinstance(self.says, BaseException):
             raise self.says
         return self.says(fleet) if callable(self.says) else self.says
 
@@ -91,6 +91,7 @@ def replicas(count: Any, terms: Any = ()) -> Any:
         (ZeroDivisionError("division by zero"), "propose() failed at test_asking.py:"),
         (KeyError("chat"), "KeyError: 'chat'"),
         (RuntimeError("two\nlines"), "RuntimeError: two lines"),
+        (SystemExit(3), "SystemExit: 3"),
     ],
 )
 def test_what_is_wrong_is_one_line_that_names_policy_and_value(says: Any, words: str) -> None:
