@@ -15,6 +15,7 @@ import msgspec
 from autoscaler import coverage, explain, guard, outlook, supply
 from autoscaler.asking import ask, fresh_state
 from autoscaler.controller_state import ControllerState
+from autoscaler.hints import plain_rps
 from autoscaler.model import (
     ControllerConfig,
     DeploymentPlan,
@@ -290,7 +291,8 @@ def _hint_ceilings(d: Outlook) -> tuple[GuardRecord, ...]:
     return tuple(
         GuardRecord(
             guard.HINT_CEILING, d.key, math.ceil(one.asked_rps), math.floor(one.ceiling_rps),
-            f"hint {one.hint.id} asks for {one.asked_rps:.4g} req/s; hints may raise demand to {one.ceiling_rps:g}",
+            f"hint {one.hint.id} asks for {plain_rps(one.asked_rps)} req/s; "
+            f"hints may raise demand to {plain_rps(one.ceiling_rps)}",
         )
         for one in d.heard if one.capped and one.asked_rps is not None and one.ceiling_rps is not None
     )  # fmt: skip

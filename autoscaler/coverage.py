@@ -6,6 +6,7 @@ forecast may be relied on is the forecaster's own word. Pure.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from autoscaler.controller_state import CoverageMemory, Promise
@@ -51,7 +52,7 @@ def promise(memory: CoverageMemory, forecast: Forecast, last_bin_s: float, bin_s
     """
     if not forecast.values_rps:
         return
-    window_s = max(1, round(horizon_s / bin_s + 0.5)) * bin_s
+    window_s = max(1, math.ceil(horizon_s / bin_s - 1e-9)) * bin_s
     last_s = memory.promised_at_s
     if last_s is not None and last_bin_s < last_s + max(bin_s, window_s / _PROMISES_PER_WINDOW) - 1e-6:
         return

@@ -42,9 +42,11 @@ def take_in(memory: DemandMemory, metrics: DeploymentMetrics, slo: Slo, window_s
     if since_s is not None and metrics.as_of_s <= since_s:
         return []
     now_s = metrics.as_of_s
-    rejected = memory.rejected.advance(metrics.rejected_total, now_s, since_s, metrics.baseline)
+    failed = memory.errors.advance(metrics.errors_total, now_s, since_s, metrics.baseline)
+    # An ingress whose backend turns requests away fails as well, and those requests were counted when they came.
+    rejected = max(0.0, memory.rejected.advance(metrics.rejected_total, now_s, since_s, metrics.baseline) - failed)
     arrivals = rejected + memory.arrivals.advance(metrics.arrivals_total, now_s, since_s, metrics.baseline)
-    errors = rejected + memory.errors.advance(metrics.errors_total, now_s, since_s, metrics.baseline)
+    errors = rejected + failed
     tokens = _take_in_mix(memory, metrics, now_s, since_s)
     latencies = _take_in_latencies(memory, metrics, slo, now_s, since_s)
     memory.totals = _grown(memory.totals, (arrivals, *tokens, *latencies))

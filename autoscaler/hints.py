@@ -156,14 +156,19 @@ def _at_most(rps: float, ceiling_rps: float | None) -> float:
 
 def _words(hint: Hint, asked_rps: float, ceiling_rps: float | None, now_s: float) -> str:
     """`hint launch: 40 req/s from 12:30 to 13:30 UTC (asked by marketing)`."""
-    what = f"{asked_rps:.4g} req/s"
+    what = f"{plain_rps(asked_rps)} req/s"
     if hint.multiplier is not None:
         what = f"{hint.multiplier:g} times the demand, {what},"
     if ceiling_rps is not None and asked_rps > ceiling_rps:
-        what += f" (hints may raise to {ceiling_rps:g})"
+        what += f" (hints may raise to {plain_rps(ceiling_rps)})"
     sure = "" if hint.confidence_fraction >= 1.0 else f", {hint.confidence_fraction:.0%} sure"
     asked_by = f" (asked by {hint.asked_by})" if hint.asked_by else ""
     return f"hint {hint.id}: {what} from {_when(hint.start_at_s, hint.end_at_s, now_s)}{sure}{asked_by}"
+
+
+def plain_rps(rps: float) -> str:
+    """Four figures at most, never as a power of ten."""
+    return f"{rps:.4g}" if rps < 1e4 else f"{rps:.0f}"
 
 
 def _when(start_at_s: float, end_at_s: float, now_s: float) -> str:

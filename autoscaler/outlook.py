@@ -30,7 +30,7 @@ _UNBOUNDED_SLOTS = 100_000
 _ASSUMED_SLOTS = 64
 """serve.llm sets max_ongoing_requests to 1e9: then this many requests in flight count as full."""
 _ASSUMED_MIX = TokenMix(1000.0, 250.0)
-"""Of announced requests, where neither the hint nor any request seen tells how long they are."""
+"""Of requests to come, where neither a hint nor any request seen tells how long they are."""
 _PLANNED_LEAD = 0.9
 """The quantile of the lead time that the forecaster's record looks ahead."""
 
@@ -126,12 +126,12 @@ def look(
     pool_name = supply.first_pool(settings, pools)
     gpus = supply.gpus_per_replica(settings, inventory)
     path = supply.next_path(pools.get(pool_name) if pool_name else None, gpus)
-    times = supply.lead_times_of(config, settings, pool_name, state.book, key)
     learned: list[str] = []
     if inventory is not None and inventory.as_of_s <= now_s:
-        for done_path, seconds in supply.take_in_replicas(memory.supply, inventory, times, path, now_s):
+        for done_path, seconds in supply.take_in_replicas(memory.supply, inventory, path, now_s):
             learned.append(supply.learn_replica(state.book, key, done_path, seconds, now_s))
         supply.learn_under_way(state.book, key, memory.supply, now_s)
+    times = supply.lead_times_of(config, settings, pool_name, state.book, key)
     observation = supply.with_supply(observation, inventory, supply.starts_under_way(memory.supply, times, now_s))
     found = Outlook(key, settings, signals, memory, observation, times, path, gpus)
     found.capacity_rps, found.capacity_batch = _capacity(found)
@@ -214,11 +214,11 @@ def _ladder(bin_s: float, farthest_s: float) -> tuple[float, ...]:
 
 
 def _capacity(d: Outlook) -> tuple[float | None, float | None]:
-    """Requests/s, and in flight at that rate: from the profile at today's mix; else requests/s as learned from
-    requests in flight per replica (Little's law).
+    """Requests/s, and in flight at that rate: from the profile at today's mix (an assumed one until some requests have
+    finished: a fleet at zero must be sized before the first); else learned from requests in flight (Little's law).
     """
-    mix = d.observation.mix
-    if d.settings is not None and d.settings.profile is not None and mix is not None:
+    mix = d.observation.mix or _ASSUMED_MIX
+    if d.settings is not None and d.settings.profile is not None:
         found = capacity(d.settings.profile, _rounded(mix), d.settings.slo)
         return (found.rps, found.batch) if found.rps else (None, None)
     rate, ongoing = d.observation.rate_rps, d.observation.ongoing

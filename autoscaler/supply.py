@@ -78,7 +78,6 @@ def next_path(pool: PoolSignals | None, gpus: int) -> LeadPath:
 def take_in_replicas(
     memory: SupplyMemory,
     inventory: DeploymentInventory,
-    times: LeadTimes,
     path: LeadPath,
     now_s: float,
 ) -> list[tuple[LeadPath, float]]:

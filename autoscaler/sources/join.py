@@ -17,8 +17,10 @@ from autoscaler.sources.exposition import Sample, Series
 from autoscaler.sources.names import (
     APPLICATION,
     DEPLOYMENT,
+    ERROR_CODE,
     FINISHED_REASON,
     GOOD_FINISHES,
+    REJECTED_CODE,
     REPLICA,
     REPLICA_ID,
     ROLES,
@@ -114,7 +116,7 @@ class _Owners:
         elif role.kind == "histogram" or not isfinite(value):
             return
         elif role.kind == "counter":
-            if role.field != "finished" or labels.get(FINISHED_REASON, "stop") in GOOD_FINISHES:
+            if _counts(role, labels):
                 gathered.add_counter(series, value, role)
         elif replica_id is not None:
             if replica_id in self.alive:
@@ -127,6 +129,13 @@ class _Owners:
         if found is None:
             found = self.by_worker.get(labels.get(WORKER_ID, ""))
         return found if found is not None else (None, None)
+
+
+def _counts(role: Role, labels: Mapping[str, str]) -> bool:
+    """Whether a series is of the kind that is meant: requests that ended well, requests turned away."""
+    if role.field == "finished":
+        return labels.get(FINISHED_REASON, "stop") in GOOD_FINISHES
+    return role.field != "rejected" or labels.get(ERROR_CODE) == REJECTED_CODE
 
 
 class _Gathered:
@@ -162,6 +171,7 @@ class _Gathered:
             cached_tokens_total=_best(self.counters, "cached_tokens"),
             finished_total=_best(self.counters, "finished"),
             errors_total=_best(self.counters, "errors"),
+            rejected_total=_best(self.counters, "rejected"),
             preemptions_total=_best(self.counters, "preemptions"),
             ttft=_best(self.histograms, "ttft"),
             itl=_best(self.histograms, "itl"),

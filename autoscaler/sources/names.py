@@ -32,6 +32,11 @@ SERVE_ROUTED = "ray_serve_num_router_requests_total"
 SERVE_HANDLED = "ray_serve_handle_request_counter_total"
 SERVE_PROCESSING = "ray_serve_replica_processing_queries"
 SERVE_ERRORS = "ray_serve_deployment_error_counter_total"
+SERVE_HTTP_ERRORS = "ray_serve_num_deployment_http_error_requests_total"
+"""Counted by the proxies, by error_code; the deployment is the one behind the proxy."""
+ERROR_CODE = "error_code"
+REJECTED_CODE = "503"
+"""What Serve answers for requests beyond max_queued_requests; those are in no count of arrivals."""
 
 # vLLM's, through Ray (labels model_name, engine, ReplicaId, WorkerId)
 VLLM_RUNNING = "ray_vllm_num_requests_running"
@@ -50,7 +55,7 @@ VLLM_ITL_BUCKET = "ray_vllm_inter_token_latency_seconds_bucket"
 VLLM_ITL_SUM = "ray_vllm_inter_token_latency_seconds_sum"
 
 Field = Literal[
-    "queued", "ongoing", "arrivals", "processing", "errors", "running", "waiting", "kv_usage",
+    "queued", "ongoing", "arrivals", "processing", "errors", "rejected", "running", "waiting", "kv_usage",
     "prompt_tokens", "output_tokens", "cached_tokens", "finished", "preemptions", "ttft", "itl",
     "ttft_sum", "itl_sum",
 ]  # fmt: skip
@@ -88,6 +93,7 @@ def _roles() -> dict[str, Role]:
     add(SERVE_ROUTED, Role("arrivals", "counter"))
     add(SERVE_HANDLED, Role("arrivals", "counter", rank=2))
     add(SERVE_ERRORS, Role("errors", "counter"))
+    add(SERVE_HTTP_ERRORS, Role("rejected", "counter"))
     add(VLLM_RUNNING, Role("running", "gauge", owner="replica"))
     add(VLLM_WAITING, Role("waiting", "gauge", owner="replica"))
     add(VLLM_KV_USAGE, Role("kv_usage", "gauge", owner="replica"))
