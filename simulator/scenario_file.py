@@ -203,8 +203,8 @@ def _deployment(index: int, block: DeploymentBlock, profile: EngineProfile, base
     prompt = w.prompt_tokens or (w.synthetic.prompt_tokens if w.synthetic else None)
     output = w.output_tokens or (w.synthetic.output_tokens if w.synthetic else None)
     _check_lengths(index, block, traffic, prompt, output)
-    ended = not isinstance(traffic, Synthetic) and not w.repeat and traffic.end_s <= w.start_s
-    if ended and w.start_s > 0:  # requests that all come at 0 s are a burst
+    # with start_s 0 nothing is too late: requests that all come at 0 s are a burst
+    if not isinstance(traffic, Synthetic) and not w.repeat and traffic.end_s <= w.start_s and w.start_s > 0:
         text = f"{w.start_s:g}; allowed: before the trace's end at {traffic.end_s:g} s"
         raise _ProblemsError([Problem(("deployments", index, "workload", "start_s"), text)])
     history = _history(block, traffic, base)

@@ -145,8 +145,21 @@ def test_an_environment_variable_that_is_not_set_is_named(tmp_path: Path, monkey
     )
 
 
+OWN_POLICY = """
+from policies.base import FleetProposal
+from policies.plugin import PolicyPlugin
+
+
+class Mine(PolicyPlugin):
+    name = "mine"
+
+    def propose(self, fleet, state, now_s):
+        return FleetProposal({})
+"""
+
+
 def test_a_policy_in_a_file_of_ones_own_is_found_beside_the_settings(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text("class Mine:\n    name = 'mine'\n    clairvoyant = False\n", encoding="utf-8")
+    (tmp_path / "mine.py").write_text(OWN_POLICY, encoding="utf-8")
     text = (BASE % "").replace("{name: static, options: {replicas: 2}}", "{name: 'mine.py:Mine'}")
     assert load(tmp_path, text).controller.policy_name == f"{tmp_path}/mine.py:Mine"
 
