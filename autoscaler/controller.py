@@ -111,6 +111,7 @@ class Controller:
             capacities_rps={d.key: d.capacity_rps for d in fleet},
             lead_times={d.key: d.times for d in fleet},
             learned=tuple(learned),
+            ended=tuple(start for d in fleet for start in d.ended),
             coverages={d.key: record for d in fleet if (record := coverage.shares(d.memory.coverage))},
         )
 

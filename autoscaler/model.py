@@ -13,6 +13,7 @@ from policies.base import (
     DeploymentKey,
     Forecast,
     HandleReport,
+    LeadPath,
     LeadTimes,
     ReplicaMetrics,
     Slo,
@@ -247,6 +248,17 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
+class EndedStart:
+    """A start of a replica that is over: it runs, or it was withdrawn or died."""
+
+    key: DeploymentKey
+    asked_at_s: float
+    ended_at_s: float
+    path: LeadPath
+    runs: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """What demand.py made of a deployment's signals: rates instead of counters, freshness as a value."""
 
@@ -295,6 +307,8 @@ class Plan:
     guards: tuple[GuardRecord, ...] = ()
     learned: tuple[str, ...] = ()
     """What was learned this tick, in words (a lead time measured, a capacity corrected)."""
+    ended: tuple[EndedStart, ...] = ()
+    """Starts that are over since the last tick. Not in the journal."""
     coverages: Mapping[DeploymentKey, tuple[tuple[float, float], ...]] = field(default_factory=dict)
     """(level, share of recent windows as long as the lead time whose demand stayed under it). Not in the journal."""
 

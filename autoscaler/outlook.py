@@ -15,6 +15,7 @@ from autoscaler.model import (
     ControllerConfig,
     DeploymentSettings,
     DeploymentSignals,
+    EndedStart,
     GuardRecord,
     Hint,
     Observation,
@@ -53,6 +54,7 @@ class Outlook:
     heard: tuple[hints.Heard, ...] = ()
     current: int | None = None
     """The level in force."""
+    ended: tuple[EndedStart, ...] = ()
     notes: list[GuardRecord] = field(default_factory=list)
 
     @property
@@ -126,14 +128,15 @@ def look(
     pool_name = supply.first_pool(settings, pools)
     gpus = supply.gpus_per_replica(settings, inventory)
     path = supply.next_path(pools.get(pool_name) if pool_name else None, gpus)
+    ended: list[EndedStart] = []
     learned: list[str] = []
     if inventory is not None and inventory.as_of_s <= now_s:
-        for done_path, seconds in supply.take_in_replicas(memory.supply, inventory, path, now_s):
-            learned.append(supply.learn_replica(state.book, key, done_path, seconds, now_s))
+        ended = supply.take_in_replicas(key, memory.supply, inventory, path, now_s)
+        learned = [supply.learn_replica(state.book, start, now_s) for start in ended if start.runs]
         supply.learn_under_way(state.book, key, memory.supply, now_s)
     times = supply.lead_times_of(config, settings, pool_name, state.book, key)
     observation = supply.with_supply(observation, inventory, supply.starts_under_way(memory.supply, times, now_s))
-    found = Outlook(key, settings, signals, memory, observation, times, path, gpus)
+    found = Outlook(key, settings, signals, memory, observation, times, path, gpus, ended=tuple(ended))
     found.capacity_rps, found.capacity_batch = _capacity(found)
     if settings is not None:
         _expect(found, config, spec, forecaster, announced, now_s)

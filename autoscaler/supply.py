@@ -13,6 +13,7 @@ from autoscaler.model import (
     ControllerConfig,
     DeploymentInventory,
     DeploymentSettings,
+    EndedStart,
     Observation,
     PoolSettings,
     PoolSignals,
@@ -76,13 +77,10 @@ def next_path(pool: PoolSignals | None, gpus: int) -> LeadPath:
 
 
 def take_in_replicas(
-    memory: SupplyMemory,
-    inventory: DeploymentInventory,
-    path: LeadPath,
-    now_s: float,
-) -> list[tuple[LeadPath, float]]:
-    """Follow replicas from STARTING to RUNNING; the (path, seconds) of starts that ended since the last inventory."""
-    finished: list[tuple[LeadPath, float]] = []
+    key: DeploymentKey, memory: SupplyMemory, inventory: DeploymentInventory, path: LeadPath, now_s: float
+) -> list[EndedStart]:
+    """Follow replicas from STARTING to RUNNING; the starts that ended since the last inventory."""
+    ended: list[EndedStart] = []
     known = set(memory.known)
     alive = {r.replica_id: r for r in inventory.replicas}
     for replica in inventory.replicas:
@@ -99,10 +97,10 @@ def take_in_replicas(
         if seen is not None and seen.state in _NOT_YET_RUNNING:
             continue
         del memory.starts[replica_id]
-        if seen is not None and seen.state == "RUNNING":
-            finished.append((_as_path(start.path), inventory.as_of_s - start.asked_at_s))
+        runs = seen is not None and seen.state == "RUNNING"
+        ended.append(EndedStart(key, start.asked_at_s, inventory.as_of_s, _as_path(start.path), runs))
     memory.known = list(alive)
-    return finished
+    return ended
 
 
 def _asked_at_s(memory: SupplyMemory, start_time_s: float | None, now_s: float) -> float:
@@ -160,11 +158,12 @@ def learn_nodes(state: ControllerState, pool: PoolSignals, now_s: float) -> list
     return words
 
 
-def learn_replica(book: StageBook, key: DeploymentKey, path: LeadPath, seconds: float, now_s: float) -> str:
-    """Learn one start; only those on a free GPU measure the replica's own stage alone."""
+def learn_replica(book: StageBook, start: EndedStart, now_s: float) -> str:
+    """Learn one start that ended well; only those on a free GPU measure the replica's own stage alone."""
+    seconds, path = start.ended_at_s - start.asked_at_s, start.path
     if path == "free_gpu":
-        book.observe(replica_key(key.full), seconds, now_s)
-    return f"{key}: a replica was RUNNING {seconds:.1f} s after it was asked for ({path.replace('_', ' ')})"
+        book.observe(replica_key(start.key.full), seconds, now_s)
+    return f"{start.key}: a replica was RUNNING {seconds:.1f} s after it was asked for ({path.replace('_', ' ')})"
 
 
 def learn_under_way(book: StageBook, key: DeploymentKey, memory: SupplyMemory, now_s: float) -> None:
