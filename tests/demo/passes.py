@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import yaml
 
 from autoscaler.journal_file import read_journal
 from simulator.run import Choice, Outputs, make_policy, simulate
@@ -34,6 +37,9 @@ class Played:
     requests: list[Got]
     replicas: dict[str, list[tuple[float, int, int]]]
 
+    starts_s: tuple[float, ...] = ()
+    """How long the starts took that ended in it."""
+
     def first_tokens(self, name: str) -> list[float]:
         return [float("inf") if r.ttft_s is None else r.ttft_s for r in self.requests if r.deployment == name]
 
@@ -54,9 +60,12 @@ class Played:
 def live_pass(out: Path) -> Played:
     note = json.loads((out / "leadtime" / "pass.json").read_text())
     replicas: dict[str, list[tuple[float, int, int]]] = {"chat": [], "code": []}
+    starts: list[float] = []
     for record in read_journal(out / "leadtime" / "journal"):
         if record.data["kind"] != "tick":
             continue
+        learned = " ".join(record.data["learned"])
+        starts += [float(s) for s in re.findall(r"demo/(?:chat|code): a replica was RUNNING (\S+) s after", learned)]
         for name, rows in replicas.items():
             inventory = record.data["signals"][f"demo/{name}"]["inventory"]
             states = [r["state"] for r in inventory["replicas"]]
@@ -66,7 +75,7 @@ def live_pass(out: Path) -> Played:
             Got(row["deployment"], float(row["arrival_s"]), float(row["ttft_s"]) if row["ttft_s"] else None)
             for row in csv.DictReader(file)
         ]
-    return Played(note["seconds"], sorted(found, key=lambda r: r.arrival_s), replicas)
+    return Played(note["seconds"], sorted(found, key=lambda r: r.arrival_s), replicas, tuple(starts))
 
 
 class _Rows:
@@ -78,8 +87,14 @@ class _Rows:
         self.replicas[row.deployment.removeprefix("demo/")].append((row.time_s, row.running, held))
 
 
-def simulated_pass(out: Path) -> Played:
-    scenario = load_scenario(str(out / "scenario" / "scenario.yaml"))
+def simulated_pass(out: Path, start_s: float) -> Played:
+    """The same day in the simulator, told how long a start takes on this machine."""
+    document = yaml.safe_load((out / "scenario" / "scenario.yaml").read_text())
+    for deployment in document["deployments"]:
+        deployment["startup"] = {"load_s": start_s, "init_s": 0.0}
+    path = out / "scenario" / "as-live.yaml"
+    path.write_text(yaml.safe_dump(document))
+    scenario = load_scenario(str(path))
     rows, requests = _Rows(), _Requests()
     simulate(scenario, make_policy(scenario, Choice()), Outputs(timeline=rows, requests=requests))
     return Played(scenario.duration_s, sorted(requests.found, key=lambda r: r.arrival_s), rows.replicas)
