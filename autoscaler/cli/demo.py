@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", metavar="DIR", type=Path, help="where journal and scenario go (default: a temporary one)"
     )
     parser.add_argument("--seed", metavar="N", type=int, default=None, help="another day's traffic")
-    parser.add_argument("--nodes", action="store_true", help="not built yet in this version")
+    parser.add_argument("--nodes", action="store_true", help=argparse.SUPPRESS)
     # For tests: everything shorter, so that a whole demo fits into a minute.
     parser.add_argument("--day-seconds", type=float, help=argparse.SUPPRESS)
     parser.add_argument("--start-seconds", type=float, nargs=2, help=argparse.SUPPRESS)

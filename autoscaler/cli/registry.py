@@ -70,7 +70,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("release", "release", "give back what pre-warming holds"),
     Command("doctor", "doctor", "check versions, access and metric names"),
     Command("config", "config", "check a settings file; print its schema or an example"),
-    Command("chart", "chart", "print pieces for charts"),
+    Command("chart", "chart", "print the controller as a sidecar of a Ray head"),
     Command("trace", "trace", "convert, describe and generate workload traces"),
 )
 
