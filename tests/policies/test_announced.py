@@ -83,3 +83,10 @@ def test_alone_an_announcement_counts_where_its_confidence_reaches_the_level() -
 
 def test_two_half_likely_ones_are_likely_together() -> None:
     assert announced([announcement(40.0, 0.5), announcement(50.0, 0.5)], 90.0, 30.0, 0.3) == announcement(40.0, 0.5)
+
+
+def test_the_table_of_the_documentation_is_right() -> None:
+    table = {1.0: (40.0, 40.0, 40.0), 0.4: (13.7, 40.0, 40.0), 0.2: (11.0, 40.0, 40.0), 0.05: (10.2, 16.9, 40.0)}
+    for confidence, expected in table.items():
+        values = [raised_quantile(LEVELS, ROW, [(40.0, confidence)], level) for level in (0.5, 0.9, 0.99)]
+        assert values == pytest.approx(expected, abs=0.05)

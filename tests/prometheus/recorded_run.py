@@ -43,6 +43,7 @@ class Page:
     def publish(self, controller: Controller, signals: Signals, plan: Plan) -> None:
         if self._board is None:
             self._board = Board(controller.config, alive_within_s=30.0)
+            self._board.hint_messages["accepted"] += 1
             self._exporter = Exporter(self._board, lambda: self._now_s)
         self._now_s = self.until_s = START_S + plan.now_s
         shown, told = _in_epoch(signals, plan)

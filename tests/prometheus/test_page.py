@@ -16,7 +16,7 @@ from tests.prometheus.server import promtool
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "grafana.md"
 LABELS = {
     "namespace", "service", "app", "deployment", "state", "bound", "quantile", "horizon", "pool", "stage", "outcome",
-    "source", "actuator", "name", "kind", "version", "le",
+    "source", "actuator", "name", "kind", "version", "le", "result",
 }  # fmt: skip
 """Every label that a family may have: each has few values, however many replicas, nodes and errors there are."""
 
