@@ -21,7 +21,9 @@ from policies.base import DeploymentKey, ReplicaMetrics
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 PAGE = SAMPLES / "vllm_under_serve.prom"
+IDLE = SAMPLES / "vllm_under_serve_idle.prom"
 ANSWER = SAMPLES / "vllm_under_serve_applications.json"
+IDLE_ANSWER = SAMPLES / "vllm_under_serve_idle_applications.json"
 MODEL = DeploymentKey("default", "local", "llm", "LLMServer:tiny")
 INGRESS = DeploymentKey("default", "local", "llm", "OpenAiIngress")
 
@@ -147,8 +149,23 @@ def test_the_time_between_tokens_has_the_same_edges_and_an_observation_for_each_
     assert between.counts[-1] > written(names.VLLM_MEAN_ITL_BUCKET.replace("_bucket", "_count"))
 
 
+def test_an_idle_engine_shows_no_gauges_and_is_still_a_replica_that_reports() -> None:
+    """vLLM writes gauges after a step only and Ray forgets them after some 20 s; its counters and Serve's stay."""
+    inventories = parse_applications(json.loads(IDLE_ANSWER.read_text()), "default", "local", 60.0)
+    page = NodePage(60.0, tuple(parse(IDLE.read_bytes(), names.NAMES)))
+    found = collect({"node": page}, inventories, "default", "local", 60.0)[MODEL]
+    (replica,) = inventories[MODEL].replicas
+    assert found.replicas == (ReplicaMetrics(replica.replica_id, ongoing=0.0, running=None, waiting=None),)
+    assert found.replicas[0].kv_usage_fraction is None
+    assert (found.ongoing, found.queued_at_handles) == (0.0, 0.0)
+    for counted in (found.arrivals_total, found.prompt_tokens_total, found.output_tokens_total, found.finished_total):
+        assert sum(counted.values()) > 0
+    assert found.ttft
+    assert found.itl
+
+
 def test_the_recording_says_nothing_of_the_machine_it_was_made_on() -> None:
-    for file in (PAGE, ANSWER):
+    for file in (PAGE, IDLE, ANSWER, IDLE_ANSWER):
         text = file.read_text()
         assert len(text) < 150_000
         addresses = set(re.findall(r"\b\d{1,3}(?:\.\d{1,3}){3}\b", text))
