@@ -19,7 +19,7 @@ $(VENV)/.made: pyproject.toml constraints.txt
 
 venv: $(VENV)/.made  ## make .venv with all of the product's dependencies and .venv/bin/leadtime
 
-demo: venv  ## the main job on this machine: real local Ray Serve, emulated engines, the controller acting (5 minutes)
+demo: venv  ## the main job on this machine: real local Ray Serve, emulated engines, the controller acting (4 minutes)
 	@$(BIN)/leadtime demo
 
 test: venv  ## all tests (starts a real local Ray Serve once)
