@@ -1,4 +1,4 @@
-"""`python -m tests.docs_links`: every relative link and anchor in the Markdown files leads somewhere; exit 1 otherwise."""
+"""`python -m tests.docs_links`: every relative link and anchor in the Markdown files leads somewhere."""
 
 from __future__ import annotations
 
