@@ -1,19 +1,18 @@
 """The load predictors of NVIDIA Dynamo's planner: the next value of a series, one interval ahead, as plain data.
 
 `constant` is the last value; `kalman` a local linear trend with fixed noise; `arima` an automatic ARIMA whose order is
-chosen once, at five points. Upstream takes pmdarima for the last; here the order with the least AICc is chosen among
-small ones with statsmodels, and parameters are estimated again only whenever the series has doubled (upstream nudges
-them at every point). Prophet is not built in. Not forecasters of ours: no quantiles, no horizon.
+chosen once, at five points. Upstream takes pmdarima for the last; here the order with the least AIC is chosen among
+small ones, by conditional least squares, and parameters are estimated again only whenever the series has doubled
+(upstream nudges them at every point). Prophet is not built in. Not forecasters of ours: no quantiles, no horizon.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 Predictor = Literal["constant", "arima", "kalman"]
 
@@ -132,7 +131,7 @@ def _expected(model: Arima, xs: Sequence[float], errors: Sequence[float], t: int
 
 
 def _choose(values: Sequence[float], count: int) -> Arima:
-    """The order of least AICc; where that is no model at all, (0, d, 0), once more on logarithms."""
+    """The order of least AIC; where that is no model at all, (0, d, 0), once more on logarithms."""
     best = _best(values, count, on_log=False)
     if best.order[0] == 0 and best.order[2] == 0:
         return _best(values, count, on_log=True)
@@ -152,9 +151,12 @@ def _best(values: Sequence[float], count: int, on_log: bool) -> Arima:
 
 
 def _differences(values: Sequence[float]) -> int:
-    """1 where the level wanders: differences vary less than the values themselves."""
+    """1 unless values swing about a level: differences of what is drawn about one vary twice as much as it does.
+
+    In doubt 1: five points tell little, and a level that was fixed by them would be kept for good.
+    """
     steps = [b - a for a, b in pairwise(values)]
-    return int(_variance(steps) < _variance(values))
+    return int(_variance(steps) < 2.0 * _variance(values))
 
 
 def _variance(values: Sequence[float]) -> float:
@@ -163,15 +165,42 @@ def _variance(values: Sequence[float]) -> float:
 
 
 def _fit(values: Sequence[float], order: tuple[int, int, int], on_log: bool, count: int) -> tuple[float, Arima]:
-    """AICc and the model. Errors: whatever statsmodels raises."""
-    from statsmodels.tsa.arima.model import ARIMA
+    """AIC and the model, by conditional least squares (errors from 0): plain numbers, no linear algebra to wait for.
 
+    AR and MA parts are sought as partial autocorrelations within (-1, 1): stationary and invertible by construction.
+    """
+    from scipy.optimize import minimize
+
+    p, d, q = order
     xs = [math.log1p(max(v, 0.0)) if on_log else v for v in values]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        fit: Any = ARIMA(xs, order=order, trend="c" if order[1] == 0 else "n").fit()
-    named = dict(zip(fit.param_names, (float(p) for p in fit.params), strict=True))
-    ar = [named[f"ar.L{i + 1}"] for i in range(order[0])]
-    ma = [named[f"ma.L{i + 1}"] for i in range(order[2])]
-    aicc = float(fit.aicc)
-    return aicc if math.isfinite(aicc) else math.inf, Arima(order, on_log, named.get("const", 0.0), ar, ma, count)
+    for _ in range(d):
+        xs = [b - a for a, b in pairwise(xs)]
+    centre, width = sum(xs) / len(xs), math.sqrt(_variance(xs)) or 1.0
+
+    def model(at: Sequence[float]) -> Arima:
+        mean = centre + width * at[p + q] if d == 0 else 0.0
+        return Arima(order, on_log, mean, _coefficients(at[:p]), [-c for c in _coefficients(at[p : p + q])], count)
+
+    def loss(at: Sequence[float]) -> float:
+        return _squares(model(at), xs) / width**2
+
+    start = [0.1] * (p + q) + ([0.0] if d == 0 else [])
+    best = minimize(loss, start, method="Nelder-Mead", options={"maxiter": 60 * len(start)}).x if start else []
+    found = model([float(v) for v in best])
+    n, k = len(xs), len(start) + 1
+    error = max(_squares(found, xs) / n, 1e-12 * width**2)
+    return n * math.log(error) + 2 * k, found
+
+
+def _coefficients(free: Sequence[float]) -> list[float]:
+    """Lag coefficients (one or two) from unbounded numbers, through partial autocorrelations."""
+    partial = [math.tanh(v) for v in free]
+    return partial if len(partial) < 2 else [partial[0] * (1.0 - partial[1]), partial[1]]
+
+
+def _squares(model: Arima, xs: Sequence[float]) -> float:
+    centred = [x - model.mean for x in xs]
+    errors: list[float] = []
+    for t in range(len(centred)):
+        errors.append(centred[t] - _expected(model, centred, errors, t))
+    return sum(e * e for e in errors)
