@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from policies.base import ForecastSpec, PolicyError
 from policies.forecasting.base import Forecaster, ForecasterState
 from policies.options import nearest
 
+if TYPE_CHECKING:
+    from policies.forecasting.classic_rules import Rule
+    from policies.forecasting.mixture.grid import Grid
+
 __all__ = ["Forecaster", "ForecasterState", "check_spec", "create", "forecaster_names"]
 
-_NAMES = ("seasonal", "last")
+_CLASSIC = (
+    "last",
+    "max10",
+    "max30",
+    "seasonal_naive",
+    "holt",
+    "holt_winters",
+    "arima",
+    "dynamo_arima",
+    "dynamo_kalman",
+)
+_NAMES = ("seasonal", "mixture", *_CLASSIC)
 
 
 def forecaster_names() -> tuple[str, ...]:
@@ -28,6 +46,33 @@ def check_spec(spec: ForecastSpec) -> None:
 def create(spec: ForecastSpec) -> Forecaster:
     """A forecaster without a memory. Errors: as `check_spec`."""
     check_spec(spec)
-    from policies.forecasting.seasonal import LastForecaster, SeasonalForecaster
+    if spec.forecaster == "mixture":
+        from policies.forecasting.mixture.forecaster import MixtureForecaster
 
-    return LastForecaster(spec) if spec.forecaster == "last" else SeasonalForecaster(spec)
+        return MixtureForecaster(spec)
+    if spec.forecaster in _CLASSIC:
+        from policies.forecasting.classic import ClassicForecaster
+
+        return ClassicForecaster(spec.forecaster, _rule(spec.forecaster), spec)
+    from policies.forecasting.seasonal import SeasonalForecaster
+
+    return SeasonalForecaster(spec)
+
+
+def _rule(name: str) -> Callable[[Grid], Rule]:
+    """The point forecast of a classic forecaster."""
+    from policies.forecasting import classic_rules as rules
+    from policies.forecasting import dynamo
+
+    made: dict[str, Callable[[Grid], Rule]] = {
+        "last": rules.LastValue,
+        "max10": lambda grid: rules.MovingMaximum(grid, 10),
+        "max30": lambda grid: rules.MovingMaximum(grid, 30),
+        "seasonal_naive": rules.SeasonalNaive,
+        "holt": lambda grid: rules.Smoothing(grid, "holt"),
+        "holt_winters": lambda grid: rules.Smoothing(grid, "holt_winters"),
+        "arima": lambda grid: rules.Smoothing(grid, "arima"),
+        "dynamo_arima": dynamo.DynamoArima,
+        "dynamo_kalman": dynamo.DynamoKalman,
+    }
+    return made[name]

@@ -1,4 +1,4 @@
-"""`seasonal` (the default) and `last`: recent level and seasonal profile, with the errors they made as quantiles.
+"""`seasonal` (the default): recent level and seasonal profile, with the errors they made as quantiles.
 
 A few simple point forecasts of the largest bin in a window (points.py) are replayed over the past season as they would
 have been made then; their scaled errors give conformal quantiles, and the quantiles are averaged with weights that
@@ -289,13 +289,6 @@ class RollingForecaster:
 
 class SeasonalForecaster(RollingForecaster):
     """Recent levels and the seasonal profile, weighed by how well they did."""
-
-
-class LastForecaster(RollingForecaster):
-    """The last bin, with the quantiles of its own past errors: the yardstick."""
-
-    name = "last"
-    allowed = (0,)
 
 
 @lru_cache(maxsize=4096)

@@ -39,17 +39,32 @@ class Parameters:
         return np.array(astuple(self))
 
 
-def fit(past: Floats, season_steps: int, step_s: float, before: Parameters) -> Parameters:
-    """Parameters for a past (oldest first, NaN = missing); what cannot be estimated stays as it was."""
+def fit(past: Floats, season_steps: int, step_s: float, before: Parameters, only: str | None = None) -> Parameters:
+    """Parameters for a past (oldest first, NaN = missing); what cannot be estimated stays as it was.
+
+    `only`: one of `holt`, `arima`, `holt_winters`, to spare the work of the others.
+    """
     found = before
+    if only in (None, "holt"):
+        found = _with_holt(found, past, step_s)
+    if only in (None, "arima"):
+        estimated = arima_111(_filled(past[-max(_LEAST_STEPS, round(_ARIMA_WINDOW_S / step_s)) :]))
+        if estimated is not None:
+            found = replace(found, ar=estimated[0], ma=estimated[1])
+    if only in (None, "holt_winters"):
+        found = _with_season(found, past, season_steps)
+    return found
+
+
+def _with_holt(found: Parameters, past: Floats, step_s: float) -> Parameters:
     holt = _filled(past[-max(_LEAST_STEPS, round(_HOLT_WINDOW_S / step_s)) :])
     if len(holt) >= _LEAST_STEPS and np.ptp(holt) > 0:
         alpha, beta, damping = _best_holt(holt)
         found = replace(found, alpha=alpha, beta=beta, damping=damping)
-    window = _filled(past[-max(_LEAST_STEPS, round(_ARIMA_WINDOW_S / step_s)) :])
-    estimated = arima_111(window)
-    if estimated is not None:
-        found = replace(found, ar=estimated[0], ma=estimated[1])
+    return found
+
+
+def _with_season(found: Parameters, past: Floats, season_steps: int) -> Parameters:
     seasons = _filled(past[-_SEASONS * season_steps :])
     if season_steps >= 2 and len(seasons) >= 2 * season_steps and np.ptp(seasons) > 0:
         alpha, beta, gamma = _best_seasonal(seasons, season_steps)
