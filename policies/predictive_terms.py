@@ -188,7 +188,8 @@ def serving_term(s: Situation) -> Term | None:
     if busy > 0:
         return Term("serving", 1, f"{busy:.0f} requests in flight")
     if s.view.waiting is None or s.view.ongoing is None:
-        return Term("serving", 1, "not known whether requests are in flight")
+        # Who sleeps is not woken by what is not known; who runs is not put to sleep by it.
+        return Term("serving", min(1, s.present), "not known whether requests are in flight")
     return None
 
 

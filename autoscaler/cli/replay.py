@@ -20,6 +20,7 @@ from autoscaler.journal_file import Record, read_journal
 if TYPE_CHECKING:
     from autoscaler.controller import Controller
     from autoscaler.model import ControllerConfig
+    from policies.base import Policy
 
 DESCRIPTION = """\
 Run a journal's recorded inputs through today's code and show where it decides differently.
@@ -207,7 +208,17 @@ def _controller(record: Record, config: ControllerConfig | None, report: Report)
     report.recorded_version = str(record.data.get("code_version"))
     report.recorded_sha256 = str(record.data.get("config_sha256"))
     report.today_sha256 = settings.sha256
-    return Controller(settings, state)
+    return Controller(settings, state, _found_fleet(settings))
+
+
+def _found_fleet(settings: ControllerConfig) -> Policy | None:
+    """`static` as the simulator found it: a number for each deployment, which nobody can state for a live one."""
+    sizes = settings.policy_options.get("replicas")
+    if settings.policy_name != "static" or not isinstance(sizes, Mapping):
+        return None
+    from simulator.constant import ConstantFleet, ConstantOptions
+
+    return ConstantFleet(ConstantOptions(dict(sizes)))
 
 
 def _differences(record: Record, today: Mapping[str, Any]) -> Iterator[Difference]:

@@ -367,3 +367,9 @@ def test_deployments_have_memories_of_their_own() -> None:
     policy().propose(fleet(full, calm), state, 1000.0)
     assert state.deployments[KEY.full].reflex is not None
     assert state.deployments[other.full].reflex is None
+
+
+def test_what_is_not_known_neither_wakes_nor_puts_to_sleep() -> None:
+    unknown = replace(view(), rate_rps=None, waiting=None, ongoing=None, min_replicas=0)
+    assert propose(replace(unknown, running=0, target=0)).replicas == 0
+    assert propose(replace(unknown, running=1, target=1)).replicas == 1

@@ -170,3 +170,11 @@ def test_options_typed_with_a_policy_are_that_policys(tmp_path: Path) -> None:
     wrong = leadtime(*words, "--set", "policy.options.replica=2")
     assert wrong.code == 2
     assert "did you mean 'replicas'" in wrong.err
+
+
+def test_a_fleet_that_the_simulator_found_replays(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    ran = leadtime("simulate", write(tmp_path), *QUICK, "--policy", "static", "--out", str(out))
+    assert ran.code == 0, ran.err
+    again = leadtime("replay", str(out / "journal.jsonl"), "--strict")
+    assert again.code == 0, again.out + again.err
