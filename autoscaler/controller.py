@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 
@@ -32,12 +33,16 @@ from policies.base import (
     DeploymentKey,
     FleetProposal,
     FleetView,
+    ForecastSpec,
     Policy,
     ReplicaProposal,
     Term,
 )
 from policies.forecasting import create
 from policies.registry import create_policy
+
+_FORGET_AFTER_S = 30 * 86400.0
+"""After this long without a sign of it, what was learned of a deployment is dropped."""
 
 
 class Controller:
@@ -51,25 +56,35 @@ class Controller:
         self._file_deployments = config.deployments
         self.policy: Policy = policy or create_policy(config.policy_name, config.policy_options)
         self.state = state or ControllerState()
+        self.notices: list[str] = []
+        """What of a saved state could not be used any more, in words."""
         self._adopt(self.state)
 
     def _adopt(self, state: ControllerState) -> None:
-        """Bring plain data from a saved state to life; a state of another policy keeps all but that policy's memory."""
+        """Bring plain data from a saved state to life; what does not fit any more begins anew by itself."""
         fresh = fresh_state(self.policy)
         if state.policy_name != self.policy.name or state.policy_state is None:
             state.policy_state = fresh
         elif not isinstance(state.policy_state, type(fresh)):
-            state.policy_state = msgspec.convert(state.policy_state, type(fresh))
+            try:
+                state.policy_state = msgspec.convert(state.policy_state, type(fresh))
+            except msgspec.MsgspecError as error:
+                self.notices.append(f"policy {self.policy.name}: its saved memory does not fit: {error}")
+                state.policy_state = fresh
         state.policy_name = self.policy.name
         for key, saved in list(state.forecasters.items()):
-            if hasattr(saved, "observe"):
-                continue
-            if self.policy.forecast is None:
+            if not hasattr(saved, "observe"):
                 del state.forecasters[key]
-                continue
-            forecaster = create(self.policy.forecast)
+                if self.policy.forecast is not None:
+                    self._adopt_forecaster(state, key, saved, self.policy.forecast)
+
+    def _adopt_forecaster(self, state: ControllerState, key: str, saved: Any, spec: ForecastSpec) -> None:
+        forecaster = create(spec)
+        try:
             forecaster.restore(msgspec.convert(saved, type(forecaster.state())))
             state.forecasters[key] = forecaster
+        except Exception as error:  # another forecaster's, another bin width's, or damaged in whatever way
+            self.notices.append(f"forecaster of {key}: its saved memory does not fit: {' '.join(str(error).split())}")
 
     def seed_history(self, key: DeploymentKey, times_s: Sequence[float], rates_rps: Sequence[float]) -> None:
         """Show the forecaster what happened before the first tick: ends of bins (ascending) and their mean rates."""
@@ -95,6 +110,7 @@ class Controller:
             found.current = self._current(found)
             fleet.append(found)
             learned += words
+        self.state.forget_gone(now_s, _FORGET_AFTER_S)
         view = self._view(fleet, pools, now_s)
         proposal = self._propose(view, fleet, now_s)
         granted, budget_records = self._share(fleet, proposal)

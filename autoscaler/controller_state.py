@@ -161,6 +161,8 @@ class DeploymentMemory:
     hints: dict[str, HintMemory] = field(default_factory=dict)
     """By id, of hints that multiply."""
     coverage: CoverageMemory = field(default_factory=CoverageMemory)
+    seen_at_s: float | None = None
+    """When signals last told of it."""
 
 
 @dataclass(slots=True)
@@ -212,7 +214,7 @@ class ControllerState:
             self.deployments,
             self.pools,
             self.book,
-            {key: msgspec.to_builtins(_plain(forecaster)) for key, forecaster in self.forecasters.items()},
+            {key: msgspec.to_builtins(plain_forecaster(forecaster)) for key, forecaster in self.forecasters.items()},
             self.pool_nodes,
         )
         return msgspec.json.encode(saved, order="sorted")
@@ -243,7 +245,24 @@ class ControllerState:
     def memory(self, full_key: str) -> DeploymentMemory:
         return self.deployments.setdefault(full_key, DeploymentMemory())
 
+    def forget_gone(self, now_s: float, after_s: float) -> None:
+        """Drop deployments that nobody told of for so long: names come and go, and the state stays small."""
+        gone = []
+        for key, memory in self.deployments.items():
+            if memory.seen_at_s is None:
+                memory.seen_at_s = now_s
+            elif now_s - memory.seen_at_s > after_s:
+                gone.append(key)
+        of_policy = getattr(self.policy_state, "deployments", None)
+        for key in gone:
+            del self.deployments[key]
+            self.forecasters.pop(key, None)
+            if isinstance(of_policy, dict):
+                of_policy.pop(key, None)
+            for stage in [stage for stage in self.book.stages if stage.startswith(f"{key}/")]:
+                del self.book.stages[stage]
 
-def _plain(forecaster: Any) -> Any:
+
+def plain_forecaster(forecaster: Any) -> Any:
     """A live forecaster gives its state; what came from `from_bytes` is plain data already."""
     return forecaster.state() if hasattr(forecaster, "state") else forecaster

@@ -122,6 +122,7 @@ def look(
     """One deployment at `now_s`, and in words what was learned; `spec`: the forecast that the policy wants."""
     key, inventory = signals.key, signals.inventory
     settings, memory = config.settings_for(key), state.memory(key.full)
+    memory.seen_at_s = now_s
     forecaster = forecaster_of(state, spec, key)
     _take_in_demand(config, spec, forecaster, signals, settings, memory)
     observation = demand.observe(memory.demand, signals, config.guards, now_s)

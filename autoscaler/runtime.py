@@ -20,8 +20,7 @@ from autoscaler import journal
 from autoscaler.assembly import assemble
 from autoscaler.board import Board
 from autoscaler.controller import Controller
-from autoscaler.controller_state import ControllerState
-from autoscaler.errors import PolicyFault, StateError
+from autoscaler.errors import LeadtimeError, PolicyFault, StateError
 from autoscaler.history import HistoryAtStart
 from autoscaler.journal_file import JournalWriter
 from autoscaler.model import Applied, ControllerConfig, DeploymentSettings, Outcome, Plan, Signals
@@ -30,11 +29,14 @@ from autoscaler.polling import Polling
 from autoscaler.ports import Actuator, Source
 from autoscaler.server import Server
 from autoscaler.state import StateStore
+from autoscaler.state_rows import from_rows, row_names, to_rows
 from policies.base import Policy, PolicyError
+from policies.registry import create_policy
 
 log = logging.getLogger("leadtime")
 
 SAVE_EVERY_S = 60.0
+"""In this time every large row is saved once."""
 
 
 class Clock(Protocol):
@@ -110,7 +112,7 @@ class Runtime:
         self._tasks: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
         self._last_now_s = -math.inf
-        self._saved_at_s = self._clock.monotonic_s()
+        self._save_parts = max(1, round(SAVE_EVERY_S / tick_s))
         self._said: dict[str, str] = {}
         """What was logged last on each subject, so that a lasting trouble is logged once."""
 
@@ -183,8 +185,7 @@ class Runtime:
         self.board.publish(signals, plan, outcomes, step_s)
         self._say_decisions(plan)
         self._write_journal(checkpoint, signals, plan, outcomes, step_s)
-        if self._clock.monotonic_s() - self._saved_at_s >= SAVE_EVERY_S:
-            await self._save()
+        await self._save()
         return plan
 
     def _decide(self, signals: Signals, now_s: float) -> Plan | None:
@@ -245,14 +246,17 @@ class Runtime:
         self._journal.append(journal.encode(journal.tick_record(signals, plan, applied, {"step_s": step_s})))
         self._say("journal", self._journal.problem, logging.ERROR)
 
-    async def _save(self) -> None:
-        """A state that the last decision left half-changed is not worth keeping."""
+    async def _save(self, everything: bool = False) -> None:
+        """Rows that changed: the small ones at each tick, the large ones in turn, all of them at the end.
+
+        A state that the last decision left half-changed is not worth keeping.
+        """
         if self._store is None or "step" in self._said:
             return
-        self._saved_at_s = self._clock.monotonic_s()
+        state = self.controller.state
         try:
-            state = self.controller.state.to_bytes()
-            await asyncio.to_thread(self._store.save_controller, state)
+            rows = to_rows(state) if everything else to_rows(state, state.tick, self._save_parts)
+            await asyncio.to_thread(self._store.save_controller, rows, row_names(state))
         except (StateError, PolicyFault) as error:
             self._say("state", str(error), logging.ERROR)
         else:
@@ -269,7 +273,7 @@ class Runtime:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._save()
+        await self._save(everything=True)
         await self._polling.close()
         ports: tuple[Source | Actuator, ...] = (*self._sources, *self._actuators)
         for port in ports:
@@ -316,14 +320,32 @@ class Runtime:
 
 
 def restored_controller(config: ControllerConfig, store: StateStore | None, policy: Policy | None = None) -> Controller:
-    """A controller with its saved state; with an empty one, and a warning, when that cannot be used any more."""
+    """A controller with its saved state; what of that cannot be used any more is copied aside and begun anew.
+
+    Errors: PolicyError when the policy cannot be made.
+    """
+    policy = policy or create_policy(config.policy_name, config.policy_options)
+    if store is None:
+        return Controller(config, None, policy)
     try:
-        saved = store.load_controller() if store is not None else None
-        if saved is not None:
-            return Controller(config, ControllerState.from_bytes(saved), policy)
-    except Exception as error:
-        log.warning("the saved state is not used, learning begins anew: %s", " ".join(str(error).split()))
-    return Controller(config, None, policy)
+        saved = store.load_controller()
+        controller = Controller(config, from_rows(saved) if saved is not None else None, policy)
+        notices = controller.notices
+    except LeadtimeError as error:
+        if isinstance(error, PolicyFault):
+            raise
+        controller = Controller(config, None, policy)
+        notices = [f"{' '.join(str(error).split())}: learning begins anew"]
+    if notices:
+        log.warning("%s; %s", "; ".join(notices), _copied_aside(store))
+    return controller
+
+
+def _copied_aside(store: StateStore) -> str:
+    try:
+        return f"as it was the state is kept in {store.copy_aside()}"
+    except StateError as error:
+        return str(error)
 
 
 def new_board(config: ControllerConfig) -> Board:

@@ -7,8 +7,10 @@ helps nobody; a file of a newer leadtime is refused, since we could only spoil i
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import sqlite3
 import threading
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import msgspec
@@ -17,8 +19,9 @@ from autoscaler.errors import StateError
 from autoscaler.model import PauseState
 from policies.base import DeploymentKey, PolicyError
 
-SCHEMA_VERSION = 1
-_CONTROLLER, _PAUSE = "controller", "pause"
+SCHEMA_VERSION = 2
+"""1: the controller's state in one row; 2: in many."""
+_ROWS, _LEGACY, _PAUSE = "controller/", "controller", "pause"
 
 
 class _SavedPause(msgspec.Struct):
@@ -34,19 +37,64 @@ class StateStore:
         self.path = path
         self.notice = ""
         self._lock = threading.Lock()
+        self._written: dict[str, bytes] = {}
+        """Digests of the controller's rows as they are in the file."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = self._open()
         except OSError as error:
             raise StateError(f"state file {path}: {(error.strerror or type(error).__name__).lower()}") from None
 
-    def load_controller(self) -> bytes | None:
-        """The controller's state as it was saved; None when there is none yet. Errors: StateError."""
-        return self._load(_CONTROLLER)
+    def load_controller(self) -> dict[str, bytes] | None:
+        """The rows of the controller's state as they were saved; None when there are none yet. Errors: StateError.
 
-    def save_controller(self, state: bytes) -> None:
-        """Errors: StateError (a full disk, say); what was saved before stays."""
-        self._save(_CONTROLLER, state)
+        What an older leadtime saved in one piece has the name "".
+        """
+        rows = {name.removeprefix(_ROWS): value for name, value in self._rows() if name.startswith(_ROWS)}
+        if not rows:
+            legacy = self._load(_LEGACY)
+            return None if legacy is None else {"": legacy}
+        self._written = {name: _digest(value) for name, value in rows.items()}
+        return rows
+
+    def save_controller(self, rows: Mapping[str, bytes], names: Collection[str]) -> None:
+        """Write those rows that differ from what is there, drop rows whose name is not among `names`; all or nothing.
+
+        Errors: StateError (a full disk, say); what was saved before stays.
+        """
+        digests = {name: _digest(value) for name, value in rows.items()}
+        changed = [(_ROWS + name, rows[name]) for name, digest in digests.items() if self._written.get(name) != digest]
+        gone = [name for name in self._written if name not in names]
+        try:
+            with self._lock:
+                self._connection.execute("BEGIN IMMEDIATE")
+                try:
+                    self._connection.executemany("INSERT OR REPLACE INTO saved (name, value) VALUES (?, ?)", changed)
+                    self._connection.executemany("DELETE FROM saved WHERE name = ?", [(_ROWS + n,) for n in gone])
+                    self._connection.execute("DELETE FROM saved WHERE name = ?", (_LEGACY,))
+                    self._connection.execute("COMMIT")
+                except BaseException:
+                    with contextlib.suppress(sqlite3.Error):
+                        self._connection.execute("ROLLBACK")
+                    raise
+        except sqlite3.Error as error:
+            raise StateError(f"state file {self.path} cannot be written: {error}") from None
+        self._written.update(digests)
+        for name in gone:
+            del self._written[name]
+
+    def copy_aside(self) -> Path:
+        """A copy of the file as it is, before something else is written to it. Errors: StateError."""
+        number = 1
+        while (aside := self.path.with_name(f"{self.path.name}.unreadable-{number}")).exists():
+            number += 1
+        try:
+            with self._lock, contextlib.closing(sqlite3.connect(aside)) as copy:
+                self._connection.backup(copy)
+        except (sqlite3.Error, OSError) as error:
+            aside.unlink(missing_ok=True)
+            raise StateError(f"state file {self.path} cannot be copied to {aside.name}: {error}") from None
+        return aside
 
     def load_pause(self) -> PauseState:
         """Errors: StateError when it cannot be read: the caller must then treat everything as paused."""
@@ -125,6 +173,13 @@ class StateStore:
             return StateError(f"state file {self.path} is in use by another leadtime: one controller, one state file")
         return StateError(f"state file {self.path} cannot be used: {error}")
 
+    def _rows(self) -> list[tuple[str, bytes]]:
+        try:
+            with self._lock:
+                return [(str(n), bytes(v)) for n, v in self._connection.execute("SELECT name, value FROM saved")]
+        except sqlite3.Error as error:
+            raise StateError(f"state file {self.path} cannot be read: {error}") from None
+
     def _load(self, name: str) -> bytes | None:
         try:
             with self._lock:
@@ -139,3 +194,7 @@ class StateStore:
                 self._connection.execute("INSERT OR REPLACE INTO saved (name, value) VALUES (?, ?)", (name, value))
         except sqlite3.Error as error:
             raise StateError(f"state file {self.path} cannot be written: {error}") from None
+
+
+def _digest(value: bytes) -> bytes:
+    return hashlib.blake2b(value, digest_size=16).digest()

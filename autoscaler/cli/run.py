@@ -19,13 +19,11 @@ from autoscaler.errors import ConfigError, LeadtimeError
 if TYPE_CHECKING:
     from autoscaler.board import Board
     from autoscaler.config_convert import Config, MqttConfig, ServiceConfig
-    from autoscaler.controller import Controller
     from autoscaler.history import HistoryAtStart
     from autoscaler.kubernetes_shell import KubernetesParts
     from autoscaler.ports import Actuator, Source
     from autoscaler.runtime import Clock, Runtime
     from autoscaler.sources.prometheus import PrometheusClient
-    from autoscaler.state import StateStore
 
 DESCRIPTION = """\
 Run the controller: every tick it reads the Ray Serve services of the settings file, decides, explains and acts.
@@ -113,13 +111,13 @@ def build(config: Config, clock: Clock | None = None, serve_pages: bool = True, 
     writes nothing. Errors: LeadtimeError (a state file in use, say); PolicyError."""
     from autoscaler.journal_file import JournalWriter
     from autoscaler.pause import PauseSwitch
-    from autoscaler.runtime import Runtime, new_board
+    from autoscaler.runtime import Runtime, new_board, restored_controller
     from autoscaler.server import Server
     from autoscaler.state import StateStore
 
     store = StateStore(config.state_path)
     try:
-        controller = _controller(config, store)
+        controller = restored_controller(config.controller, store)
         board, pause = new_board(config.controller), PauseSwitch(store)
         cluster = _cluster(config, board, elect)
         sources, actuators = _ports(config, cluster, board)
@@ -143,22 +141,6 @@ def build(config: Config, clock: Clock | None = None, serve_pages: bool = True, 
     except BaseException:
         store.close()
         raise
-
-
-def _controller(config: Config, store: StateStore) -> Controller:
-    """Goes on from the saved state; what cannot be read any more (another version's) is set aside, and said so."""
-    import msgspec
-
-    from autoscaler.controller import Controller
-    from autoscaler.controller_state import ControllerState
-
-    saved = store.load_controller()
-    if saved is not None:
-        try:
-            return Controller(config.controller, ControllerState.from_bytes(saved))
-        except (LeadtimeError, msgspec.MsgspecError) as error:
-            log.warning("%s: begins anew, having learned nothing: %s", store.path, error)
-    return Controller(config.controller)
 
 
 def _cluster(config: Config, board: Board, elect: bool) -> KubernetesParts | None:

@@ -13,12 +13,14 @@ import pytest
 
 from autoscaler import journal
 from autoscaler.controller import Controller
+from autoscaler.controller_state import ControllerState
 from autoscaler.errors import ConfigError
 from autoscaler.journal_file import JournalWriter, read_journal
 from autoscaler.model import PauseState
 from autoscaler.runtime import Runtime, SystemClock, restored_controller
 from autoscaler.server import Server
 from autoscaler.state import StateStore
+from autoscaler.state_rows import from_rows, row_names, to_rows
 from tests.autoscaler.shell_fakes import (
     LLM,
     START_S,
@@ -150,7 +152,9 @@ async def test_a_state_that_a_failed_step_left_behind_is_not_saved(shell: Shell)
     await shell.ticks(1)
     shell.policy.raises = ValueError("x")
     await shell.run(1)
-    assert StateStore(shell.folder / "state.sqlite").load_controller() is None
+    saved = StateStore(shell.folder / "state.sqlite").load_controller()
+    assert saved is not None
+    assert from_rows(saved).tick == 1
 
 
 async def test_an_actuator_that_raises_or_hangs_is_an_outcome(shell: Shell) -> None:
@@ -294,15 +298,25 @@ async def test_a_port_that_is_taken_is_one_clear_error_and_closes_everything(she
 # ---------------------------------------------------------------- starting again
 
 
-@pytest.mark.parametrize("saved", [b"garbage", b'{"version": 999}'])
-def test_a_saved_state_that_cannot_be_used_is_left_with_a_warning(
-    tmp_path: Path, saved: bytes, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    "saved",
+    [
+        {"head": b"garbage"},
+        {"head": b'{"version": 999}'},
+        {"near/default/local/chat/llm": b"{}"},
+        {**to_rows(ControllerState()), "near/a/b/c/d": b'{"supply": 7}'},
+    ],
+)
+def test_a_saved_state_that_cannot_be_used_is_kept_beside_with_a_warning(
+    tmp_path: Path, saved: dict[str, bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
     store = StateStore(tmp_path / "s.sqlite")
-    store.save_controller(saved)
+    store.save_controller(saved, saved)
     controller = restored_controller(settings(), store, WantingPolicy())
     assert controller.state.tick == 0
     assert "learning begins anew" in caplog.text
+    store.save_controller(to_rows(controller.state), row_names(controller.state))
+    assert StateStore(tmp_path / "s.sqlite.unreadable-1").load_controller() == saved
 
 
 async def test_a_pause_survives_a_restart(shell: Shell) -> None:

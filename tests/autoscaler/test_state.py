@@ -28,6 +28,11 @@ def reopened(store: StateStore) -> StateStore:
     return StateStore(store.path)
 
 
+def save(store: StateStore, value: bytes) -> None:
+    """One row."""
+    store.save_controller({"row": value}, {"row"})
+
+
 def test_a_new_file_holds_nothing_and_pauses_nothing(path: Path) -> None:
     store = StateStore(path)
     assert (store.load_controller(), store.load_pause(), store.notice) == (None, PauseState(), "")
@@ -35,23 +40,23 @@ def test_a_new_file_holds_nothing_and_pauses_nothing(path: Path) -> None:
 
 def test_state_and_pause_survive_a_restart(path: Path) -> None:
     store = StateStore(path)
-    store.save_controller(b"\x00first")
-    store.save_controller(b"\x00second")
+    save(store, b"\x00first")
+    save(store, b"\x00second")
     store.save_pause(PauseState(True, frozenset({KEY})))
     again = reopened(store)
-    assert again.load_controller() == b"\x00second"
+    assert again.load_controller() == {"row": b"\x00second"}
     assert again.load_pause() == PauseState(True, frozenset({KEY}))
 
 
 def test_what_was_written_survives_a_kill(path: Path) -> None:
     store = StateStore(path)
-    store.save_controller(b"kept")
+    save(store, b"kept")
     copied = path.parent / "copy.sqlite"  # as the disk holds it while the writer still runs
     for suffix in ("", "-wal"):
         source = path.with_name(path.name + suffix)
         if source.exists():
             copied.with_name(copied.name + suffix).write_bytes(source.read_bytes())
-    assert StateStore(copied).load_controller() == b"kept"
+    assert StateStore(copied).load_controller() == {"row": b"kept"}
     store.close()
 
 
@@ -67,7 +72,7 @@ def test_what_was_written_survives_a_kill(path: Path) -> None:
 )
 def test_a_damaged_file_is_set_aside_and_a_new_one_begun(path: Path, damage: Callable[[Path], object]) -> None:
     store = StateStore(path)
-    store.save_controller(b"x" * 50_000)
+    save(store, b"x" * 50_000)
     store.close()
     damage(path)
     damaged = path.read_bytes()
@@ -77,8 +82,8 @@ def test_a_damaged_file_is_set_aside_and_a_new_one_begun(path: Path, damage: Cal
     assert "leadtime.sqlite.damaged-1" in again.notice
     assert "\n" not in again.notice
     assert (path.parent / "leadtime.sqlite.damaged-1").read_bytes() == damaged
-    again.save_controller(b"new")
-    assert reopened(again).load_controller() == b"new"
+    save(again, b"new")
+    assert reopened(again).load_controller() == {"row": b"new"}
 
 
 def test_a_second_damaged_file_does_not_replace_the_first(path: Path) -> None:
@@ -103,8 +108,8 @@ def test_a_second_writer_is_refused(path: Path) -> None:
     store = StateStore(path)
     with pytest.raises(StateError, match="in use by another leadtime"):
         StateStore(path)
-    store.save_controller(b"still ours")
-    assert reopened(store).load_controller() == b"still ours"
+    save(store, b"still ours")
+    assert reopened(store).load_controller() == {"row": b"still ours"}
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
@@ -118,11 +123,11 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_an_error_and_keeps_what_was_saved(path: Path) -> None:
     store = StateStore(path)
-    store.save_controller(b"small")
+    save(store, b"small")
     store._connection.execute("PRAGMA max_page_count = 10")  # SQLite's own way to say that the disk is full
     with pytest.raises(StateError, match="full"):
-        store.save_controller(b"x" * 1_000_000)
-    assert store.load_controller() == b"small"
+        save(store, b"x" * 1_000_000)
+    assert store.load_controller() == {"row": b"small"}
 
 
 def test_a_pause_that_cannot_be_read_is_an_error_and_not_no_pause(path: Path) -> None:

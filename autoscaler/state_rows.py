@@ -1,0 +1,121 @@
+"""The controller's memory as rows of a table: what changes is written, the large parts in turn.
+
+Pure: state to bytes by name and back. Each deployment has three rows: what decides (`near`), counters and bins
+(`demand`) and the forecaster's memory. The last two are large and can be told in parts, so that no tick pays for all;
+those of one deployment always together, since one goes on where the other stopped. Storing is state.py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import msgspec
+
+from autoscaler.asking import plain_state
+from autoscaler.controller_state import (
+    STATE_VERSION,
+    ControllerState,
+    CoverageMemory,
+    DemandMemory,
+    DeploymentMemory,
+    HintMemory,
+    NodeMemory,
+    SupplyMemory,
+    plain_forecaster,
+)
+from autoscaler.errors import LeadtimeError
+from policies.leadtimes import StageBook
+
+LEGACY = ""
+"""Name of the one row that an older leadtime wrote: everything."""
+_NEAR, _DEMAND, _FORECASTER = "near/", "demand/", "forecaster/"
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Head:
+    version: int
+    tick: int
+    decided_at_s: float | None
+    policy_name: str
+    pool_nodes: dict[str, int]
+    pools: dict[str, NodeMemory]
+
+
+@dataclass(slots=True)
+class _Near:
+    supply: SupplyMemory = field(default_factory=SupplyMemory)
+    hints: dict[str, HintMemory] = field(default_factory=dict)
+    coverage: CoverageMemory = field(default_factory=CoverageMemory)
+    seen_at_s: float | None = None
+
+
+def to_rows(state: ControllerState, part: int = 0, parts: int = 1) -> dict[str, bytes]:
+    """All small rows, and the large ones of every `parts`-th deployment from `part` on.
+
+    Errors: PolicyFault when the policy's memory is no plain data.
+    """
+    encode = msgspec.json.Encoder(order="sorted").encode
+    head = _Head(STATE_VERSION, state.tick, state.decided_at_s, state.policy_name, state.pool_nodes, state.pools)
+    rows = {
+        "head": encode(head),
+        "book": encode(state.book),
+        "policy": encode(plain_state(state.policy_name, state.policy_state)),
+    }
+    for i, (key, memory) in enumerate(sorted(state.deployments.items())):
+        rows[_NEAR + key] = encode(_Near(memory.supply, memory.hints, memory.coverage, memory.seen_at_s))
+        if i % parts == part % parts:
+            rows[_DEMAND + key] = encode(memory.demand)
+            if key in state.forecasters:
+                rows[_FORECASTER + key] = encode(plain_forecaster(state.forecasters[key]))
+    return rows
+
+
+def row_names(state: ControllerState) -> set[str]:
+    """Every row that this state has; others are left over."""
+    names = {"head", "book", "policy"}
+    for key in state.deployments:
+        names |= {_NEAR + key, _DEMAND + key}
+    return names | {_FORECASTER + key for key in state.forecasters}
+
+
+def from_rows(rows: Mapping[str, bytes]) -> ControllerState:
+    """Errors: LeadtimeError when they are no state of this version."""
+    if LEGACY in rows:
+        return ControllerState.from_bytes(rows[LEGACY])
+    head = _decoded(rows, "head", _Head)
+    if head.version != STATE_VERSION:
+        raise LeadtimeError(f"saved controller state has version {head.version}; this leadtime reads {STATE_VERSION}")
+    deployments = {}
+    forecasters = {}
+    for name in rows:
+        if name.startswith(_NEAR):
+            key = name.removeprefix(_NEAR)
+            near = _decoded(rows, name, _Near)
+            demand = _decoded(rows, _DEMAND + key, DemandMemory) if _DEMAND + key in rows else DemandMemory()
+            deployments[key] = DeploymentMemory(demand, near.supply, near.hints, near.coverage, near.seen_at_s)
+        elif name.startswith(_FORECASTER):
+            forecasters[name.removeprefix(_FORECASTER)] = _decoded(rows, name, Any)
+    return ControllerState(
+        head.tick,
+        head.decided_at_s,
+        head.policy_name,
+        _decoded(rows, "policy", Any),
+        deployments,
+        head.pools,
+        _decoded(rows, "book", StageBook),
+        forecasters,
+        head.pool_nodes,
+    )
+
+
+def _decoded(rows: Mapping[str, bytes], name: str, kind: type[T] | Any) -> Any:
+    try:
+        return msgspec.json.decode(rows[name], type=kind)
+    except KeyError:
+        raise LeadtimeError(f"saved controller state cannot be read: row {name!r} is missing") from None
+    except msgspec.MsgspecError as error:
+        raise LeadtimeError(f"saved controller state cannot be read: row {name!r}: {error}") from None
