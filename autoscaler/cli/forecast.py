@@ -1,0 +1,118 @@
+"""`leadtime forecast`: how good forecasters are on a series of rates, how well calibrated, and what they cost."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autoscaler.cli.progress import share_done
+
+if TYPE_CHECKING:
+    from simulator.backtest import Score, Series
+
+DESCRIPTION = """Rolling-origin backtest on a `rates` CSV (timestamp_s,rps; .gz too): at each origin the quantiles of the
+largest rate in (t, t + horizon] against what came. Losses are over the mean rate; `vs last` relates them to the
+last value. The first 3 days (6 h of a one-day series) only warm up."""
+EXAMPLE = """leadtime forecast rates.csv.gz
+leadtime forecast rates.csv --bin-s 60 --horizon-s 300 --forecaster all --out out/forecast
+leadtime forecast rates.csv --forecaster holt_winters --json"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("rates", type=Path, metavar="RATES.csv", help="rates trace: timestamp_s,rps")
+    parser.add_argument(
+        "--bin-s", type=float, metavar="B", help="average into bins of B s (60, or the file's if wider)"
+    )
+    parser.add_argument(
+        "--horizon-s", type=float, action="append", metavar="H", help="seconds ahead; repeatable (120, 300 and 600)"
+    )
+    parser.add_argument("--forecaster", default="", metavar="F", help="by name, or `all` (the default forecaster)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="write forecast.json and a fan chart per forecaster there"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # matrices are tiny: threads only wait for each other
+    from policies.base import ForecastSpec
+    from policies.forecasting import check_spec
+    from simulator import backtest
+    from simulator.backtest_picture import fan_chart
+    from simulator.traces import read_rates
+
+    series = backtest.series_of(read_rates(args.rates), args.bin_s)
+    course = backtest.course_of(series, args.horizon_s)
+    if args.forecaster == "all":
+        names, left_out = backtest.names_for(series)
+        for name in left_out:
+            sys.stderr.write(f"warning: {name} is left out: the series is shorter than two days\n")
+    else:
+        names = (args.forecaster or ForecastSpec().forecaster,)
+        check_spec(ForecastSpec(names[0], series.bin_s))
+    found: list[Score] = []
+    if args.out is not None:
+        args.out.mkdir(parents=True, exist_ok=True)
+    with share_done("forecast", args.rates.name) as progress:
+        for i, name in enumerate(names):
+            step = (lambda share, i=i: progress((i + share) / len(names))) if progress is not None else None
+            track = backtest.run(series, course, name, step)
+            found.extend(backtest.scores(track, series))
+            if args.out is not None:
+                (args.out / f"{name}.svg").write_text(fan_chart(track, series), encoding="utf-8")
+    text = json.dumps(backtest.document(series, found), indent=1)
+    if args.out is not None:
+        (args.out / "forecast.json").write_text(text + "\n", encoding="utf-8")
+    if args.json:
+        sys.stdout.write(text + "\n")
+    else:
+        _print(series, course.warm_up_s, len(course.origins), found, args.out)
+    return 0
+
+
+def _print(series: Series, warm_up_s: float, origins: int, found: list[Score], out: Path | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    title = (
+        f"{series.name}: {series.length_s / 86400:.3g} d in bins of {series.bin_s:g} s, "
+        f"mean {series.mean_rps:.4g} req/s; "
+        f"{origins} origins after {warm_up_s / 3600:.3g} h"
+    )
+    table = Table(title=title, title_justify="left", box=None)
+    for heading in (
+        "horizon s",
+        "forecaster",
+        "loss",
+        "vs last",
+        "loss 0.5",
+        "in 0.9",
+        "in 0.95",
+        "in 0.99",
+        "ms",
+        "fit ms",
+    ):
+        table.add_column(heading, justify="left" if heading == "forecaster" else "right")
+    last = {s.horizon_s: s.pinball_mean for s in found if s.forecaster == "last"}
+    for score in sorted(found, key=lambda s: (s.horizon_s, s.pinball_mean)):
+        base = last.get(score.horizon_s)
+        table.add_row(
+            f"{score.horizon_s:g}",
+            score.forecaster,
+            f"{score.pinball_mean:.4g}",
+            f"{score.pinball_mean / base:.3f}" if base else "",
+            f"{score.pinball[0]:.4g}",
+            *(f"{share:.3f}" for share in score.coverage[1:]),
+            f"{score.update_ms:.3f}",
+            "" if score.fit_ms is None else f"{score.fit_ms:.0f}",
+        )
+    Console(width=None if sys.stdout.isatty() else 130).print(table)
+    print(
+        "loss: mean pinball loss at 0.9, 0.95 and 0.99 over the mean rate; in: share of windows at or under the level"
+    )
+    if out is not None:
+        print(f"written to {out}")
