@@ -148,8 +148,10 @@ class WantingPolicy:
     def propose(self, fleet: FleetView, state: Any, now_s: float) -> FleetProposal:
         if self.raises is not None:
             raise self.raises
+        shown = {d.key for d in fleet.deployments}
+        wants = {key: n for key, n in self.wants.items() if key in shown}
         return FleetProposal(
-            {key: ReplicaProposal(n, (Term("test", n, "the test wants it"),)) for key, n in self.wants.items()}
+            {key: ReplicaProposal(n, (Term("test", n, "the test wants it"),)) for key, n in wants.items()}
         )
 
 
