@@ -145,6 +145,22 @@ def test_a_cpu_only_ingress_follows_and_never_goes_to_zero() -> None:
     assert {d.key: d.target for d in plan.deployments} == {KEY: 0, ingress: 1}
 
 
+def test_who_follows_a_paused_deployment_is_left_alone_like_it() -> None:
+    ingress = DeploymentKey.parse("chat/ingress")
+    settings = (
+        DeploymentSettings("chat/llm", max_replicas=8),
+        DeploymentSettings("chat/ingress", max_replicas=8, follows=Follows("chat/llm")),
+    )
+    controller = Controller(config(*settings), policy=Says(5))
+    paused = PauseState(deployments=frozenset({KEY}))
+    both = tuple(DeploymentSignals(key, inventory(0.0), metrics(0.0)) for key in (KEY, ingress))
+    follower = controller.step(Signals(deployments=both, pause=paused), 0.0).deployments[0]
+    assert (follower.key, follower.target) == (ingress, None)
+    assert follower.sentence == "left alone, like chat/llm which it follows"
+    alone = controller.step(Signals(deployments=both[1:]), 5.0).deployments[0]
+    assert alone.sentence == "left alone: chat/llm, which it follows, is not there"
+
+
 def test_the_gpu_budget_is_shared_and_named() -> None:
     from policies.engines import load_profile
 
