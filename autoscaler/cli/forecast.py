@@ -14,8 +14,8 @@ from autoscaler.cli.progress import share_done
 if TYPE_CHECKING:
     from simulator.backtest import Score, Series
 
-DESCRIPTION = """Rolling-origin backtest on a `rates` CSV (timestamp_s,rps; .gz too): at each origin the quantiles of the
-largest rate in (t, t + horizon] against what came. Losses are over the mean rate; `vs last` relates them to the
+DESCRIPTION = """Rolling-origin backtest on a `rates` CSV (timestamp_s,rps; .gz too): at each origin the quantiles of
+the largest rate in (t, t + horizon] against what came. Losses are over the mean rate; `vs last` relates them to the
 last value. The first 3 days (6 h of a one-day series) only warm up."""
 EXAMPLE = """leadtime forecast rates.csv.gz
 leadtime forecast rates.csv --bin-s 60 --horizon-s 300 --forecaster all --out out/forecast
