@@ -18,7 +18,7 @@ from policies.durations import Duration
 from policies.engines.profile import EngineProfile
 from policies.options import option
 from policies.oracle_levels import Covered, Need, Terms, cover_all, needs_of
-from policies.oracle_need import Floats, Traffic, Work, overflow, slack_s, work_of
+from policies.oracle_need import BIN_S, Floats, Traffic, Work, overflow, slack_s, work_of
 
 _QUICK = 0.1
 """The bound takes starts to be as quick as the quickest tenth of them."""
@@ -105,6 +105,8 @@ class PoolBound:
     node_s: float
     cost_usd: float | None
     misses: float
+    """Requests that miss: those that not even all nodes together could serve in time, and those left out on purpose."""
+    allowed_misses: float
     starts: int
     changes_s: tuple[float, ...]
     """When the number of nodes changes, and what it is from then on."""
@@ -138,14 +140,18 @@ def _bound_of(world: KnownWorld, members: list[KnownDeployment], pools: list[Kno
         begin_s=world.begin_s,
         end_s=world.end_s,
     )
-    plan, bound_s = cover_all(levels, terms, max(0, there - floor), sum(world.budget(d) for d in members))
+    allowed = sum(world.budget(d) for d in members)
+    beyond = overflow(total, wait_s, np.array([usable * most]))[:, 0] * per_gpu_s
+    unavoidable = float(beyond[int(world.begin_s / BIN_S) :].sum())
+    plan, bound_s = cover_all(levels, terms, max(0, there - floor), max(0.0, allowed - unavoidable))
     always_s = world.end_s - world.begin_s
     changes_s, nodes = _stack(plan, floor, 1)
     return PoolBound(
         pools=tuple(p.name for p in pools),
         node_s=floor * always_s + bound_s,
         cost_usd=_cost(pools, node_gpus, always_s, bound_s),
-        misses=sum(c.misses for c in plan),
+        misses=unavoidable + sum(c.misses for c in plan),
+        allowed_misses=allowed,
         starts=sum(r.asked_s > 0 or r.needed_s > 0 for c in plan for r in c.runs),
         changes_s=changes_s,
         nodes=nodes,

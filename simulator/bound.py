@@ -30,7 +30,8 @@ def bound_result(scenario: Scenario, policy: OraclePolicy, timeline: Sink | None
     pools = {p.name: p for p in world.pools}
     deployments, costs = [], []
     for (members, _), bound in zip(world.groups(), policy.bounds, strict=True):
-        deployments += [_figures(world, d, bound.misses / len(members)) for d in members]
+        requests = max(1, sum(len(d.traffic.arrival_s) for d in members))
+        deployments += [_figures(world, d, bound.misses * len(d.traffic.arrival_s) / requests) for d in members]
         costs += _pools(bound, pools)
     if timeline is not None:
         _write(scenario, world, policy.bounds, timeline)
@@ -48,6 +49,7 @@ def bound_result(scenario: Scenario, policy: OraclePolicy, timeline: Sink | None
         guards=Counter(),
         wall_s=time.perf_counter() - started,
         notes=(*notes, NOTE),
+        reaches_target=all(b.misses <= b.allowed_misses + 1e-6 for b in policy.bounds),
     )
 
 
@@ -56,7 +58,7 @@ def _figures(world: KnownWorld, d: KnownDeployment, misses: float) -> Deployment
     counted = t.arrival_s >= world.begin_s
     requests = int(counted.sum())
     outcomes = Outcomes(d.slo, world.begin_s, world.end_s)
-    missed = min(requests, int(min(misses, world.budget(d)) + 1e-6))
+    missed = min(requests, int(misses + 1e-6))
     outcomes.counts[0] = requests
     outcomes.within_slo = requests - missed
     outcomes.prompt_tokens = int(t.prompt_tokens[counted].sum())
