@@ -23,6 +23,8 @@ from tests.real import missing
 
 _TOO_BUSY = 3.0
 """Programs that want to run per core; the demo alone is at most one."""
+_TOO_SLOW_S = 12.0
+"""A start that should take 5 to 6 s, and some 3 s for Ray."""
 SHORT = ("--seconds", "45", "--day-seconds", "45", "--start-seconds", "5", "6")
 
 
@@ -137,12 +139,12 @@ def test_live_and_simulated_agree_on_first_tokens_and_on_replicas(played: Demo) 
     over the pass, and never apart by more than 3 for longer than 10 s. Replica-seconds: within 40 %. The simulator is
     told how long a start took on this machine: that depends on what else it has to do, and is no part of the model.
     """
-    if played.load_per_core > _TOO_BUSY:
-        pytest.skip(
-            f"{played.load_per_core:.0f} programs wait for each core: live users wait for the machine, not for engines"
-        )
     live = live_pass(played.out)
-    simulated = simulated_pass(played.out, start_s=median(live.starts_s))
+    start_s = median(live.starts_s)
+    if played.load_per_core > _TOO_BUSY or start_s > _TOO_SLOW_S:
+        busy = f"{played.load_per_core:.0f} programs a core, a start of 5 to 6 s takes {start_s:.0f} s"
+        pytest.skip(f"{busy}: here live users wait for the machine, not for engines")
+    simulated = simulated_pass(played.out, start_s)
     assert [r.arrival_s for r in live.requests] == pytest.approx([r.arrival_s for r in simulated.requests], abs=1e-3)
     for name in ("chat", "code"):
         ours, theirs = live.first_tokens(name), simulated.first_tokens(name)
