@@ -186,6 +186,11 @@ def _policy(settings: Settings, file: SettingsFile) -> Iterator[Problem]:
         text = f"{name!r} with these options needs to know the future, as only the simulator can tell it"
         text += "; allowed: other options or another policy"
         yield Problem(("policy", "name"), text)
+    elif getattr(policy, "needs_history", False):
+        text = f"{name!r} without numbers is derived from a scenario's history, as only the simulator can do it"
+        yield Problem(
+            ("policy", "options"), f"{text}; allowed: numbers; `leadtime simulate --json` shows what it found"
+        )
 
 
 def _policy_problem(name: str, message: str) -> Problem:

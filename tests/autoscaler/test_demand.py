@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from autoscaler import demand
 from autoscaler.controller_state import CounterMemory, DemandMemory
 from autoscaler.model import DeploymentMetrics, Histogram
-from policies.base import Slo
+from policies.base import Slo, Totals
 
 
 def page(at_s: float, arrivals: dict[str, float], **changes: object) -> DeploymentMetrics:
@@ -145,3 +145,29 @@ def test_a_late_nodes_histograms_are_a_baseline_too() -> None:
     metrics = DeploymentMetrics(10.0, ttft={"a": grown, "late": late}, baseline=("late",))
     demand.take_in(memory, metrics, Slo(ttft_s=1.0, itl_s=None), 10.0, 10.0)
     assert demand.attained_fraction(memory) == 1.0
+
+
+def test_totals_count_everything_since_the_first_reading() -> None:
+    memory = DemandMemory()
+    edges = (0.1, float("inf"))
+
+    def counted(at_s: float, n: float) -> DeploymentMetrics:
+        return page(
+            at_s,
+            {"a": 10 + n},
+            finished_total={"e": 7 + n},
+            prompt_tokens_total={"e": 1000 + 100 * n},
+            output_tokens_total={"e": 50 * n},
+            cached_tokens_total={"e": 20 * n},
+            ttft={"e": Histogram(edges, (n, n))},
+            itl={"e": Histogram(edges, (49 * n, 49 * n))},
+            ttft_sum_s={"e": 0.2 * n},
+            itl_sum_s={"e": 0.5 * n},
+        )
+
+    for i in range(4):
+        take(memory, counted(10.0 * i, 3.0 * i))
+    assert memory.totals == Totals(9.0, 9.0, 900.0, 450.0, 180.0, pytest.approx(1.8), 9.0, pytest.approx(4.5), 441.0)
+    take(memory, counted(40.0, 2.0))  # the engine was restarted and has counted two since
+    assert memory.totals.first_tokens == 11.0
+    assert memory.totals.ttft_s == pytest.approx(2.2)

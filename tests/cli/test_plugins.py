@@ -186,3 +186,23 @@ def test_options_may_have_postponed_annotations(folder: Path) -> None:
         *("--json", "--set", "duration_s=20"),
     )
     assert ran.code == 0, ran.err
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("oracle_lead", "policy.name: 'oracle_lead' with these options needs to know the future"),
+        ("hindsight", "policy.name: 'hindsight' with these options needs to know the future"),
+        ("schedule", "policy.options: 'schedule' without numbers is derived from a scenario's history"),
+        ("static_mean", "policy.options: 'static_mean' without numbers is derived"),
+    ],
+)
+def test_what_only_the_simulator_can_complete_is_refused_for_a_live_controller(
+    tmp_path: Path, name: str, words: str
+) -> None:
+    path = tmp_path / "lt.yaml"
+    (tmp_path / "token").write_text("secret", encoding="utf-8")
+    path.write_text(SETTINGS.format(dashboard="http://127.0.0.1:8265", policy=name, options="{}"), encoding="utf-8")
+    ran = leadtime("config", "validate", str(path))
+    assert ran.code == 2
+    assert words in ran.err

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.base import FleetProposal
+from policies.base import FleetProposal, ReplicaMetrics
 from policies.hpa import HpaMemory, HpaOptions, Sample, limit_rate, recommend, stabilize
 from policies.registry import create_policy
 from tests.policies.build import KEY, fleet, replicas_with, view
@@ -130,6 +130,28 @@ def test_the_default_target_is_0_8_of_what_a_replica_holds_at_capacity_and_then_
     assert state.deployments[KEY.full].target == pytest.approx(0.8 * 12.5)
     policy.propose(fleet(view(ongoing=400.0, replica_metrics=replicas_with([100.0] * 4))), state, 315.0)
     assert state.deployments[KEY.full].target == pytest.approx(0.8 * 12.5)
+
+
+def test_with_an_engine_profile_the_default_target_is_what_it_holds_whatever_the_load() -> None:
+    policy = create_policy("hpa_ongoing", {})
+    state = policy.new_state()
+    for i in range(20):  # a quiet night: by Little's law a replica would hold next to nothing
+        metrics = replicas_with([1.0] * 4)
+        policy.propose(fleet(view(capacity_batch=50.0, ongoing=4.0, replica_metrics=metrics)), state, 15.0 * i)
+    assert state.deployments[KEY.full].target == pytest.approx(40.0)
+    policy.propose(fleet(view(capacity_batch=500.0, replica_metrics=replicas_with([1.0] * 4))), state, 315.0)
+    assert state.deployments[KEY.full].target == pytest.approx(40.0), "as a configured HPA it stays"
+    half, _ = propose(
+        "hpa_ongoing", {"target_fraction": 0.5}, capacity_batch=40.0, replica_metrics=replicas_with([40.0] * 4)
+    )
+    assert half.replicas[KEY].replicas == 8
+
+
+def test_a_queue_that_serve_holds_back_is_spread_over_the_replicas() -> None:
+    metrics = tuple(ReplicaMetrics(f"r{i}", waiting=1.0) for i in range(4))
+    # 4 wait in engines and 36 in front: 10 each at a target of 5
+    proposal, _ = propose("hpa_queue", {}, waiting=40.0, replica_metrics=metrics)
+    assert proposal.replicas[KEY].replicas == 8
 
 
 def test_without_a_capacity_the_default_target_is_0_8_of_the_slots() -> None:

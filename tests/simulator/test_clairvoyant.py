@@ -195,3 +195,38 @@ def test_hindsight_takes_settings_of_the_reactive_rule() -> None:
     assert (found.target_fraction, found.scale_down_stabilization_s) == (0.5, 60.0)
     with pytest.raises(PolicyError, match="only settings of hpa_ongoing"):
         as_hindsight(object())
+
+
+# ---------------------------------------------------------------- what views carry
+
+
+class Watches:
+    """Another policy that keeps what it was shown."""
+
+    def __init__(self, inner: Policy) -> None:
+        self.inner = inner
+        self.views: list[Any] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def propose(self, fleet: Any, state: Any, now_s: float) -> Any:
+        self.views.append(fleet.deployments[0])
+        return self.inner.propose(fleet, state, now_s)
+
+
+def test_views_carry_totals_profile_and_batch_that_fit_what_happened(tmp_path: Path) -> None:
+    text = SMALL.replace("tick_s: 5", "tick_s: 5\ntelemetry: {profile: ideal}").replace("factor: 3", "factor: 1")
+    scenario = load_scenario(write(tmp_path, text))
+    watches: Any = Watches(make_policy_named("static", replicas=3))
+    result = simulate(scenario, watches)
+    last = watches.views[-1]
+    document = result.document()
+    assert last.totals.arrivals == pytest.approx(document["requests"], rel=0.04)
+    assert last.totals.ttft_s / last.totals.first_tokens == pytest.approx(document["ttft_s"]["mean"], rel=0.1)
+    assert last.totals.prompt_tokens / last.totals.first_tokens == pytest.approx(
+        document["prompt_tokens"] / document["requests"], rel=0.05
+    )
+    assert 0 < last.totals.itl_s / last.totals.gaps < document["itl_s"]["p99"]
+    assert last.profile is scenario.deployments[0].profile
+    assert last.capacity_batch > 10

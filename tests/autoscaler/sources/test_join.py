@@ -171,6 +171,18 @@ def test_the_mean_itl_of_requests_is_preferred_to_the_time_between_tokens() -> N
     assert list(old.itl.values()) == [single]
 
 
+def test_sums_of_latencies_come_from_the_histogram_that_is_used() -> None:
+    mean = names.VLLM_MEAN_ITL_BUCKET.replace("_bucket", "_sum")
+    ttft = Sample.of(names.VLLM_TTFT_SUM, 12.5, ReplicaId="a", engine="0")
+    every = Sample.of(names.VLLM_ITL_SUM, 30.0, ReplicaId="a", engine="0")
+    per_request = Sample.of(mean, 2.0, ReplicaId="a", engine="0")
+    found = joined(ttft, every, per_request)
+    assert list(found.ttft_sum_s.values()) == [12.5]
+    assert list(found.itl_sum_s.values()) == [2.0], "as the mean of each request is preferred to the gaps"
+    assert list(joined(every).itl_sum_s.values()) == [30.0]
+    assert joined().ttft_sum_s == {}
+
+
 @recorded
 def test_the_recorded_page_under_load_joins_to_its_applications() -> None:
     answer = json.loads((RAY / "applications_loaded.json").read_text())
@@ -212,6 +224,8 @@ def test_vllms_own_names_through_ray_are_all_read() -> None:
     assert None not in (replica.running, replica.waiting, replica.kv_usage_fraction)
     assert sum(found.preemptions_total.values()) > 0
     assert sum(found.prompt_tokens_total.values()) > 0
+    assert sum(found.ttft_sum_s.values()) > 0
+    assert sum(found.itl_sum_s.values()) > 0
     assert sum(found.output_tokens_total.values()) > 0
     (ttft,), (itl,) = found.ttft.values(), found.itl.values()
     assert ttft.edges[0] == 0.001
