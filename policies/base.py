@@ -308,6 +308,8 @@ class ForecastSpec:
     bin_s: float = 10.0
     season_s: float = 86400.0
     levels: tuple[float, ...] = (0.5, 0.75, 0.9, 0.95, 0.99)
+    holidays: tuple[str, ...] = ()
+    """Days (UTC, `YYYY-MM-DD`) that are like a weekend, whatever their weekday; forecasters may make use of them."""
 
 
 class Policy(Protocol):

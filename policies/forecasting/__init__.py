@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
 from typing import TYPE_CHECKING
 
 from policies.base import ForecastSpec, PolicyError
@@ -35,12 +36,18 @@ def forecaster_names() -> tuple[str, ...]:
 
 
 def check_spec(spec: ForecastSpec) -> None:
-    """Errors: PolicyError for an unknown name or impossible widths."""
+    """Errors: PolicyError for an unknown name, impossible widths or a holiday that is no date."""
     if spec.forecaster not in _NAMES:
         hint = nearest(spec.forecaster, _NAMES)
         raise PolicyError(f"forecaster {spec.forecaster!r}: unknown{hint} (allowed: {', '.join(_NAMES)})")
     if not (0 < spec.bin_s <= spec.season_s):
         raise PolicyError(f"forecast: bin_s {spec.bin_s:g}, season_s {spec.season_s:g}; allowed: 0 < bin_s <= season_s")
+
+    for day in spec.holidays:
+        try:
+            date.fromisoformat(day)
+        except ValueError:
+            raise PolicyError(f"forecast: holidays: {day!r}; allowed: a date like 2026-12-25") from None
 
 
 def create(spec: ForecastSpec) -> Forecaster:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from datetime import date
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,7 @@ _MEMBER_OF = np.array([*range(len(MEMBERS)), *_BY_LEVEL, *_BY_HOUR])
 COLUMNS = (*MEMBERS, *(f"{MEMBERS[m]}/level" for m in _BY_LEVEL), *(f"{MEMBERS[m]}/hour" for m in _BY_HOUR))
 STACK_COLUMN = STACK
 _NONE = -(2**62)
+_EPOCH = date(1970, 1, 1).toordinal()
 _ENOUGH = 60
 _BLIND_S = 300.0
 _KNOWN_SHARE = 0.8
@@ -76,13 +78,9 @@ class MixtureForecaster(Kept):
     arrays = ("waiting", "made")
     numbers = ("index",)
 
-    def __init__(
-        self,
-        spec: ForecastSpec,
-        horizons_s: tuple[float, ...] = HORIZONS_S,
-        holidays: frozenset[int] = frozenset(),
-    ) -> None:
+    def __init__(self, spec: ForecastSpec, horizons_s: tuple[float, ...] = HORIZONS_S) -> None:
         self.grid = grid = Grid.of(spec.bin_s, spec.season_s, horizons_s)
+        holidays = frozenset(date.fromisoformat(day).toordinal() - _EPOCH for day in spec.holidays)
         self.memory = SeriesMemory(grid, holidays)
         self.recursions = Recursions(grid)
         self.shape = HourShape(grid)
