@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from policies.base import Policy, PolicyError
-from policies.oracle import KnownWorld, OracleLeadOptions, OracleLeadPolicy, OraclePolicy, Steps
+from policies.oracle import OracleLeadOptions, OracleLeadPolicy, OraclePolicy, Steps
 from policies.oracle_hindsight import HindsightOptions, HindsightPolicy
+from policies.oracle_world import KnownWorld
 from policies.schedule import SchedulePolicy
 from policies.static import StaticPolicy
 from policies.static_mean import StaticMeanPolicy

@@ -14,8 +14,8 @@ import numpy as np
 from policies.base import PolicyError, TokenMix
 from policies.durations import Duration
 from policies.engines import capacity
-from policies.oracle import KnownDeployment, KnownPool, KnownWorld
 from policies.oracle_need import Traffic
+from policies.oracle_world import KnownDeployment, KnownPool, KnownWorld
 from policies.past import PastDemand
 from simulator.history import history_bins
 from simulator.scenario import NodePoolBlock

@@ -13,17 +13,10 @@ from hypothesis import strategies as st
 from policies.base import DeploymentKey, PolicyError, Slo, TokenMix
 from policies.durations import Duration
 from policies.engines import load_profile
-from policies.oracle import (
-    KnownDeployment,
-    KnownPool,
-    KnownWorld,
-    OracleLeadOptions,
-    OracleLeadPolicy,
-    Steps,
-    lower_bound,
-)
+from policies.oracle import OracleLeadOptions, OracleLeadPolicy, Steps, lower_bound
 from policies.oracle_levels import Covered, Need, Run, Terms, cover, cover_all, needs_of
 from policies.oracle_need import BIN_S, Traffic, best_capacity, overflow, work_of
+from policies.oracle_world import KnownDeployment, KnownPool, KnownWorld
 from policies.registry import create_policy
 from tests.policies.build import KEY, fleet, view
 
