@@ -134,7 +134,7 @@ class Smoothing(Rule):
     def load(self, state: ForecasterState, part: str) -> None:
         self.recursions.load(state, f"{part}.recursions")
         self.refits.load(state, f"{part}.refits")
-        self.recursions.refresh()
+        self.recursions.forget()
 
     def _job(self, back: int) -> Callable[[fits.Parameters], fits.Parameters]:
         memory, grid, kind = self._memory, self.grid, self._kind

@@ -13,7 +13,7 @@ from statistics import NormalDist
 import numpy as np
 
 from policies.forecasting.base import Floats
-from policies.forecasting.mixture.grid import LEVELS, MEDIAN, SCORES, Grid
+from policies.forecasting.mixture.grid import MEDIAN, SCORES, Grid
 
 _NORMAL = NormalDist()
 _BEYOND_POWER = 0.25
@@ -21,11 +21,12 @@ _MOST_KEPT = 64
 
 
 class Answers:
-    """Keeps the interpolation weights of the levels that were asked for."""
+    """Keeps the interpolation weights of the horizons and levels that were asked for."""
 
     def __init__(self, grid: Grid) -> None:
         self._horizons_s = grid.widths * grid.bin_s
         self._by_levels: dict[tuple[float, ...], Floats] = {}
+        self._by_horizons: dict[tuple[float, ...], tuple[Floats, tuple[int, ...]]] = {}
 
     def table(
         self,
@@ -35,27 +36,33 @@ class Answers:
         rise_beyond: Callable[[float], float],
     ) -> Floats:
         """(horizons asked, levels asked), never falling with either. `rise_beyond(h)` = how the season lifts h."""
-        known = self._horizons_s
-        wanted = np.empty((len(horizons_s), len(LEVELS)))
-        for i, horizon_s in enumerate(horizons_s):
-            if horizon_s <= known[-1] + 1e-6:
-                j = int(np.searchsorted(known, horizon_s - 1e-6))
-                if j == 0:
-                    wanted[i] = rows[0]
-                else:
-                    share = (horizon_s - known[j - 1]) / (known[j] - known[j - 1])
-                    wanted[i] = rows[j - 1] + share * (rows[j] - rows[j - 1])
-            else:
-                wanted[i] = self._beyond(rows[-1], horizon_s / known[-1], rise_beyond(horizon_s))
-        table = np.maximum(wanted @ self._weights(levels), 0.0)
+        near, beyond = self._between(horizons_s)
+        wanted = near @ rows
+        for i in beyond:
+            wanted[i] = _beyond(rows[-1], horizons_s[i] / float(self._horizons_s[-1]), rise_beyond(horizons_s[i]))
+        table = wanted @ self._weights(levels)
+        np.maximum(table, 0.0, out=table)
         np.maximum.accumulate(table, axis=1, out=table)
         return np.asarray(np.maximum.accumulate(table, axis=0))
 
-    @staticmethod
-    def _beyond(row: Floats, times: float, rise: float) -> Floats:
-        middle = row[MEDIAN]
-        spread = np.where(row > middle, times**_BEYOND_POWER, 1.0)
-        return np.asarray((middle + (row - middle) * spread) * rise)
+    def _between(self, horizons_s: tuple[float, ...]) -> tuple[Floats, tuple[int, ...]]:
+        """(horizons asked, learned horizons): row i gives horizon i; and which of them lie beyond the longest."""
+        found = self._by_horizons.get(horizons_s)
+        if found is None:
+            known = self._horizons_s
+            weights = np.zeros((len(horizons_s), len(known)))
+            for i, horizon_s in enumerate(horizons_s):
+                j = min(int(np.searchsorted(known, horizon_s - 1e-6)), len(known) - 1)
+                share = 1.0
+                if j > 0:
+                    share = min((horizon_s - known[j - 1]) / (known[j] - known[j - 1]), 1.0)
+                    weights[i, j - 1] = 1.0 - share
+                weights[i, j] = share
+            beyond = tuple(i for i, horizon_s in enumerate(horizons_s) if horizon_s > known[-1] + 1e-6)
+            if len(self._by_horizons) >= _MOST_KEPT:
+                self._by_horizons.clear()
+            found = self._by_horizons[horizons_s] = (weights, beyond)
+        return found
 
     def _weights(self, levels: tuple[float, ...]) -> Floats:
         """(LEVELS, levels asked): column j gives level j from the learned ones."""
@@ -66,6 +73,12 @@ class Answers:
             found = np.stack([_level_weights(level) for level in levels], axis=1)
             self._by_levels[levels] = found
         return found
+
+
+def _beyond(row: Floats, times: float, rise: float) -> Floats:
+    middle = row[MEDIAN]
+    spread = np.where(row > middle, times**_BEYOND_POWER, 1.0)
+    return np.asarray((middle + (row - middle) * spread) * rise)
 
 
 def _level_weights(level: float) -> Floats:

@@ -24,7 +24,7 @@ _THIN_S = 240.0
 _FEW, _SOME = 20, 200
 """Errors needed for order statistics; up to how many all columns are sorted at each step."""
 _CHUNK = 5
-_SORT_EVERY = 2
+_SORT_EVERY = 4
 _FAR = 6e4
 _POWER = 20.0
 _HALF_LIFE_S = DAY_S / 2

@@ -389,6 +389,8 @@ class MixtureForecaster(Kept):
         self.spread.regressions.load(state, "sizes")
         for part in self._PARTS:
             getattr(self, part).load(state, part)
-        self.recursions.refresh()
+        self.recursions.forget()
+        self.members.forget()
+        self.spread.forget()
         self.check = CoverageCheck.of(numbers)
         self._rows = None

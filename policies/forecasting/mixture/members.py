@@ -7,6 +7,8 @@ maxima, on the profile and on the shape of the hour (minute by minute, the last 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from policies.forecasting.base import Floats
@@ -60,6 +62,20 @@ class HourShape(Kept):
         return np.asarray(np.maximum.accumulate(self.ratios[slots])[self._last])
 
 
+@dataclass(frozen=True, slots=True)
+class _Steady:
+    """What the step that closed last says: recursions (2, horizons), shape of the hour, profile ahead and behind."""
+
+    steps: int
+    recursions: Floats | None
+    shape: Floats
+    highest: Floats | None = None
+    now: float = 0.0
+    near: float = 0.0
+    seasonal: Floats | None = None
+    patchy: bool = False
+
+
 class Members:
     """`points` gives (horizons, members) and what `stack` learns from; `learn` its outcome."""
 
@@ -69,6 +85,7 @@ class Members:
         self._keep = 0.5 ** (grid.step_s / _HALF_LIFE_S)
         self._last = grid.reach - 1
         self._five = max(1, round(300.0 / grid.step_s))
+        self._steady: _Steady | None = None
 
     def points(self, memory: SeriesMemory, recursions: Recursions, shape: HourShape) -> tuple[Floats, Floats, float]:
         """Point forecasts, inputs of `stack` (horizons, inputs), the last value."""
@@ -83,56 +100,62 @@ class Members:
         m60 = float(np.add.reduce(hour)) / len(hour)
         max10 = float(np.maximum.reduce(ten))
         max30 = float(np.maximum.reduce(half))
+        if self._steady is None or self._steady.steps != memory.steps:
+            self._steady = self._of_step(memory, recursions, shape)
+        steady = self._steady
         points = np.empty((len(MEMBERS), self._grid.size))
         inputs = np.empty((STACK_INPUTS, self._grid.size))
         points[0] = x
         points[1] = max10
-        if recursions.started:
-            points[2] = recursions.holt()
-            points[3] = recursions.arima()
-        else:
-            points[2:4] = x
+        points[2:4] = steady.recursions if steady.recursions is not None else x
         inputs[:5] = ((m5,), (m15,), (m60,), (max10,), (max30,))
-        self._seasonal(memory, recursions, points, inputs, m5, m15)
+        if steady.highest is None:
+            points[4:7] = inputs[7:9] = m15
+        else:
+            highest, now, near = steady.highest, *(v if v == v else m15 for v in (steady.now, steady.near))
+            if steady.patchy:
+                highest = np.where(highest == highest, highest, m15)
+            points[4] = steady.seasonal if steady.seasonal is not None else m15
+            np.add(highest, m5 - near, out=points[5])
+            np.multiply(highest, min(max(m15 / max(now, 0.02 * mean), 0.2), 5.0), out=points[6])
+            inputs[7] = highest
+            inputs[8] = now
         inputs[5:7] = points[2:4]
         inputs[9:11] = points[4:6]
-        np.multiply(shape.highest(memory.step), m15, out=inputs[11])
+        np.multiply(steady.shape, m15, out=inputs[11])
         inputs -= x
         inputs /= mean
         inputs[12] = 1.0
         np.minimum(np.maximum(inputs, -_FAR, out=inputs), _FAR, out=inputs)
         given = inputs.T.copy()
-        most = _MOST_TIMES_SEEN * max(max30, float(points[:STACK].max()))
+        most = _MOST_TIMES_SEEN * max(max30, float(np.maximum.reduce(points[:STACK], axis=None)))
         np.minimum(x + mean * self.stack.predict(given), most, out=points[STACK])
         return np.maximum(points, 0.0, out=points).T.copy(), given, x
+
+    def forget(self) -> None:
+        """A memory was taken in: what was derived is derived anew."""
+        self._steady = None
+
+    def _of_step(self, memory: SeriesMemory, recursions: Recursions, shape: HourShape) -> _Steady:
+        """What stays the same until the next step closes."""
+        both = np.empty((2, self._grid.size)) if recursions.started else None
+        if both is not None:
+            both[0], both[1] = recursions.holt(), recursions.arima()
+        ratios = shape.highest(memory.step)
+        if not memory.seasonal:
+            return _Steady(memory.steps, both, ratios)
+        behind = memory.behind()
+        now = float(np.add.reduce(behind)) / len(behind)
+        recent = behind[-self._five :]
+        near = float(np.add.reduce(recent)) / len(recent)
+        highest = np.fmax.accumulate(memory.ahead())[self._last]
+        seasonal = recursions.seasonal(memory.step) if recursions.has_season else None
+        patchy = not float(np.add.reduce(highest)) >= 0.0
+        return _Steady(memory.steps, both, ratios, highest, now, near, seasonal, patchy)
 
     def learn(self, rows: Ints | slice, inputs: Floats, change: Floats, most: Floats) -> None:
         """`change` = (outcome - last value at the origin) / mean; `most` = error that counts in full."""
         self.stack.update(rows, inputs, change, self._keep, most)
-
-    def _seasonal(
-        self, memory: SeriesMemory, recursions: Recursions, points: Floats, inputs: Floats, m5: float, m15: float
-    ) -> None:
-        """The three that know the season, and the profile itself; before there is one, the level of 15 minutes."""
-        if not memory.seasonal:
-            points[4:7] = m15
-            inputs[7:9] = m15
-            return
-        ahead = memory.ahead()
-        behind = memory.behind()
-        now = float(np.add.reduce(behind)) / len(behind)
-        near = behind[-self._five :]
-        five = float(np.add.reduce(near)) / len(near)
-        if not (now == now and float(np.add.reduce(ahead)) >= 0.0):
-            ahead = np.where(ahead == ahead, ahead, m15)
-            now, five = (now, five) if now == now else (m15, m5)
-        highest = np.maximum.accumulate(ahead)[self._last]
-        ratio = min(max(m15 / max(now, 0.02 * memory.mean, 1e-300), 0.2), 5.0)
-        points[4] = recursions.seasonal(memory.step) if recursions.has_season else m15
-        points[5] = highest + (m5 - five)
-        points[6] = highest * ratio
-        inputs[7] = highest
-        inputs[8] = now
 
 
 _FAR = 50.0

@@ -43,8 +43,8 @@ class Recursions(Kept):
         self.constants = parameters.packed()
         self._sums = None
 
-    def refresh(self) -> None:
-        """What is derived from the constants is derived anew (a memory was taken in)."""
+    def forget(self) -> None:
+        """A memory was taken in: what was derived from the constants is derived anew."""
         self._sums = None
 
     def begin_season(self, past: Floats, step: int) -> None:

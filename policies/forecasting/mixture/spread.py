@@ -23,9 +23,10 @@ _ABOVE, _DAY = 3, 4
 _TINY = 0.001
 """Smallest size that counts, as a share of the mean: keeps logarithms finite on series without noise."""
 _BELOW = 0.3
-_FLOOR = 0.03
+_FLOOR = 0.015
 _HALF_LIFE_S = 2 * DAY_S
 _PRIOR_SIZE = 0.5
+_PRIOR_VARIANCE = 0.05
 _KEEP_HOUR = 0.5 ** (1 / 24)
 _KEEP_SEASON = 0.6
 _WIDE_S = 1200.0
@@ -51,7 +52,7 @@ class Spread(Kept):
         self.table = np.zeros((slots, 2, horizons, members), dtype=np.float32)
         """By slot of the hour, then of the season: faded sums of sizes, and of sizes above."""
         self.table_weights = np.zeros((slots, horizons), dtype=np.float32)
-        self.regressions = Regressions(horizons * members, INPUTS, 1.0, 100.0)
+        self.regressions = Regressions(horizons * members, INPUTS, _PRIOR_VARIANCE, 100.0)
         self._fresh = 1 - 0.5 ** (grid.step_s / np.array(_FADES_S))[:, None, None]
         self._keep = 0.5 ** (grid.step_s / _HALF_LIFE_S)
         slot_steps = max(1, round(grid.season_s / grid.season_slots / grid.step_s))
@@ -64,6 +65,7 @@ class Spread(Kept):
         self._prior_size = (np.array([1.0, 0.5])[:, None] * prior)[:, :, None, None]
         self._horizons = np.arange(horizons)
         self._most = np.full(horizons * members, _MOST_ERROR)
+        self._fixed: tuple[tuple[int, int], Floats, Floats] | None = None
 
     def _selection(self) -> NDArray[np.float32]:
         """Which gathered slots are summed into: minute and neighbours, wide time of day, minute, time of day."""
@@ -87,24 +89,39 @@ class Spread(Kept):
         """
         horizons, members = points.shape
         tiny = _TINY * mean
-        base = self.faded[_DAY] + tiny
+        if self._fixed is None or self._fixed[0] != (step, self.regressions.updates):
+            self._fixed = ((step, self.regressions.updates), *self._of_step(step, tiny))
+        _, base, logs = self._fixed
         inputs = np.empty((INPUTS, horizons, members))
-        inputs[:4] = self.faded[:4]
-        inputs[4:10] = self._by_clock(step)
-        inputs[:10] += tiny
-        np.multiply(points, mean, out=inputs[10])
-        inputs[10] += 0.05 * mean * mean
-        np.sqrt(inputs[10], out=inputs[10])
+        inputs[:10] = logs
+        changing = inputs[10:12]
+        np.multiply(points, mean, out=changing[0])
+        changing[0] += 0.05 * mean * mean
+        np.sqrt(changing[0], out=changing[0])
         centred = points - (np.add.reduce(points, axis=1) / members)[:, None]
         apart = np.sqrt(np.einsum("hm,hm->h", centred, centred) / members)
-        np.add(apart[:, None], 0.05 * base, out=inputs[11])
-        inputs[:12] /= base
-        np.log(inputs[:12], out=inputs[:12])
+        np.add(apart[:, None], 0.05 * base, out=changing[1])
+        changing /= base
+        np.log(changing, out=changing)
         inputs[12] = 1.0
         given = inputs.reshape(INPUTS, -1).T.copy()
         log_size = self.regressions.predict(given).reshape(horizons, members)
         np.minimum(np.maximum(log_size, -_MOST_LOG, out=log_size), _MOST_LOG, out=log_size)
         return base * np.exp(log_size), self.faded[1] + 20 * tiny, base, given
+
+    def forget(self) -> None:
+        """A memory was taken in: what was derived is derived anew."""
+        self._fixed = None
+
+    def _of_step(self, step: int, tiny: float) -> tuple[Floats, Floats]:
+        """The day's size, and logarithms of the inputs that only a step changes, relative to it."""
+        base = self.faded[_DAY] + tiny
+        logs = np.empty((10, *base.shape))
+        logs[:4] = self.faded[:4]
+        logs[4:] = self._by_clock(step)
+        logs += tiny
+        logs /= base
+        return base, np.log(logs, out=logs)
 
     def learn(self, rows: Ints | slice, origins: Ints, errors: Floats, base: Floats, inputs: Floats) -> None:
         """Outcomes of horizons `rows`, forecast at steps `origins`; arrays have a row for each of them."""
