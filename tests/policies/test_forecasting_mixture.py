@@ -89,6 +89,11 @@ def test_order_statistics_are_ranks_of_n_plus_1() -> None:
     assert order_statistics(errors)[0] == pytest.approx([2, 10, 25, 50, 75, 90, 95, 99, 99])
 
 
+def context(grid: Grid, rising: int = 0, hour: int = 5) -> np.ndarray:
+    """Rising, rows of the stretch for the hour, the first five minutes, and a middling width."""
+    return np.tile(np.array([rising, hour, 24, 40]), (grid.size, 1))
+
+
 def test_a_column_that_loses_less_gets_the_weight() -> None:
     grid = Grid.of(60.0, 86400.0)
     blend = Blend(grid, 2)
@@ -98,23 +103,38 @@ def test_a_column_that_loses_less_gets_the_weight() -> None:
         upper = np.repeat(np.array([[11.3, 11.6, 12.3], [18.0, 20.0, 25.0]])[None], grid.size, axis=0)
         scaled = rng.normal(size=(grid.size, 2))
         mixed = np.full((grid.size, len(LEVELS)), 11.6)
-        blend.learn(slice(None), np.full(grid.size, step), actual, scaled, upper, mixed)
-    assert (blend.weights[:, 0] > 0.99).all()
-    assert blend.weights.sum(axis=1) == pytest.approx(1.0)
+        origins = np.full(grid.size, step)
+        blend.learn(slice(None), origins, actual, scaled, upper, mixed, context(grid))
+    assert (blend.weights[0, :, 0] > 0.99).all()
+    assert blend.weights.sum(axis=2) == pytest.approx(1.0)
 
 
-def test_a_band_that_is_missed_is_stretched_and_one_that_is_never_missed_shrinks() -> None:
+def test_a_column_that_is_good_while_the_profile_rises_gets_the_weight_then() -> None:
     grid = Grid.of(60.0, 86400.0)
-    results = []
-    for actual in (0.0, 100.0):
-        blend = Blend(grid, 1)
-        for step in range(300):
+    blend = Blend(grid, 2)
+    for step in range(2000):
+        rising = int(step % 5 == 0)
+        close, far = [10.1] * 3, [14.0] * 3
+        upper = np.repeat(np.array([far, close] if rising else [close, far])[None], grid.size, axis=0)
+        mixed = np.full((grid.size, len(LEVELS)), 12.0)
+        actual, scaled, origins = np.full(grid.size, 10.0), np.zeros((grid.size, 2)), np.full(grid.size, step)
+        blend.learn(slice(None), origins, actual, scaled, upper, mixed, context(grid, rising))
+    assert (blend.weights[0, :, 0] > 0.9).all()
+    assert (blend.weights[1, :, 1] > 0.9).all()
+
+
+def test_a_band_that_is_missed_is_stretched_at_its_hour_and_one_that_is_never_missed_shrinks() -> None:
+    grid = Grid.of(60.0, 86400.0)
+    blend = Blend(grid, 1)
+    for step in range(300):
+        for hour, actual in ((5, 0.0), (6, 100.0)):
             y = np.full(grid.size, actual)
             upper, mixed = np.full((grid.size, 1, 3), 50.0), np.full((grid.size, len(LEVELS)), 50.0)
-            blend.learn(slice(None), np.full(grid.size, step), y, np.zeros((grid.size, 1)), upper, mixed)
-        results.append(blend.stretch[:, 6])
-    assert (results[0] < 1).all()
-    assert (results[1] == 2.0).all()
+            scaled, origins = np.zeros((grid.size, 1)), np.full(grid.size, step)
+            blend.learn(slice(None), origins, y, scaled, upper, mixed, context(grid, 0, hour))
+    assert (blend.stretch[5, :, 6] < 0).all()
+    assert (blend.stretch[6, :, 6] > 0.5).all()
+    assert (blend.stretch[7] == 0).all()
 
 
 @given(st.lists(st.floats(0, 100), min_size=9, max_size=9), st.lists(st.floats(1.0, 5000.0), min_size=1, max_size=6))

@@ -22,7 +22,16 @@ from policies.forecasting.mixture.answers import Answers
 from policies.forecasting.mixture.blend import WINDOW, Blend
 from policies.forecasting.mixture.grid import DAY_S, HORIZONS_S, LEVELS, UPPER, Grid, Ints
 from policies.forecasting.mixture.kept import Kept
-from policies.forecasting.mixture.members import MEMBERS, SEASONAL, STACK, STACK_INPUTS, HourShape, Members
+from policies.forecasting.mixture.members import (
+    MEMBERS,
+    RISE_FROM,
+    RISE_TO,
+    SEASONAL,
+    STACK,
+    STACK_INPUTS,
+    HourShape,
+    Members,
+)
 from policies.forecasting.mixture.memory import SeriesMemory
 from policies.forecasting.mixture.paths import Dates, sample_paths
 from policies.forecasting.mixture.recursions import Recursions
@@ -35,12 +44,15 @@ _MEMBER_OF = np.array([*range(len(MEMBERS)), *_BY_LEVEL, *_BY_HOUR])
 """Columns of the blend: every member with its learned scale; some by the level; some by the last hour's errors."""
 COLUMNS = (*MEMBERS, *(f"{MEMBERS[m]}/level" for m in _BY_LEVEL), *(f"{MEMBERS[m]}/hour" for m in _BY_HOUR))
 STACK_COLUMN = STACK
+_KNOW_SEASON = np.flatnonzero(np.isin(_MEMBER_OF, (*SEASONAL, STACK)))
 _NONE = -(2**62)
 _EPOCH = date(1970, 1, 1).toordinal()
 _ENOUGH = 60
 _BLIND_S = 300.0
 _KNOWN_SHARE = 0.8
 _CUT_SIZES = 20.0
+_RISE = 0.8
+"""The profile rises when it goes up by more than this share of the error to expect."""
 _LEARNED_SEASONS = 3
 """Of history given at once, how many seasons are learned from; what is older only enters the profile."""
 _CHECK_HORIZON_S = 300.0
@@ -58,7 +70,7 @@ class _Record:
             "spread": len(MEMBERS) * INPUTS,
             "upper": len(COLUMNS) * len(LEVELS[UPPER]),
             "mixed": len(LEVELS),
-            "rest": 3,
+            "rest": 7,
         }
         self.at: dict[str, slice] = {}
         width = 0
@@ -232,7 +244,10 @@ class MixtureForecaster(Kept):
         by_column = points.take(_MEMBER_OF, axis=1)
         level = level_size(by_column[:, len(MEMBERS) : len(MEMBERS) + len(_BY_LEVEL)], mean)
         scales = np.concatenate((learned, level, hour.take(_BY_HOUR, axis=1)), axis=1)
-        each, mixed = self.blend.mix(by_column, scales)
+        rising = (mean * (stack_inputs[:, RISE_TO] - stack_inputs[:, RISE_FROM]) > _RISE * learned[:, STACK]).astype(
+            np.int64
+        )
+        each, mixed, context, width = self.blend.mix(memory.step, by_column, scales, rising, mean)
         if into is not None:
             at, horizons = _RECORD.at, len(points)
             into[:, at["points"]] = points
@@ -242,7 +257,11 @@ class MixtureForecaster(Kept):
             into[:, at["spread"]] = inputs.reshape(horizons, -1)
             into[:, at["upper"]] = each[:, :, UPPER].reshape(horizons, -1)
             into[:, at["mixed"]] = mixed
-            into[:, at["rest"]] = (x, mean, memory.missing)
+            rest = into[:, at["rest"]]
+            rest[:, :5] = (x, mean, memory.missing, context.hour, context.five)
+            rest[:, 5] = context.width
+            rest[:, 6] = rising
+            self.blend.settle(width)
         return mixed
 
     def _learn(self, step: int) -> None:
@@ -254,7 +273,7 @@ class MixtureForecaster(Kept):
         if not ready.any():
             return
         record = self.waiting[slots, self._horizons].astype(np.float64)
-        lost = self.memory.missing - record[:, -1]
+        lost = self.memory.missing - record[:, -5]
         ready &= lost <= (1 - _KNOWN_SHARE) * grid.widths
         if self.memory.since_known and lost.any():
             ready &= self.memory.since_known * 20 < grid.widths
@@ -267,13 +286,14 @@ class MixtureForecaster(Kept):
         actual = self._largest()[rows]
         points, scales = record[:, at["points"]], record[:, at["scales"]]
         errors = actual[:, None] - points
-        x, mean = record[:, -3], record[:, -2]
+        x, mean = record[:, -7], record[:, -6]
         self.spread.learn(rows, origins, errors, record[:, at["base"]], record[:, at["spread"]].reshape(-1, INPUTS))
         most = _CUT_SIZES * scales[:, STACK_COLUMN] / mean
         self.members.learn(rows, record[:, at["stack"]], (actual - x) / mean, most)
         upper = record[:, at["upper"]].reshape(len(record), len(COLUMNS), -1)
+        contexts = record[:, [-1, -4, -3, -2]].astype(np.int64)
         scaled = errors.take(_MEMBER_OF, axis=1) / np.maximum(scales, 1e-30)
-        self.blend.learn(rows, origins, actual, scaled, upper, record[:, at["mixed"]])
+        self.blend.learn(rows, origins, actual, scaled, upper, record[:, at["mixed"]], contexts)
 
     def _largest(self) -> Floats:
         """For each horizon the largest bin of its window, which began `reach` steps ago."""
@@ -306,7 +326,7 @@ class MixtureForecaster(Kept):
             return self.check.words()
         if not self.memory.seasonal:
             return f"recent values only: {self._seen()} of history is less than a season"
-        trust = float(self.blend.weights[self._check_row, list(SEASONAL)].sum())
+        trust = float(self.blend.weights[0, self._check_row, list(SEASONAL)].sum())
         return f"{self._seen()} of history; {trust:.0%} of the weight on the season alone, the rest on all members"
 
     def _enough(self) -> bool:
@@ -343,7 +363,7 @@ class MixtureForecaster(Kept):
         near, far = np.nanmax(np.append(memory.ahead(), -np.inf)), float(np.nanmax(past))
         if not near > 0.05 * memory.mean:
             return 1.0
-        trust = float(self.blend.weights[-1, [*SEASONAL, STACK]].sum())
+        trust = float(self.blend.weights[1, -1, _KNOW_SEASON].sum())
         return 1.0 + trust * (min(max(far / float(near), 1.0), 5.0) - 1.0)
 
     def dates(self) -> Dates:

@@ -22,6 +22,8 @@ MEMBERS = ("last", "max10", "holt", "arima", "holt_winters", "profile_shift", "p
 STACK = MEMBERS.index("stack")
 SEASONAL = tuple(MEMBERS.index(m) for m in ("holt_winters", "profile_shift", "profile_scale"))
 STACK_INPUTS = 13
+RISE_TO, RISE_FROM = 7, 8
+"""Inputs that hold the profile's largest value ahead and its value now."""
 _HALF_LIFE_S = DAY_S
 _MOST_TIMES_SEEN = 4.0
 _KEEP_HOUR_SHAPE = 0.93
