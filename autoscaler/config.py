@@ -30,7 +30,7 @@ from autoscaler.config_convert import Config, to_config
 from autoscaler.config_errors import ALLOWED, NOT_BUILT_VALUES, config_error, problem_of
 from autoscaler.config_yaml import SettingsFile, read_settings_file
 from autoscaler.model import GuardSettings, PoolSettings
-from policies.base import Slo
+from policies.base import LONGEST_ITL_S, LONGEST_TTFT_S, Slo
 from policies.durations import Duration
 
 # ---------------------------------------------------------------- kinds of values
@@ -174,6 +174,11 @@ class Service(_Block):
     timeout_s: float = Field(
         default=4.0, gt=0, le=60, description="Seconds after which a read or a write of this service is given up."
     )
+    act: Literal["external", "policy"] = Field(
+        default="external",
+        description="How replicas are set: external = posted to Serve's external-scaler API; policy = nothing is "
+        "posted, and leadtime_serve_policy in Serve's autoscaling_config follows the published plan.",
+    )
 
 
 class Replicas(_Block):
@@ -187,10 +192,18 @@ class SloBlock(_Block):
     """What users were promised."""
 
     ttft_s: float | None = Field(
-        default=Slo().ttft_s, gt=0, description="Seconds to the first token; null = no promise."
+        default=Slo().ttft_s,
+        gt=0,
+        le=LONGEST_TTFT_S,
+        description="Seconds to the first token; null = no promise.",
+        json_schema_extra=_words(f"seconds above 0 and up to {LONGEST_TTFT_S:g} (2000 ms are written 2), or null"),
     )
     itl_s: float | None = Field(
-        default=Slo().itl_s, gt=0, description="Mean seconds between output tokens of a request; null = no promise."
+        default=Slo().itl_s,
+        gt=0,
+        le=LONGEST_ITL_S,
+        description="Mean seconds between output tokens of a request; null = no promise.",
+        json_schema_extra=_words(f"seconds above 0 and up to {LONGEST_ITL_S:g} (50 ms are written 0.05), or null"),
     )
     target_fraction: float = Field(
         default=Slo().target_fraction, ge=0.5, lt=1, description="Share of requests that must meet both (0.99 = 99 %)."

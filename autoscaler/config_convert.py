@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from autoscaler.config_yaml import SettingsFile
 from autoscaler.model import (
+    ActWay,
     ControllerConfig,
     DeploymentSettings,
     Follows,
@@ -43,6 +44,7 @@ class ServiceConfig:
     token_file: Path | None
     ca_file: Path | None
     timeout_s: float
+    act: ActWay = "external"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,7 @@ def to_config(settings: Settings, file: SettingsFile) -> Config:
                 token_file=optional_path(file, s.token_file),
                 ca_file=optional_path(file, s.ca_file),
                 timeout_s=s.timeout_s,
+                act=s.act,
             )
             for s in settings.services
         ),
@@ -214,6 +217,7 @@ def _controller(settings: Settings, file: SettingsFile) -> ControllerConfig:
             max_step_up=guards.max_step_up,
             max_step_down=guards.max_step_down,
         ),
+        full_guards=True,
         hint_max_rps=settings.mqtt.max_rps_per_deployment if settings.mqtt else None,
         sha256=file.sha256,
     )

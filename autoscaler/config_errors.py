@@ -98,15 +98,18 @@ def _nearest(value: Any, node: Schema) -> str:
 
 
 def _number_as_text(value: Any, node: Schema) -> str:
-    """YAML reads 1e8 and "8" as text: say how to write the number."""
-    if not isinstance(value, str) or node.get("type") not in ("integer", "number"):
+    """Text that means a number ("8", 1_000), or 1e8 where a whole one belongs: say how to write it."""
+    if node.get("type") not in ("integer", "number") or isinstance(value, bool):
         return ""
     try:
-        number = float(value.replace("_", ""))
-    except ValueError:
+        number = float(value.replace("_", "") if isinstance(value, str) else value)
+    except (ValueError, TypeError, OverflowError):
         return ""
-    plain = str(int(number)) if number.is_integer() else repr(number)
-    return f" (YAML reads this as text: write {plain})"
+    if isinstance(value, str):
+        return f" (YAML reads this as text: write {int(number) if number.is_integer() else repr(number)})"
+    if isinstance(value, float) and node["type"] == "integer" and number.is_integer():
+        return f" (write {int(number)})"
+    return ""
 
 
 def did_you_mean(word: Any, candidates: Iterable[Any]) -> str:

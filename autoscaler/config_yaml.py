@@ -1,6 +1,7 @@
 """Reads a settings file: its data, the line of every key, its hash. Not for what the settings mean (config.py).
 
 Refuses what YAML would quietly accept: a key written twice (the last one would win) and a file that is no mapping.
+Plain words and numbers are read as YAML 1.2 has them (policies/yaml_core.py).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import yaml
 
 from autoscaler.errors import ConfigError
+from policies.yaml_core import CoreLoader
 
 Loc = tuple[str | int, ...]
 """Where a value is: keys and list positions from the top, e.g. ("deployments", 0, "replicas", "max")."""
@@ -58,7 +60,7 @@ def read_settings_file(path: Path, when_missing: str = "") -> SettingsFile:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     lines: dict[Loc, int] = {}
     try:
-        loader = yaml.SafeLoader(text)
+        loader = CoreLoader(text)
         node = loader.get_single_node()
         if node is None:
             raise ConfigError(f"{path}: empty; allowed: settings, beginning with version: 1")
@@ -68,7 +70,7 @@ def read_settings_file(path: Path, when_missing: str = "") -> SettingsFile:
         raise ConfigError(_yaml_error(path, error)) from None
     except RecursionError:
         raise ConfigError(f"{path}: nested too deeply; allowed: {_MAX_DEPTH} levels") from None
-    except (ValueError, TypeError) as error:  # SafeLoader's own on an impossible date, an unhashable key
+    except (ValueError, TypeError) as error:  # the loader's own, on an unhashable key
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, Mapping):
         raise ConfigError(f"{path}: no settings in it; allowed: a mapping, beginning with version: 1")

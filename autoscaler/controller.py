@@ -263,7 +263,7 @@ class Controller:
             max_replicas=settings.max_replicas,
             capacity_rps=d.capacity_rps,
             max_ongoing_requests=d.max_ongoing,
-            full=self.policy.guards == "full",
+            full=self.config.full_guards or self.policy.guards == "full",
         )
 
     def _follow(self, plans: Sequence[DeploymentPlan]) -> list[DeploymentPlan]:

@@ -1,7 +1,7 @@
 """Every clamp between what a policy wants and what may be done, each with a name that reaches journal and metrics.
 
-Pure. Two strengths: `full` for anything that acts on a live cluster, `bounds` for rival policies in the simulator that
-must stay themselves (min/max, budget, pause only).
+Pure. Two strengths: `full` for anything that acts on a live cluster (ControllerConfig.full_guards) and for the flagship
+everywhere, `bounds` for rival policies in the simulator that must stay themselves (min/max, budget, pause only).
 """
 
 from __future__ import annotations

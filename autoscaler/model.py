@@ -450,3 +450,5 @@ def _first_match(entries: tuple[DeploymentSettings, ...], key: DeploymentKey) ->
             found.clear()
         found[key] = next((d for d in entries if key.matches(d.match)), None)
     return found[key]
+    full_guards: bool = False
+    """True: every guard holds for any policy, as in a live cluster. False: as strong as the policy itself declares."""

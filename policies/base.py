@@ -73,6 +73,10 @@ class Slo:
     target_fraction: float = 0.99
 
 
+LONGEST_TTFT_S, LONGEST_ITL_S = 600.0, 10.0
+"""Promises beyond these are taken for milliseconds, wherever settings are read."""
+
+
 @dataclass(frozen=True, slots=True)
 class TokenMix:
     """Mean tokens of a request: prompt, output, and the part of the prompt found in the prefix cache."""

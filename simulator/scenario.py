@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from autoscaler.config_errors import ALLOWED, NOT_BUILT
 from autoscaler.model import GuardSettings
-from policies.base import Slo
+from policies.base import LONGEST_ITL_S, LONGEST_TTFT_S, Slo
 from policies.durations import Duration
 from simulator.synthetic import Bursts, Day, Spike, Synthetic
 
@@ -211,10 +211,18 @@ class SloBlock(Block):
     """What users were promised."""
 
     ttft_s: float | None = Field(
-        default=Slo().ttft_s, gt=0, description="Seconds to the first token; null = no promise."
+        default=Slo().ttft_s,
+        gt=0,
+        le=LONGEST_TTFT_S,
+        description="Seconds to the first token; null = no promise.",
+        json_schema_extra=_words(f"seconds above 0 and up to {LONGEST_TTFT_S:g} (2000 ms are written 2), or null"),
     )
     itl_s: float | None = Field(
-        default=Slo().itl_s, gt=0, description="Mean seconds between tokens; null = no promise."
+        default=Slo().itl_s,
+        gt=0,
+        le=LONGEST_ITL_S,
+        description="Mean seconds between tokens; null = no promise.",
+        json_schema_extra=_words(f"seconds above 0 and up to {LONGEST_ITL_S:g} (50 ms are written 0.05), or null"),
     )
     target_fraction: float = Field(default=Slo().target_fraction, gt=0, le=1, description="Share that must get both.")
 

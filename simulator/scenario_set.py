@@ -1,4 +1,7 @@
-"""`--set KEY=VALUE`: changes to a scenario by dotted keys. Whether the result makes sense is checked elsewhere."""
+"""`--set KEY=VALUE`: changes to a scenario by dotted keys. Whether the result makes sense is checked elsewhere.
+
+Paths in a scenario file are relative to that file; what was typed at a shell is relative to where it was typed.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,14 @@ import copy
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from autoscaler.config_yaml import Loc, SettingsFile, dotted
 from autoscaler.errors import ScenarioError
+from policies.yaml_core import load_yaml
 
 
 def override(settings: SettingsFile, overrides: Sequence[str]) -> tuple[SettingsFile, dict[Loc, str]]:
@@ -23,18 +28,37 @@ def override(settings: SettingsFile, overrides: Sequence[str]) -> tuple[Settings
         if not equals or not key.strip():
             raise ScenarioError(f"--set {text!r}: allowed: KEY=VALUE, e.g. deployments.0.replicas.max=4")
         try:
-            value = yaml.safe_load(raw)
-        except (yaml.YAMLError, ValueError, TypeError, RecursionError):  # SafeLoader's own, on an impossible date
+            value = load_yaml(raw)
+        except (yaml.YAMLError, ValueError, TypeError, RecursionError):
             raise ScenarioError(f"--set {text!r}: the value is not YAML") from None
-        set_locs[_put(data, key.strip(), value, text)] = text
+        set_locs[_put(data, key.strip(), _from_here(key.rpartition(".")[2].strip(), value), text)] = text
     return replace(settings, data=data), set_locs
+
+
+_FILES = ("requests", "rates")
+_FILE_OR_PRESET = "profile"
+_POLICY = "name"
+
+
+def _from_here(key: str, value: Any) -> Any:
+    """The value with relative paths in it made absolute; a profile that is no file here is a preset's name, and a
+    policy is a file when it is written FILE.py:CLASS."""
+    if isinstance(value, Mapping):
+        return {k: _from_here(str(k), v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_from_here(key, one) for one in value]
+    if not isinstance(value, str) or not value:
+        return value
+    path = Path.cwd() / Path(value).expanduser()
+    is_file = key in _FILES or (key == _FILE_OR_PRESET and path.is_file()) or (key == _POLICY and ".py:" in value)
+    return str(path) if is_file else value
 
 
 def policy_options(overrides: Sequence[str]) -> dict[str, Any]:
     """What was typed as `policy.options.X=...`: meant for the policy that runs, whichever the scenario names."""
     prefix = "policy.options."
     typed = [text.partition("=") for text in overrides]
-    return {key.strip()[len(prefix) :]: yaml.safe_load(raw) for key, _, raw in typed if key.strip().startswith(prefix)}
+    return {key.strip()[len(prefix) :]: load_yaml(raw) for key, _, raw in typed if key.strip().startswith(prefix)}
 
 
 def _put(data: dict[str, Any], key: str, value: Any, text: str) -> Loc:

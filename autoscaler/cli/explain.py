@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    ticks = (record.data for record in read_journal(args.journal) if record.data["kind"] == "tick")
+    ticks = _ticks(args.journal)
     try:
         lines = _at(ticks, args) if args.at is not None else _sentences(ticks, args)
         for line in lines:
@@ -38,6 +38,22 @@ def run(args: argparse.Namespace) -> int:
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise JournalError(f"{args.journal}: a tick has another shape than this version writes: {error!r}") from error
     return 0
+
+
+def _ticks(path: Path) -> Iterator[Mapping[str, Any]]:
+    """The ticks of a journal of this version. Errors: JournalError naming the file and the versions."""
+    from autoscaler.journal import JOURNAL_VERSION
+
+    for record in read_journal(path):
+        if record.data["kind"] == "tick":
+            yield record.data
+        elif record.data.get("version") != JOURNAL_VERSION:
+            written_by = record.data.get("code_version")
+            by = f" (written by leadtime {written_by})" if written_by else ""
+            raise JournalError(
+                f"{record.file}: a journal of version {record.data.get('version')!r}{by}; this leadtime reads version "
+                f"{JOURNAL_VERSION}: use the leadtime that wrote it"
+            )
 
 
 # ---------------------------------------------------------------- one sentence a decision

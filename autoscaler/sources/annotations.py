@@ -7,15 +7,14 @@ heard in any case, because they can only hold leadtime back: `paused` (also with
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, get_args
 
-from autoscaler.model import DeploymentSettings
+from autoscaler.model import ActWay, DeploymentSettings
 from autoscaler.sources.kuberay_objects import ANNOTATION_PREFIX
-from policies.base import Slo
+from policies.base import LONGEST_ITL_S, LONGEST_TTFT_S, Slo
 from policies.options import nearest
 
 _YES, _NO = ("true",), ("false",)
@@ -32,11 +31,12 @@ class Annotations:
     slo_ttft_s: float | None = None
     slo_itl_s: float | None = None
     target_fraction: float | None = None
+    act: ActWay | None = None
 
     @property
     def settings(self) -> bool:
-        """They change settings, beyond on and off."""
-        return replace(self, enabled=None, paused=False) != Annotations()
+        """They change settings of deployments, beyond on and off."""
+        return replace(self, enabled=None, paused=False, act=None) != Annotations()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,12 @@ def _boolean(text: str) -> bool:
     raise ValueError
 
 
+def _way(text: str) -> str:
+    if text not in get_args(ActWay):
+        raise ValueError
+    return text
+
+
 def _whole(least: int) -> Callable[[str], int]:
     def read(text: str) -> int:
         if not text.isascii() or not text.isdigit() or int(text) < least:
@@ -71,24 +77,36 @@ def _whole(least: int) -> Callable[[str], int]:
     return read
 
 
-def _between(low: float, high: float, *, closed: bool = False) -> Callable[[str], float]:
+def _up_to(most_s: float) -> Callable[[str], float]:
     def read(text: str) -> float:
         number = float(text)
-        if not math.isfinite(number) or not (low <= number if closed else low < number) or number >= high:
+        if not 0 < number <= most_s:
             raise ValueError
         return number
 
     return read
 
 
+def _share(text: str) -> float:
+    number = float(text)
+    if not 0.5 <= number < 1:
+        raise ValueError
+    return number
+
+
 _KINDS: Mapping[str, _Kind] = {
     "enabled": _Kind("enabled", _boolean, '"true" or "false"'),
     "paused": _Kind("paused", _boolean, '"true" or "false"'),
+    "act": _Kind("act", _way, "external or policy"),
     "min-replicas": _Kind("min_replicas", _whole(0), "a whole number >= 0"),
     "max-replicas": _Kind("max_replicas", _whole(1), "a whole number >= 1"),
-    "slo-ttft-s": _Kind("slo_ttft_s", _between(0, 86400), "seconds > 0"),
-    "slo-itl-s": _Kind("slo_itl_s", _between(0, 86400), "seconds > 0"),
-    "target-fraction": _Kind("target_fraction", _between(0.5, 1.0, closed=True), "a share >= 0.5 and < 1"),
+    "slo-ttft-s": _Kind(
+        "slo_ttft_s", _up_to(LONGEST_TTFT_S), f"seconds > 0 and <= {LONGEST_TTFT_S:g} (2000 ms are written 2)"
+    ),
+    "slo-itl-s": _Kind(
+        "slo_itl_s", _up_to(LONGEST_ITL_S), f"seconds > 0 and <= {LONGEST_ITL_S:g} (50 ms are written 0.05)"
+    ),
+    "target-fraction": _Kind("target_fraction", _share, "a share >= 0.5 and < 1"),
 }
 
 

@@ -90,8 +90,10 @@ def load_profile(name_or_path: str, base: Path | None = None) -> EngineProfile:
 def _read(path: Path) -> EngineProfile:
     import yaml
 
+    from policies.yaml_core import load_yaml
+
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = load_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise PolicyError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
     return parse_profile(data, str(path))

@@ -84,6 +84,18 @@ guards: {stale_after_s: 30, scale_down_stabilization_s: 10, max_step_up: 2, max_
     assert (core.policy_name, core.policy_options) == ("static", {"replicas": 2})
 
 
+def test_plain_words_and_numbers_are_read_as_yaml_1_2_has_them(tmp_path: Path) -> None:
+    text = BASE % "" + "tick_s: 1e1\ndeployments: [{match: a/b, replicas: {min: 012, max: 0o17}}]\n"
+    core = load(tmp_path, text + "node_pools: [{name: on}, {name: 2026-01-31}]\n").controller
+    assert core.tick_s == 10.0
+    assert (core.deployments[0].min_replicas, core.deployments[0].max_replicas) == (12, 15)
+    assert [pool.name for pool in core.pools] == ["on", "2026-01-31"]
+
+
+def test_live_settings_put_every_guard_over_any_policy(tmp_path: Path) -> None:
+    assert load(tmp_path, BASE % "").controller.full_guards
+
+
 def test_a_new_install_changes_nothing(tmp_path: Path) -> None:
     assert load(tmp_path, BASE % "").controller.dry_run is True
 

@@ -40,7 +40,8 @@ WRONG_TYPE_OR_RANGE = [
     ("{min: 1, max: 8}", "{min: -1, max: 8}", "8: deployments[0].replicas.min: -1; allowed: a whole number >= 0"),
     ("{min: 1, max: 8}", "{min: 1}", "8: deployments[0].replicas.max: missing; allowed: a whole number >= 1"),
     ("{min: 1, max: 8}", "{max: 2.5}", "8: deployments[0].replicas.max: 2.5; allowed: a whole number >= 1"),
-    ("{min: 1, max: 8}", "{max: yes}", "8: deployments[0].replicas.max: true; allowed: a whole number >= 1"),
+    ("{min: 1, max: 8}", "{max: yes}", "8: deployments[0].replicas.max: 'yes'; allowed: a whole number >= 1"),
+    ("{min: 1, max: 8}", "{max: true}", "8: deployments[0].replicas.max: true; allowed: a whole number >= 1"),
     ("{min: 1, max: 8}", "{max: null}", "8: deployments[0].replicas.max: null; allowed: a whole number >= 1"),
     (
         "{min: 1, max: 8}",
@@ -60,7 +61,7 @@ WRONG_TYPE_OR_RANGE = [
     (
         "node_pools: [h100]",
         "slo: {ttft_s: fast}",
-        "7: deployments[0].slo.ttft_s: 'fast'; allowed: a number > 0, or null",
+        "7: deployments[0].slo.ttft_s: 'fast'; allowed: seconds above 0 and up to 600 (2000 ms are written 2), or null",
     ),
     (
         "node_pools: [h100]",
@@ -90,12 +91,30 @@ WRONG_TYPE_OR_RANGE = [
     (
         "version: 1",
         "version: 1\ntick_s: 2024-01-01",
-        "2: tick_s: 2024-01-01 (a date); allowed: a number from 0.5 to 300",
+        "2: tick_s: '2024-01-01'; allowed: a number from 0.5 to 300",
     ),
     (
         "version: 1",
         "version: 1\njournal: {max_bytes: 1e8}",
-        "2: journal.max_bytes: '1e8'; allowed: a whole number >= 100000 (YAML reads this as text: write 100000000)",
+        "2: journal.max_bytes: 100000000.0; allowed: a whole number >= 100000 (write 100000000)",
+    ),
+    (
+        "version: 1",
+        "version: 1\njournal: {max_bytes: 100_000_000}",
+        "2: journal.max_bytes: '100_000_000'; allowed: a whole number >= 100000 "
+        "(YAML reads this as text: write 100000000)",
+    ),
+    ("version: 1", "version: 1\ntick_s: 1:30", "2: tick_s: '1:30'; allowed: a number from 0.5 to 300"),
+    ("version: 1", "version: 1\ndry_run: off", "2: dry_run: 'off'; allowed: true or false"),
+    (
+        "{min: 1, max: 8}",
+        "{min: 1, max: 8}\n    slo: {ttft_s: 2000}",
+        "9: deployments[0].slo.ttft_s: 2000; allowed: seconds above 0 and up to 600 (2000 ms are written 2), or null",
+    ),
+    (
+        "{min: 1, max: 8}",
+        "{min: 1, max: 8}\n    slo: {itl_s: 50}",
+        "9: deployments[0].slo.itl_s: 50; allowed: seconds above 0 and up to 10 (50 ms are written 0.05), or null",
     ),
     (
         "version: 1",
@@ -405,7 +424,7 @@ def test_several_mistakes_give_the_first_of_the_file_and_a_count(tmp_path: Path)
         ),
         ("version: 1\n---\nversion: 1\n", "lt.yaml:2: not valid YAML: but found another document"),
         ("version: &a {b: *a}\n", "lt.yaml:1: version.b: an alias to itself; allowed: plain values"),
-        ("version: 2024-13-45\n", "lt.yaml: not valid YAML: month must be in 1..12"),
+        ("version: 2024-13-45\n", "lt.yaml:1: version: '2024-13-45'; allowed: 1"),
         ("? [a, b]\n: 1\n", "lt.yaml:1: not valid YAML: found unhashable key"),
     ],
 )

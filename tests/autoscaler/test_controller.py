@@ -249,3 +249,12 @@ def test_a_restarted_controller_decides_as_the_one_that_went_on() -> None:
         first, second = going_on.step(given, now_s), restarted.step(given, now_s)
         assert journal.encode(journal.decision_record(first)) == journal.encode(journal.decision_record(second))
     assert going_on.state.to_bytes() == restarted.state.to_bytes()
+
+
+@pytest.mark.parametrize(("full", "target"), [(False, 1), (True, 4)])
+def test_in_a_live_cluster_the_full_guards_hold_for_a_rival_too(full: bool, target: int) -> None:
+    """It wants 1 of 4 replicas while metrics are a minute and a half old."""
+    controller = Controller(config(full_guards=full), policy=Says(1, guards="bounds"))
+    plan = controller.step(signals(inventory(100.0, running=4), metrics(10.0)), 100.0)
+    assert plan.deployments[0].target == target
+    assert (guard.UNKNOWN in guards_of(plan)) == full

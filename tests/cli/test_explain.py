@@ -80,7 +80,12 @@ def test_what_is_not_in_the_journal_is_bad_input(journal: Path, words: tuple[str
         (b"hello\n", "{path}: line 1: not JSON: "),
         (b"[1]\n", "{path}: line 1: kind None; allowed: checkpoint, tick"),
         (
-            b'{"kind": "checkpoint"}\n{"kind": "tick"}\n',
+            b'{"kind": "checkpoint", "version": 2, "code_version": "9.1"}\n{"kind": "tick", "news": 1}\n',
+            "{path}: a journal of version 2 (written by leadtime 9.1); this leadtime reads version 1: use the leadtime",
+        ),
+        (b'{"kind": "checkpoint"}\n', "{path}: a journal of version None; this leadtime reads version 1"),
+        (
+            b'{"kind": "checkpoint", "version": 1}\n{"kind": "tick"}\n',
             "{path}: a tick has another shape than this version writes: KeyError('plan')",
         ),
     ],

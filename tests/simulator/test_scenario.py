@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 
 from autoscaler.errors import InputError
+from policies import engines
 from policies.base import DeploymentKey, PolicyError
 from simulator.run import Choice, make_policy
 from simulator.scenario_file import load_scenario, preset_names
 from simulator.synthetic import Synthetic
 from tests.simulator.scenarios import SMALL, write
+
+PROFILE = Path(engines.__file__).parent / "presets" / "llama-3.1-8b" / "h100" / "tp1.yaml"
 
 
 def refused(folder: Path, *changes: tuple[str, str], overrides: tuple[str, ...] = ()) -> str:
@@ -34,6 +37,12 @@ def refused(folder: Path, *changes: tuple[str, str], overrides: tuple[str, ...] 
         ("version: 1", "version: 2", "scenario.yaml:2: version: 2; allowed: 1"),
         ("base_rps: 40", "base_rps: -1", "synthetic.base_rps: -1; allowed: a number >= 0"),
         ("base_rps: 40", "base_rps: .nan", "synthetic.base_rps: nan; allowed: a number >= 0"),
+        (
+            "    graceful",
+            "    slo: {ttft_s: 2000}\n    graceful",
+            "slo.ttft_s: 2000; allowed: seconds above 0 and up to 600 (2000 ms are written 2)",
+        ),
+        ("tick_s: 5", "tick_s: 1:30", "tick_s: '1:30'; allowed: a number from 0.5 to 300"),
         ("tick_s: 5", "tick_s: fast", "tick_s: 'fast'; allowed: a number from 0.5 to 300"),
         ("min: 1, max: 4, initial: 1", "min: 5, max: 4", "replicas.min: 5; allowed: at most replicas.max, which is 4"),
         ("nodes: {min: 0, max: 4}", "nodes: {min: 5, max: 4}", "nodes.min: 5; allowed: at most nodes.max, which is 4"),
@@ -114,6 +123,23 @@ def test_set_changes_a_key_by_number_or_name_and_is_named_when_it_is_wrong(tmp_p
             load_scenario(path, [text])
         assert str(error.value).startswith(f"--set {text!r}: ")
         assert said in str(error.value)
+
+
+def test_a_path_that_is_set_is_relative_to_where_it_was_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        folder.mkdir()
+    (here / "trace.csv").write_text("timestamp_s,prompt_tokens,output_tokens\n1,10,20\n250,30,40\n")
+    (here / "engine.yaml").write_text(PROFILE.read_text().replace("name: llama", "name: own-llama"))
+    path = write(there)
+    monkeypatch.chdir(here)
+    one = load_scenario(path, ["deployments.0.workload={requests: trace.csv}", "deployments.0.profile=engine.yaml"])
+    assert one.deployments[0].traffic.end_s == 250  # type: ignore[union-attr]
+    assert one.deployments[0].profile.name.startswith("own-llama")
+    preset = load_scenario(path, ["deployments.0.profile=llama-3.1-8b/a100/tp1"])
+    assert preset.deployments[0].profile.name == "llama-3.1-8b/a100/tp1"
+    with pytest.raises(InputError, match=f"^{here / 'none.csv'}: no such file"):
+        load_scenario(path, ["deployments.0.workload={requests: none.csv}"])
 
 
 def test_the_policys_options_hold_only_for_the_policy_that_the_scenario_names(tmp_path: Path) -> None:
