@@ -122,6 +122,8 @@ class SupplyMemory:
     last_proposed: int | None = None
     learned_capacity_rps: float | None = None
     stuck_since_s: float | None = None
+    room: list[int] = field(default_factory=list)
+    """Replicas that fitted on free GPUs, and on warm nodes, at the last look; empty where nobody sees nodes."""
 
 
 @dataclass(slots=True)

@@ -128,13 +128,16 @@ def look(
     observation = demand.observe(memory.demand, signals, config.guards, now_s)
     pool_name = supply.first_pool(settings, pools)
     gpus = supply.gpus_per_replica(settings, inventory)
-    path = supply.next_path(pools.get(pool_name) if pool_name else None, gpus)
+    pool = pools.get(pool_name) if pool_name else None
+    path = supply.next_path(pool, gpus)
     ended: list[EndedStart] = []
     learned: list[str] = []
     if inventory is not None and inventory.as_of_s <= now_s:
-        ended = supply.take_in_replicas(key, memory.supply, inventory, path, now_s)
-        learned = [supply.learn_replica(state.book, start, now_s) for start in ended if start.runs]
-        supply.learn_under_way(state.book, key, memory.supply, now_s)
+        stages = supply.stages_of(config, settings, pool_name, key)
+        ended = supply.take_in_replicas(key, memory.supply, inventory, path, now_s, supply.room(pool, gpus))
+        learned = [supply.learn_replica(state.book, s, stages[s.path], now_s) for s in ended if s.runs]
+        nodes_come = pool is not None and any(node.state == "starting" for node in pool.nodes)
+        supply.learn_under_way(state.book, memory.supply, stages, nodes_come, now_s)
     times = supply.lead_times_of(config, settings, pool_name, state.book, key)
     observation = supply.with_supply(observation, inventory, supply.starts_under_way(memory.supply, times, now_s))
     found = Outlook(key, settings, signals, memory, observation, times, path, gpus, ended=tuple(ended))

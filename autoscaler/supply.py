@@ -5,8 +5,9 @@ Pure; reads inventories, learns how long each stage of a cold start takes, and s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import repeat
 
 from autoscaler.controller_state import ControllerState, NodeMemory, StartMemory, SupplyMemory
 from autoscaler.model import (
@@ -21,7 +22,7 @@ from autoscaler.model import (
 )
 from policies.base import DeploymentKey, LeadPath, LeadTimes, PoolView, StartView
 from policies.durations import Duration
-from policies.leadtimes import StageBook, StagePriors, lead_times, provision_key, replica_key
+from policies.leadtimes import PROVISION, StageBook, StagePriors, lead_times, provision_key, stages
 
 _NOT_YET_RUNNING = ("STARTING",)
 _ALIVE = ("RUNNING", "UPDATING", "RECOVERING", "PENDING_MIGRATION")
@@ -76,22 +77,59 @@ def next_path(pool: PoolSignals | None, gpus: int) -> LeadPath:
     return path
 
 
+def room(pool: PoolSignals | None, gpus: int) -> list[int]:
+    """How many more replicas fit on GPUs of running workers, and how many on nodes that are warm; [] = nobody sees."""
+    if pool is None:
+        return []
+    free = warm = 0
+    for node in pool.nodes:
+        if node.state == "ready":
+            fit = (node.gpus - (node.gpus_used or 0)) // max(gpus, 1)
+            if node.workers is None or node.workers > 0:
+                free += fit
+            else:
+                warm += fit
+    return [free, warm]
+
+
+def _paths(seen: Sequence[int], otherwise: LeadPath) -> Iterator[LeadPath]:
+    """The way that the first, the second, ... start of several goes, from the room there was before them."""
+    if not seen:
+        yield from repeat(otherwise)
+    free, warm = seen
+    yield from repeat("free_gpu", free)
+    yield from repeat("warm_node", warm)
+    yield from repeat("new_node")
+
+
 def take_in_replicas(
-    key: DeploymentKey, memory: SupplyMemory, inventory: DeploymentInventory, path: LeadPath, now_s: float
+    key: DeploymentKey,
+    memory: SupplyMemory,
+    inventory: DeploymentInventory,
+    path: LeadPath,
+    now_s: float,
+    now_room: Sequence[int] = (),
 ) -> list[EndedStart]:
-    """Follow replicas from STARTING to RUNNING; the starts that ended since the last inventory."""
+    """Follow replicas from STARTING to RUNNING; the starts that ended since the last inventory.
+
+    A start has gone the way that the room of the look before allows (`now_room` is that of this one: the GPUs of those
+    that are starting may count as used already); `path` where nobody sees nodes.
+    """
     ended: list[EndedStart] = []
+    paths = _paths(memory.room or now_room, path)
+    memory.room = list(now_room)
     known = set(memory.known)
     alive = {r.replica_id: r for r in inventory.replicas}
     for replica in inventory.replicas:
         if replica.state in _NOT_YET_RUNNING and replica.replica_id not in memory.starts:
             memory.starts[replica.replica_id] = StartMemory(
-                _asked_at_s(memory, replica.start_time_s, now_s), path, now_s
+                _asked_at_s(memory, replica.start_time_s, now_s), next(paths), now_s
             )
         elif replica.state == "RUNNING" and replica.replica_id not in known and memory.raised_at_s is not None:
             # So quick that nobody saw it STARTING.
             asked_at_s = _asked_at_s(memory, replica.start_time_s, now_s)
-            memory.starts.setdefault(replica.replica_id, StartMemory(asked_at_s, path, now_s))
+            if replica.replica_id not in memory.starts:
+                memory.starts[replica.replica_id] = StartMemory(asked_at_s, next(paths), now_s)
     for replica_id, start in list(memory.starts.items()):
         seen = alive.get(replica_id)
         if seen is not None and seen.state in _NOT_YET_RUNNING:
@@ -158,18 +196,39 @@ def learn_nodes(state: ControllerState, pool: PoolSignals, now_s: float) -> list
     return words
 
 
-def learn_replica(book: StageBook, start: EndedStart, now_s: float) -> str:
-    """Learn one start that ended well; only those on a free GPU measure the replica's own stage alone."""
-    seconds, path = start.ended_at_s - start.asked_at_s, start.path
-    if path == "free_gpu":
-        book.observe(replica_key(start.key.full), seconds, now_s)
-    return f"{start.key}: a replica was RUNNING {seconds:.1f} s after it was asked for ({path.replace('_', ' ')})"
+def learn_replica(book: StageBook, start: EndedStart, parts: Mapping[str, Duration], now_s: float) -> str:
+    """Learn one start that ended well. `parts`: keys and priors of the stages of its path.
+
+    Of a start on a free GPU that is the replica's own stage; of others only the whole was seen, and each stage learns
+    its share. When nodes become Ready is seen by itself (`learn_nodes`).
+    """
+    seconds = start.ended_at_s - start.asked_at_s
+    book.observe_together(parts, seconds, now_s, [key for key in parts if key.endswith(PROVISION)])
+    return f"{start.key}: a replica was RUNNING {seconds:.1f} s after it was asked for ({start.path.replace('_', ' ')})"
 
 
-def learn_under_way(book: StageBook, key: DeploymentKey, memory: SupplyMemory, now_s: float) -> None:
-    """Starts that are not over yet: one that takes longer than expected tells so before it ends."""
-    waits_s = [now_s - start.asked_at_s for start in memory.starts.values() if start.path == "free_gpu"]
-    _learn_waits(book, replica_key(key.full), waits_s, now_s)
+def learn_under_way(
+    book: StageBook,
+    memory: SupplyMemory,
+    parts: Mapping[LeadPath, Mapping[str, Duration]],
+    nodes_come: bool,
+    now_s: float,
+) -> None:
+    """Starts that are not over yet: one that takes longer than expected tells so before it ends.
+
+    `parts`: keys and priors of the stages of every path. Which stage hangs cannot be seen: it is taken for the
+    replica's own, as far as it goes beyond what the others are expected to take. While nodes are on their way
+    (`nodes_come`), those who wait for one say nothing: `learn_nodes` does.
+    """
+    waits_s = []
+    for start in memory.starts.values():
+        path = _as_path(start.path)
+        others = list(parts[path].items())[:-1]
+        if path != "new_node" or not nodes_come:
+            spent_s = sum(book.estimate(key, prior).mean_s for key, prior in others)
+            waits_s.append(now_s - start.asked_at_s - spent_s)
+    *_, stage_key = parts["free_gpu"]
+    _learn_waits(book, stage_key, [wait_s for wait_s in waits_s if wait_s > 0.0], now_s)
 
 
 def _learn_waits(book: StageBook, stage_key: str, waits_s: Sequence[float], now_s: float) -> None:
@@ -208,6 +267,16 @@ def pool_view(
         price_usd_per_hour=settings.price_usd_per_hour,
         refused=signals.refused_at_s is not None and now_s - signals.refused_at_s < refused_for_s,
     )
+
+
+def stages_of(
+    config: ControllerConfig, settings: DeploymentSettings | None, pool_name: str | None, key: DeploymentKey
+) -> dict[LeadPath, dict[str, Duration]]:
+    """For every path the keys of its stages with what is believed of them before anything was seen."""
+    pool = next((p for p in config.pools if p.name == pool_name), None)
+    believed = priors(settings, pool)
+    paths: tuple[LeadPath, ...] = ("free_gpu", "warm_node", "new_node")
+    return {path: stages(key.full, pool_name, path, believed) for path in paths}
 
 
 def lead_times_of(

@@ -7,10 +7,11 @@ so that a shift (a bigger model, a slower registry) is followed within a few sta
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
 
-from policies.base import LeadTimes
+from policies.base import LeadPath, LeadTimes
 from policies.durations import Duration
 
 _PRIOR_WEIGHT = 3.0
@@ -21,6 +22,8 @@ _HALF_LIFE_S = 30 * 86400.0
 """After this long without a start, half of what was learned is given back to the prior."""
 _SHORTEST_S = 0.05
 """Durations below this are taken for it: the logarithm of 0 is of no use."""
+_LEAST_SHARE = 0.1
+"""Of its mean: a stage that is part of a start took at least this much of it."""
 _NORMAL = NormalDist()
 
 
@@ -80,6 +83,18 @@ class StageBook:
         if record is not None:
             record.overdue_s = 0.0
 
+    def observe_together(
+        self, parts: Mapping[str, Duration], seconds: float, now_s: float, learned_elsewhere: Collection[str] = ()
+    ) -> None:
+        """One start went through all these stages (key -> prior) in `seconds`; only the whole was seen.
+
+        Each learns its share (`shares`) of it, but for those that somebody measures by themselves.
+        """
+        believed = [self.estimate(key, prior) for key, prior in parts.items()]
+        for key, part_s in zip(parts, shares(believed, seconds), strict=True):
+            if part_s > 0.0 and key not in learned_elsewhere:
+                self.observe(key, part_s, now_s)
+
     def estimate(self, stage_key: str, prior: Duration) -> Duration:
         """The distribution of the next start's stage; the prior itself when nothing was seen.
 
@@ -136,9 +151,12 @@ def _half_lives(elapsed_s: float) -> float:
 # ---------------------------------------------------------------- the stages of a replica's way
 
 
+PROVISION = "/provision"
+
+
 def provision_key(pool: str) -> str:
     """Node asked for -> node Ready."""
-    return f"{pool}/provision"
+    return f"{pool}{PROVISION}"
 
 
 def image_pull_key(pool: str) -> str:
@@ -164,6 +182,35 @@ class StagePriors:
     image_pull: Duration
     worker_start: Duration
     replica: Duration
+
+
+def stages(deployment: str, pool: str | None, path: LeadPath, priors: StagePriors) -> dict[str, Duration]:
+    """Keys and priors of the stages that a start goes through on this path, in their order."""
+    replica = {replica_key(deployment): priors.replica}
+    if pool is None or path == "free_gpu":
+        return replica
+    worker = {worker_start_key(pool): priors.worker_start}
+    if path == "warm_node":
+        return worker | replica
+    return {provision_key(pool): priors.provision, image_pull_key(pool): priors.image_pull} | worker | replica
+
+
+def shares(stages_of: Sequence[Duration], seconds: float) -> list[float]:
+    """What each of several independent stages took, given what they took together: seconds, same order.
+
+    Conditional means under a normal approximation, mean + variance / sum of variances * surprise: who is known well
+    keeps what he is known for, and who is not takes the surprise. None falls below a tenth of its mean.
+    """
+    means = [s.mean_s for s in stages_of]
+    variances = [s.variance_s2 for s in stages_of]
+    if not sum(variances) > 0.0:
+        variances = means if sum(means) > 0.0 else [1.0] * len(means)
+    surprise = seconds - sum(means)
+    parts = [
+        max(mean + variance / sum(variances) * surprise, _LEAST_SHARE * mean)
+        for mean, variance in zip(means, variances, strict=True)
+    ]
+    return [part * seconds / sum(parts) for part in parts] if sum(parts) > 0.0 else parts
 
 
 def lead_times(book: StageBook, deployment: str, pool: str | None, priors: StagePriors) -> LeadTimes:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from autoscaler.controller import Controller
-from autoscaler.model import NodeSignal, PoolSettings, PoolSignals, ReplicaSignal
+from autoscaler.model import DeploymentSettings, NodeSignal, PoolSettings, PoolSignals, ReplicaSignal, Signals
 from autoscaler.supply import learn_nodes
 from policies.durations import Duration
 from tests.autoscaler.build import KEY, Says, config, inventory, metrics, signals
@@ -85,3 +87,67 @@ def test_a_node_that_does_not_come_tells_so_too() -> None:
     words = learn_nodes(state, pool(1600.0, NodeSignal("n1", "ready", 0.0, 1590.0)), 1600.0)
     assert words == ["node n1 of pool h100 was Ready 1590 s after it was asked for"]
     assert state.book.estimate(key, prior).median_s > prior.median_s
+
+
+# ---------------------------------------------------------------- which way a start went, and what it teaches
+
+SLOW_NODES = PoolSettings("h100")
+WITH_POOL = DeploymentSettings("chat/llm", min_replicas=1, max_replicas=8, node_pools=("h100",))
+
+
+def on_nodes(
+    now_s: float, *nodes: NodeSignal, running: tuple[str, ...] = ("r",), starting: tuple[str, ...] = ()
+) -> Signals:
+    replicas = (
+        *(ReplicaSignal(name, "RUNNING", 0.0) for name in running),
+        *(ReplicaSignal(name, "STARTING") for name in starting),
+    )
+    found = inventory(now_s, running=len(running), target=len(replicas), replicas=replicas)
+    return signals(found, metrics(now_s), pools=(pool(now_s, *nodes),))
+
+
+def test_starts_on_a_warm_node_are_followed_when_they_take_longer_than_believed() -> None:
+    policy = Says(2)
+    controller = Controller(config(WITH_POOL, pools=(SLOW_NODES,)), policy=policy)
+    busy = NodeSignal("n0", "ready", gpus=1, gpus_used=1, workers=1)
+    medians = []
+    for i in range(6):
+        at_s = 2000.0 * i
+        warm = NodeSignal("n1", "ready", gpus=1, gpus_used=0, workers=0)
+        taken = NodeSignal("n1", "ready", gpus=1, gpus_used=1, workers=1)
+        policy.replicas = 2
+        controller.step(on_nodes(at_s, busy, warm), at_s)
+        controller.step(on_nodes(at_s + 5.0, busy, taken, starting=(f"s{i}",)), at_s + 5.0)
+        plan = controller.step(on_nodes(at_s + 400.0, busy, taken, running=("r", f"s{i}")), at_s + 400.0)
+        medians.append(plan.lead_times[KEY].warm_node.median_s)
+        assert "(warm node)" in plan.learned[-1]
+        policy.replicas = 1
+        controller.step(on_nodes(at_s + 500.0, busy, warm), at_s + 500.0)
+    assert medians[0] < 200.0
+    assert medians[-1] == pytest.approx(400.0, rel=0.2)
+    assert {"h100/worker_start", f"{KEY.full}/replica"} <= set(controller.state.book.stages)
+
+
+def test_of_three_starts_at_once_only_the_first_finds_the_free_gpu() -> None:
+    controller = Controller(config(WITH_POOL, pools=(SLOW_NODES,)), policy=Says(4))
+    used = NodeSignal("n0", "ready", gpus=2, gpus_used=1, workers=1)
+    warm = NodeSignal("n1", "ready", gpus=1, gpus_used=0, workers=0)
+    controller.step(on_nodes(0.0, used, warm), 0.0)
+    full = (NodeSignal("n0", "ready", gpus=2, gpus_used=2, workers=1), warm)
+    controller.step(on_nodes(5.0, *full, starting=("a", "b", "c")), 5.0)
+    starts = controller.state.deployments[KEY.full].supply.starts
+    assert [starts[name].path for name in "abc"] == ["free_gpu", "warm_node", "new_node"]
+
+
+def test_a_start_that_waits_for_a_node_on_its_way_is_not_taken_for_a_slow_engine() -> None:
+    controller = Controller(config(WITH_POOL, pools=(SLOW_NODES,)), policy=Says(2))
+    used = NodeSignal("n0", "ready", gpus=1, gpus_used=1, workers=1)
+    coming = NodeSignal("n1", "starting", requested_at_s=0.0, gpus=1)
+    prior = controller.step(on_nodes(0.0, used, coming), 0.0).lead_times[KEY]
+    for now_s in (5.0, 1200.0):
+        waiting = controller.step(on_nodes(now_s, used, coming, starting=("s",)), now_s).lead_times[KEY]
+    assert waiting.free_gpu == prior.free_gpu
+    assert waiting.new_node.median_s > prior.new_node.median_s
+    there = NodeSignal("n1", "ready", requested_at_s=0.0, ready_at_s=200.0, gpus=1, gpus_used=1, workers=1)
+    hung = controller.step(on_nodes(2400.0, used, there, starting=("s",)), 2400.0).lead_times[KEY]
+    assert hung.free_gpu.median_s > prior.free_gpu.median_s

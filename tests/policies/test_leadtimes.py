@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policies.base import LeadPath
 from policies.durations import Duration
 from policies.leadtimes import (
     StageBook,
@@ -15,6 +16,8 @@ from policies.leadtimes import (
     lead_times,
     provision_key,
     replica_key,
+    shares,
+    stages,
     worker_start_key,
 )
 
@@ -144,3 +147,39 @@ def test_an_estimate_is_always_a_duration(seconds: list[float], median_s: float,
     book.observe_censored(KEY, 1000.0, 1e6)
     found = book.estimate(KEY, Duration(median_s, sigma))
     assert found.quantile(0.5) <= found.quantile(0.9) <= found.quantile(0.99)
+
+
+# ---------------------------------------------------------------- starts of which only the whole is seen
+
+
+def test_the_stage_that_is_known_least_takes_the_surprise() -> None:
+    known, vague = Duration(100.0, 0.01), Duration(50.0, 0.8)
+    first, second = shares([known, vague], 400.0)
+    assert first == pytest.approx(100.0, rel=0.02)
+    assert second == pytest.approx(300.0, rel=0.02)
+
+
+@given(st.lists(st.tuples(st.floats(0, 500), st.floats(0, 2)), min_size=1, max_size=4), st.floats(0.1, 5000))
+def test_shares_add_up_to_the_whole_and_none_is_negative(stages_of: list[tuple[float, float]], seconds: float) -> None:
+    parts = shares([Duration(median_s, sigma) for median_s, sigma in stages_of], seconds)
+    assert sum(parts) == pytest.approx(seconds)
+    assert min(parts) >= 0.0
+
+
+def test_a_stage_that_is_absent_stays_absent() -> None:
+    assert shares([Duration(0.0), Duration(30.0, 0.3)], 100.0) == [0.0, pytest.approx(100.0)]
+
+
+@pytest.mark.parametrize("path", ["warm_node", "new_node"])
+def test_starts_on_warm_and_new_nodes_teach_the_whole_of_their_path(path: LeadPath) -> None:
+    book, parts = StageBook(), stages("d", "p", path, PRIORS)
+    expected_s = sum(prior.median_s for prior in parts.values())
+    for i in range(8):
+        book.observe_together(parts, 3.0 * expected_s, 600.0 * i)
+    assert lead_times(book, "d", "p", PRIORS).path(path).median_s == pytest.approx(3.0 * expected_s, rel=0.12)
+
+
+def test_what_is_measured_by_itself_is_not_learned_twice() -> None:
+    book, parts = StageBook(), stages("d", "p", "new_node", PRIORS)
+    book.observe_together(parts, 5000.0, 0.0, [provision_key("p")])
+    assert set(book.stages) == {image_pull_key("p"), worker_start_key("p"), replica_key("d")}
