@@ -13,7 +13,7 @@ from typing import Literal
 
 from policies.base import DeploymentView, ReplicaMetrics, ReplicaProposal, Term
 from policies.each import EachDeployment, bounded, stays
-from policies.options import option
+from policies.options import between, option
 
 Metric = Literal["kv_usage_fraction", "ongoing", "waiting"]
 Cooldown = Literal["documented", "as_read"]
@@ -24,14 +24,18 @@ class ApaOptions:
     """AIBrix's settings with its defaults; min and max replicas are the deployment's own."""
 
     metric: Metric = option("kv_usage_fraction", doc="mean over ready replicas that is aimed at")
-    target: float = option(0.5, low=1e-9, doc="value of the metric to aim at")
-    window_s: float = option(180.0, low=1, high=3600, doc="over which the metric is averaged")
+    target: float = option(0.5, low=1e-9, doc="value of the metric to aim at", search=between(0.05, 0.95))
+    window_s: float = option(
+        180.0, low=1, high=3600, doc="over which the metric is averaged", search=between(20, 900, log=True)
+    )
     max_scale_up_rate: float = option(2.0, low=1.0, doc="most replicas over present ones")
     max_scale_down_rate: float = option(2.0, low=1.0, doc="most present replicas over those that stay")
     scale_up_tolerance_fraction: float = option(0.1, low=0, high=10, doc="a ratio up to 1 + this changes nothing")
     scale_down_tolerance_fraction: float = option(0.1, low=0, high=1, doc="a ratio down to 1 - this changes nothing")
     scale_up_cooldown_s: float = option(0.0, low=0, high=3600, doc="window of recommendations that holds back more")
-    scale_down_cooldown_s: float = option(300.0, low=0, high=3600, doc="window of them that holds back fewer")
+    scale_down_cooldown_s: float = option(
+        300.0, low=0, high=3600, doc="window of them that holds back fewer", search=between(30, 3600, log=True)
+    )
     cooldown: Cooldown = option("documented", doc="what the documentation says, or what the code does")
 
 

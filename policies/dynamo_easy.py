@@ -13,7 +13,7 @@ from typing import Literal
 from policies.base import DeploymentView, ReplicaProposal, Term
 from policies.dynamo import EngineLoad, engine_loads
 from policies.each import EachDeployment, bounded, mean_tokens, stays
-from policies.options import option
+from policies.options import among, between, option
 
 Target = Literal["throughput", "latency"]
 THRESHOLDS: dict[str, tuple[float, float]] = {"throughput": (1.0, 0.6), "latency": (0.4, 0.1)}
@@ -24,8 +24,8 @@ THRESHOLDS: dict[str, tuple[float, float]] = {"throughput": (1.0, 0.6), "latency
 class DynamoEasyOptions:
     """Upstream's settings with its defaults; min and max replicas are the deployment's own."""
 
-    optimization_target: Target = option("throughput", doc="which thresholds")
-    interval_s: float = option(5.0, low=1, high=3600, doc="how often it decides")
+    optimization_target: Target = option("throughput", doc="which thresholds", search=among("throughput", "latency"))
+    interval_s: float = option(5.0, low=1, high=3600, doc="how often it decides", search=between(5, 120, log=True))
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from policies.dynamo import best_decode_tokens_per_s, decode_s, prefill_s, prefi
 from policies.dynamo_predictors import Predictor, Series, observe, predict
 from policies.each import EachDeployment, bounded, stays
 from policies.engines.profile import EngineProfile
-from policies.options import option
+from policies.options import among, between, option
 
 DEFAULT_ITL_S = 0.05
 
@@ -25,9 +25,13 @@ DEFAULT_ITL_S = 0.05
 class DynamoV1Options:
     """Upstream's settings with its defaults; counts are the deployment's own."""
 
-    adjustment_interval_s: float = option(180.0, low=5, high=3600, doc="how often it decides; also how far it predicts")
+    adjustment_interval_s: float = option(
+        180.0, low=5, high=3600, doc="how often it decides; also how far it predicts", search=between(30, 900, log=True)
+    )
     itl_s: float | None = option(None, low=1e-4, doc="time between tokens to keep; null = the SLO's, else 0.05")
-    load_predictor: Predictor = option("arima", doc="of requests, prompt and output lengths")
+    load_predictor: Predictor = option(
+        "arima", doc="of requests, prompt and output lengths", search=among("constant", "arima", "kalman")
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from policies.dynamo_predictors import Predictor, Series, observe, predict
 from policies.each import EachDeployment, bounded, stays
 from policies.engines.capacity import capacity
 from policies.engines.profile import EngineProfile
-from policies.options import option
+from policies.options import among, between, option
 
 DEFAULT_TTFT_S, DEFAULT_ITL_S = 0.5, 0.05
 
@@ -26,12 +26,18 @@ DEFAULT_TTFT_S, DEFAULT_ITL_S = 0.5, 0.05
 class DynamoV2Options:
     """Upstream's settings with its defaults; counts are the deployment's own."""
 
-    throughput_interval_s: float = option(180.0, low=5, high=3600, doc="how often the floor moves; how far it predicts")
+    throughput_interval_s: float = option(
+        180.0, low=5, high=3600, doc="how often the floor moves; how far it predicts", search=between(30, 900, log=True)
+    )
     load_interval_s: float = option(5.0, low=1, high=3600, doc="how often one more or fewer is considered")
     ttft_s: float | None = option(None, low=1e-3, doc="to keep; null = the SLO's, else 0.5")
     itl_s: float | None = option(None, low=1e-4, doc="to keep; null = the SLO's, else 0.05")
-    load_predictor: Predictor = option("arima", doc="of requests, prompt and output lengths")
-    sensitivity_fraction: float = option(0.8, low=0.01, high=1, doc="of the SLO that survivors must keep")
+    load_predictor: Predictor = option(
+        "arima", doc="of requests, prompt and output lengths", search=among("constant", "arima", "kalman")
+    )
+    sensitivity_fraction: float = option(
+        0.8, low=0.01, high=1, doc="of the SLO that survivors must keep", search=between(0.2, 1.0)
+    )
     min_observations: int = option(5, low=1, high=1000, doc="looks with traffic before one more or fewer")
 
 

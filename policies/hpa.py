@@ -16,7 +16,7 @@ from typing import Literal
 
 from policies.base import DeploymentView, FleetProposal, FleetView, ForecastSpec, ReplicaMetrics, ReplicaProposal, Term
 from policies.each import queued_at_handles
-from policies.options import option
+from policies.options import between, option
 
 TARGET_SHARE = 0.8
 """Of what a replica holds at capacity: the target of `hpa_ongoing` when none is set."""
@@ -27,11 +27,15 @@ class HpaOptions:
     """The HPA's settings with Kubernetes' defaults; min and max replicas are the deployment's own."""
 
     target: float | None = option(None, low=1e-9, doc="average value per ready replica; null = the policy's default")
-    tolerance_fraction: float = option(0.1, low=0, high=1, doc="a ratio this near to 1 changes nothing")
+    tolerance_fraction: float = option(
+        0.1, low=0, high=1, doc="a ratio this near to 1 changes nothing", search=between(0.02, 0.3)
+    )
     scale_up_stabilization_s: float = option(
         0.0, low=0, high=3600, doc="the least recommendation of this window counts"
     )
-    scale_down_stabilization_s: float = option(300.0, low=0, high=3600, doc="the greatest of this window counts")
+    scale_down_stabilization_s: float = option(
+        300.0, low=0, high=3600, doc="the greatest of this window counts", search=between(30, 3600, log=True)
+    )
     scale_up_replicas: int = option(4, low=0, doc="may be added in a period, or the percentage if that is more")
     scale_up_percent: float = option(100.0, low=0, doc="may be added in a period, or the replicas if that is more")
     scale_down_percent: float = option(100.0, low=0, high=100, doc="may be removed in a period")
@@ -43,7 +47,32 @@ class HpaOngoingOptions(HpaOptions):
     """With a way to set the target by what the engine can hold."""
 
     target_fraction: float = option(
-        TARGET_SHARE, low=0.01, high=10, doc="of what a replica holds at capacity: the target where none is set"
+        TARGET_SHARE,
+        low=0.01,
+        high=10,
+        doc="of what a replica holds at capacity: the target where none is set",
+        search=between(0.15, 1.5),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class HpaQueueOptions(HpaOptions):
+    """The target is a number of waiting requests."""
+
+    target: float | None = option(
+        None,
+        low=1e-9,
+        doc="waiting requests per ready replica; null = 5",
+        search=between(0.1, 20, log=True, start=5.0),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class HpaKvOptions(HpaOptions):
+    """The target is a share of the KV cache."""
+
+    target: float | None = option(
+        None, low=1e-9, doc="share of the KV cache per ready replica; null = 0.7", search=between(0.05, 0.95, start=0.7)
     )
 
 
@@ -261,6 +290,7 @@ class HpaQueue(HpaPolicy):
     evenly over the replicas that report.
     """
 
+    Options = HpaQueueOptions
     name, metric, default_target = "hpa_queue", "waiting", 5.0
 
     def value(self, metrics: ReplicaMetrics) -> float | None:
@@ -275,6 +305,7 @@ class HpaQueue(HpaPolicy):
 class HpaKv(HpaPolicy):
     """Share of the KV cache in use per replica."""
 
+    Options = HpaKvOptions
     name, metric, default_target = "hpa_kv", "kv_usage_fraction", 0.7
 
     def value(self, metrics: ReplicaMetrics) -> float | None:

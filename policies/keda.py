@@ -12,20 +12,26 @@ from dataclasses import dataclass, field
 from policies.base import DeploymentView, ReplicaProposal, Term
 from policies.each import EachDeployment, bounded, stays
 from policies.hpa import HpaMemory, HpaOptions, limit_rate, recommend_external, stabilize
-from policies.options import option
+from policies.options import between, option
 
 
 @dataclass(frozen=True, slots=True)
 class KedaOptions:
     """KEDA's settings with its defaults, and those of the HPA that it makes; counts are the deployment's own."""
 
-    threshold: float = option(5.0, low=1e-9, doc="waiting requests per replica to aim at")
+    threshold: float = option(
+        5.0, low=1e-9, doc="waiting requests per replica to aim at", search=between(0.1, 20, log=True)
+    )
     activation_threshold: float = option(0.0, low=0, doc="more waiting than this is active")
     polling_interval_s: float = option(30.0, low=1, high=3600, doc="how often none or some is decided")
-    cooldown_s: float = option(300.0, low=0, high=86400, doc="inactive for so long: none")
+    cooldown_s: float = option(
+        300.0, low=0, high=86400, doc="inactive for so long: none", search=between(60, 3600, log=True)
+    )
     initial_cooldown_s: float = option(0.0, low=0, high=86400, doc="so long after it was first seen: not none")
     tolerance_fraction: float = option(0.1, low=0, high=1, doc="of the HPA: a ratio this near to 1 changes nothing")
-    scale_down_stabilization_s: float = option(300.0, low=0, high=3600, doc="of the HPA: greatest of this window")
+    scale_down_stabilization_s: float = option(
+        300.0, low=0, high=3600, doc="of the HPA: greatest of this window", search=between(30, 3600, log=True)
+    )
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from policies.base import DeploymentView, ReplicaProposal, Term
 from policies.each import EachDeployment, bounded, in_system, stays
-from policies.options import option
+from policies.options import between, option
 
 DEFAULT_CONCURRENCY = 100.0
 """Upstream's container-concurrency-target-default: where nothing says what a replica holds."""
@@ -25,13 +25,19 @@ class KnativeOptions:
     container_concurrency: float | None = option(
         None, low=1e-6, doc="requests that a replica holds; null = at capacity by the engine profile, else 100"
     )
-    target_utilization_fraction: float = option(0.7, low=0.01, high=1, doc="share of that to aim at")
-    stable_window_s: float = option(60.0, low=6, high=3600, doc="averaging window")
+    target_utilization_fraction: float = option(
+        0.7, low=0.01, high=1, doc="share of that to aim at", search=between(0.1, 1.0)
+    )
+    stable_window_s: float = option(60.0, low=6, high=3600, doc="averaging window", search=between(20, 900, log=True))
     panic_window_fraction: float = option(0.1, low=0.01, high=1, doc="of the stable window: the panic window")
-    panic_threshold: float = option(2.0, low=1.1, high=10, doc="wanted over ready replicas from which it panics")
+    panic_threshold: float = option(
+        2.0, low=1.1, high=10, doc="wanted over ready replicas from which it panics", search=between(1.1, 4.0)
+    )
     max_scale_up_rate: float = option(1000.0, low=1.01, doc="most replicas wanted over ready ones")
     max_scale_down_rate: float = option(2.0, low=1.01, doc="most ready replicas over wanted ones")
-    scale_down_delay_s: float = option(0.0, low=0, high=3600, doc="fewer only when so wanted for so long")
+    scale_down_delay_s: float = option(
+        0.0, low=0, high=3600, doc="fewer only when so wanted for so long", search=between(0, 1800)
+    )
     activation_scale: int = option(1, low=1, doc="fewest replicas when more than none are wanted")
     target_burst_capacity: float = option(211.0, low=0, doc="spare concurrency below which the activator buffers")
     scale_to_zero_grace_s: float = option(30.0, low=6, high=3600, doc="the longest to switch to the activator")

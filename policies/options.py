@@ -1,6 +1,7 @@
 """Options of policies: frozen dataclasses, checked against their types and ranges when they come from a file.
 
-`option(default, low, high, doc)` declares one; `parse_options` reads a mapping. Not for the controller's own settings.
+`option(default, low, high, doc)` declares one; `parse_options` reads a mapping; with `search=` an option says where a
+tuner may look (`search_space`). Not for the controller's own settings, and not for searching (simulator/tuning.py).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import difflib
 import math
 import types
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from policies.base import PolicyError
@@ -17,9 +18,54 @@ from policies.base import PolicyError
 Options = TypeVar("Options")
 
 
-def option(default: Any, *, low: float | None = None, high: float | None = None, doc: str) -> Any:
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Where to look for a good value: from `low` to `high` (evenly, or `log`: evenly by ratio), or among `values`."""
+
+    start: Any
+    """Where to begin: the default, or what stands in for a default that is only known at run time."""
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    whole: bool = False
+    values: tuple[Any, ...] = ()
+
+
+def between(low: float, high: float, *, log: bool = False, start: float | None = None) -> Search:
+    """A range to search; whole numbers where the option is one. `start` only where the default lies outside."""
+    return Search(start, low, high, log)
+
+
+def among(*values: Any) -> Search:
+    """A few values to search: numbers, words, true and false."""
+    return Search(None, values=values)
+
+
+def option(
+    default: Any, *, low: float | None = None, high: float | None = None, doc: str, search: Search | None = None
+) -> Any:
     """A field of an options dataclass with what is allowed (bounds included) and what it means, in one line."""
-    return field(default=default, metadata={"low": low, "high": high, "doc": doc})
+    return field(default=default, metadata={"low": low, "high": high, "doc": doc, "search": search})
+
+
+def search_space(kind: type[Any]) -> dict[str, Search]:
+    """What a policy's options declare as worth searching, in their order; `start` and `whole` filled in.
+
+    Errors: PolicyError for a declared range that leaves what the option allows.
+    """
+    hints = get_type_hints(kind)
+    found: dict[str, Search] = {}
+    for spec in fields(kind):
+        search = spec.metadata.get("search")
+        if search is None:
+            continue
+        members = get_args(hints[spec.name]) or (hints[spec.name],)
+        start = spec.default if search.start is None else search.start
+        whole = int in members and float not in members and not search.values
+        found[spec.name] = replace(search, start=start, whole=whole)
+        for value in search.values or (search.low, search.high, start):
+            _checked(int(value) if whole else value, hints[spec.name], spec, f"search of option {spec.name}")
+    return found
 
 
 def parse_options(kind: type[Options], values: Mapping[str, Any], where: str) -> Options:

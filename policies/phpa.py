@@ -17,7 +17,7 @@ from typing import Literal
 from policies.base import DeploymentView, ReplicaProposal, Term
 from policies.each import EachDeployment, stays
 from policies.hpa import HpaMemory, HpaOngoing, HpaOngoingOptions, Sample, limit_rate, recommend, stabilize
-from policies.options import option
+from policies.options import between, option
 
 Model = Literal["linear", "holt_winters"]
 Decision = Literal["maximum", "minimum", "mean", "median"]
@@ -28,11 +28,20 @@ _UNKNOWN_LEAD_S = 180.0
 class PhpaOptions:
     """Upstream's settings; counts are the deployment's own. The metric is that of `hpa_ongoing`."""
 
-    target: float | None = option(None, low=1e-9, doc="ongoing requests per ready replica; null = as hpa_ongoing")
+    target: float | None = option(
+        None,
+        low=1e-9,
+        doc="ongoing requests per ready replica; null = as hpa_ongoing",
+        search=between(2, 256, log=True, start=30.0),
+    )
     model: Model = option("linear", doc="what is fitted to past recommendations")
     decision: Decision = option("maximum", doc="how the HPA's number and the forecast become one")
-    history_points: int = option(6, low=2, high=1000, doc="linear: recommendations that are fitted")
-    look_ahead_s: float | None = option(None, low=0, high=86400, doc="linear: how far; null = median lead time")
+    history_points: int = option(
+        6, low=2, high=1000, doc="linear: recommendations that are fitted", search=between(2, 60, log=True)
+    )
+    look_ahead_s: float | None = option(
+        None, low=0, high=86400, doc="linear: how far; null = median lead time", search=between(0, 1200, start=240.0)
+    )
     season_s: float = option(86400.0, low=60, high=31 * 86400, doc="holt_winters: after this long it repeats")
     sample_s: float = option(300.0, low=15, high=3600, doc="holt_winters: recommendations are taken this often")
     stored_seasons: int = option(4, low=2, high=30, doc="holt_winters: seasons that are kept")
@@ -40,7 +49,9 @@ class PhpaOptions:
     beta: float = option(0.9, low=0, high=1, doc="holt_winters: smoothing of the trend")
     gamma: float = option(0.9, low=0, high=1, doc="holt_winters: smoothing of the season")
     tolerance_fraction: float = option(0.1, low=0, high=1, doc="a ratio this near to 1 changes nothing")
-    scale_down_stabilization_s: float = option(300.0, low=0, high=3600, doc="the greatest of this window counts")
+    scale_down_stabilization_s: float = option(
+        300.0, low=0, high=3600, doc="the greatest of this window counts", search=between(30, 3600, log=True)
+    )
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from typing import Literal
 from policies.base import DeploymentKey, DeploymentView, FleetProposal, FleetView, ForecastSpec, ReplicaProposal, Term
 from policies.durations import Duration
 from policies.forecasting import check_spec
-from policies.options import option
+from policies.options import between, option
 from policies.predictive_pools import Claim, pool_proposals
 from policies.predictive_state import DeploymentMemory, PredictiveState, learn_level, level, remember_wanted
 from policies.predictive_terms import (
@@ -41,11 +41,25 @@ _START_LEVEL_SHARE = 5.0
 class PredictiveOptions:
     """Nobody should have to tune: the SLO says what is wanted. Seconds, req/s, fractions."""
 
-    quantile: float | None = option(None, low=0.5, high=0.999, doc="forecast level to start at; null = from the SLO")
-    headroom_fraction: float = option(0.1, low=0, high=2, doc="margin on today's load, times the root of its replicas")
+    quantile: float | None = option(
+        None,
+        low=0.5,
+        high=0.999,
+        doc="forecast level to start at; null = from the SLO",
+        search=between(0.6, 0.995, start=0.95),
+    )
+    headroom_fraction: float = option(
+        0.1, low=0, high=2, doc="margin on today's load, times the root of its replicas", search=between(0, 0.5)
+    )
     reactive_headroom_fraction: float = option(0.3, low=0, high=5, doc="growth to expect when there is no forecast")
     drain_s: float = option(60.0, low=1, high=86400, doc="a backlog should be gone this long after replicas came")
-    break_even_s: float | None = option(None, low=0, high=86400, doc="idle time a start costs; null = median lead time")
+    break_even_s: float | None = option(
+        None,
+        low=0,
+        high=86400,
+        doc="idle time a start costs; null = median lead time",
+        search=between(0, 1800, start=300),
+    )
     wake_rps: float = option(0.05, low=0, doc="a rate below this is taken for none (scale to zero)")
     forecaster: str = option("seasonal", doc="by name")
     bin_s: float = option(10.0, low=0.1, high=3600, doc="width of the bins that the forecast sees")

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from policies.base import DeploymentView, FleetProposal, FleetView, ForecastSpec, HandleReport, ReplicaProposal, Term
-from policies.options import option
+from policies.options import between, option
 
 Series = tuple[tuple[float, float], ...]
 Aggregation = Literal["mean", "max", "min"]
@@ -27,9 +27,15 @@ Aggregation = Literal["mean", "max", "min"]
 class RayServeOptions:
     """Fields of Serve's `autoscaling_config` with Serve's defaults; min and max replicas are the deployment's own."""
 
-    target_ongoing_requests: float = option(2.0, low=1e-6, doc="running and queued requests per replica to aim at")
-    upscale_delay_s: float = option(30.0, low=0, doc="how long more must be wanted before it is done")
-    downscale_delay_s: float = option(600.0, low=0, doc="how long fewer must be wanted before it is done")
+    target_ongoing_requests: float = option(
+        2.0, low=1e-6, doc="running and queued requests per replica to aim at", search=between(1, 128, log=True)
+    )
+    upscale_delay_s: float = option(
+        30.0, low=0, doc="how long more must be wanted before it is done", search=between(0, 60)
+    )
+    downscale_delay_s: float = option(
+        600.0, low=0, doc="how long fewer must be wanted before it is done", search=between(30, 3600, log=True)
+    )
     downscale_to_zero_delay_s: float | None = option(None, low=0, doc="the same for 1 -> 0; null = downscale_delay_s")
     upscaling_factor: float = option(1.0, low=1e-6, doc="share of a wanted increase that is taken")
     downscaling_factor: float = option(1.0, low=1e-6, doc="share of a wanted decrease that is taken")

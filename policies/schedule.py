@@ -23,7 +23,7 @@ from policies.base import (
     ReplicaProposal,
     Term,
 )
-from policies.options import option
+from policies.options import between, option
 from policies.past import PastDemand, percentile
 
 _MINUTE_S, _HOUR_S, _DAY_S, _WEEK_S = 60.0, 3600.0, 86400.0, 7 * 86400.0
@@ -37,8 +37,12 @@ class ScheduleOptions:
     """Times are UTC plus the offset. `floors`: of every deployment, or by deployment key."""
 
     floors: dict[str, Any] | None = option(None, doc='e.g. {"0 7 * * 1-5": 6, "0 20 * * *": 2}; null = from history')
-    percentile: float = option(0.9, low=0.01, high=1, doc="of an hour's needs, when derived from history")
-    early_s: float | None = option(None, low=0, high=86400, doc="so much ahead; null = median lead time")
+    percentile: float = option(
+        0.9, low=0.01, high=1, doc="of an hour's needs, when derived from history", search=between(0.5, 1.0)
+    )
+    early_s: float | None = option(
+        None, low=0, high=86400, doc="so much ahead; null = median lead time", search=between(0, 1800, start=300.0)
+    )
     utc_offset_s: float = option(0.0, low=-86400, high=86400, doc="local time minus UTC")
 
 

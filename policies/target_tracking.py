@@ -15,7 +15,7 @@ from typing import Literal
 from policies.base import DeploymentView, ReplicaProposal, Term
 from policies.each import EachDeployment, bounded, in_system, stays
 from policies.hpa import TARGET_SHARE
-from policies.options import option
+from policies.options import between, option
 
 Metric = Literal["concurrency", "invocations"]
 _LOW_SHARE = 0.9
@@ -28,12 +28,21 @@ class TargetTrackingOptions:
 
     metric: Metric = option("concurrency", doc="requests in progress per copy, or requests per copy and minute")
     target: float | None = option(
-        None, low=1e-9, doc="of the metric; null = 0.8 of what a replica carries by the profile"
+        None,
+        low=1e-9,
+        doc="of the metric; null = 0.8 of what a replica carries by the profile",
+        search=between(2, 256, log=True, start=30.0),
     )
-    scale_out_cooldown_s: float = option(300.0, low=0, high=3600, doc="after more: wait before still more")
-    scale_in_cooldown_s: float = option(300.0, low=0, high=3600, doc="after a change: wait before fewer")
+    scale_out_cooldown_s: float = option(
+        300.0, low=0, high=3600, doc="after more: wait before still more", search=between(15, 900, log=True)
+    )
+    scale_in_cooldown_s: float = option(
+        300.0, low=0, high=3600, doc="after a change: wait before fewer", search=between(15, 3600, log=True)
+    )
     period_s: float = option(60.0, low=10, high=3600, doc="over which the metric is averaged")
-    high_periods: int = option(3, low=1, high=60, doc="above the target for so many periods: more")
+    high_periods: int = option(
+        3, low=1, high=60, doc="above the target for so many periods: more", search=between(1, 5)
+    )
     low_periods: int = option(15, low=1, high=60, doc="below 0.9 of it for so many periods: fewer")
 
 

@@ -15,7 +15,7 @@ from statistics import median
 from policies.base import DeploymentView, ReplicaProposal, Term
 from policies.each import EachDeployment, bounded, queued_at_handles, stays
 from policies.hpa import HpaMemory, HpaOptions, limit_rate, recommend_external, stabilize
-from policies.options import option
+from policies.options import between, option
 
 HPA_SYNC_S = 15.0
 _BUCKETS = (100.0, 500.0)
@@ -28,13 +28,21 @@ class WvaOptions:
     """WVA's settings with its defaults, and those of the HPA; counts are the deployment's own."""
 
     interval_s: float = option(60.0, low=1, high=3600, doc="how often it decides")
-    kv_threshold_fraction: float = option(0.8, low=0.01, high=1, doc="share of the KV cache that a replica may fill")
+    kv_threshold_fraction: float = option(
+        0.8, low=0.01, high=1, doc="share of the KV cache that a replica may fill", search=between(0.1, 0.95)
+    )
     queue_threshold: float = option(5.0, low=0, doc="waiting requests from which a replica is saturated")
-    scale_up_threshold: float = option(0.85, low=0.01, high=1, doc="demand over supply above which it adds")
-    scale_down_boundary: float = option(0.7, low=0.01, high=1, doc="demand over supply below which it removes")
+    scale_up_threshold: float = option(
+        0.85, low=0.01, high=1, doc="demand over supply above which it adds", search=between(0.3, 0.98)
+    )
+    scale_down_boundary: float = option(
+        0.7, low=0.01, high=1, doc="demand over supply below which it removes", search=between(0.1, 0.9)
+    )
     retention_s: float = option(600.0, low=0, high=86400, doc="no request for so long: none (where min is 0)")
     tolerance_fraction: float = option(0.1, low=0, high=1, doc="of the HPA: a ratio this near to 1 changes nothing")
-    scale_down_stabilization_s: float = option(300.0, low=0, high=3600, doc="of the HPA: greatest of this window")
+    scale_down_stabilization_s: float = option(
+        300.0, low=0, high=3600, doc="of the HPA: greatest of this window", search=between(30, 3600, log=True)
+    )
 
 
 @dataclass(frozen=True, slots=True)
