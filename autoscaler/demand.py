@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 
 from autoscaler.controller_state import CounterMemory, DemandMemory
 from autoscaler.model import DeploymentMetrics, DeploymentSignals, GuardSettings, Histogram, Judged, Observation
@@ -17,6 +17,8 @@ from policies.base import Slo, TokenMix, Totals
 
 _MIX_HALF_LIFE_S = 600.0
 _MIX_MIN_REQUESTS = 10.0
+_SEEDED_REQUESTS = 50.0
+"""What the past counts for against the first requests that are seen."""
 ATTAINMENT_WINDOW_S = 600.0
 _FORGET_AFTER_S = 3600.0
 _LONGEST_BRIDGE_S = 600.0
@@ -208,6 +210,26 @@ def error_rate_rps(memory: DemandMemory) -> float | None:
     """Failed requests per second over the rate window."""
     seconds = sum(r[1] for r in memory.recent)
     return sum(r[3] for r in memory.recent) / seconds if seconds > 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSums:
+    """What `requests` finished requests had together; cached tokens are a part of the prompts'."""
+
+    requests: float
+    prompt_tokens: float
+    output_tokens: float
+    cached_prompt_tokens: float = 0.0
+
+
+def seed_mix(memory: DemandMemory, sums: TokenSums) -> bool:
+    """Begin with the mix of the past, as if a few requests of it had been seen; False when one is known already."""
+    if token_mix(memory) is not None or sums.requests <= 0.0:
+        return False
+    share = min(1.0, _SEEDED_REQUESTS / sums.requests)
+    past = (sums.prompt_tokens, sums.output_tokens, sums.cached_prompt_tokens, sums.requests)
+    memory.mix_sums = [own + share * old for own, old in zip(memory.mix_sums, past, strict=True)]
+    return True
 
 
 def token_mix(memory: DemandMemory) -> TokenMix | None:

@@ -27,6 +27,7 @@ from autoscaler.model import Applied, ControllerConfig, DeploymentSettings, Outc
 from autoscaler.pause import PauseSwitch
 from autoscaler.polling import Polling
 from autoscaler.ports import Actuator, Source
+from autoscaler.refits import Refits
 from autoscaler.server import Server
 from autoscaler.state import StateStore
 from autoscaler.state_rows import from_rows, row_names, to_rows
@@ -101,6 +102,7 @@ class Runtime:
         self._leader = leader
         self._settings = settings
         self._history = history
+        self._refits = Refits()
         self._clock: Clock = clock or SystemClock()
         tick_s = config.tick_s
         self._polling = Polling(
@@ -173,7 +175,8 @@ class Runtime:
         self.board.config = self.controller.config
         self._say_sources(signals)
         if self._history is not None:
-            await self._history.seed(self.controller, signals, now_s)
+            if await self._history.seed(self.controller, signals, now_s) and self._journal is not None:
+                self._journal.close()  # what history taught is no part of a tick: the next file begins with it
             self.board.sign_of_life(self._clock.monotonic_s())
         checkpoint = self._checkpoint()
         started_s = self._clock.monotonic_s()
@@ -185,6 +188,7 @@ class Runtime:
         self.board.publish(signals, plan, outcomes, step_s)
         self._say_decisions(plan)
         self._write_journal(checkpoint, signals, plan, outcomes, step_s)
+        self._refits.start(self.controller.state.forecasters.values())
         await self._save()
         return plan
 
@@ -249,14 +253,19 @@ class Runtime:
     async def _save(self, everything: bool = False) -> None:
         """Rows that changed: the small ones at each tick, the large ones in turn, all of them at the end.
 
-        A state that the last decision left half-changed is not worth keeping.
+        A state that the last decision left half-changed is not worth keeping. Writing it out takes long enough to be
+        done in a thread; the tick waits for it, so that nothing changes meanwhile.
         """
         if self._store is None or "step" in self._said:
             return
-        state = self.controller.state
+        state, store = self.controller.state, self._store
+        parts = 1 if everything else self._save_parts
+
+        def save() -> None:
+            store.save_controller(to_rows(state, state.tick, parts), row_names(state))
+
         try:
-            rows = to_rows(state) if everything else to_rows(state, state.tick, self._save_parts)
-            await asyncio.to_thread(self._store.save_controller, rows, row_names(state))
+            await asyncio.to_thread(save)
         except (StateError, PolicyFault) as error:
             self._say("state", str(error), logging.ERROR)
         else:
@@ -273,6 +282,9 @@ class Runtime:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._refits.close()
+        if self._history is not None:
+            await self._history.close()
         await self._save(everything=True)
         await self._polling.close()
         ports: tuple[Source | Actuator, ...] = (*self._sources, *self._actuators)

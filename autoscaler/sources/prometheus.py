@@ -22,15 +22,18 @@ from prometheus_api_client.exceptions import PrometheusApiClientException
 from urllib3.util.retry import Retry
 
 from autoscaler.dashboard_client import read_secret
+from autoscaler.demand import TokenSums
 from autoscaler.errors import LeadtimeError, SourceError
 from autoscaler.ports import Reading
 from autoscaler.sources.prometheus_samples import (
     filled_in,
     history_query,
+    number_of,
     pages_of,
     rates_of,
     signals_query,
     spans,
+    token_queries,
 )
 from autoscaler.sources.readings import NodePages, PagesOfServices
 from policies.base import DeploymentKey
@@ -218,7 +221,7 @@ class PrometheusFleet:
 
 
 class PrometheusHistory:
-    """Arrival rates of the past, for a forecaster that starts with nothing."""
+    """Arrival rates and token counts of the past, for a controller that starts with nothing."""
 
     def __init__(self, client: PrometheusClient, match: str = "") -> None:
         self._client = client
@@ -236,3 +239,16 @@ class PrometheusHistory:
         for first_s, last_s in spans(since_s, until_s, bin_s):
             found += rates_of(await self._client.matrix_range(query, first_s, last_s, bin_s))
         return found
+
+    async def token_sums(self, key: DeploymentKey, since_s: float, until_s: float) -> TokenSums | None:
+        """What the requests that finished in (since, until] had together; None when no engine counted them.
+
+        Errors: SourceError.
+        """
+        queries = token_queries(key, filled_in(self._match, key.namespace, key.service), until_s - since_s)
+        answers = (self._client.matrix_range(query, until_s, until_s, 60.0) for query in queries.values())
+        found = dict(zip(queries, [number_of(answer) for answer in await asyncio.gather(*answers)], strict=True))
+        requests, prompt, output = found["finished"], found["prompt_tokens"], found["output_tokens"]
+        if not requests or not prompt or output is None:
+            return None
+        return TokenSums(requests, prompt, output, min(found["cached_tokens"] or 0.0, prompt))

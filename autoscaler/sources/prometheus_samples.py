@@ -14,7 +14,25 @@ from autoscaler.errors import SourceError
 from autoscaler.model import Histogram
 from autoscaler.sources.exposition import Sample, Series
 from autoscaler.sources.join import NodePage
-from autoscaler.sources.names import EDGE, ROLES, SERVE_HANDLED, SERVE_ROUTED
+from autoscaler.sources.names import (
+    APPLICATION,
+    DEPLOYMENT,
+    EDGE,
+    FINISHED_REASON,
+    GOOD_FINISHES,
+    REPLICA,
+    REPLICA_ID,
+    ROLES,
+    SERVE_HANDLED,
+    SERVE_PROCESSING,
+    SERVE_ROUTED,
+    VLLM_CACHE_HITS,
+    VLLM_CACHED_TOKENS,
+    VLLM_FINISHED,
+    VLLM_OUTPUT_TOKENS,
+    VLLM_PROMPT_TOKENS,
+    Field,
+)
 from policies.base import DeploymentKey
 
 _TARGET = ("instance", "pod", "job")
@@ -44,6 +62,31 @@ def history_query(key: DeploymentKey, match: str, window_s: float) -> str:
     of = f'application="{_escaped(key.app)}", deployment="{_escaped(key.deployment)}"'
     sums = [f"sum(rate({name}{{{_joined(of, match)}}}[{window_s:g}s]))" for name in (SERVE_ROUTED, SERVE_HANDLED)]
     return " or ".join(sums)
+
+
+def token_queries(key: DeploymentKey, match: str, window_s: float) -> dict[Field, str]:
+    """What a deployment's replicas counted in the window: prompt, output and cached tokens, finished requests.
+
+    vLLM's series only name the replica; which deployment that was of, also of one that is gone, is in Serve's.
+    """
+    window = f"[{window_s:g}s]"
+    of = f'{APPLICATION}="{_escaped(key.app)}", {DEPLOYMENT}="{_escaped(key.deployment)}"'
+    seen = f"last_over_time({SERVE_PROCESSING}{{{_joined(of, match)}}}{window})"
+    owned = f'group by ({REPLICA_ID}) (label_replace({seen}, "{REPLICA_ID}", "$1", "{REPLICA}", "(.+)"))'
+
+    def counted(name: str, *more: str) -> str:
+        both = (
+            f"{spelling}{{{_joined(*more, match)}}}{window}" for spelling in (name, name.replace("_vllm_", "_vllm:", 1))
+        )
+        return " or ".join(f"sum(increase({one}) * on ({REPLICA_ID}) group_left () {owned})" for one in both)
+
+    good = "|".join(sorted(GOOD_FINISHES))
+    return {
+        "prompt_tokens": counted(VLLM_PROMPT_TOKENS),
+        "output_tokens": counted(VLLM_OUTPUT_TOKENS),
+        "cached_tokens": f"{counted(VLLM_CACHED_TOKENS)} or {counted(VLLM_CACHE_HITS)}",
+        "finished": counted(VLLM_FINISHED, f'{FINISHED_REASON}=~"{good}"'),
+    }
 
 
 def spans(since_s: float, until_s: float, bin_s: float) -> Iterator[tuple[float, float]]:
@@ -98,6 +141,12 @@ def _histograms(rows: Iterable[tuple[float, str, dict[str, str], float]]) -> Ite
         edges = tuple(sorted(counts))
         if edges[-1] == inf:
             yield Sample(series, Histogram(edges, tuple(counts[edge] for edge in edges)))
+
+
+def number_of(result: object) -> float | None:
+    """The newest value of a matrix with at most one series; None when it has none."""
+    found = rates_of(result)
+    return found[-1][1] if found else None
 
 
 def rates_of(result: object) -> list[tuple[float, float]]:

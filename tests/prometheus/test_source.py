@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -159,3 +160,14 @@ async def test_a_controller_that_starts_with_history_forecasts_at_its_first_tick
     forecast = taught.step(signals, END_S).forecasts[KEY]
     assert forecast.quantile(60.0, 0.5) == pytest.approx(10.0, rel=0.2)
     assert forecast.calibrated, forecast.why
+
+
+async def test_the_token_mix_of_the_past_is_that_of_the_deployments_own_replicas(ray_prometheus: Prometheus) -> None:
+    history = PrometheusHistory(client(ray_prometheus))
+    sums = await history.token_sums(KEY, END_S - 1800.0, END_S)
+    assert sums is not None
+    # the page counts 400 prompt and 100 output tokens for each arrival, and half of the arrivals as finished
+    assert sums.prompt_tokens / sums.requests == pytest.approx(800.0)
+    assert sums.output_tokens / sums.requests == pytest.approx(200.0)
+    assert sums.cached_prompt_tokens == 0.0
+    assert await history.token_sums(replace(KEY, deployment="other"), END_S - 1800.0, END_S) is None
