@@ -111,6 +111,10 @@ class MixtureForecaster(Kept):
         self._horizons = np.arange(grid.size)
         self._rows: Floats | None = None
         self._answers = Answers(grid)
+        self._said: dict[tuple[tuple[float, ...], tuple[float, ...]], tuple[tuple[float, ...], ...]] = {}
+        """Answers given since the last bin."""
+        self._rises: dict[int, float] = {}
+        """Of the season beyond the longest horizon, since the last step closed."""
         self._check_row = int(np.argmin(np.abs(grid.widths * grid.bin_s - _CHECK_HORIZON_S)))
 
     # ------------------------------------------------------------ feeding
@@ -175,6 +179,7 @@ class MixtureForecaster(Kept):
 
     def _add(self, index: int, value: float | None) -> None:
         self._rows = None
+        self._said.clear()
         self.index = index
         self.memory.add(value)
         if value is not None:
@@ -185,6 +190,7 @@ class MixtureForecaster(Kept):
             self._close(index // self.grid.bins_per_step)
 
     def _close(self, step: int) -> None:
+        self._rises.clear()
         value = self.memory.close_step(step)
         if self.refits.spread < 0 and value == value:
             self.refits.spread_by(np.array([value, step]))
@@ -348,15 +354,24 @@ class MixtureForecaster(Kept):
         """See Forecaster.quantiles; interpolated between learned horizons and levels."""
         if self.last_time_s is None or not len(horizons_s) or not len(levels):
             return ()
-        table = self._answers.table(self.current(), tuple(horizons_s), tuple(levels), self._rise_beyond)
-        return tuple(tuple(row) for row in table.tolist())
+        asked = tuple(horizons_s), tuple(levels)
+        said = self._said.get(asked)
+        if said is None:
+            table = self._answers.table(self.current(), *asked, self._rise_beyond)
+            said = self._said[asked] = tuple(tuple(row) for row in table.tolist())
+        return said
 
     def _rise_beyond(self, horizon_s: float) -> float:
         """How much higher the profile goes by this horizon than by the longest learned one, as far as it is trusted."""
+        steps = min(math.ceil(horizon_s / self.grid.step_s), self.grid.season_steps)
+        if steps not in self._rises:
+            self._rises[steps] = self._rise_within(steps)
+        return self._rises[steps]
+
+    def _rise_within(self, steps: int) -> float:
         memory, grid = self.memory, self.grid
         if not memory.seasonal:
             return 1.0
-        steps = min(math.ceil(horizon_s / grid.step_s), grid.season_steps)
         past = memory.at(memory.step + 1 + np.arange(steps) - grid.season_steps)
         if not (past == past).any():
             return 1.0
@@ -414,3 +429,5 @@ class MixtureForecaster(Kept):
         self.spread.forget()
         self.check = CoverageCheck.of(numbers)
         self._rows = None
+        self._said.clear()
+        self._rises.clear()
