@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from autoscaler import coverage, explain, guard, outlook, supply
+from autoscaler.acting import blocked_because, on_its_way
 from autoscaler.asking import ask, fresh_state
 from autoscaler.controller_state import ControllerState
 from autoscaler.hints import plain_rps
@@ -25,6 +26,7 @@ from autoscaler.model import (
     Plan,
     PoolPlan,
     PoolSignals,
+    ServiceGpus,
     Signals,
 )
 from autoscaler.outlook import Outlook
@@ -121,7 +123,7 @@ class Controller:
             leader=signals.leader,
             dry_run=self.config.dry_run,
             deployments=tuple(self._follow(plans)),
-            pools=self._pool_plans(view, proposal),
+            pools=self._pool_plans(view, proposal, pools, plans, fleet, signals.pause.everything),
             observations=tuple(d.observation for d in fleet),
             forecasts={d.key: d.forecast for d in fleet if d.forecast is not None},
             capacities_rps={d.key: d.capacity_rps for d in fleet},
@@ -140,7 +142,7 @@ class Controller:
             return None
         ours, shown = memory.last_target, inventory.target
         before, memory.last_observed_target = memory.last_observed_target, shown
-        if self.config.dry_run or ours is None or shown in (ours, before):
+        if self.config.dry_run or ours is None or on_its_way(inventory, before, ours):
             return shown
         if shown == inventory.configured_replicas:
             why = f"Serve's target went back to the configured {shown} (redeployed); ours is {ours}"
@@ -218,13 +220,14 @@ class Controller:
     ) -> DeploymentPlan:
         own = proposal.replicas.get(d.key)
         shown = d.signals.inventory.target if d.signals.inventory else None
+        act = d.signals.inventory.act if d.signals.inventory else "external"
         proposed = own.replicas if own else None
         left_alone = self._left_alone(d, signals, own)
         if left_alone is not None or d.current is None or own is None or d.settings is None:
             because = (left_alone,) if left_alone else ()
             terms = own.terms if own else ()
             text = explain.sentence(d.current, None, terms, because)
-            return DeploymentPlan(d.key, None, shown, proposed, terms, because, None, d.key.service, text)
+            return DeploymentPlan(d.key, None, shown, proposed, terms, because, None, d.key.service, text, act)
         wanted = min(own.replicas, granted.get(d.key, own.replicas))
         number, records = guard.guard(self._guard_context(d, d.settings, d.current, now_s), wanted)
         capped = (budget[d.key],) if d.key in budget else ()
@@ -233,10 +236,10 @@ class Controller:
         if shown is not None and number > shown:
             memory.raised_at_s = now_s
         memory.last_target = number
-        blocked = _blocked(d)
+        blocked = blocked_because(d.key, d.signals.inventory)
         text = explain.sentence(d.current, number, own.terms, records, blocked, self.config.dry_run)
         records = (*_hint_ceilings(d), *records)
-        return DeploymentPlan(d.key, number, shown, proposed, own.terms, records, blocked, d.key.service, text)
+        return DeploymentPlan(d.key, number, shown, proposed, own.terms, records, blocked, d.key.service, text, act)
 
     def _left_alone(self, d: Outlook, signals: Signals, own: ReplicaProposal | None) -> GuardRecord | None:
         shown = d.signals.inventory.target if d.signals.inventory else None
@@ -288,19 +291,49 @@ class Controller:
             result.append(replace(plan, target=wanted, proposed=wanted, terms=(term,), guards=(), sentence=text))
         return result
 
-    def _pool_plans(self, view: FleetView, proposal: FleetProposal) -> tuple[PoolPlan, ...]:
+    def _pool_plans(
+        self,
+        view: FleetView,
+        proposal: FleetProposal,
+        seen: Mapping[str, PoolSignals],
+        deployments: Sequence[DeploymentPlan],
+        fleet: Sequence[Outlook],
+        paused: bool,
+    ) -> tuple[PoolPlan, ...]:
         plans = []
+        needs = _gpus_by_pool(deployments, fleet, seen)
         for pool in view.pools:
             own = proposal.pools.get(pool.name)
             nodes = own.nodes if own else self.state.pool_nodes.get(pool.name)
             if nodes is not None:
                 nodes = max(pool.min_nodes, nodes if pool.max_nodes is None else min(nodes, pool.max_nodes))
                 self.state.pool_nodes[pool.name] = nodes
-            seen = None
+            there = busy = None
             if pool.nodes_ready is not None:
-                seen = pool.nodes_ready + (pool.nodes_starting or 0)
-            plans.append(PoolPlan(pool.name, nodes, seen, own.terms if own else ()))
+                there = pool.nodes_ready + (pool.nodes_starting or 0)
+                busy = sum(1 for node in seen[pool.name].nodes if node.busy and node.state != "deleting")
+            terms = own.terms if own else ()
+            wanted = None if paused else nodes
+            plans.append(PoolPlan(pool.name, wanted, there, terms, busy, needs.get(pool.name, ())))
         return tuple(plans)
+
+
+def _gpus_by_pool(
+    plans: Sequence[DeploymentPlan], fleet: Sequence[Outlook], seen: Mapping[str, PoolSignals]
+) -> dict[str, tuple[ServiceGpus, ...]]:
+    """GPUs that the planned replicas of each service need, in the first pool of each deployment's list."""
+    found: dict[str, dict[tuple[str, str], int]] = {}
+    looks = {d.key: d for d in fleet}
+    for plan in plans:
+        look = looks[plan.key]
+        names = look.settings.node_pools if look.settings is not None else ()
+        level = plan.target if plan.target is not None else plan.observed_target
+        if names and level is not None:
+            pool = supply.first_pool(look.settings, seen) or names[0]
+            services = found.setdefault(pool, {})
+            place = (plan.key.namespace, plan.key.service)
+            services[place] = services.get(place, 0) + level * look.gpus
+    return {pool: tuple(ServiceGpus(*place, gpus) for place, gpus in sorted(by.items())) for pool, by in found.items()}
 
 
 def _hint_ceilings(d: Outlook) -> tuple[GuardRecord, ...]:
@@ -322,17 +355,3 @@ def _last_word(fleet: Sequence[Outlook]) -> FleetProposal:
         if last is not None:
             words[d.key] = ReplicaProposal(last, (Term("period", last, "between two decisions"),))
     return FleetProposal(words)
-
-
-def _blocked(d: Outlook) -> str | None:
-    inventory = d.signals.inventory
-    if inventory is None:
-        return None
-    if inventory.autoscaled_by_serve:
-        return (
-            f"Serve's own autoscaler works on {d.key}: set `autoscaling_config: null` and `num_replicas: 1` for it in "
-            "the Serve config (for serve.llm: `num_replicas` in LLMConfig.deployment_config)"
-        )
-    if inventory.external_scaler_enabled is False:
-        return f"set `external_scaler_enabled: true` on application {d.key.app!r} in the Serve config"
-    return None

@@ -40,6 +40,29 @@ class ReplicaSignal:
     worker_id: str | None = None
 
 
+ActWay = Literal["external", "policy"]
+"""How leadtime acts on a Serve deployment: by posting levels from outside, or by a policy inside Serve's controller
+that follows the published plan."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServeAutoscaling:
+    """A deployment's autoscaling_config: Serve's own autoscaler works on it."""
+
+    policy: str
+    """Import path of the policy that decides."""
+    policy_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    min_replicas: int | None = None
+    max_replicas: int | None = None
+    upscale_delay_s: float | None = None
+    downscale_delay_s: float | None = None
+
+    @property
+    def follows_plan(self) -> bool:
+        """The policy is leadtime_serve_policy's, wherever the module was put."""
+        return f".{self.policy.replace(':', '.')}".endswith(".leadtime_serve_policy.LeadtimePolicy")
+
+
 @dataclass(frozen=True, slots=True)
 class DeploymentInventory:
     """What Ray Serve's API says of a deployment (fresh: it is the controller's own table)."""
@@ -58,6 +81,9 @@ class DeploymentInventory:
     configured_replicas: int | None = None
     dead_replicas: int = 0
     """Recent replicas that died (Serve keeps the last ten)."""
+    autoscaling: ServeAutoscaling | None = None
+    act: ActWay = "external"
+    """How leadtime is to act on it, by the settings of its service."""
 
     def count(self, *states: str) -> int:
         return sum(1 for r in self.replicas if r.state in states)
@@ -126,6 +152,16 @@ class NodeSignal:
     gpus: int = 0
     gpus_used: int | None = None
     workers: int | None = None
+    claimed: bool | None = None
+    """A Ray worker is on it or waits for it, so that it needs nobody to hold it; None: as `workers` says."""
+    pool: str = ""
+    """The real node pool, where the pool of the settings stands for several (a ComputeClass); "" = unknown."""
+    zone: str = ""
+
+    @property
+    def busy(self) -> bool:
+        """Not held by pre-warm: there for a worker."""
+        return bool(self.workers) if self.claimed is None else self.claimed
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +262,17 @@ class DeploymentPlan:
     service: str = "local"
     sentence: str = ""
     """The decision in one sentence for people."""
+    act: ActWay = "external"
+    """policy: nobody posts the level, a policy inside Serve follows the published plan."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceGpus:
+    """GPUs of one service (one Ray cluster)."""
+
+    namespace: str
+    service: str
+    gpus: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +283,10 @@ class PoolPlan:
     nodes: int | None
     observed_nodes: int | None
     terms: tuple[Term, ...] = ()
+    busy_nodes: int | None = None
+    """Of the observed ones, those that Ray workers are on or wait for: nobody needs to hold them. None = unknown."""
+    gpus: tuple[ServiceGpus, ...] = ()
+    """GPUs that the planned replicas need of this pool, by service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,9 +367,14 @@ class Plan:
         return next((d for d in self.deployments if d.key == key), None)
 
 
+FINE_OUTCOMES = ("ok", "published", "withheld", "unchanged")
+"""Outcomes of a write that are no failure."""
+
+
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What came of one write: `outcome` is 'ok', 'unchanged', 'withheld', or an error class's name in lower case."""
+    """What came of one write: `outcome` is 'ok', 'unchanged', 'withheld', 'published' (Serve's controller is to follow
+    the plan by itself), or an error class's name in lower case."""
 
     actuator: str
     what: str
@@ -337,7 +393,7 @@ class Outcome:
 
     @property
     def failed(self) -> tuple[Applied, ...]:
-        return tuple(a for a in self.applied if a.outcome not in ("ok", "unchanged", "withheld"))
+        return tuple(a for a in self.applied if a.outcome not in FINE_OUTCOMES)
 
 
 # ---------------------------------------------------------------- settings of the core (from config.py, scenario.py)
@@ -422,6 +478,8 @@ class ControllerConfig:
     dry_run: bool = True
     gpu_budget: Mapping[str, int] = field(default_factory=dict)
     guards: GuardSettings = GuardSettings()
+    full_guards: bool = False
+    """True: every guard holds for any policy, as in a live cluster. False: as strong as the policy itself declares."""
     hint_max_rps: float | None = None
     """The level that hints may raise a deployment's demand to; None: no limit but its own maximum."""
     sha256: str = ""
@@ -450,5 +508,3 @@ def _first_match(entries: tuple[DeploymentSettings, ...], key: DeploymentKey) ->
             found.clear()
         found[key] = next((d for d in entries if key.matches(d.match)), None)
     return found[key]
-    full_guards: bool = False
-    """True: every guard holds for any policy, as in a live cluster. False: as strong as the policy itself declares."""

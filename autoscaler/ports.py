@@ -35,3 +35,9 @@ class Actuator(Protocol):
     async def apply(self, plan: Plan, now_s: float) -> Outcome: ...
 
     async def close(self) -> None: ...
+
+
+class Prewarm(Actuator, Protocol):
+    """An actuator that holds capacity, and can give all of it back: at the end of a run, and before an uninstall."""
+
+    async def release(self, now_s: float) -> Outcome: ...

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from autoscaler.fields import mapping, mappings, quantity, text, whole
 from autoscaler.kubernetes_resources import Object
-from autoscaler.sources.fields import mapping, mappings, quantity, text, whole
 from autoscaler.sources.serve_config import ServeApp, parse_serve_config
 
 DASHBOARD_PORT = 8265

@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from autoscaler.fields import mapping, mappings, quantity, time_s
 from autoscaler.kubernetes_resources import Object
 from autoscaler.model import NodeSignal, PoolSettings, PoolSignals
-from autoscaler.sources.fields import mapping, mappings, quantity, time_s
 from autoscaler.sources.kuberay_objects import container_gpus
 
 PLACEHOLDER_LABEL = "leadtime.dev/placeholder"
 """On pods that hold a warm node's place: they use none of its GPUs, and make way."""
 POOL_LABELS = (
     "cloud.google.com/gke-nodepool",
+    "cloud.google.com/compute-class",
     "karpenter.sh/nodepool",
     "eks.amazonaws.com/nodegroup",
     "kubernetes.azure.com/agentpool",
     "leadtime.dev/node-pool",
 )
+REAL_POOL_LABELS = tuple(label for label in POOL_LABELS if not label.endswith("/compute-class"))
 GPU_LABELS = ("cloud.google.com/gke-accelerator", "karpenter.k8s.aws/instance-gpu-name", "nvidia.com/gpu.product")
 _LEAVING_TAINTS = (
     "ToBeDeletedByClusterAutoscaler",
@@ -49,6 +51,9 @@ class NodeView:
     ready_at_s: float | None
     """None: not Ready."""
     leaving: bool = False
+    pool: str = ""
+    """The real node pool, where its label says it."""
+    zone: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,13 @@ def parse_node(obj: Object) -> NodeView | None:
         or bool(taints & set(_LEAVING_TAINTS))
         or _failing(str(ready.get("status")), created_at_s, turned_at_s)
     )
-    return NodeView(str(meta.get("name", "")), named, int(gpus), created_at_s, ready_at_s, leaving)
+    return NodeView(str(meta.get("name", "")), named, int(gpus), created_at_s, ready_at_s, leaving, *_place(labels))
+
+
+def _place(labels: Mapping[str, Any]) -> tuple[str, str]:
+    """The real node pool and the zone; "" = not said."""
+    pool = next((str(labels[key]) for key in REAL_POOL_LABELS if key in labels), "")
+    return pool, str(labels.get("topology.kubernetes.io/zone", ""))
 
 
 def _failing(ready: str, created_at_s: float | None, turned_at_s: float | None) -> bool:
@@ -140,7 +151,7 @@ def pools_of(
         if name is not None:
             by_pool[name].append(_signal(node, by_node.get(node.name, [])))
     for pool in settings:
-        by_pool[pool.name] += _asked_for(pool, settings, pods, by_pool[pool.name])
+        by_pool[pool.name] = _with_asked_for(by_pool[pool.name], _asked_for(pool, settings, pods))
     return tuple(PoolSignals(pool.name, as_of_s, tuple(by_pool[pool.name])) for pool in settings)
 
 
@@ -167,6 +178,9 @@ def _signal(node: NodeView, pods: Sequence[PodView]) -> NodeSignal:
         gpus=node.gpus,
         gpus_used=math.ceil(used),
         workers=sum(1 for pod in pods if pod.worker),
+        claimed=any(pod.worker for pod in pods),
+        pool=node.pool,
+        zone=node.zone,
     )
 
 
@@ -178,14 +192,11 @@ def _asked_at(node: NodeView, pods: Iterable[PodView]) -> float | None:
     return min(waited, default=None)
 
 
-def _asked_for(
-    pool: PoolSettings, settings: Sequence[PoolSettings], pods: Iterable[PodView], known: Iterable[NodeSignal]
-) -> list[NodeSignal]:
-    """Nodes that waiting pods stand for, besides those that have registered and are not Ready yet."""
+def _asked_for(pool: PoolSettings, settings: Sequence[PoolSettings], pods: Iterable[PodView]) -> list[NodeSignal]:
+    """Nodes that waiting pods stand for: those of workers first, since a placeholder makes way."""
     stuck = [p for p in pods if p.node is None and p.unschedulable and p.gpus > 0]
     ours = [p for p in stuck if pool_name(settings, p.wanted) == pool.name]
-    waiting = sorted(ours, key=lambda p: (p.created_at_s or 0.0, p.namespace, p.name))
-    coming = sum(1 for node in known if node.state == "starting")
+    waiting = sorted(ours, key=lambda p: (not p.worker, p.created_at_s or 0.0, p.namespace, p.name))
     asked: list[NodeSignal] = []
     free = 0.0
     for pod in waiting:
@@ -194,8 +205,18 @@ def _asked_for(
             continue
         free = max(0.0, pool.gpus_per_node - pod.gpus)
         name = f"asked-for-by/{pod.namespace}/{pod.name}"
-        asked.append(NodeSignal(name, "starting", pod.created_at_s, None, pool.gpus_per_node, 0, 0))
-    return asked[coming:]
+        asked.append(NodeSignal(name, "starting", pod.created_at_s, None, pool.gpus_per_node, 0, 0, pod.worker))
+    return asked
+
+
+def _with_asked_for(known: Sequence[NodeSignal], asked: Sequence[NodeSignal]) -> list[NodeSignal]:
+    """Nodes that have registered and are not Ready yet are the first of those asked for."""
+    nodes, left = [], list(asked)
+    for node in known:
+        if node.state == "starting" and left:
+            node = replace(node, claimed=bool(node.claimed or left.pop(0).claimed))
+        nodes.append(node)
+    return nodes + left
 
 
 def _wanted(spec: Mapping[str, Any]) -> tuple[str, ...]:

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from autoscaler.errors import Conflict, LeadtimeError, NotFound
+from autoscaler.fields import mapping
 from autoscaler.kubernetes_resources import CONFIG_MAPS, ClusterApi, Object, PatchOperation
 from autoscaler.model import PauseState
 from autoscaler.ports import Reading
-from autoscaler.sources.fields import mapping
 from autoscaler.sources.readings import Paused
 from policies.base import DeploymentKey
 
