@@ -150,7 +150,8 @@ def journal_files(path: Path) -> list[Path]:
 def read_journal(path: Path) -> Iterator[Record]:
     """The records of one file, or of all files of a folder in order.
 
-    A last line without a line break was cut off by a crash and is left out. Errors: JournalError naming file and line.
+    A file begins with a checkpoint; another one in the middle is a controller that restarted (in simulations). A last
+    line without a line break was cut off by a crash and is left out. Errors: JournalError naming file and line.
     """
     files = journal_files(path) if path.is_dir() else [path]
     if not files:
@@ -182,6 +183,6 @@ def _record(file: Path, number: int, line: bytes) -> dict[str, Any]:
     kind = data.get("kind") if isinstance(data, dict) else None
     if kind not in _KINDS:
         raise JournalError(f"{file}: line {number}: kind {kind!r}; allowed: {', '.join(_KINDS)}")
-    if (number == 1) != (kind == "checkpoint"):
-        raise JournalError(f"{file}: line {number}: {kind!r} here; a file begins with its only checkpoint")
+    if number == 1 and kind != "checkpoint":
+        raise JournalError(f"{file}: line 1: {kind!r} here; a file begins with a checkpoint")
     return dict(data)

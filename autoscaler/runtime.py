@@ -23,21 +23,30 @@ from autoscaler.controller import Controller
 from autoscaler.errors import LeadtimeError, PolicyFault, StateError
 from autoscaler.history import HistoryAtStart
 from autoscaler.journal_file import JournalWriter
-from autoscaler.model import Applied, ControllerConfig, DeploymentSettings, Outcome, Plan, Signals
+from autoscaler.model import (
+    FINE_OUTCOMES,
+    Applied,
+    ControllerConfig,
+    DeploymentSettings,
+    Outcome,
+    Plan,
+    Signals,
+)
 from autoscaler.pause import PauseSwitch
 from autoscaler.polling import Polling
 from autoscaler.ports import Actuator, Source
 from autoscaler.refits import Refits
 from autoscaler.server import Server
 from autoscaler.state import StateStore
-from autoscaler.state_rows import from_rows, row_names, to_rows
+from autoscaler.state_rows import SAVE_EVERY_S, from_rows, row_names, to_rows
 from policies.base import Policy, PolicyError
 from policies.registry import create_policy
 
 log = logging.getLogger("leadtime")
 
-SAVE_EVERY_S = 60.0
-"""In this time every large row is saved once."""
+
+_GIVE_BACK_WITHIN_S = 6.0
+"""Of one actuator, at the end."""
 
 
 class Clock(Protocol):
@@ -278,7 +287,26 @@ class Runtime:
         except Exception as error:
             log.exception("background work ended: %s: %s", type(error).__name__, error)
 
+    async def _give_back(self) -> None:
+        """What pre-warming holds, while the lease is still ours: nobody looks after it from here on."""
+        plan = self.board.plan
+        if plan is None or plan.dry_run or not plan.leader or not self._leader():
+            return
+        for actuator in self._actuators:
+            release = getattr(actuator, "release", None)
+            if release is None:
+                continue
+            try:
+                outcome: Outcome = await asyncio.wait_for(release(self._last_now_s), _GIVE_BACK_WITHIN_S)
+            except Exception as error:
+                log.warning("%s: giving back what it holds: %s: %s", actuator.name, type(error).__name__, error)
+                continue
+            for one in outcome.applied:
+                level = logging.WARNING if one in outcome.failed else logging.INFO
+                log.log(level, "%s %s: %s", one.actuator, one.what, one.why or one.outcome)
+
     async def _close(self) -> None:
+        await self._give_back()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -324,11 +352,29 @@ class Runtime:
     def _say_decisions(self, plan: Plan) -> None:
         for one in plan.deployments:
             applied = self.board.applied.get(str(one.key))
-            failed = applied is not None and applied.outcome not in ("ok", "unchanged", "withheld")
-            if applied is not None and applied.outcome == "ok":
+            failed = applied is not None and applied.outcome not in FINE_OUTCOMES
+            if applied is not None and (applied.outcome == "ok" or self._newly_published(applied)):
                 log.info("%s: %s", one.key, one.sentence)
             words = f"{one.key}: {applied.outcome}: {applied.why}" if applied is not None and failed else ""
             self._say(f"writing to {one.key}", words, logging.WARNING)
+        for pool in plan.pools:
+            held = self.board.applied.get(pool.name)
+            if held is not None:
+                self._say_pool(pool.name, held)
+
+    def _say_pool(self, name: str, applied: Applied) -> None:
+        if applied.outcome == "ok":
+            log.info("pool %s: %s", name, applied.why)
+        words = f"pool {name}: {applied.outcome}: {applied.why}" if applied.outcome not in FINE_OUTCOMES else ""
+        self._say(f"pre-warming {name}", words, logging.WARNING)
+
+    def _newly_published(self, applied: Applied) -> bool:
+        """A level that Serve's controller is to follow by itself; said once, until it is another one."""
+        if applied.outcome != "published":
+            return False
+        before = self._said.get(f"published {applied.what}")
+        self._said[f"published {applied.what}"] = str(applied.value)
+        return before != str(applied.value)
 
 
 def restored_controller(config: ControllerConfig, store: StateStore | None, policy: Policy | None = None) -> Controller:

@@ -30,6 +30,8 @@ from policies.leadtimes import StageBook
 
 LEGACY = ""
 """Name of the one row that an older leadtime wrote: everything."""
+SAVE_EVERY_S = 60.0
+"""Who tells the large rows in turn (the runtime, a simulated restart) has told every one of them in this time."""
 _NEAR, _DEMAND, _FORECASTER = "near/", "demand/", "forecaster/"
 
 T = TypeVar("T")

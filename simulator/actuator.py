@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from autoscaler.model import Applied, DeploymentPlan, Outcome, Plan, PoolPlan
 from policies.base import DeploymentKey
+from simulator.faults import Faults
 from simulator.lifecycle import Serve
 from simulator.nodes import NodePool
 
@@ -19,8 +20,9 @@ class SimulatedServe:
 
     name = "simulated_serve"
 
-    def __init__(self, deployments: Mapping[DeploymentKey, Serve]) -> None:
+    def __init__(self, deployments: Mapping[DeploymentKey, Serve], faults: Faults | None = None) -> None:
         self._deployments = deployments
+        self._faults = faults
 
     async def apply(self, plan: Plan, now_s: float) -> Outcome:
         return self.apply_now(plan)
@@ -44,6 +46,9 @@ class SimulatedServe:
         serve = self._deployments.get(one.key)
         if serve is None:
             return Applied(self.name, what, "notfound", target, "Application or Deployment not found")
+        trouble = self._faults.api_trouble("serve", one.key) if self._faults else ""
+        if trouble:
+            return Applied(self.name, what, "unavailable", target, trouble)
         serve.scale(target)
         return Applied(self.name, what, "ok", target)
 
@@ -53,8 +58,9 @@ class SimulatedPools:
 
     name = "simulated_pools"
 
-    def __init__(self, pools: Mapping[str, NodePool]) -> None:
+    def __init__(self, pools: Mapping[str, NodePool], faults: Faults | None = None) -> None:
         self._pools = pools
+        self._faults = faults
 
     async def apply(self, plan: Plan, now_s: float) -> Outcome:
         return self.apply_now(plan)
@@ -74,6 +80,9 @@ class SimulatedPools:
             return Applied(self.name, one.name, "notfound", one.nodes, "no such pool")
         if not pool.spec.prewarm:
             return Applied(self.name, one.name, "withheld", one.nodes, "prewarm: none")
+        trouble = self._faults.api_trouble("kubernetes") if self._faults else ""
+        if trouble:
+            return Applied(self.name, one.name, "unavailable", one.nodes, trouble)
         outcome = "unchanged" if pool.level == one.nodes else "ok"
         pool.set_level(one.nodes)
         return Applied(self.name, one.name, outcome, one.nodes)

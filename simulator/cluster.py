@@ -251,14 +251,18 @@ class Cluster:
         node.workers.append(worker)
         node.pool.keep(node)
         name = node.pool.spec.name
-        pulled_at_s = node.images.get(worker.service)
-        if pulled_at_s is None:
-            pulled_at_s = self._queue.now_s + self._pulls[name].duration_s(node.pool.spec.image_pull_s)
-            node.images[worker.service] = pulled_at_s
+        there_at_s = self.image_at_s(node, worker.service)
         start_s = self._starts[name].duration_s(node.pool.spec.worker_start_s)
-        up_at_s = max(pulled_at_s, self._queue.now_s) + start_s
-        self._queue.at(up_at_s, lambda: self._worker_up(worker))
+        self._queue.at(there_at_s + start_s, lambda: self._worker_up(worker))
         node.pool.review()
+
+    def image_at_s(self, node: Node, image: str) -> float:
+        """When an image is on a node (now, if it is); its pull begins now where nobody has begun it."""
+        now_s = self._queue.now_s
+        if image not in node.images:
+            pool = node.pool.spec
+            node.images[image] = now_s + self._pulls[pool.name].duration_s(pool.image_pull_s)
+        return max(node.images[image], now_s)
 
     def _worker_up(self, worker: Worker) -> None:
         if worker.state != "starting":

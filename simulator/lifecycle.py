@@ -1,4 +1,4 @@
-"""Ray Serve's side of scaling: targets, replicas from STARTING to gone, and the order in which they go.
+"""Ray Serve's side of scaling: targets, replicas from STARTING to gone, the order in which they go, new versions.
 
 It creates replicas for a target, lets the cluster place them, loads and initialises them, tells the data plane when
 they serve, drains them, and shows the inventory that Serve's API would show. It decides nothing by itself.
@@ -9,75 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Literal, Protocol
 
 from autoscaler.model import DeploymentInventory, ReplicaSignal
-from policies.base import DeploymentKey, LeadPath
-from policies.durations import Duration
 from simulator.cluster import Claim, Cluster
 from simulator.draws import Draws
 from simulator.events import Event, EventQueue
 from simulator.meters import Meter
+from simulator.replicas import Plane, Replica, ServeSpec, Start
+from simulator.rollout import Update, outdated, stopping_first, surging
 
 CONTROL_LOOP_S = 0.1
 """Serve's controller acts on a new target within this time."""
 WAIT_LOOP_S = 2.0
 """A stopping replica looks this often whether its requests are done."""
-
-
-class Plane(Protocol):
-    """What the lifecycle needs of a deployment's data plane."""
-
-    def advance(self, until_s: float) -> None: ...
-    def add_replica(self, replica_id: str, now_s: float) -> None: ...
-    def drain_replica(self, replica_id: str, now_s: float) -> None: ...
-    def kill_replica(self, replica_id: str, now_s: float) -> None: ...
-    def ongoing(self, replica_id: str) -> int: ...
-
-
-@dataclass(frozen=True, slots=True)
-class ServeSpec:
-    """A deployment as Serve is configured for it."""
-
-    key: DeploymentKey
-    gpus: int
-    pools: tuple[str, ...]
-    load_s: Duration
-    init_s: Duration
-    initial: int
-    max_ongoing_requests: int
-    graceful_shutdown_timeout_s: float
-
-    @property
-    def service(self) -> str:
-        return f"{self.key.namespace}/{self.key.service}"
-
-
-@dataclass(slots=True, eq=False)
-class Replica:
-    """One replica of a deployment, as long as Serve lists it."""
-
-    replica_id: str
-    worker_id: str
-    asked_at_s: float
-    claim: Claim
-    state: Literal["STARTING", "RUNNING", "STOPPING"] = "STARTING"
-    loaded: Event | None = None
-    node: str | None = None
-    """The node it is on, once it is placed."""
-    running_since_s: float | None = None
-    stop_at_s: float = 0.0
-    """When a STOPPING one is killed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """The story of one replica start, for cold-start accounting. `ended_at_s`: RUNNING or withdrawn; None: cut off."""
-
-    asked_at_s: float
-    ended_at_s: float | None
-    path: LeadPath | None
-    withdrawn: bool
 
 
 @dataclass(slots=True)
@@ -93,6 +37,13 @@ class Serve:
     on_gone: Callable[[Replica], None]
     """Told of every replica that disappears, while its last figures can still be read."""
     target: int = 0
+    configured: int = 0
+    """num_replicas of its configuration, which a redeploy goes back to."""
+    version: int = 0
+    update: Update | None = None
+    """The newest redeploy."""
+    image: str | None = None
+    """The image of its own that a redeploy brought."""
     replicas: dict[str, Replica] = field(default_factory=dict)
     starts: list[Start] = field(default_factory=list)
     scale_ups: int = 0
@@ -104,6 +55,7 @@ class Serve:
     loads: Draws = field(init=False)
 
     def __post_init__(self) -> None:
+        self.configured = self.spec.initial
         self.allocated = Meter(self.since_s)
         self.loads = Draws(self.seed, f"deployment/{self.spec.key.full}/start")
 
@@ -132,9 +84,23 @@ class Serve:
             external_scaler_enabled=True,
             max_ongoing_requests=self.spec.max_ongoing_requests,
             gpus_per_replica=self.spec.gpus,
-            configured_replicas=self.spec.initial,
+            configured_replicas=self.configured,
             dead_replicas=min(self.dead, 10),
         )
+
+    def redeploy(self, update: Update, keep_target: bool) -> None:
+        """A new configuration: replicas of the old one are replaced, and the target is what it says.
+
+        `keep_target`: Serve's own autoscaler is in charge, and its target outlives the change.
+        """
+        self.version += 1
+        self.update = update
+        self.configured = update.replicas
+        if update.new_image:
+            self.image = f"{self.spec.key.full}@{self.version}"
+        if not keep_target:
+            self.target = update.replicas
+        self._reconcile_later()
 
     def count(self, *states: str) -> int:
         return sum(1 for r in self.replicas.values() if r.state in states)
@@ -157,7 +123,7 @@ class Serve:
         replica_id, worker_id = (blake2b(f"{name}{w}".encode(), digest_size=4).hexdigest() for w in ("", "worker"))
         now_s = self.queue.now_s
         claim = Claim(self.spec.service, self.spec.gpus, self.spec.pools, now_s, self._placed, self._lost)
-        self.replicas[replica_id] = replica = Replica(replica_id, worker_id, now_s, claim)
+        self.replicas[replica_id] = replica = Replica(replica_id, worker_id, now_s, claim, self.version)
         return replica
 
     def _replica_of(self, claim: Claim) -> Replica:
@@ -173,6 +139,8 @@ class Serve:
         if self.numbered <= self.spec.initial:
             return  # an initial one is there already and takes no draw from those that follow
         seconds = self.loads.duration_s(self.spec.load_s) + self.loads.duration_s(self.spec.init_s)
+        if self.image is not None and replica.version == self.version:
+            seconds += self.cluster.image_at_s(claim.worker.node, self.image) - self.queue.now_s
         replica.loaded = self.queue.after(seconds, lambda: self._started(replica))
 
     def _started(self, replica: Replica) -> None:
@@ -185,6 +153,7 @@ class Serve:
         replica.running_since_s = self.queue.now_s
         self.plane.advance(self.queue.now_s)
         self.plane.add_replica(replica.replica_id, self.queue.now_s)
+        self._go_on_rolling()
 
     def _note_start(self, replica: Replica, withdrawn: bool) -> None:
         if replica.asked_at_s >= self.since_s:
@@ -203,12 +172,27 @@ class Serve:
 
     def _reconcile(self) -> None:
         self.reconciling = None
+        everybody = list(self.replicas.values())
+        update = self.update if outdated(everybody, self.version) else None
+        if update is not None and update.max_surge_fraction > 0 and self.target > 0:
+            stop, start = surging(everybody, self.version, self.target, update)
+            self._stop_and_start(stop, start)
+            return
+        if update is not None:
+            self._stop_and_start(stopping_first(everybody, self.version, self.target, update), 0)
         alive = self.count("STARTING", "RUNNING")
-        for _ in range(self.target - alive):
+        self._stop_and_start(self._victims(max(alive - self.target, 0)), self.target - alive)
+
+    def _stop_and_start(self, stop: list[Replica], start: int) -> None:
+        for replica in stop:
+            self._stop(replica)
+        for _ in range(start):
             self.cluster.claim(self._new_replica().claim)
-        if alive > self.target:
-            for replica in self._victims(alive - self.target):
-                self._stop(replica)
+
+    def _go_on_rolling(self) -> None:
+        """Something moved: the next batch of a new version may be due."""
+        if self.update is not None and outdated(list(self.replicas.values()), self.version):
+            self._reconcile_later()
 
     def _victims(self, count: int) -> list[Replica]:
         """Serve's order: not RUNNING yet, then on the nodes with the fewest replicas of anybody, then the newest."""
@@ -225,6 +209,9 @@ class Serve:
         return [*starting, *running][:count]
 
     def _stop(self, replica: Replica) -> None:
+        if replica.crashed:
+            self._bury(replica)
+            return
         grace_s = self.spec.graceful_shutdown_timeout_s
         replica.stop_at_s = self.queue.now_s + grace_s
         was_running = replica.state == "RUNNING"
@@ -265,6 +252,26 @@ class Serve:
         if replica.claim.worker is not None:
             self.allocated.add(-self.spec.gpus, self.queue.now_s)
             self.cluster.release(replica.claim)
+        self._go_on_rolling()
+
+    def crash(self, replica: Replica, noticed_after_s: float) -> None:
+        """The process of a RUNNING replica dies: its requests fail, handles send it nothing more.
+
+        Serve lists it as RUNNING, and keeps its GPUs, until a health check finds out; then it starts another.
+        """
+        now_s = self.queue.now_s
+        self.plane.advance(now_s)
+        self.on_gone(replica)
+        self.plane.kill_replica(replica.replica_id, now_s)
+        replica.running_since_s, replica.crashed = None, True
+        self.queue.after(noticed_after_s, lambda: self._bury(replica))
+
+    def _bury(self, replica: Replica) -> None:
+        """Serve has found out that a replica is dead."""
+        if replica.replica_id in self.replicas:
+            self.dead += 1
+            self._gone(replica)
+            self._reconcile_later()
 
     def _lost(self, claim: Claim) -> None:
         """Its node was taken away: requests fail, and Serve starts another one."""

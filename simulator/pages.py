@@ -75,6 +75,8 @@ class MetricPages:
         self._last: dict[str, NodePage] = {}
         self._recorders: dict[DeploymentKey, HandleRecorder] = {}
         self._metrics: dict[DeploymentKey, DeploymentMetrics] = {}
+        self._begun = True
+        """False once whoever reads has restarted: what its first pages count is older than it can know."""
 
     def record_handles(self, queue: EventQueue, metrics_interval_s: float, look_back_s: float) -> None:
         """Let every handle record and push for Serve's own autoscaler, from now on."""
@@ -90,14 +92,26 @@ class MetricPages:
         for deployment in self._deployments:
             deployment.add_to_pages(fresh, nodes, now_s)
         pages = {}
+        first, self._begun = not self._begun, True
         for node, samples in fresh.items():
             before = self._last.get(node)
             dropped = self._spec.drop_fraction > 0 and self._drops.uniform() < self._spec.drop_fraction
             # A node that does not answer is stood for by its last page, as in the live source.
-            pages[node] = before if dropped and before is not None else NodePage(now_s, tuple(samples))
+            pages[node] = before if dropped and before is not None else NodePage(now_s, tuple(samples), first)
         self._last = pages
         self._metrics = collect(pages, inventories, self._namespace, self._service, now_s)
         return self.last_read()
+
+    def as_they_were(
+        self, inventories: Mapping[DeploymentKey, DeploymentInventory], now_s: float
+    ) -> dict[DeploymentKey, DeploymentMetrics]:
+        """No page can be read: the last ones, joined to what the inventories say now, as the live source does."""
+        self._metrics = collect(self._last, inventories, self._namespace, self._service, now_s)
+        return self.last_read()
+
+    def forget(self) -> None:
+        """The reader restarts: it holds no page any more."""
+        self._last, self._metrics, self._begun = {}, {}, False
 
     def last_read(self) -> dict[DeploymentKey, DeploymentMetrics]:
         """What the last read gave, with the newest handle reports."""

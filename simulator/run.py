@@ -8,7 +8,6 @@ in flight get as long as their timeout (at most five minutes) to end: a request 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,23 +15,19 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from autoscaler.controller import Controller
-from autoscaler.journal import checkpoint_record, encode, tick_record
-from autoscaler.model import Outcome, Plan, Signals
 from policies.base import DeploymentKey, Policy, PolicyError
 from policies.oracle import OraclePolicy
 from policies.registry import create_policy
-from simulator.actuator import SimulatedPools, SimulatedServe
 from simulator.bound import bound_result
 from simulator.clairvoyant import resolve
 from simulator.constant import constant_sizes
+from simulator.control import ControlLoop
 from simulator.events import Priority
 from simulator.figures import deployment_figures, pool_figures, reaches_target
-from simulator.history import history_bins
 from simulator.outcomes import Ended
 from simulator.result import Result
 from simulator.scenario_file import Scenario
-from simulator.settings import controller_config, policy_options
+from simulator.settings import policy_options
 from simulator.telemetry import PROFILES, TelemetrySpec
 from simulator.timeline import Row, Sink
 from simulator.world import Live, World, tail_s
@@ -133,67 +128,11 @@ class _Simulation:
         self.scenario = scenario
         self.policy = policy
         self.outputs = outputs
-        spec = self._spec = telemetry_of(scenario, policy)
+        spec = telemetry_of(scenario, policy)
         self.world = World(scenario, spec, constant_sizes(scenario, policy))
         self.queue = self.world.queue
-        self.guards: Counter[str] = Counter()
-        self.plan: Plan | None = None
         self._arrived = dict.fromkeys(self.world.serves, 0.0)
-        self._serve = SimulatedServe(self.world.serves)
-        self._pools = SimulatedPools(self.world.cluster.pools)
-        self._ticks = 0
-        self._read_next_s = 0.0
-        self.controller = Controller(controller_config(scenario, policy), policy=policy)
-        self._start_controller(spec)
-
-    # ------------------------------------------------------------ the controller
-
-    def _start_controller(self, spec: TelemetrySpec) -> None:
-        for d in self.scenario.deployments:
-            if d.history is not None and self.policy.forecast is not None:
-                times_s, rates_rps = history_bins(d, self.policy.forecast.bin_s, self.world.seed)
-                self.controller.seed_history(d.key, times_s, rates_rps)
-        if spec.handles:
-            options = self.policy.options
-            self.world.record_handles(
-                getattr(options, "metrics_interval_s", 10.0), getattr(options, "look_back_period_s", 30.0)
-            )
-        if self.outputs.journal is not None:
-            self.outputs.journal(encode(checkpoint_record(self.controller.state, self.controller.config)))
-        self.queue.at(0.0, self._decide, Priority.DECIDE)
-
-    @property
-    def _period_s(self) -> float:
-        own_s = self.policy.period_s
-        tick_s = self.scenario.file.tick_s
-        return tick_s if own_s is None else min(own_s, tick_s)
-
-    def _decide(self) -> None:
-        """One tick: look, decide, act, write down."""
-        now_s = self.queue.now_s
-        signals = self.world.signals(read_pages=now_s >= self._read_next_s - _NS)
-        if now_s >= self._read_next_s - _NS:
-            # Who asks its processes itself (no report period) does so at each decision.
-            self._read_next_s = now_s + (self.scenario.file.tick_s if self._spec.period_s > 0 else 0.0)
-        began = time.perf_counter()
-        plan = self.controller.step(signals, now_s)
-        step_s = time.perf_counter() - began
-        self.plan = plan
-        outcomes = (self._serve.apply_now(plan), self._pools.apply_now(plan))
-        if now_s >= self.scenario.file.warmup_s:
-            records = (*plan.guards, *(g for d in plan.deployments for g in d.guards))
-            self.guards.update(g.name for g in records)
-        if self.outputs.journal is not None:
-            self._write_tick(signals, plan, outcomes, step_s)
-        self._ticks += 1
-        next_s = self._ticks * self._period_s
-        if next_s < self.scenario.duration_s - _NS:
-            self.queue.at(next_s, self._decide, Priority.DECIDE)
-
-    def _write_tick(self, signals: Signals, plan: Plan, outcomes: tuple[Outcome, ...], step_s: float) -> None:
-        assert self.outputs.journal is not None
-        applied = [a for outcome in outcomes for a in outcome.applied]
-        self.outputs.journal(encode(tick_record(signals, plan, applied, {"step_s": step_s})))
+        self.control = ControlLoop(scenario, policy, spec, self.world, outputs.journal)
 
     # ------------------------------------------------------------ the run
 
@@ -277,8 +216,9 @@ class _Simulation:
 
     def _forecast(self, key: DeploymentKey) -> list[float | None]:
         """Quantiles of the largest rate within the lead time of a new node, as the plan has them."""
-        forecast = self.plan.forecasts.get(key) if self.plan is not None else None
-        times = self.plan.lead_times.get(key) if self.plan is not None else None
+        plan = self.control.plan
+        forecast = plan.forecasts.get(key) if plan is not None else None
+        times = plan.lead_times.get(key) if plan is not None else None
         if forecast is None or times is None:
             return [None] * 4
         lead_s = times.path("new_node").quantile(0.5)
@@ -300,7 +240,7 @@ class _Simulation:
             window_s=scenario.duration_s - scenario.file.warmup_s,
             deployments=deployments,
             pools=pool_figures(scenario, self.world.cluster.pools),
-            guards=self.guards,
+            guards=self.control.guards,
             wall_s=wall_s,
             notes=notes,
             reaches_target=all(reached),

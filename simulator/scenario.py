@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from autoscaler.config_errors import ALLOWED, NOT_BUILT
+from autoscaler.config_errors import ALLOWED
 from autoscaler.model import GuardSettings
 from policies.base import LONGEST_ITL_S, LONGEST_TTFT_S, Slo
 from policies.durations import Duration
@@ -75,6 +75,7 @@ PREWARM_BUILT = ("placeholder", "capacity_buffer", "node_pool", "none")
 PrewarmWay = Literal[
     "placeholder", "capacity_buffer", "worker_group", "request_resources", "node_pool", "provisioning_request", "none"
 ]
+FaultKind = Literal["replica_crash", "source_down", "api_errors", "controller_restart", "redeploy"]
 TELEMETRY_PROFILES = ("ray_serve", "prometheus_15s", "ideal", "serve_handles")
 
 
@@ -366,6 +367,48 @@ class PolicyBlock(Block):
     options: dict[str, Any] = Field(default={}, description="The policy's own options.")
 
 
+class FaultBlock(Block):
+    """Something that breaks, or that somebody changes, in the middle. Which keys a kind takes: scenario_faults.py."""
+
+    at_s: float = Field(ge=0, description="When.")
+    kind: FaultKind = Field(description="What happens.")
+    deployment: str | None = Field(
+        default=None, description="The deployment that it happens to; of api_errors: null = every one."
+    )
+    replicas: int | None = Field(
+        default=None,
+        ge=1,
+        description="Of replica_crash: how many crash (null = 1). Of redeploy: num_replicas of the new configuration "
+        "(null = replicas.initial).",
+    )
+    duration_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="How long it lasts; of controller_restart: nobody decides for so long (null = 10).",
+    )
+    source: Literal["ray_dashboard", "node_metrics", "kubernetes"] | None = Field(
+        default=None, description="Of source_down: what cannot be read."
+    )
+    api: Literal["serve", "kubernetes"] | None = Field(
+        default=None, description="Of api_errors: what cannot be written to (null = serve)."
+    )
+    fraction: float | None = Field(
+        default=None, gt=0, le=1, description="Of api_errors: share of the writes that fail (null = 1)."
+    )
+    state: Literal["saved", "lost"] | None = Field(
+        default=None, description="Of controller_restart: whether its state file is still there (null = saved)."
+    )
+    new_image: bool | None = Field(
+        default=None, description="Of redeploy: the new version has an image of its own (null = false)."
+    )
+    rolling_update_fraction: float | None = Field(
+        default=None, gt=0, le=1, description="Of redeploy: Serve's rolling_update_percentage (null = 0.2)."
+    )
+    max_surge_fraction: float | None = Field(
+        default=None, ge=0, le=1, description="Of redeploy: Serve's max_surge_percent / 100 (null = 0)."
+    )
+
+
 class ScenarioFile(Block):
     """A scenario file."""
 
@@ -383,9 +426,4 @@ class ScenarioFile(Block):
     gpu_budget: dict[str, Annotated[int, Field(ge=0)]] = Field(default={}, description="Most GPUs of a kind.")
     deployments: list[DeploymentBlock] = Field(min_length=1, description="The deployments.")
     node_pools: list[NodePoolBlock] = Field(min_length=1, description="The pools of nodes.")
-    faults: list[Any] = Field(
-        default=[],
-        max_length=0,
-        description="Not built yet in this version.",
-        json_schema_extra={NOT_BUILT: "allowed: [] (nothing breaks but what node_pools say)"},
-    )
+    faults: list[FaultBlock] = Field(default=[], description="What breaks or is changed in the middle.")

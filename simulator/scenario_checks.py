@@ -13,6 +13,7 @@ from autoscaler.config_yaml import Loc
 from policies.base import DeploymentKey, PolicyError
 from policies.engines import EngineProfile
 from simulator.scenario import PREWARM_BUILT, DeploymentBlock, HistoryBlock, NodePoolBlock, ScenarioFile, WorkloadBlock
+from simulator.scenario_faults import check_faults
 
 
 def check_file(file: ScenarioFile) -> list[Problem]:
@@ -22,6 +23,7 @@ def check_file(file: ScenarioFile) -> list[Problem]:
         *_twice("deployments", [d.name for d in file.deployments]),
         *(problem for i, d in enumerate(file.deployments) for problem in _deployment(("deployments", i), d, file)),
         *(problem for i, p in enumerate(file.node_pools) for problem in _pool(("node_pools", i), p)),
+        *check_faults(file.faults, file.deployments),
     ]
 
 

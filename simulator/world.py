@@ -1,6 +1,6 @@
 """Everything of a scenario that exists besides the controller: traffic, data planes, Serve, nodes, telemetry.
 
-Builds it from a scenario, and answers what the controller may ask: the signals of now. Decides nothing.
+Builds it from a scenario, and answers what the controller may ask. Decides nothing, and breaks nothing (faults.py).
 """
 
 from __future__ import annotations
@@ -9,16 +9,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from autoscaler.errors import ScenarioError
-from autoscaler.model import DeploymentSignals, Hint, Signals, SourceStatus
+from autoscaler.model import DeploymentInventory, DeploymentMetrics, Hint
 from policies.base import DeploymentKey
 from simulator.cluster import Cluster
 from simulator.draws import component_seed
 from simulator.events import EventQueue
-from simulator.lifecycle import Replica, Serve, ServeSpec
+from simulator.lifecycle import Serve
 from simulator.nodes import PoolSpec, Stockout
 from simulator.outcomes import Outcomes
 from simulator.pages import MetricPages
 from simulator.plane import Plane
+from simulator.replicas import Replica, ServeSpec
 from simulator.scenario import NodePoolBlock
 from simulator.scenario_file import Deployment, Scenario
 from simulator.synthetic import Synthetic, generate
@@ -142,29 +143,38 @@ class World:
             if len(requests):
                 one.plane.feed(requests)
 
-    # ------------------------------------------------------------ what the controller is told
+    # ------------------------------------------------------------ what the controller may ask
 
-    def signals(self, read_pages: bool = True) -> Signals:
-        """What a live controller would read now; without `read_pages` the metrics are those of the last read.
+    def inventories(self) -> dict[DeploymentKey, DeploymentInventory]:
+        """What Serve's API shows now."""
+        return {key: serve.inventory() for key, serve in self.serves.items()}
+
+    def metrics(
+        self, inventories: Mapping[DeploymentKey, DeploymentInventory], read: bool, up: bool
+    ) -> dict[DeploymentKey, DeploymentMetrics]:
+        """What the metric pages say of these deployments; not `up`: pages as they were, not `read`: the last answer.
 
         Handle reports are pushed, not read: they are always the newest.
         """
-        now_s = self.queue.now_s
-        inventories = {key: serve.inventory() for key, serve in self.serves.items()}
         nodes = {n.name for pool in self.cluster.pools.values() for n in pool.nodes}
-        metrics = {}
+        found: dict[DeploymentKey, DeploymentMetrics] = {}
         for pages in self._pages:
-            metrics.update(pages.read(inventories, nodes, now_s) if read_pages else pages.last_read())
-        return Signals(
-            deployments=tuple(DeploymentSignals(key, inventories[key], metrics.get(key)) for key in inventories),
-            pools=self.cluster.signals(),
-            sources=(
-                SourceStatus("ray_dashboard", True, now_s),
-                SourceStatus("node_metrics", True, now_s),
-                SourceStatus("kubernetes", True, now_s),
-            ),
-            hints=tuple(h for at_s, h in self._hints if at_s <= now_s < h.end_at_s),
-        )
+            if not up:
+                found.update(pages.as_they_were(inventories, self.queue.now_s))
+            elif read:
+                found.update(pages.read(inventories, nodes, self.queue.now_s))
+            else:
+                found.update(pages.last_read())
+        return found
+
+    def forget_pages(self) -> None:
+        """Whoever read the pages begins anew."""
+        for pages in self._pages:
+            pages.forget()
+
+    def hints(self, now_s: float) -> tuple[Hint, ...]:
+        """What is announced and not over."""
+        return tuple(h for at_s, h in self._hints if at_s <= now_s < h.end_at_s)
 
 
 def arrivals_of(spec: Deployment, duration_s: float, seed: int) -> ArrivalStream:

@@ -130,7 +130,7 @@ def broken_lines(which: str) -> list[bytes]:
 @pytest.mark.parametrize(
     ("which", "says"),
     [
-        ("no checkpoint", "{path}: line 1: 'tick' here; a file begins with its only checkpoint"),
+        ("no checkpoint", "{path}: line 1: 'tick' here; a file begins with a checkpoint"),
         (
             "other version",
             "{path}: line 1: a journal begins with a checkpoint of version 1; found kind 'checkpoint', version 99",

@@ -8,8 +8,9 @@ from policies.base import DeploymentKey
 from policies.durations import Duration
 from simulator.cluster import Cluster
 from simulator.events import EventQueue
-from simulator.lifecycle import Serve, ServeSpec
+from simulator.lifecycle import Serve
 from simulator.nodes import PoolSpec
+from simulator.replicas import ServeSpec
 
 POOL = PoolSpec(
     name="h100",
