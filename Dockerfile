@@ -8,6 +8,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY autoscaler/ autoscaler/
 COPY policies/ policies/
 COPY simulator/ simulator/
+COPY leadtime_serve_policy.py ./
 RUN python -m venv /opt/leadtime \
     && /opt/leadtime/bin/pip install --no-cache-dir --disable-pip-version-check \
        --constraint constraints.txt ".[kube,mqtt,prometheus,gke]" \

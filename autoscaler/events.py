@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from autoscaler import guard
 from autoscaler.errors import LeadtimeError, NotFound
 from autoscaler.kubernetes_resources import EVENTS, ClusterApi, Object, PatchOperation, micro_time
-from autoscaler.model import Applied, DeploymentPlan, Outcome, Plan
+from autoscaler.model import FINE_OUTCOMES, Applied, DeploymentPlan, Outcome, Plan
 from policies.base import DeploymentKey
 
 log = logging.getLogger("leadtime")
@@ -86,7 +86,7 @@ def _of_deployment(ref: ObjectRef, one: DeploymentPlan, applied: Applied | None)
     elif applied is not None and applied.outcome == "ok":
         change = f"{what}: {one.observed_target} -> {one.target} replicas"
         notices.append(Notice(ref, "Scaled", f"{change}. {one.sentence}".strip(), f"{change}"))
-    elif applied is not None and applied.outcome not in ("unchanged", "withheld"):
+    elif applied is not None and applied.outcome not in FINE_OUTCOMES:
         note = f"{what}: {one.target} replicas not set: {applied.outcome}: {applied.why}"
         notices.append(Notice(ref, "ScaleFailed", note, f"{what} failed", warning=True))
     for record in one.guards:

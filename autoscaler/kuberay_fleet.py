@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -181,7 +181,7 @@ class KubeRayFleet:
                 by_cluster = {link.cluster.name: link.inventories[key] for link in links if key in link.inventories}
                 one = combined(service, by_cluster, self.planned.get(key))
                 if one is not None:
-                    found[key] = one
+                    found[key] = replace(one, act=service.reading.annotations.act or "external")
         return found
 
     def all_metrics(self, now_s: float) -> dict[DeploymentKey, DeploymentMetrics]:

@@ -11,11 +11,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from autoscaler.kuberay_fleet import KubeRayFleet
-from autoscaler.model import Applied, DeploymentPlan, Outcome, Plan
+from autoscaler.model import FINE_OUTCOMES, Applied, DeploymentPlan, Outcome, Plan
 from autoscaler.sources.kuberay_services import KubeService
 from autoscaler.sources.kuberay_upgrade import ClusterLevel, cluster_levels, replicas_that_fit
-
-_FINE = ("ok", "withheld", "unchanged")
 
 
 class KubeRayActuator:
@@ -42,7 +40,7 @@ class KubeRayActuator:
         what, refused = str(one.key), service.refusal(one.key.app)
         if refused is not None:
             return Applied(self.name, what, "rejected", target, refused)
-        levels = cluster_levels(service, target, self._fits(service, one))
+        levels = _levels(service, one, target, self._fits(service, one))
         if not levels:
             return Applied(self.name, what, "withheld", target, f"the service is {service.phase}")
         if plan.leader and not plan.dry_run:
@@ -74,6 +72,12 @@ class KubeRayActuator:
         return replace(outcome.applied[0], actuator=self.name)
 
 
+def _levels(service: KubeService, one: DeploymentPlan, target: int, fits: int | None) -> list[ClusterLevel]:
+    """A share for each cluster; policies inside the clusters read the whole, so nothing is shared out for them."""
+    levels = cluster_levels(service, target, fits)
+    return [replace(level, replicas=target) for level in levels] if one.act == "policy" else list(levels)
+
+
 def _together(
     name: str, one: DeploymentPlan, service: KubeService, levels: Sequence[ClusterLevel], applied: Sequence[Applied]
 ) -> Applied:
@@ -82,8 +86,8 @@ def _together(
         return applied[0]
     serving = {cluster.name for cluster in service.serving}
     main = [done for level, done in zip(levels, applied, strict=True) if level.cluster.name in serving]
-    failed = [done for done in main if done.outcome not in _FINE]
-    outcome = failed[0].outcome if failed else min((done.outcome for done in main), key=_FINE.index)
+    failed = [done for done in main if done.outcome not in FINE_OUTCOMES]
+    outcome = failed[0].outcome if failed else min((done.outcome for done in main), key=FINE_OUTCOMES.index)
     words = [
         f"{level.cluster.name} {level.replicas} ({level.why}): {done.outcome}{', ' + done.why if done.why else ''}"
         for level, done in zip(levels, applied, strict=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from autoscaler.board import Board, Decision
 from autoscaler.demand import ATTAINMENT_WINDOW_S
+from autoscaler.guard import OBSERVED_ONLY
 from autoscaler.model import DeploymentPlan, Hint, Observation, Plan, PoolSignals, Signals
 from policies.base import DeploymentKey, Forecast, LeadPath, LeadTimes
 
@@ -45,21 +46,30 @@ def status_view(board: Board, now_s: float) -> dict[str, Any]:
 def plan_view(board: Board) -> dict[str, Any] | None:
     """`GET /api/v1/plan`: what a policy inside Serve follows; None before the first tick.
 
-    Only a leader that is not in dry run has targets to follow; what it would have wanted otherwise is `withheld`.
+    Only a leader that is not in dry run has targets to follow (`acts`); what it would have wanted otherwise is
+    `withheld`. `held` are deployments that the settings name and that are left as they are: paused, or unknown now. A
+    deployment in neither is none of leadtime's, or something is in the way.
     """
     plan = board.plan
     if plan is None:
         return None
-    wanted = {str(one.key): one.target for one in plan.deployments if one.target is not None}
+    wanted = {str(d.key): d.target for d in plan.deployments if d.target is not None and d.blocked is None}
+    held = [str(d.key) for d in plan.deployments if d.target is None and not _only_observed(d)]
     acting = plan.leader and not plan.dry_run
     return {
         "version": VERSION,
         "tick": plan.tick,
         "issued_at_s": plan.now_s,
         "period_s": board.config.tick_s,
+        "acts": acting,
         "targets": wanted if acting else {},
         "withheld": {} if acting else wanted,
+        "held": held if acting else [],
     }
+
+
+def _only_observed(plan: DeploymentPlan) -> bool:
+    return any(record.name == OBSERVED_ONLY for record in plan.guards)
 
 
 def decisions_view(board: Board, key: DeploymentKey | None, limit: int) -> dict[str, Any]:

@@ -21,6 +21,8 @@ MEND_AUTOSCALED = (
     "give the deployment `autoscaling_config: null` and `num_replicas: 1` in the Serve config "
     "(with serve.llm: set `num_replicas` in LLMConfig.deployment_config) and deploy again"
 )
+_FOLLOW_WITHIN_S, _FOLLOW_WITHIN_TICKS = 60.0, 6
+"""A published level that Serve does not take up for longer than both is a failure worth telling."""
 MEND_SWITCHED_OFF = "set `external_scaler_enabled: true` on the application in the Serve config and deploy again"
 
 
@@ -42,6 +44,8 @@ class RayServeActuator:
         self._deadline_s = deadline_s
         self._slots = asyncio.Semaphore(concurrency)
         self._write_budget_s = write_budget_s or (lambda: math.inf)
+        self._ahead: dict[DeploymentKey, tuple[float, int]] = {}
+        """Published levels that Serve does not have yet: since when (seconds), for how many ticks."""
 
     async def apply(self, plan: Plan, now_s: float) -> Outcome:
         wanted = [one for one in plan.deployments if one.target is not None and self._is_ours(one.key)]
@@ -59,12 +63,15 @@ class RayServeActuator:
     async def _outcome(self, one: DeploymentPlan, plan: Plan, until_s: float) -> Applied:
         what, target = str(one.key), one.target
         if target == one.observed_target:
+            self._ahead.pop(one.key, None)
             return Applied(self.name, what, "unchanged", target)
         if plan.dry_run or not plan.leader:
             return Applied(self.name, what, "withheld", target, "dry run" if plan.dry_run else "not the leader")
         try:
             if one.blocked is not None:
                 raise Conflict(one.blocked)
+            if one.act == "policy":
+                return self._published(one, plan.now_s)
             async with asyncio.timeout_at(until_s), self._slots:
                 budget_s = self._write_budget_s()  # asked at the last moment: the wait for a slot may have been long
                 if budget_s <= 0:
@@ -76,6 +83,19 @@ class RayServeActuator:
         except ActuatorError as error:
             return Applied(self.name, what, _outcome_name(error), target, str(error))
         return Applied(self.name, what, "ok", target)
+
+    def _published(self, one: DeploymentPlan, now_s: float) -> Applied:
+        """Nothing is posted: the policy in Serve's controller follows. Errors: Unavailable when it does not."""
+        since_s, ticks = self._ahead.get(one.key, (now_s, 0))
+        self._ahead[one.key] = (since_s, ticks + 1)
+        if now_s - since_s > _FOLLOW_WITHIN_S and ticks > _FOLLOW_WITHIN_TICKS:
+            raise Unavailable(
+                f"Serve's controller does not follow the plan: its level is {one.observed_target} for "
+                f"{now_s - since_s:.0f} s now; its log says why (does it reach /api/v1/plan, and do min_replicas and "
+                "max_replicas of its autoscaling_config allow it?)"
+            )
+        why = "act is policy: nothing is posted, Serve's controller follows the published plan"
+        return Applied(self.name, str(one.key), "published", one.target, why)
 
     async def _post(self, key: DeploymentKey, target: int | None, within_s: float) -> None:
         """Errors: ActuatorError."""

@@ -62,7 +62,9 @@ async def _of(config: Config) -> list[Finding]:
     findings = [_settings(config)]
     for service in config.services:
         place = (service.namespace, service.name, service.dashboard, service.token_file)
-        findings += await service_findings(config.controller, *place, service.ca_file, service.timeout_s)
+        findings += await service_findings(
+            config.controller, *place, service.ca_file, service.timeout_s, act=service.act
+        )
     if config.kubernetes is not None:
         from autoscaler.cli.doctor_kubernetes import kubernetes_findings
 

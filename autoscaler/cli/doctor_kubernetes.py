@@ -163,7 +163,8 @@ async def _services(
     for service in asked:
         for cluster in service.clusters:
             place = (service.namespace, service.name, dashboard(cluster), token_file(service, cluster))
+            act = service.reading.annotations.act or "external"
             for finding in await service_findings(
-                config.controller, *place, timeout_s=block.timeout_s, entries=entries
+                config.controller, *place, timeout_s=block.timeout_s, entries=entries, act=act
             ):
                 yield finding

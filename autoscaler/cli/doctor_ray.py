@@ -8,9 +8,10 @@ from pathlib import Path
 
 from autoscaler.actuators.ray_serve import MEND_AUTOSCALED, MEND_SWITCHED_OFF
 from autoscaler.cli.doctor import Finding, of_version
+from autoscaler.cli.doctor_policy import policy_findings
 from autoscaler.dashboard_client import DashboardClient
 from autoscaler.errors import LeadtimeError
-from autoscaler.model import ControllerConfig, DeploymentInventory, DeploymentSettings
+from autoscaler.model import ActWay, ControllerConfig, DeploymentInventory, DeploymentSettings
 from autoscaler.sources.join import NodePage
 from autoscaler.sources.names import (
     ROLES,
@@ -48,13 +49,14 @@ async def service_findings(
     ca_file: Path | None = None,
     timeout_s: float = 4.0,
     entries: tuple[DeploymentSettings, ...] = (),
+    act: ActWay = "external",
 ) -> list[Finding]:
     """`entries`: what annotations make. Never raises for what is wrong out there."""
     subject = f"{namespace}/{name}"
     client = DashboardClient(dashboard, token_file, ca_file, timeout_s)
     pages = NodeMetricsSource("metrics", namespace, name, client, timeout_s=timeout_s)
     try:
-        read = await RayDashboardSource("dashboard", namespace, name, client).read(time.time())
+        read = await RayDashboardSource("dashboard", namespace, name, client, act).read(time.time())
         if not isinstance(read.data, Inventories):
             return [Finding("fail", f"{subject} dashboard", read.why)]
         findings = [await _version(subject, client)]
@@ -104,7 +106,10 @@ def deployment_findings(
         if not any(key.matches(entry.match) for entry in (*entries, *config.deployments)):
             continue
         looked_after += 1
-        if seen.autoscaled_by_serve:
+        if seen.act == "policy" or (seen.autoscaling is not None and seen.autoscaling.follows_plan):
+            entry = next(e for e in (*entries, *config.deployments) if key.matches(e.match))
+            yield from policy_findings(config, key, seen, entry)
+        elif seen.autoscaled_by_serve:
             words = "Serve's own autoscaler works on it"
             yield Finding("warn" if config.dry_run else "fail", str(key), words, MEND_AUTOSCALED)
         elif seen.external_scaler_enabled is False:

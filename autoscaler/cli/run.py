@@ -191,7 +191,7 @@ def _ports(config: Config, cluster: KubernetesParts | None, board: Board) -> tup
         place = (service.namespace, service.name)
         suffix = _suffix(service, config)
         client = DashboardClient(service.dashboard, service.token_file, service.ca_file, service.timeout_s)
-        sources.append(RayDashboardSource(f"ray_dashboard{suffix}", *place, client))
+        sources.append(RayDashboardSource(f"ray_dashboard{suffix}", *place, client, service.act))
         sources.append(NodeMetricsSource(f"node_metrics{suffix}", *place, client, timeout_s=service.timeout_s))
         if not config.controller.dry_run:
             budget_s = cluster.write_budget_s if cluster else None

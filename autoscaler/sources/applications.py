@@ -11,14 +11,14 @@ from math import ceil
 from typing import Any
 
 from autoscaler.errors import SourceError
-from autoscaler.model import DeploymentInventory, ReplicaSignal
+from autoscaler.model import ActWay, DeploymentInventory, ReplicaSignal, ServeAutoscaling
 from policies.base import DeploymentKey
 
 
 def parse_applications(
-    answer: object, namespace: str, service: str, as_of_s: float
+    answer: object, namespace: str, service: str, as_of_s: float, act: ActWay = "external"
 ) -> dict[DeploymentKey, DeploymentInventory]:
-    """Every deployment of every application, keyed for `namespace`/`service`.
+    """Every deployment of every application, keyed for `namespace`/`service`; `act` is the way of that service.
 
     Errors: SourceError naming the place; also when no Serve controller runs (Ray then answers with an empty list, which
     would otherwise look like a cluster whose deployments are all gone).
@@ -33,12 +33,12 @@ def parse_applications(
         app = _mapping(app, where)
         for name, deployment in _mapping(_need(app, "deployments", where), f"{where}.deployments").items():
             key = DeploymentKey(namespace, service, app_name, name)
-            found[key] = _inventory(app, _mapping(deployment, f"{where}.deployments.{name}"), as_of_s, f"{key}")
+            found[key] = _inventory(app, _mapping(deployment, f"{where}.deployments.{name}"), as_of_s, f"{key}", act)
     return found
 
 
 def _inventory(
-    app: Mapping[str, Any], deployment: Mapping[str, Any], as_of_s: float, where: str
+    app: Mapping[str, Any], deployment: Mapping[str, Any], as_of_s: float, where: str, act: ActWay
 ) -> DeploymentInventory:
     config = _mapping(_need(deployment, "deployment_config", where), f"{where}.deployment_config")
     replicas = _need(deployment, "replicas", where)
@@ -58,6 +58,25 @@ def _inventory(
         gpus_per_replica=_gpus(deployment.get("required_resources"), config.get("placement_group_bundles")),
         configured_replicas=_optional_count(config.get("num_replicas")),
         dead_replicas=_length(deployment.get("recent_dead_replicas")),
+        autoscaling=_autoscaling(config.get("autoscaling_config")),
+        act=act,
+    )
+
+
+def _autoscaling(block: object) -> ServeAutoscaling | None:
+    """None: no autoscaling_config. Of its parts only what has the shape that is known."""
+    if not isinstance(block, dict) or not block:
+        return None
+    policy = block.get("policy")
+    policy = policy if isinstance(policy, dict) else {}
+    kwargs = policy.get("policy_kwargs")
+    return ServeAutoscaling(
+        policy=str(policy.get("policy_function", "")),
+        policy_kwargs=kwargs if isinstance(kwargs, dict) else {},
+        min_replicas=_optional_count(block.get("min_replicas")),
+        max_replicas=_optional_count(block.get("max_replicas")),
+        upscale_delay_s=_optional_number(block.get("upscale_delay_s")),
+        downscale_delay_s=_optional_number(block.get("downscale_delay_s")),
     )
 
 
@@ -109,6 +128,10 @@ def _length(value: object) -> int:
 
 def _optional_count(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _optional_number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _kind(value: object) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from autoscaler.dashboard_client import Answer, DashboardClient
 from autoscaler.errors import LeadtimeError, SourceError
+from autoscaler.model import ActWay
 from autoscaler.ports import Reading
 from autoscaler.sources.applications import parse_applications
 from autoscaler.sources.readings import Inventories
@@ -17,8 +18,11 @@ PATH = "/api/serve/applications/"
 class RayDashboardSource:
     """Reads one Ray cluster; `data` of its readings is `Inventories`."""
 
-    def __init__(self, name: str, namespace: str, service: str, client: DashboardClient) -> None:
+    def __init__(
+        self, name: str, namespace: str, service: str, client: DashboardClient, act: ActWay = "external"
+    ) -> None:
         self.name = name
+        self._act = act
         self.namespace = namespace
         self.service = service
         self._client = client
@@ -27,7 +31,8 @@ class RayDashboardSource:
         try:
             answer = await self._client.get(PATH)
             check_status(answer, self._client)
-            deployments = parse_applications(_document(answer, self._client), self.namespace, self.service, now_s)
+            document = _document(answer, self._client)
+            deployments = parse_applications(document, self.namespace, self.service, now_s, self._act)
         except LeadtimeError as error:
             return Reading(self.name, up=False, as_of_s=None, why=_with_place(str(error), self._client))
         return Reading(self.name, up=True, as_of_s=now_s, data=Inventories(self.namespace, self.service, deployments))

@@ -178,7 +178,8 @@ async def test_the_plan_page_has_the_targets_to_follow(pages: Pages) -> None:
     await pages.tick()
     plan = await pages.json("/api/v1/plan")
     assert plan == {
-        "version": 1, "tick": 1, "issued_at_s": START_S, "period_s": 5.0, "targets": {"chat/llm": 3}, "withheld": {},
+        "version": 1, "tick": 1, "issued_at_s": START_S, "period_s": 5.0, "acts": True,
+        "targets": {"chat/llm": 3}, "withheld": {}, "held": ["chat/other"],
     }  # fmt: skip
 
 
@@ -190,7 +191,7 @@ async def test_a_dry_run_or_a_follower_publishes_nothing_to_follow(tmp_path: Pat
     await pages.server.start()
     await pages.tick()
     plan = await pages.json("/api/v1/plan")
-    assert (plan["targets"], plan["withheld"]) == ({}, {"chat/llm": 3})
+    assert (plan["acts"], plan["targets"], plan["withheld"], plan["held"]) == (False, {}, {"chat/llm": 3}, [])
     await pages.server.stop()
 
 
