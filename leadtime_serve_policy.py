@@ -194,8 +194,9 @@ class Sighting(NamedTuple):
     def is_fresh(self, now_s: float) -> bool:
         return now_s - self.seen_at_s + self.age_then_s <= PERIODS_UNTIL_STALE * self.plan.period_s + _EPSILON_S
 
-    def is_settled(self, now_s: float) -> bool:
-        return now_s - self.run_since_s + _EPSILON_S >= PERIODS_UNTIL_SETTLED * self.plan.period_s
+    def is_settled(self) -> bool:
+        """Whether plans came in without a gap for long enough, up to this one."""
+        return self.seen_at_s - self.run_since_s + _EPSILON_S >= PERIODS_UNTIL_SETTLED * self.plan.period_s
 
 
 def sighting(before: Sighting | None, plan: PublishedPlan, now_s: float, wall_s: float) -> Sighting | None:
@@ -429,10 +430,10 @@ class LeadtimePolicy:
         wanted = seen.plan.targets[key]
         if wanted == 0 and ctx.total_num_requests > 0:
             wanted = 1
-        if wanted < level and not seen.is_settled(now_s):
+        if wanted < level and not seen.is_settled():
             self._say(ctx, "follows leadtime's plan upwards; downwards when it has come in for a while", logging.INFO)
             return level
-        if seen.is_settled(now_s):
+        if seen.is_settled():
             self._say(ctx, "follows leadtime's plan", logging.INFO)
         return wanted
 
