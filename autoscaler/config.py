@@ -27,9 +27,10 @@ from pydantic_core import PydanticCustomError
 
 from autoscaler.config_checks import PATTERN_WORDS, check_files, check_settings
 from autoscaler.config_convert import Config, to_config
-from autoscaler.config_errors import ALLOWED, NOT_BUILT_VALUES, config_error, problem_of
+from autoscaler.config_errors import ALLOWED, config_error, problem_of
 from autoscaler.config_yaml import SettingsFile, read_settings_file
 from autoscaler.model import GuardSettings, PoolSettings
+from autoscaler.prewarm import Provisioner, Way
 from policies.base import LONGEST_ITL_S, LONGEST_TTFT_S, Slo
 from policies.durations import Duration
 
@@ -109,14 +110,6 @@ Url = Annotated[
 _MATCHER = r'[a-zA-Z_][a-zA-Z0-9_]*(=|!=|=~|!~)"([^"\\]|\\.)*"'
 _MATCHERS = rf"^({_MATCHER}(, *{_MATCHER})*)?$"
 _POOL = PoolSettings("")
-_PREWARM_WAYS = (
-    "placeholder",
-    "capacity_buffer",
-    "worker_group",
-    "request_resources",
-    "node_pool",
-    "provisioning_request",
-)
 
 
 def _prior(duration: Duration, what: str) -> Any:
@@ -269,6 +262,57 @@ class Deployment(_Block):
     startup: StartupBlock = Field(default=StartupBlock(), description="Priors of its cold start.")
 
 
+class GkeBlock(_Block):
+    """A node pool as Google's API addresses it."""
+
+    project: Name = Field(description="Project.", examples=["my-project"])
+    location: Name = Field(description="Region or zone of the cluster.", examples=["us-central1"])
+    cluster: Name = Field(description="The cluster.", examples=["serving"])
+    node_pool: Name | None = Field(default=None, description="The node pool; null = named as the pool.")
+    autoscaled: bool = Field(
+        default=True,
+        description="true = the cluster autoscaler works on it, and its least size is raised; false = its size is set.",
+    )
+    zones: int = Field(default=1, ge=1, le=10, description="Zones it spreads over (Google sets sizes per zone).")
+
+
+class WarmBlock(_Block):
+    """What a way to pre-warm needs."""
+
+    gpus: int | None = Field(
+        default=None, ge=1, le=64, description="GPUs of one placeholder, buffer chunk or worker; null = a whole node's."
+    )
+    object: Name | None = Field(
+        default=None, description="The chart's object that it scales; null = KUBERNETES.NAME-warm-POOL."
+    )
+    group: Name | None = Field(
+        default=None, description="The worker group; null = the one whose node selector leads to this pool."
+    )
+    service: str | None = Field(
+        default=None,
+        pattern=r"^[^/\s]+/[^/\s]+$",
+        description="The Ray service whose workers are held; null = each that runs on this pool.",
+        json_schema_extra=_words("NAMESPACE/NAME"),
+    )
+    resources: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default={},
+        description="Ray resources of one worker to ask for; empty = its GPUs.",
+        examples=[{"GPU": 8}],
+        json_schema_extra=_words("a mapping of Ray resources to numbers > 0"),
+    )
+    provisioning_class: Literal[
+        "queued-provisioning.gke.io",
+        "best-effort-atomic-scale-up.autoscaling.x-k8s.io",
+        "check-capacity.autoscaling.x-k8s.io",
+    ] = Field(default="queued-provisioning.gke.io", description="Class of the ProvisioningRequest.")
+    max_run_s: int | None = Field(
+        default=None,
+        ge=600,
+        description="Seconds until provisioned nodes go; null = queued: seven days, else never.",
+    )
+    gke: GkeBlock | None = Field(default=None, description="The node pool in Google's API.")
+
+
 class NodePool(_Block):
     """One pool of nodes, all of one kind."""
 
@@ -280,11 +324,13 @@ class NodePool(_Block):
         json_schema_extra=_words("a GPU kind such as nvidia-h100-80gb"),
         examples=["nvidia-h100-80gb"],
     )
-    prewarm: Literal["none"] = Field(
-        default="none",
-        description="How nodes are started ahead of need. Other ways than none are not built yet in this version.",
-        json_schema_extra={**_words("none"), NOT_BUILT_VALUES: [*_PREWARM_WAYS]},
+    prewarm: Way = Field(default="none", description="How capacity is started ahead of need (docs/prewarm.md).")
+    provisioner: Provisioner = Field(
+        default="node_pool",
+        description="Where its nodes come from: a node pool of that name, GKE's node auto-provisioning, a ComputeClass "
+        "of that name, Autopilot.",
     )
+    warm: WarmBlock = Field(default=WarmBlock(), description="What its way to pre-warm needs.")
     price_usd_per_hour: float | None = Field(
         default=None, ge=0, description="US dollars per node and hour; null = GPUs x the profile's price, else unknown."
     )
@@ -392,6 +438,14 @@ class Mqtt(_Block):
     tls: bool = Field(default=True, description="false = unencrypted, the password too.")
     ca_file: PathText | None = Field(
         default=None, description="File with the certificates (PEM) to trust instead of the system's."
+    )
+    client_cert_file: PathText | None = Field(
+        default=None,
+        description="File with a certificate (PEM) that says who this is, for a broker that asks for one; read again "
+        "at each connection.",
+    )
+    client_key_file: PathText | None = Field(
+        default=None, description="File with its private key (PEM); null = it is in client_cert_file too."
     )
     username: str | None = Field(default=None, min_length=1, description="User to log in as; null = nobody.")
     password_file: PathText | None = Field(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from autoscaler.config_convert import absolute_path, policy_name, read_profile, unset_variable
 from autoscaler.config_errors import Problem, did_you_mean, shown
+from autoscaler.config_prewarm import check_prewarm
 from autoscaler.config_yaml import Loc, SettingsFile
 from policies.base import DeploymentKey, PolicyError
 from policies.engines import EngineProfile, preset_names
@@ -32,6 +33,7 @@ def check_settings(settings: Settings, file: SettingsFile) -> list[Problem]:
         *_keys(settings),
         *_fleet(settings, file),
         *_policy(settings, file),
+        *check_prewarm(settings),
         *_mqtt(settings),
         *_unset_variables(settings),
     ]
@@ -214,6 +216,10 @@ def _mqtt(settings: Settings) -> Iterator[Problem]:
         yield Problem(("mqtt", "password_file"), "a password without a user; allowed: username beside it")
     if block.ca_file is not None and not block.tls:
         yield Problem(("mqtt", "ca_file"), "certificates without TLS; allowed: with tls: true")
+    if block.client_cert_file is not None and not block.tls:
+        yield Problem(("mqtt", "client_cert_file"), "a certificate without TLS; allowed: with tls: true")
+    if block.client_key_file is not None and block.client_cert_file is None:
+        yield Problem(("mqtt", "client_key_file"), "a key without a certificate; allowed: client_cert_file beside it")
 
 
 # ---------------------------------------------------------------- files
@@ -231,7 +237,8 @@ def _paths(settings: Settings) -> Iterator[tuple[Loc, str]]:
             if text is not None:
                 yield ("prometheus", key), text
     if settings.mqtt is not None:
-        for key, text in (("password_file", settings.mqtt.password_file), ("ca_file", settings.mqtt.ca_file)):
+        for key in ("password_file", "ca_file", "client_cert_file", "client_key_file"):
+            text = getattr(settings.mqtt, key)
             if text is not None:
                 yield ("mqtt", key), text
     if settings.kubernetes is not None:
@@ -276,8 +283,10 @@ def _file_trouble(key: str, loc: Loc, path: Path) -> str | None:
         return f"{reason.lower()}; allowed: a file that can be read"
     if key == "kubeconfig":
         return None
-    if key == "ca_file":
+    if key in ("ca_file", "client_cert_file"):
         return None if "BEGIN CERTIFICATE" in content else "no certificate in it; allowed: a PEM file"
+    if key == "client_key_file":
+        return None if "PRIVATE KEY" in content else "no private key in it; allowed: a PEM file"
     if key == "password_file":
         lines = content.splitlines()
         return None if len(lines) == 1 and lines[0] else "allowed: a file that holds just the password, in one line"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from autoscaler.config_prewarm import warm_pools
 from autoscaler.config_yaml import SettingsFile
 from autoscaler.model import (
     ActWay,
@@ -25,6 +26,7 @@ from autoscaler.model import (
     Startup,
 )
 from autoscaler.mqtt_link import MqttBroker
+from autoscaler.prewarm import WarmPool
 from policies.base import Slo
 from policies.engines import EngineProfile, load_profile
 
@@ -115,6 +117,7 @@ class Config:
     kubernetes: KubernetesConfig | None = None
     election: ElectionConfig | None = None
     mqtt: MqttConfig | None = None
+    prewarm: tuple[WarmPool, ...] = ()
 
 
 def to_config(settings: Settings, file: SettingsFile) -> Config:
@@ -146,6 +149,7 @@ def to_config(settings: Settings, file: SettingsFile) -> Config:
         if settings.leader_election.enabled
         else None,
         mqtt=_mqtt(settings, file),
+        prewarm=warm_pools(settings),
     )
 
 
@@ -160,6 +164,8 @@ def _mqtt(settings: Settings, file: SettingsFile) -> MqttConfig | None:
         identifier=block.identifier or f"leadtime-{socket.gethostname()}-{own}",
         tls=block.tls,
         ca_file=optional_path(file, block.ca_file),
+        client_cert_file=optional_path(file, block.client_cert_file),
+        client_key_file=optional_path(file, block.client_key_file),
         username=block.username,
         password_file=optional_path(file, block.password_file),
         prefix=block.prefix,

@@ -73,6 +73,8 @@ class KubernetesParts:
     """Entries that annotations make, to stand before those of the file."""
     discovery: KubernetesDiscovery
     elector: LeaderElector | None
+    api: ClusterApi
+    fleet: KubeRayFleet
 
 
 def process_identity() -> str:
@@ -146,7 +148,12 @@ def kubernetes_parts(
     background: list[Work] = [discovery.run]
     if settings.nodes:
         pools = KubernetesPools(
-            api, places, config.pools, now_s=now_s, placeholders=settings.placeholders, times=times
+            api,
+            places,
+            config.pools,
+            now_s=now_s,
+            placeholders_in=settings.namespace if settings.placeholders else None,
+            times=times,
         )  # fmt: skip
         sources.append(pools)
         background.append(pools.run)
@@ -168,6 +175,8 @@ def kubernetes_parts(
         deployment_settings=discovery.deployment_settings,
         discovery=discovery,
         elector=elector,
+        api=api,
+        fleet=fleet,
     )
 
 

@@ -92,6 +92,10 @@ class PrewarmActuator:
         self._wait_until_s: dict[str, float] = {}
         self._failures: dict[str, int] = {}
 
+    @property
+    def pool_names(self) -> tuple[str, ...]:
+        return tuple(self._pools)
+
     async def apply(self, plan: Plan, now_s: float) -> Outcome:
         """One outcome for each of its pools that the plan says something about."""
         ours = [one for one in plan.pools if one.name in self._pools and one.nodes is not None]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from autoscaler.cli.logs import set_up_logs
 from autoscaler.errors import ConfigError, LeadtimeError
 
 if TYPE_CHECKING:
+    from autoscaler.actuators.prewarm import PrewarmActuator
     from autoscaler.board import Board
     from autoscaler.config_convert import Config, MqttConfig, ServiceConfig
     from autoscaler.history import HistoryAtStart
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Run the controller: every tick it reads the Ray Serve services of the settings file, decides, explains and acts.
 With dry_run (the default of the settings) it changes nothing.
-SIGTERM or Ctrl-C ends it; replicas stay where they are."""
+SIGTERM or Ctrl-C ends it; replicas stay where they are, and what pre-warming holds is given back."""
 EXAMPLE = """
 leadtime run --config leadtime.yaml
 leadtime run --config leadtime.yaml --once      # one round, to see whether everything can be read
@@ -36,6 +37,7 @@ leadtime run --config leadtime.yaml --once      # one round, to see whether ever
 
 log = logging.getLogger("leadtime")
 
+_KUBE = "kubernetes: needs the extra `kube` (pip install leadtime[kube]): {}"
 _ROUNDS_TO_FIND = 4
 """With `--once`: how many rounds services may need to be found and read."""
 
@@ -149,15 +151,16 @@ def _cluster(config: Config, board: Board, elect: bool) -> KubernetesParts | Non
     if block is None:
         return None
     try:
-        from autoscaler.kubernetes_shell import KubernetesSettings, connected_parts, own_namespace, process_identity
+        from autoscaler.kubernetes_shell import KubernetesSettings, connected_parts, process_identity
         from autoscaler.leader import LeaseSettings
 
         settings = KubernetesSettings(
             watch_namespaces=block.watch_namespaces,
-            namespace=block.namespace or own_namespace(),
+            namespace=_namespace(config),
             name=block.name,
             tokens=block.tokens,
             nodes=block.nodes,
+            placeholders=any(pool.way == "placeholder" for pool in config.prewarm),
             events=block.events and elect,
             timeout_s=block.timeout_s,
         )
@@ -169,7 +172,7 @@ def _cluster(config: Config, board: Board, elect: bool) -> KubernetesParts | Non
             settings, config.controller, board, lease, kubeconfig=block.kubeconfig, context=block.context
         )
     except ImportError as error:
-        raise ConfigError(f"kubernetes: needs the extra `kube` (pip install leadtime[kube]): {error}") from None
+        raise ConfigError(_KUBE.format(error)) from None
 
 
 def _leader(config: Config, cluster: KubernetesParts | None, elect: bool) -> Callable[[], bool]:
@@ -204,12 +207,55 @@ def _ports(config: Config, cluster: KubernetesParts | None, board: Board) -> tup
         sources += cluster.sources
         actuators += () if config.controller.dry_run else cluster.actuators
     sources += _prometheus_sources(config, cluster)
-    actuators = actuators or [RecordingActuator()]
+    actuators = actuators or [RecordingActuator(elsewhere=[pool.name for pool in config.prewarm])]
+    actuators += _prewarm(config, cluster)
     if config.mqtt is not None:
         source, plans = _mqtt(config.mqtt, board)
         sources.append(source)
         actuators += [plans] if config.mqtt.publish else []
     return sources, actuators
+
+
+def _prewarm(config: Config, cluster: KubernetesParts | None) -> list[PrewarmActuator]:
+    """Also in a dry run: they look, and say what they would send."""
+    if not config.prewarm:
+        return []
+    from autoscaler.prewarming import Surroundings, prewarm_actuators
+
+    around = Surroundings(
+        api=cluster.api if cluster else None,
+        namespace=_namespace(config),
+        write_budget_s=cluster.write_budget_s if cluster else None,
+    )
+    return prewarm_actuators(config.prewarm, around)
+
+
+def standing_prewarm(config: Config) -> tuple[list[PrewarmActuator], Callable[[], Awaitable[None]]]:
+    """The actuators that pre-warm, without a controller around them, and what closes the rest. Errors: ConfigError."""
+    from autoscaler.prewarming import Surroundings, prewarm_actuators
+
+    api = None
+    if config.kubernetes is not None:
+        try:
+            from autoscaler.kubernetes_api import connect
+        except ImportError as error:
+            raise ConfigError(_KUBE.format(error)) from None
+        api = connect(config.kubernetes.kubeconfig, config.kubernetes.context)
+
+    async def close() -> None:
+        if api is not None:
+            await api.close()
+
+    return prewarm_actuators(config.prewarm, Surroundings(api=api, namespace=_namespace(config))), close
+
+
+def _namespace(config: Config) -> str:
+    """Where the lease, the kill switch and the chart's objects are."""
+    if config.kubernetes is None:
+        return "default"
+    from autoscaler.kubernetes_shell import own_namespace
+
+    return config.kubernetes.namespace or own_namespace()
 
 
 def _mqtt(block: MqttConfig, board: Board) -> tuple[Source, Actuator]:

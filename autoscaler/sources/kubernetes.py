@@ -170,18 +170,19 @@ class KubernetesPools:
         pools: Sequence[PoolSettings],
         *,
         now_s: Callable[[], float],
-        placeholders: bool = False,
+        placeholders_in: str | None = None,
         times: WatchTimes | None = None,
     ) -> None:
-        """`placeholders`: also watch the pods that hold warm nodes."""
+        """`placeholders_in`: also watch the pods there that hold warm nodes."""
         self._pools = tuple(pools)
         places: list[str | None] = [*namespaces] or [None]
-        selectors = (_WORKER_PODS, _PLACEHOLDER_PODS) if placeholders else (_WORKER_PODS,)
+        watched = [(place, _WORKER_PODS) for place in places]
+        if placeholders_in is not None:
+            watched.append((placeholders_in, _PLACEHOLDER_PODS))
         self._nodes: ObjectCache[NodeView] = ObjectCache(api, NODES, None, parse_node, now_s=now_s, times=times)
         self._pods: list[ObjectCache[PodView]] = [
             ObjectCache(api, PODS, place, parse_pod, now_s=now_s, labels=labels, times=times)
-            for place in places
-            for labels in selectors
+            for place, labels in watched
         ]
 
     async def run(self) -> None:

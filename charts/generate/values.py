@@ -158,6 +158,31 @@ VALUES: tuple[Value, ...] = (
     Value("networkPolicy.extraEgress", [], _OBJECTS, "More egress rules."),
     Value("podDisruptionBudget.enabled", True, _BOOL, "With more than one pod: keep drains from taking all at once."),
     Value("podDisruptionBudget.maxUnavailable", 1, _COUNT_OR_SHARE, "Pods that a drain may take at once."),
+    Value("prewarm.image", "registry.k8s.io/pause:3.10", {"type": "string", "minLength": 1}, "Of placeholder pods; it does nothing."),
+    Value("prewarm.prepull", [], _names({"type": "string"}), "Images that placeholders pull onto the nodes they warm."),
+    Value("prewarm.cpu", "4", _QUANTITY, "CPUs that a placeholder asks for: as many as a replica's worker does."),
+    Value("prewarm.memory", "32Gi", _QUANTITY, "Memory that a placeholder asks for."),
+    Value("prewarm.gpuResource", "nvidia.com/gpu", {"type": "string", "minLength": 1}, "Name of the GPUs as a resource."),
+    Value("prewarm.nodeSelector", {}, _LABELS, "Of placeholders; empty = the pool's own label on GKE."),
+    Value(
+        "prewarm.tolerations", [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}], _OBJECTS,
+        "Of placeholders, as of the Ray workers.",
+    ),
+    Value("prewarm.bufferVersion", "v1beta1", _one_of("v1beta1", "v1alpha1"), "Version of the cluster's CapacityBuffers."),
+    Value("prewarm.priorityClassName", "", _TEXT, "Of placeholders; empty = one of value -10 is made."),
+    Value(
+        "prewarm.pools", {}, {
+            "type": "object",
+            "additionalProperties": {
+                "type": "object", "additionalProperties": False,
+                "properties": {
+                    "image": _TEXT, "prepull": _names({"type": "string"}), "cpu": _QUANTITY, "memory": _QUANTITY,
+                    "gpuResource": _TEXT, "nodeSelector": _LABELS, "tolerations": _OBJECTS,
+                },
+            },
+        },
+        "The same keys for single pools, by name.",
+    ),
     Value("releaseHook.enabled", True, _BOOL, "Before uninstall, `leadtime release` gives back what pre-warming holds."),
     Value("releaseHook.activeDeadlineSeconds", 120, {"type": "integer", "minimum": 10}, "When it is given up."),
     Value("logJson", True, _BOOL, "Log lines as JSON objects."),

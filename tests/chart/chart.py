@@ -58,9 +58,18 @@ def of_kind(docs: list[Doc], kind: str) -> list[Doc]:
 
 
 def one(docs: list[Doc], kind: str, name: str | None = None) -> Doc:
-    found = [doc for doc in of_kind(docs, kind) if name is None or doc["metadata"]["name"] == name]
+    """The object of that name; without one, the only one of the kind, placeholders aside."""
+    found = [
+        doc
+        for doc in of_kind(docs, kind)
+        if (not _placeholder(doc) if name is None else doc["metadata"]["name"] == name)
+    ]
     assert len(found) == 1, f"{kind} {name}: {len(found)}"
     return found[0]
+
+
+def _placeholder(doc: Doc) -> bool:
+    return bool(doc["metadata"].get("labels", {}).get("app.kubernetes.io/component") == "placeholder")
 
 
 def pod_specs(docs: list[Doc]) -> list[Doc]:

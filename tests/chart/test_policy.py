@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.chart.chart import CASES, CHART, Doc, of_kind, one, pod_specs, render, values_of
+from tests.chart.chart import CASES, Doc, of_kind, one, pod_specs, render, values_of
 from tests.kube.rbac import Attributes, Rbac
 from tests.kube.status import ApiError
 
@@ -43,7 +41,6 @@ DISCOVERY = {
 EVENTS = rights("lt", "events.k8s.io", "events", "", "create", "patch")
 LEASE = {
     *rights("lt", "coordination.k8s.io", "leases", "demo-leadtime", "get", "update"),
-    *rights("lt", "coordination.k8s.io", "leases", "", "create"),
 }
 PODS = rights("lt", "", "pods", "", "list", "watch")
 NODES = {("ClusterRole", "", "", "nodes", "", verb) for verb in ("list", "watch")}
@@ -96,7 +93,7 @@ def test_only_reading_nodes_needs_a_right_on_the_whole_cluster() -> None:
         cluster = of_kind(render(values_of(case)), "ClusterRole")
         verbs = {verb for role in cluster for rule in role["rules"] for verb in rule["verbs"]}
         assert verbs <= {"list", "watch"}
-        assert bool(cluster) == (case == "replicas")
+        assert bool(cluster) == (case in ("replicas", "prewarm"))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -121,45 +118,55 @@ def test_the_fake_api_server_enforces_the_rendered_rights() -> None:
             rbac.check(Attributes(ACCOUNT, verb, group, resource, namespace, name))
 
 
-# ---------------------------------------------------------------- pre-warming: refused by this version's settings
-
-
-@pytest.fixture
-def unchecked(tmp_path: Path) -> Path:
-    """The chart without its schema: what it renders for ways to pre-warm that this version's settings refuse."""
-    copy = tmp_path / "leadtime"
-    shutil.copytree(CHART, copy)
-    (copy / "values.schema.json").unlink()
-    return copy
+# ---------------------------------------------------------------- pre-warming
 
 
 def prewarming(way: str, dry_run: bool) -> dict[str, Any]:
-    return {"config": {"dry_run": dry_run, "node_pools": [{"name": "h100", "prewarm": way}]}}
+    warm = {"gke": {"project": "p", "location": "l", "cluster": "c"}} if way == "node_pool" else {}
+    return {"config": {"dry_run": dry_run, "node_pools": [{"name": "h100", "prewarm": way, "warm": warm}]}}
+
+
+@pytest.mark.parametrize("way", ["capacity_buffer", "provisioning_request"])
+def test_buffers_and_requests_take_the_shape_of_a_replica_from_a_template(way: str) -> None:
+    docs = render(prewarming(way, dry_run=False))
+    template = one(docs, "PodTemplate", "demo-leadtime-warm-h100")["template"]["spec"]
+    assert template["containers"][0]["resources"]["requests"]["nvidia.com/gpu"] == 8
+    assert "priorityClassName" not in template
+    assert not of_kind(docs, "PriorityClass")
+    buffers = of_kind(docs, "CapacityBuffer")
+    assert [b["spec"] for b in buffers] == [
+        {
+            "provisioningStrategy": "buffer.x-k8s.io/active-capacity",
+            "podTemplateRef": {"name": "demo-leadtime-warm-h100"},
+            "replicas": 0,
+        }
+    ] * (way == "capacity_buffer")
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_way_to_prewarm_adds_its_own_rights_and_in_dry_run_no_write(way: str, unchecked: Path) -> None:
+def test_a_way_to_prewarm_adds_its_own_rights_and_in_dry_run_no_write(way: str) -> None:
+    name = "demo-leadtime-warm-h100"
     more = {
         "placeholder": {
-            *rights("lt", "apps", "deployments", "", "get", "list", "watch"),
-            *rights("lt", "apps", "deployments/scale", "", "get", "patch"),
+            *rights("lt", "apps", "deployments", name, "get"),
+            *rights("lt", "apps", "deployments/scale", name, "patch"),
         },
-        "capacity_buffer": rights("lt", "autoscaling.x-k8s.io", "capacitybuffers", "", "get", "list", "watch", "patch"),
+        "capacity_buffer": rights("lt", "autoscaling.x-k8s.io", "capacitybuffers", name, "get", "patch"),
         "worker_group": rights("lt", "ray.io", "rayservices", "", "get", "patch"),
         "provisioning_request": {
-            *rights("lt", "autoscaling.x-k8s.io", "provisioningrequests", "", "get", "list", "watch"),
-            *rights("lt", "autoscaling.x-k8s.io", "provisioningrequests", "", "create", "delete"),
-            *rights("lt", "", "podtemplates", "", "create", "get", "delete"),
+            *rights("lt", "autoscaling.x-k8s.io", "provisioningrequests", name, "get", "delete"),
+            *rights("lt", "autoscaling.x-k8s.io", "provisioningrequests", "", "create"),
         },
     }.get(way, set())  # fmt: skip
-    assert table(render(prewarming(way, dry_run=False), unchecked)) == DISCOVERY | EVENTS | more
-    dry = table(render(prewarming(way, dry_run=True), unchecked))
-    assert dry >= DISCOVERY
+    looks = DISCOVERY | NODES | PODS
+    assert table(render(prewarming(way, dry_run=False))) == looks | EVENTS | more
+    dry = table(render(prewarming(way, dry_run=True)))
+    assert dry >= looks
     assert not {right for right in dry if right[5] in WRITES}
 
 
-def test_uninstalling_gives_back_what_prewarming_holds(unchecked: Path) -> None:
-    docs = render(prewarming("placeholder", dry_run=False), unchecked)
+def test_uninstalling_gives_back_what_prewarming_holds() -> None:
+    docs = render(prewarming("placeholder", dry_run=False))
     job = one(docs, "Job")
     assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-delete"
     assert job["spec"]["template"]["spec"]["containers"][0]["args"][0] == "release"
@@ -167,14 +174,45 @@ def test_uninstalling_gives_back_what_prewarming_holds(unchecked: Path) -> None:
     for spec in pod_specs(docs):
         check_restricted(spec)
     off = {**prewarming("placeholder", dry_run=False), "releaseHook": {"enabled": False}}
-    assert not of_kind(render(off, unchecked), "Job")
+    assert not of_kind(render(off), "Job")
     later = {**prewarming("placeholder", dry_run=False), "releaseHook": {"activeDeadlineSeconds": 300}}
-    assert one(render(later, unchecked), "Job")["spec"]["activeDeadlineSeconds"] == 300
+    assert one(render(later), "Job")["spec"]["activeDeadlineSeconds"] == 300
+
+
+def test_placeholders_ask_for_a_replicas_share_and_are_not_the_controllers_pods() -> None:
+    docs = render(values_of("prewarm"))
+    spec = one(docs, "Deployment", "demo-leadtime-warm-h100")["spec"]
+    labels, pod = spec["template"]["metadata"]["labels"], spec["template"]["spec"]
+    assert spec["selector"]["matchLabels"].items() <= labels.items()
+    assert not one(docs, "Service")["spec"]["selector"].items() <= labels.items()
+    assert not one(docs, "Deployment")["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    assert (spec["replicas"], spec["strategy"]) == (0, {"type": "Recreate"})
+    assert pod["containers"][0]["resources"]["requests"] == {"cpu": "90", "memory": "800Gi", "nvidia.com/gpu": 4}
+    assert [c["image"] for c in pod["initContainers"]] == ["rayproject/ray-llm:2.60.0-py311-cu128"]
+    assert pod["terminationGracePeriodSeconds"] == 0
+    priority = one(docs, "PriorityClass")
+    assert (priority["value"], priority["globalDefault"]) == (-10, False)
+    assert pod["priorityClassName"] == priority["metadata"]["name"]
+
+
+@pytest.mark.parametrize(
+    ("pool", "selector"),
+    [
+        ({}, {"cloud.google.com/gke-nodepool": "h100"}),
+        ({"provisioner": "compute_class"}, {"cloud.google.com/compute-class": "h100"}),
+        ({"provisioner": "autopilot", "gpu": "nvidia-l4"}, {"cloud.google.com/gke-accelerator": "nvidia-l4"}),
+        ({"provisioner": "auto_provisioning", "gpu": "nvidia-l4"}, {"cloud.google.com/gke-accelerator": "nvidia-l4"}),
+    ],
+)
+def test_placeholders_go_where_the_pools_nodes_come_from(pool: dict[str, Any], selector: dict[str, str]) -> None:
+    values = {"config": {"node_pools": [{"name": "h100", "prewarm": "placeholder", **pool}]}}
+    pod = one(render(values), "Deployment", "demo-leadtime-warm-h100")["spec"]["template"]["spec"]
+    assert pod["nodeSelector"] == selector
 
 
 def test_without_prewarming_there_is_no_hook() -> None:
     for case in CASES:
-        assert not of_kind(render(values_of(case)), "Job")
+        assert bool(of_kind(render(values_of(case)), "Job")) == (case == "prewarm")
 
 
 # ---------------------------------------------------------------- the pod
@@ -197,7 +235,7 @@ def check_restricted(spec: Doc) -> None:
         assert container["resources"]["limits"]["memory"]
         assert not any("hostPort" in port for port in container.get("ports", ()))
     allowed = {"configMap", "emptyDir", "secret", "projected", "persistentVolumeClaim", "name"}
-    for volume in spec["volumes"]:
+    for volume in spec.get("volumes", ()):
         assert set(volume) <= allowed
         assert volume.get("emptyDir") is None or volume["emptyDir"]["sizeLimit"]
 
@@ -305,3 +343,10 @@ def test_without_discovery_the_kubernetes_api_is_out_of_reach() -> None:
 
 def test_an_upgrade_does_not_reset_the_kill_switch() -> None:
     assert "data" not in one(render(), "ConfigMap", "demo-leadtime-pause")
+
+
+def test_the_lease_is_the_releases_and_says_nothing_so_that_an_upgrade_changes_no_leader() -> None:
+    lease = one(render({"replicas": 2}), "Lease", "demo-leadtime")
+    assert set(lease) == {"apiVersion", "kind", "metadata"}
+    assert lease["metadata"]["labels"]["app.kubernetes.io/instance"] == "demo"
+    assert not of_kind(render(), "Lease")

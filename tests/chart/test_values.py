@@ -19,6 +19,7 @@ from tests.chart.chart import CASES, CHART, render, settings, values_of
 
 Change = tuple[Any, dict[str, Any]]
 _TWO = {"replicas": 2}
+_WARM = {"config": {"dry_run": False, "node_pools": [{"name": "h100", "prewarm": "placeholder"}]}}
 _PEER = [{"podSelector": {}}]
 
 CHANGES: dict[str, Change] = {
@@ -88,6 +89,20 @@ CHANGES: dict[str, Change] = {
     "networkPolicy.extraEgress": ([{"to": _PEER}], {}),
     "podDisruptionBudget.enabled": (False, _TWO),
     "podDisruptionBudget.maxUnavailable": ("50%", _TWO),
+    "prewarm.image": ("pause:1", _WARM),
+    "prewarm.prepull": (["ray:1"], _WARM),
+    "prewarm.cpu": ("90", _WARM),
+    "prewarm.memory": ("9Gi", _WARM),
+    "prewarm.gpuResource": ("amd.com/gpu", _WARM),
+    "prewarm.nodeSelector": ({"a": "b"}, _WARM),
+    "prewarm.tolerations": ([], _WARM),
+    "prewarm.bufferVersion": (
+        "v1alpha1", {"config": {"node_pools": [{"name": "h100", "prewarm": "capacity_buffer"}]}}
+    ),
+    "prewarm.priorityClassName": ("low", _WARM),
+    "prewarm.pools": ({"h100": {"cpu": "90"}}, _WARM),
+    "releaseHook.enabled": (False, _WARM),
+    "releaseHook.activeDeadlineSeconds": (300, _WARM),
     "logJson": (False, {}),
     "extraArgs": (["--once"], {}),
     "extraEnv": ([{"name": "A", "value": "b"}], {}),
@@ -97,9 +112,6 @@ CHANGES: dict[str, Change] = {
     "extraObjects": ([{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "more"}}], {}),
 }  # fmt: skip
 """For every value another one than the default, and the values that it needs beside it."""
-
-ONLY_WITH_PREWARM = {"releaseHook.enabled", "releaseHook.activeDeadlineSeconds"}
-"""Tested in test_policy: no way to pre-warm passes the schema of this version."""
 
 
 def put(values: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
@@ -113,7 +125,7 @@ def put(values: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
 
 
 def test_every_value_has_a_change_here() -> None:
-    assert set(CHANGES) == {value.key for value in VALUES} - ONLY_WITH_PREWARM
+    assert set(CHANGES) == {value.key for value in VALUES}
 
 
 @pytest.mark.parametrize("key", CHANGES)

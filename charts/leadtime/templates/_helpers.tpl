@@ -59,13 +59,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
       "server" (dict "host" "0.0.0.0" "port" 8080)
       "state" (dict "path" "/var/lib/leadtime/leadtime.sqlite")
       "journal" (dict "path" "/var/lib/leadtime/journal") -}}
+{{- /* What is held of a pool depends on the nodes that are in use: somebody has to look. */}}
+{{- $warm := false -}}
+{{- range (.Values.config.node_pools | default list) -}}
+{{- if and (kindIs "map" .) (ne "none" (default "none" .prewarm)) }}{{ $warm = true }}{{ end -}}
+{{- end -}}
 {{- if .Values.discovery -}}
 {{- $_ := set $pod "kubernetes" (dict
       "watch_namespaces" (include "leadtime.namespaces" . | fromYamlArray)
       "name" (include "leadtime.fullname" .)
       "namespace" .Release.Namespace
       "tokens" "/etc/leadtime/secrets"
-      "nodes" false
+      "nodes" $warm
       "events" true) -}}
 {{- end -}}
 {{- if gt (int .Values.replicas) 1 -}}
@@ -138,6 +143,106 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- fail (printf "prometheusRule.disabled: %q is no alert of this chart; allowed: %s" . (join ", " (include "leadtime.alertNames" $ | fromYamlArray))) -}}
 {{- end -}}
 {{- end -}}
+{{- end -}}
+
+{{/* Pools with one of the ways in a list, as a YAML list of {name, gpus_per_node, gpu, provisioner, prewarm, warm}. Call with (list $ "way" ...). */}}
+{{- define "leadtime.warmPools" -}}
+{{- $root := first . -}}
+{{- $ways := rest . -}}
+{{- $found := list -}}
+{{- $config := include "leadtime.config" $root | fromYaml -}}
+{{- range ($config.node_pools | default list) -}}
+{{- if has (default "none" .prewarm) $ways -}}{{ $found = append $found . }}{{- end -}}
+{{- end -}}
+{{- toYaml $found -}}
+{{- end -}}
+
+{{/* Name of what is made for pre-warming a pool. Call with (list $ pool). */}}
+{{- define "leadtime.warmName" -}}
+{{- $pool := index . 1 -}}
+{{- $warm := $pool.warm | default dict -}}
+{{- default (printf "%s-warm-%s" (include "leadtime.fullname" (index . 0)) $pool.name) $warm.object -}}
+{{- end -}}
+
+{{/* The values of a pool: prewarm's own with prewarm.pools.POOL over them. Call with (list $ pool). */}}
+{{- define "leadtime.warmValues" -}}
+{{- $prewarm := (index . 0).Values.prewarm -}}
+{{- $own := get $prewarm.pools (index . 1).name | default dict -}}
+{{- toYaml (merge (deepCopy $own) (omit $prewarm "pools")) -}}
+{{- end -}}
+
+{{/* The template of a pod that stands for one replica's share of a node. Call with (list $ pool). */}}
+{{- define "leadtime.warmPod" -}}
+{{- $root := index . 0 -}}
+{{- $pool := index . 1 -}}
+{{- $values := include "leadtime.warmValues" . | fromYaml -}}
+{{- $warm := $pool.warm | default dict -}}
+{{- $gpus := default (default 8 $pool.gpus_per_node) $warm.gpus | int -}}
+{{- $request := dict "cpu" $values.cpu "memory" $values.memory $values.gpuResource $gpus -}}
+metadata:
+  labels:
+    {{- /* Not the controller's own labels: its Service and selectors would take them for its pods. */}}
+    app.kubernetes.io/name: {{ include "leadtime.name" $root }}-placeholder
+    app.kubernetes.io/instance: {{ $root.Release.Name }}
+    app.kubernetes.io/component: placeholder
+    {{- with $root.Values.commonLabels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+    leadtime.dev/placeholder: "true"
+    leadtime.dev/prewarm: {{ $pool.name }}
+  annotations:
+    cluster-autoscaler.kubernetes.io/safe-to-evict: "true"
+spec:
+  {{- if eq "placeholder" $pool.prewarm }}
+  priorityClassName: {{ include "leadtime.warmPriority" $root }}
+  {{- end }}
+  terminationGracePeriodSeconds: 0
+  automountServiceAccountToken: false
+  enableServiceLinks: false
+  securityContext:
+    {{- include "leadtime.podSecurity" $root | nindent 4 }}
+  nodeSelector:
+    {{- if $values.nodeSelector }}
+    {{- toYaml $values.nodeSelector | nindent 4 }}
+    {{- else if eq "compute_class" (default "node_pool" $pool.provisioner) }}
+    cloud.google.com/compute-class: {{ $pool.name }}
+    {{- else if eq "node_pool" (default "node_pool" $pool.provisioner) }}
+    cloud.google.com/gke-nodepool: {{ $pool.name }}
+    {{- else }}
+    cloud.google.com/gke-accelerator: {{ $pool.gpu }}
+    {{- end }}
+  tolerations:
+    {{- toYaml $values.tolerations | nindent 4 }}
+  {{- with $root.Values.imagePullSecrets }}
+  imagePullSecrets:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- if and $values.prepull (eq "placeholder" $pool.prewarm) }}
+  initContainers:
+    {{- range $i, $image := $values.prepull }}
+    # It only has to be on the node: whatever its `true` does, or does not do, comes after the pull.
+    - name: pull-{{ $i }}
+      image: {{ $image | quote }}
+      command: ["/bin/true"]
+      resources: {requests: {cpu: 10m, memory: 16Mi}, limits: {memory: 64Mi}}
+      securityContext:
+        {{- include "leadtime.containerSecurity" $root | nindent 8 }}
+    {{- end }}
+  {{- end }}
+  containers:
+    - name: placeholder
+      image: {{ $values.image | quote }}
+      resources:
+        requests:
+          {{- toYaml $request | nindent 10 }}
+        limits:
+          {{- toYaml (omit $request "cpu") | nindent 10 }}
+      securityContext:
+        {{- include "leadtime.containerSecurity" $root | nindent 8 }}
+{{- end -}}
+
+{{- define "leadtime.warmPriority" -}}
+{{- default (printf "%s-placeholder" (include "leadtime.fullname" .)) .Values.prewarm.priorityClassName -}}
 {{- end -}}
 
 {{- define "leadtime.alertNames" -}}

@@ -1,0 +1,114 @@
+"""Pre-warming in the settings: what contradicts itself or cannot work there, and its conversion. Not for its types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from autoscaler.config_errors import Problem
+from autoscaler.config_yaml import Loc
+from autoscaler.prewarm import KUBERNETES_WAYS, SPARE_WAYS, WHERE, GkePool, WarmPool
+
+if TYPE_CHECKING:
+    from autoscaler.config import NodePool, Settings
+
+_PROVISIONERS = {
+    "auto_provisioning": "node auto-provisioning, which makes and deletes node pools by itself",
+    "compute_class": "a ComputeClass, which chooses the node pool by itself",
+    "autopilot": "Autopilot, where node pools are Google's",
+}
+_KEYS_OF = {
+    "group": ("worker_group",),
+    "service": ("worker_group", "request_resources"),
+    "resources": ("request_resources",),
+    "object": ("placeholder", "capacity_buffer", "provisioning_request"),
+    "provisioning_class": ("provisioning_request",),
+    "max_run_s": ("provisioning_request",),
+    "gke": ("node_pool",),
+}
+"""Keys of `warm` that only some ways know."""
+_QUEUED = "queued-provisioning.gke.io"
+_SEVEN_DAYS_S = 604_800
+
+
+def check_prewarm(settings: Settings) -> Iterator[Problem]:
+    for i, pool in enumerate(settings.node_pools):
+        if pool.prewarm == "none":
+            continue
+        at: Loc = ("node_pools", i)
+        yield from _where(at, pool, settings)
+        yield from _keys(at, pool)
+        gpus = pool.warm.gpus
+        if gpus is not None and gpus > pool.gpus_per_node:
+            text = f"{gpus}; allowed: at most gpus_per_node, which is {pool.gpus_per_node}"
+            yield Problem((*at, "warm", "gpus"), text)
+
+
+def _where(at: Loc, pool: NodePool, settings: Settings) -> Iterator[Problem]:
+    loc: Loc = (*at, "prewarm")
+    way = pool.prewarm
+    if pool.provisioner not in WHERE[way]:
+        allowed = ", ".join(w for w, places in WHERE.items() if pool.provisioner in places)
+        yield Problem(loc, f"{way}; its nodes come from {_PROVISIONERS[pool.provisioner]}; allowed: {allowed}")
+    if way in KUBERNETES_WAYS and settings.kubernetes is None:
+        yield Problem(loc, f"{way}; it writes to the Kubernetes API; allowed: with a kubernetes block")
+    elif way in SPARE_WAYS and settings.kubernetes is not None and not settings.kubernetes.nodes:
+        text = "it holds what is beyond the nodes in use, which nobody watches; allowed: with kubernetes.nodes true"
+        yield Problem(loc, f"{way}; {text}")
+    if pool.provisioner in ("auto_provisioning", "autopilot") and not pool.gpu:
+        text = "missing; nodes without a pool of that name are known by their GPUs; allowed: a kind such as nvidia-l4"
+        yield Problem((*at, "gpu"), text)
+
+
+def _keys(at: Loc, pool: NodePool) -> Iterator[Problem]:
+    warm, way = pool.warm, pool.prewarm
+    for key, ways in _KEYS_OF.items():
+        if key in warm.model_fields_set and getattr(warm, key) is not None and way not in ways:
+            yield Problem((*at, "warm", key), f"given; allowed: only with prewarm {' or '.join(ways)}, and it is {way}")
+    if way == "node_pool":
+        if warm.gke is None:
+            yield Problem((*at, "warm", "gke"), "missing; allowed: {project, location, cluster}, as Google names them")
+        elif not warm.gke.autoscaled and pool.max_nodes is None:
+            text = "missing; the pool's size is set and no autoscaler bounds it; allowed: a whole number >= 0"
+            yield Problem((*at, "max_nodes"), text)
+    run_s = warm.max_run_s
+    if way == "provisioning_request" and warm.provisioning_class == _QUEUED and run_s and run_s > _SEVEN_DAYS_S:
+        text = f"{run_s}; allowed: at most {_SEVEN_DAYS_S} (seven days) for {_QUEUED}"
+        yield Problem((*at, "warm", "max_run_s"), text)
+
+
+def warm_pools(settings: Settings) -> tuple[WarmPool, ...]:
+    """The pools that are pre-warmed. A namespace of "" is the pod's own."""
+    block = settings.kubernetes
+    name, namespace = ("leadtime", "") if block is None else (block.name, block.namespace or "")
+    return tuple(_pool(pool, name, namespace) for pool in settings.node_pools if pool.prewarm != "none")
+
+
+def _pool(pool: NodePool, name: str, namespace: str) -> WarmPool:
+    warm = pool.warm
+    service = None
+    if warm.service is not None:
+        place, _, rest = warm.service.partition("/")
+        service = (place, rest)
+    gke = warm.gke
+    run_s = warm.max_run_s
+    if pool.prewarm == "provisioning_request" and run_s is None and warm.provisioning_class == _QUEUED:
+        run_s = _SEVEN_DAYS_S
+    return WarmPool(
+        name=pool.name,
+        way=pool.prewarm,
+        gpus_per_node=pool.gpus_per_node,
+        unit_gpus=warm.gpus or pool.gpus_per_node,
+        min_nodes=pool.min_nodes,
+        namespace=namespace,
+        object=warm.object or f"{name}-warm-{pool.name}",
+        group=warm.group,
+        service=service,
+        resources=dict(warm.resources),
+        gpu=pool.gpu,
+        provisioning_class=warm.provisioning_class,
+        max_run_s=run_s,
+        gke=None
+        if gke is None
+        else GkePool(gke.project, gke.location, gke.cluster, gke.node_pool or pool.name, gke.autoscaled, gke.zones),
+    )

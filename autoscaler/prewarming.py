@@ -1,0 +1,62 @@
+"""Builds the actuators that pre-warm, from settings: one for each way in use. It wires and decides nothing.
+
+Libraries are loaded only for the ways that need them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from autoscaler.actuators.prewarm import PrewarmActuator, PrewarmWay, Refusal
+from autoscaler.errors import ConfigError
+from autoscaler.kubernetes_resources import ClusterApi
+from autoscaler.prewarm import KUBERNETES_WAYS, WarmPool
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the ways may need besides their pools."""
+
+    api: ClusterApi | None = None
+    """The Kubernetes API; None: there is none."""
+    namespace: str = "default"
+    """Where the chart's objects are."""
+    write_budget_s: Callable[[], float] | None = None
+    on_refusal: Callable[[Refusal], None] | None = None
+    deadline_s: float = 4.0
+
+
+def prewarm_actuators(pools: Sequence[WarmPool], around: Surroundings) -> list[PrewarmActuator]:
+    """Errors: ConfigError where a way needs what is not there."""
+    pools = [replace(pool, namespace=pool.namespace or around.namespace) for pool in pools]
+    made = []
+    for name in dict.fromkeys(pool.way for pool in pools):
+        own = [pool for pool in pools if pool.way == name]
+        made.append(
+            PrewarmActuator(
+                _way(name, own, around),
+                own,
+                deadline_s=around.deadline_s,
+                write_budget_s=around.write_budget_s,
+                on_refusal=around.on_refusal,
+            )
+        )
+    return made
+
+
+def _way(name: str, pools: Sequence[WarmPool], around: Surroundings) -> PrewarmWay:
+    if name in KUBERNETES_WAYS:
+        return _kubernetes_way(name, around)
+    raise ConfigError(f"node_pools[].prewarm: {name}; not built yet in this version")
+
+
+def _kubernetes_way(name: str, around: Surroundings) -> PrewarmWay:
+    api = around.api
+    if api is None:
+        raise ConfigError(f"node_pools[].prewarm: {name}; it needs the Kubernetes API: add a kubernetes block")
+    if name == "placeholder":
+        from autoscaler.actuators.placeholder_pods import PlaceholderPods
+
+        return PlaceholderPods(api)
+    raise ConfigError(f"node_pools[].prewarm: {name}; not built yet in this version")
