@@ -308,7 +308,7 @@ class FleetProposal:
 class ForecastSpec:
     """The forecast a policy wants to see: by which forecaster, over which season, in bins of which width."""
 
-    forecaster: str = "seasonal"
+    forecaster: str = "mixture"
     bin_s: float = 10.0
     season_s: float = 86400.0
     levels: tuple[float, ...] = (0.5, 0.75, 0.9, 0.95, 0.99)

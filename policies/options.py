@@ -60,7 +60,7 @@ def search_space(kind: type[Any]) -> dict[str, Search]:
         if search is None:
             continue
         members = get_args(hints[spec.name]) or (hints[spec.name],)
-        start = spec.default if search.start is None else search.start
+        start: Any = spec.default if search.start is None else search.start
         whole = int in members and float not in members and not search.values
         found[spec.name] = replace(search, start=start, whole=whole)
         for value in search.values or (search.low, search.high, start):
@@ -130,6 +130,11 @@ def _typed(value: Any, hint: Any) -> Any:
         return float(value) if number else _WRONG
     if hint is int and isinstance(value, bool):
         return _WRONG
+    if origin is tuple:  # tuple[str, ...]: a list in a file
+        if not isinstance(value, list | tuple):
+            return _WRONG
+        parts = tuple(_typed(one, get_args(hint)[0]) for one in value)
+        return _WRONG if any(one is _WRONG for one in parts) else parts
     if isinstance(origin, type):  # dict[str, Any] and the like: what is inside is the policy's to check
         return value if isinstance(value, origin) else _WRONG
     return value if isinstance(value, hint) else _WRONG
@@ -148,6 +153,8 @@ def _words(hint: Any, low: float | None, high: float | None) -> str:
         noun = "a whole number" if hint is int else "a number"
         bounds = (f" >= {low:g}" if low is not None else "") + (" and" if low is not None and high is not None else "")
         return noun + bounds + (f" <= {high:g}" if high is not None else "")
+    if get_origin(hint) is tuple:
+        return f"a list, of {_words(get_args(hint)[0], low, high)} each"
     if get_origin(hint) is not None and issubclass(get_origin(hint), Mapping):
         return "a mapping"
     return f"a {hint.__name__}"

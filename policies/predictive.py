@@ -61,9 +61,10 @@ class PredictiveOptions:
         search=between(0, 1800, start=300),
     )
     wake_rps: float = option(0.05, low=0, doc="a rate below this is taken for none (scale to zero)")
-    forecaster: str = option("seasonal", doc="by name")
+    forecaster: str = option("mixture", doc="by name")
     bin_s: float = option(10.0, low=0.1, high=3600, doc="width of the bins that the forecast sees")
     season_s: float = option(86400.0, low=10, high=31 * 86400, doc="after this long traffic repeats (a day)")
+    holidays: tuple[str, ...] = option((), doc="days (UTC, like 2026-12-25) on which traffic is that of a weekend")
 
 
 class PredictivePolicy:
@@ -78,7 +79,9 @@ class PredictivePolicy:
 
     def __init__(self, options: PredictiveOptions) -> None:
         self.options = options
-        self.forecast: ForecastSpec | None = ForecastSpec(options.forecaster, options.bin_s, options.season_s)
+        self.forecast: ForecastSpec | None = ForecastSpec(
+            options.forecaster, options.bin_s, options.season_s, holidays=options.holidays
+        )
         check_spec(self.forecast)
 
     def new_state(self) -> PredictiveState:

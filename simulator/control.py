@@ -18,7 +18,7 @@ from policies.base import Policy
 from simulator.actuator import SimulatedPools, SimulatedServe
 from simulator.events import Event, Priority
 from simulator.faults import Faults, Restart
-from simulator.history import history_bins
+from simulator.history import history_bins, taught_forecaster
 from simulator.scenario_file import Scenario
 from simulator.settings import controller_config
 from simulator.sight import Sight
@@ -66,9 +66,10 @@ class ControlLoop:
         """One that knows no more than the history that it is shown."""
         controller = Controller(self._config, policy=self._policy)
         for d in self._scenario.deployments:
-            if d.history is not None and self._policy.forecast is not None:
-                times_s, rates_rps = history_bins(d, self._policy.forecast.bin_s, self._world.seed)
-                controller.seed_history(d.key, times_s, rates_rps)
+            spec = self._policy.forecast
+            if d.history is not None and spec is not None:
+                bins = history_bins(d, spec.bin_s, self._world.seed)
+                controller.state.forecasters[d.key.full] = taught_forecaster(spec, *bins)
         return controller
 
     def _begin(self) -> None:

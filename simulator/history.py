@@ -5,10 +5,14 @@ Traces keep what they say of the past; rows from workload.start_s on were cut of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
+from policies.base import ForecastSpec
+from policies.forecasting import Forecaster, ForecasterState, create
 from simulator.draws import component_seed
 from simulator.scenario_file import Deployment
 from simulator.synthetic import Synthetic, generate
@@ -62,3 +66,19 @@ def _mean_rates(trace: RateTrace, first_s: float, bin_s: float, bins: int) -> Fl
     total = np.concatenate(([0.0], np.cumsum(trace.rps * trace.bin_s)))
     means: Floats = np.diff(np.interp(edges, known, total)) / bin_s
     return means
+
+
+def taught_forecaster(spec: ForecastSpec, times_s: Sequence[float], rates_rps: Sequence[float]) -> Forecaster:
+    """A forecaster that has seen this history. It takes seconds to learn weeks: what was learned once is kept."""
+    forecaster = create(spec)
+    if len(times_s):
+        bins = (np.array(values, dtype=np.float64).tobytes() for values in (times_s, rates_rps))
+        forecaster.restore(_learned(spec, *bins))
+    return forecaster
+
+
+@lru_cache(maxsize=16)
+def _learned(spec: ForecastSpec, times_s: bytes, rates_rps: bytes) -> ForecasterState:
+    forecaster = create(spec)
+    forecaster.observe_many(np.frombuffer(times_s), np.frombuffer(rates_rps))
+    return forecaster.state()

@@ -27,7 +27,7 @@ _CLASSIC = (
     "dynamo_arima",
     "dynamo_kalman",
 )
-_NAMES = ("seasonal", "mixture", *_CLASSIC)
+_NAMES = ("mixture", "seasonal", *_CLASSIC)
 
 
 def forecaster_names() -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from autoscaler import journal
@@ -163,9 +163,10 @@ def test_the_run_is_one_in_which_things_happen() -> None:
     assert b"hint sale" in words
 
 
-@pytest.mark.parametrize("forecaster", [None, "seasonal"])
+@pytest.mark.parametrize("forecaster", ["seasonal", "mixture"])
 @settings(max_examples=25, deadline=None)
 @given(stopped=st.integers(0, TICKS - 2))
+@example(stopped=118).via("the answer that was given just before is part of what is saved")
 def test_stopped_at_any_tick_it_plans_the_same_from_the_next_tick_on(
     tmp_path_factory: pytest.TempPathFactory, forecaster: str | None, stopped: int
 ) -> None:
@@ -298,6 +299,21 @@ def test_another_bin_width_costs_the_forecasters_memory_and_nothing_else(
     assert "s.sqlite.unreadable-1" in caplog.text
     aside = StateStore(tmp_path / "s.sqlite.unreadable-1")
     assert aside.load_controller() == rows
+
+
+def test_what_the_former_default_forecaster_had_learned_is_set_aside_with_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = recorded("seasonal")
+    store = StateStore(tmp_path / "s.sqlite")
+    rows = run.states[200]
+    store.save_controller(rows, rows)
+    options = {k: v for k, v in policy_options("seasonal").items() if k != "forecaster"}
+    controller = restored_controller(replace(run.config, policy_options=options), store)
+    assert controller.state.forecasters == {}
+    assert "forecaster state of 'seasonal' (bin 10 s, season 300 s) does not fit 'mixture'" in caplog.text
+    assert controller.state.book == from_rows(rows).book
+    assert StateStore(tmp_path / "s.sqlite.unreadable-1").load_controller() == rows
 
 
 def test_a_damaged_forecaster_costs_only_its_own_memory(tmp_path: Path) -> None:

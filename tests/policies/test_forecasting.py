@@ -78,7 +78,7 @@ def test_a_forecaster_that_breaks_its_promises_is_found_out_and_a_good_one_is_no
 
 def test_unknown_names_and_impossible_widths_are_refused_with_what_is_allowed() -> None:
     with pytest.raises(
-        PolicyError, match=r"'seasnal': unknown; did you mean 'seasonal'\? \(allowed: seasonal, mixture, "
+        PolicyError, match=r"'seasnal': unknown; did you mean 'seasonal'\? \(allowed: mixture, seasonal, "
     ):
         create(ForecastSpec("seasnal"))
     with pytest.raises(PolicyError, match="bin_s 20, season_s 10"):

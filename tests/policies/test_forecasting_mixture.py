@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from policies.base import ForecastSpec, PolicyError
 from policies.forecasting import ForecasterState, create
+from policies.forecasting.base import Floats
 from policies.forecasting.mixture import fits
 from policies.forecasting.mixture.answers import Answers, at_scores
 from policies.forecasting.mixture.blend import Blend, order_statistics
@@ -45,6 +46,10 @@ def feed(forecaster: MixtureForecaster, values: np.ndarray, start: int = 0) -> N
     bin_s = forecaster.grid.bin_s
     for i, value in enumerate(values.tolist()):
         forecaster.observe((start + i + 1) * bin_s, None if value != value else value)
+
+
+def ends(bins: int, bin_s: float) -> Floats:
+    return np.arange(1, bins + 1, dtype=np.float64) * bin_s
 
 
 def median(forecaster: MixtureForecaster, horizon_s: float) -> float:
@@ -248,6 +253,14 @@ def test_a_level_that_stays_becomes_the_profile() -> None:
     assert memory.history[(5 * DAY) % memory.span] == pytest.approx(values[-1], rel=1e-5)
 
 
+def test_a_weekend_is_remembered_as_a_weekend() -> None:
+    # Two weeks from a Thursday on: 9 req/s on weekdays, 2 at weekends. What is expected is the day after.
+    days = np.array([2.0 if day % 7 in (2, 3) else 9.0 for day in range(15)])
+    saturday, sunday, monday = (remembered(np.repeat(days[:n], DAY)).ahead()[0] for n in (9, 10, 11))
+    assert saturday < 6.0 < monday
+    assert sunday < saturday
+
+
 # ---------------------------------------------------------------- what it learns
 
 
@@ -325,6 +338,24 @@ def test_a_new_level_is_followed_within_the_hour_and_the_bands_hold_again_within
             kept.append(values[i : i + 5].max() <= forecaster.quantiles((300.0,), (0.95,))[0][0])
         forecaster.observe((i + 1) * 60.0, float(values[i]))
     assert np.mean(kept) > 0.85
+
+
+def test_an_hour_of_daylight_saving_is_made_up_for_by_the_level() -> None:
+    """The clock of the season is UTC: on the day of the change, people come an hour earlier than the profile says."""
+    values = humps(4.6)
+    values[4 * DAY :] = np.roll(humps(5)[4 * DAY :], -60)[: len(values) - 4 * DAY]
+    forecaster = fed(values[: 4 * DAY])
+    kept, ratios = [], []
+    for i in range(4 * DAY, len(values) - 10):
+        if i % 7 == 0:
+            middle, high = forecaster.quantiles((600.0,), (0.5, 0.95))[0]
+            came = values[i : i + 10].max()
+            kept.append(came <= high)
+            ratios.append(middle / came)
+        forecaster.observe((i + 1) * 60.0, float(values[i]))
+    assert np.mean(kept) > 0.8
+    assert 0.7 < np.median(ratios) < 1.2
+    assert min(ratios) > 0.4
 
 
 def test_days_of_zero_are_forecast_as_zero_and_the_return_is_no_catastrophe() -> None:
@@ -424,7 +455,7 @@ def test_a_memory_saved_while_a_refit_is_under_way_goes_on_alike(extra: int) -> 
 def test_the_memory_of_two_weeks_is_a_few_hundred_kilobytes() -> None:
     forecaster = MixtureForecaster(ForecastSpec("mixture", 10.0))
     values = np.repeat(humps(14), 6)
-    forecaster.observe_many((np.arange(len(values)) + 1) * 10.0, values)
+    forecaster.observe_many(ends(len(values), 10.0), values)
     assert len(msgspec.json.encode(forecaster.state())) < 700_000
     assert forecaster.calibrated
 
@@ -450,3 +481,25 @@ def test_holidays_are_dates() -> None:
     assert isinstance(create(ForecastSpec("mixture", holidays=("2026-12-25",))), MixtureForecaster)
     with pytest.raises(PolicyError, match="holidays: 'Christmas'; allowed: a date like 2026-12-25"):
         create(ForecastSpec("mixture", holidays=("Christmas",)))
+
+
+@pytest.mark.parametrize("days_before", [2, 14])
+def test_bins_before_time_zero_count_like_any_others(days_before: int) -> None:
+    values = humps(2, noise=0.0)
+    after, before = fed(values, start=0), fed(values, start=-days_before * DAY)
+    assert before.last_time_s == (2 - days_before) * 86400.0
+    for horizon_s in (60.0, 600.0, 3600.0):
+        assert median(before, horizon_s) == pytest.approx(median(after, horizon_s), rel=1e-2)
+
+
+def test_a_demonstrations_day_of_minutes_is_learned_like_a_day() -> None:
+    day = 30  # bins of five seconds
+    phase = np.arange(8 * day) % day / day
+    values = 2.0 + 10.0 * np.exp(-(((phase - 0.5) / 0.15) ** 2))
+    forecaster = MixtureForecaster(ForecastSpec("mixture", 5.0, 150.0))
+    forecaster.observe_many(ends(7 * day + 8, 5.0), values[: 7 * day + 8])
+    (soon,), (later,) = forecaster.quantiles((5.0, 25.0), (0.5,))
+    assert soon == pytest.approx(values[7 * day + 8], rel=0.3)
+    assert later > 1.5 * values[7 * day + 7]
+    assert forecaster.last_time_s == (7 * day + 8) * 5.0
+    assert forecaster.paths(25.0, 3, 1).shape == (3, 5)

@@ -81,6 +81,9 @@ def test_only_the_flagship_is_under_all_guards() -> None:
         ("predictive", {"drain_s": float("nan")}, "option drain_s: nan"),
         ("predictive", {"forecaster": "oracle"}, "forecaster 'oracle': unknown"),
         ("predictive", {"bin_s": 60, "season_s": 30}, "bin_s 60, season_s 30"),
+        ("predictive", {"holidays": ["2026-12-25", "Easter"]}, "holidays: 'Easter'; allowed: a date like 2026-12-25"),
+        ("predictive", {"holidays": "2026-12-25"}, "option holidays: '2026-12-25'; allowed: a list, of"),
+        ("predictive", {"holidays": [20261225]}, "option holidays: [20261225]; allowed: a list, of"),
         ("static", {"replicas": 2.5}, "option replicas: 2.5; allowed: a whole number >= 0 or null"),
         ("static", {"replicas": -1}, "option replicas: -1"),
         ("ray_serve", {"aggregation_function": "p99"}, "'p99'; allowed: mean, max, min"),
@@ -97,6 +100,13 @@ def test_a_mistake_is_named_with_what_is_allowed(name: str, options: dict[str, A
 
 def test_whole_numbers_are_taken_for_numbers() -> None:
     assert create_policy("predictive", {"drain_s": 30}).options.drain_s == 30.0
+
+
+def test_holidays_reach_the_forecasters() -> None:
+    forecast = create_policy("predictive", {"holidays": ["2026-12-25", "2027-01-01"]}).forecast
+    assert forecast is not None
+    assert forecast.holidays == ("2026-12-25", "2027-01-01")
+    assert forecast.forecaster == "mixture"
 
 
 def test_a_policy_is_read_from_a_file_relative_to_the_file_that_names_it(tmp_path: Path) -> None:

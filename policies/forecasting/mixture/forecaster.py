@@ -21,7 +21,7 @@ from policies.forecasting.mixture import fits
 from policies.forecasting.mixture.answers import Answers
 from policies.forecasting.mixture.blend import WINDOW, Blend
 from policies.forecasting.mixture.grid import DAY_S, HORIZONS_S, LEVELS, UPPER, Grid, Ints
-from policies.forecasting.mixture.kept import Kept
+from policies.forecasting.mixture.kept import Kept, pack_exact, unpack_exact
 from policies.forecasting.mixture.members import (
     MEMBERS,
     RISE_FROM,
@@ -56,6 +56,8 @@ _RISE = 0.8
 _LEARNED_SEASONS = 3
 """Of history given at once, how many seasons are learned from; what is older only enters the profile."""
 _CHECK_HORIZON_S = 300.0
+_SHORTEST_SEASON_S = 9000.0
+"""Its horizons, windows and half-lives are made for seasons from here on."""
 
 
 class _Record:
@@ -91,7 +93,10 @@ class MixtureForecaster(Kept):
     numbers = ("index",)
 
     def __init__(self, spec: ForecastSpec, horizons_s: tuple[float, ...] = HORIZONS_S) -> None:
-        self.grid = grid = Grid.of(spec.bin_s, spec.season_s, horizons_s)
+        self.bin_s, self.season_s = spec.bin_s, spec.season_s
+        self._speed = max(1.0, _SHORTEST_SEASON_S / spec.season_s)
+        self.grid = grid = Grid.of(spec.bin_s * self._speed, spec.season_s * self._speed, horizons_s)
+        """In seconds of its own: where the season is shorter than hours (a demonstration), all goes faster."""
         holidays = frozenset(date.fromisoformat(day).toordinal() - _EPOCH for day in spec.holidays)
         self.memory = SeriesMemory(grid, holidays)
         self.recursions = Recursions(grid)
@@ -101,8 +106,8 @@ class MixtureForecaster(Kept):
         self.blend = Blend(grid, len(COLUMNS))
         self.refits = RefitPlan(grid.step_s)
         self.check = CoverageCheck()
-        self.index = -1
-        """Number of the newest bin, counted from the epoch; -1: none yet."""
+        self.index = _NONE
+        """Number of the newest bin, counted from the epoch (a simulation's past lies before it); _NONE: none yet."""
         self._slots = grid.farthest + 1
         self.waiting = np.zeros((self._slots, grid.size, _RECORD.width), dtype=np.float32)
         """Forecasts whose outcome is not known yet: a ring by step."""
@@ -123,11 +128,11 @@ class MixtureForecaster(Kept):
     def last_time_s(self) -> float | None:
         if not self.memory.known or self.memory.since_known >= self.memory.span * self.grid.bins_per_step:
             return None
-        return self.index * self.grid.bin_s
+        return self.index * self.bin_s
 
     def observe(self, time_s: float, value: float | None) -> None:
         """See Forecaster.observe."""
-        index = round(time_s / self.grid.bin_s)
+        index = round(time_s / self.bin_s)
         if index <= self.index:
             return
         if self.memory.known:
@@ -147,12 +152,12 @@ class MixtureForecaster(Kept):
         rates = np.asarray(values, dtype=np.float64)
         if not len(times):
             return
-        learn_from = times[-1] - _LEARNED_SEASONS * max(self.grid.season_s, 3600.0)
+        learn_from = times[-1] - _LEARNED_SEASONS * max(self.season_s, 3600.0)
         old = int(np.searchsorted(times, learn_from)) if not self.memory.known else 0
         for i in range(len(times)):
             self._asleep = i < old
             value = float(rates[i])
-            index = round(float(times[i]) / self.grid.bin_s)
+            index = round(float(times[i]) / self.bin_s)
             if index <= self.index:
                 continue
             if self.memory.known:
@@ -342,7 +347,7 @@ class MixtureForecaster(Kept):
         return self.memory.since_known * self.grid.bin_s >= max(_BLIND_S, 2 * self.grid.bin_s)
 
     def _seen(self) -> str:
-        seconds = self.memory.known * self.grid.bin_s
+        seconds = self.memory.known * self.bin_s
         for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
             if seconds >= 2 * size:
                 return f"{seconds / size:.3g} {unit}"
@@ -354,7 +359,7 @@ class MixtureForecaster(Kept):
         """See Forecaster.quantiles; interpolated between learned horizons and levels."""
         if self.last_time_s is None or not len(horizons_s) or not len(levels):
             return ()
-        asked = tuple(horizons_s), tuple(levels)
+        asked = tuple(h * self._speed for h in horizons_s), tuple(levels)
         said = self._said.get(asked)
         if said is None:
             table = self._answers.table(self.current(), *asked, self._rise_beyond)
@@ -388,7 +393,7 @@ class MixtureForecaster(Kept):
 
     def paths(self, horizon_s: float, n: int, seed: int, dates: NDArray[np.int64] | None = None) -> Floats:
         """See Forecaster.paths. `dates`: past steps to take the errors of (see joint.py); None = drawn by the seed."""
-        steps = max(1, math.ceil(horizon_s / self.grid.bin_s - 1e-9))
+        steps = max(1, math.ceil(horizon_s / self.bin_s - 1e-9))
         if self.last_time_s is None:
             return np.zeros((0, steps))
         return sample_paths(self, steps, n, seed, dates)
@@ -400,9 +405,11 @@ class MixtureForecaster(Kept):
     def state(self) -> ForecasterState:
         """See Forecaster.state."""
         state = ForecasterState(self.name)
-        state.numbers |= {"bin_s": self.grid.bin_s, "season_s": self.grid.season_s, "horizons": float(self.grid.size)}
+        state.numbers |= {"bin_s": self.bin_s, "season_s": self.season_s, "horizons": float(self.grid.size)}
         state.numbers |= self.check.numbers()
         self.dump(state, "mixture")
+        if self._rows is not None:
+            state.arrays["rows"] = pack_exact(self._rows)  # as it was said: what is learned at a step changes it
         self.members.stack.dump(state, "stack")
         self.spread.regressions.dump(state, "sizes")
         for part in self._PARTS:
@@ -413,7 +420,7 @@ class MixtureForecaster(Kept):
         """See Forecaster.restore."""
         numbers = state.numbers
         saved = (state.forecaster, numbers.get("bin_s", math.nan), numbers.get("season_s", math.nan))
-        mine = (self.name, self.grid.bin_s, self.grid.season_s)
+        mine = (self.name, self.bin_s, self.season_s)
         if saved != mine or numbers["horizons"] != self.grid.size:
             raise PolicyError(
                 f"forecaster state of {saved[0]!r} (bin {saved[1]:g} s, season {saved[2]:g} s) does not fit "
@@ -428,6 +435,6 @@ class MixtureForecaster(Kept):
         self.members.forget()
         self.spread.forget()
         self.check = CoverageCheck.of(numbers)
-        self._rows = None
+        self._rows = unpack_exact(state.arrays["rows"]) if "rows" in state.arrays else None
         self._said.clear()
         self._rises.clear()

@@ -57,7 +57,7 @@ def sample_paths(of: MixtureForecaster, bins: int, n: int, seed: int, chosen: In
     known = of.dates()
     ends = [int(w) for w in grid.widths if w < bins] + [bins]
     rows = [min(int(np.searchsorted(grid.widths, end)), grid.size - 1) for end in ends]
-    quantiles = np.array(of.quantiles([end * grid.bin_s for end in ends], LEVELS.tolist()))
+    quantiles = np.array(of.quantiles([end * of.bin_s for end in ends], LEVELS.tolist()))
     if len(known.steps) < _FEW:
         ranks = np.tile(rng.random(n), (len(ends), 1))
         template = np.ones((n, bins))
