@@ -1,6 +1,7 @@
 """Files of a run: result.json, timeline.csv, journal.jsonl, requests.csv.gz. Each is written as the run goes on.
 
 A folder is never half a run's: files appear under their names when the run is over, and not at all when it failed.
+A bill that was computed (`oracle`) has neither decisions nor requests, so it has no files of them.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ _REQUEST_COLUMNS = (
     "status",
 )
 _PART = ".part"
+_TIMELINE, _JOURNAL = "timeline.csv", "journal.jsonl"
 
 
 class RequestsCsv:
@@ -78,9 +80,9 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         self.strips = StripSink()
         folder.mkdir(parents=True, exist_ok=True)
         self._stack = ExitStack()
-        self._names = ["timeline.csv", "journal.jsonl"]
-        self._timeline = self._stack.enter_context(CsvSink(self._part("timeline.csv")))
-        self._journal: IO[bytes] = self._stack.enter_context(self._part("journal.jsonl").open("wb"))
+        self._names = [_TIMELINE, _JOURNAL]
+        self._timeline = self._stack.enter_context(CsvSink(self._part(_TIMELINE)))
+        self._journal: IO[bytes] = self._stack.enter_context(self._part(_JOURNAL).open("wb"))
         self._requests: RequestsCsv | None = None
         if requests:
             self._names.append("requests.csv.gz")
@@ -95,13 +97,22 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         timeline: Sink = Tee([self._timeline, self.strips])
         return Outputs(timeline=timeline, requests=self._requests, journal=self._journal.write)
 
-    def finish(self, document: dict[str, Any], report: str) -> None:
-        """The run is over: give every file its name."""
+    def finish(self, document: dict[str, Any], report: str) -> tuple[str, ...]:
+        """The run is over: give every file its name. What is left out, since nobody decided: names of files.
+
+        A file of an earlier run under such a name goes, too.
+        """
         self._stack.close()
+        left_out = () if self._part(_JOURNAL).stat().st_size else tuple(n for n in self._names if n != _TIMELINE)
+        for name in left_out:
+            self._part(name).unlink()
+            (self.folder / name).unlink(missing_ok=True)
+            self._names.remove(name)
         self._part("result.json").write_text(to_json(document, indent=1) + "\n", encoding="utf-8")
         self._part("report.html").write_text(report, encoding="utf-8")
         for name in (*self._names, "result.json", "report.html"):
             self._part(name).replace(self.folder / name)
+        return left_out
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

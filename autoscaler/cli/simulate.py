@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"leadtime simulate: --seed {args.seed}: allowed: a whole number >= 0")
     scenario = load_scenario(args.scenario, args.overrides, args.seed)
     policy = make_policy(scenario, Choice(args.policy, policy_options(args.overrides)))
+    left_out: tuple[str, ...] = ()
     with share_done("simulate", scenario.name) as progress:
         if args.out is None:
             result = simulate(scenario, policy, Outputs(progress=progress))
@@ -67,11 +68,11 @@ def run(args: argparse.Namespace) -> int:
                 targets = {str(d.key): d.slo.target_fraction for d in scenario.deployments}
                 league = judge([as_run(job, result, targets, folder.strips.strips)])
                 command = shlex.join(["leadtime", "simulate", *command_words(args)])
-                folder.finish(result.document(), render(league, command))
+                left_out = folder.finish(result.document(), render(league, command))
     if args.json:
         sys.stdout.write(to_json(result.document()) + "\n")
     else:
-        _print(result.document(), args.out)
+        _print(result.document(), args.out, left_out)
     return 0
 
 
@@ -83,7 +84,7 @@ def command_words(args: argparse.Namespace) -> list[str]:
     return words + (["--seed", str(args.seed)] if args.seed is not None else [])
 
 
-def _print(document: dict[str, Any], out: Path | None) -> None:
+def _print(document: dict[str, Any], out: Path | None, left_out: tuple[str, ...]) -> None:
     """The figures that matter, as a small table."""
     from rich.console import Console
     from rich.table import Table
@@ -118,6 +119,9 @@ def _print(document: dict[str, Any], out: Path | None) -> None:
     console.print(table)
     if out is not None:
         console.print(f"report: {out / 'report.html'}", markup=False)
+    if left_out:
+        why = "the bill was computed, nobody decided and nothing was served"
+        console.print(f"not written: {', '.join(left_out)} ({why})", markup=False)
 
 
 def _cold(d: dict[str, Any]) -> str:

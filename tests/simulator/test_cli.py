@@ -178,3 +178,12 @@ def test_a_fleet_that_the_simulator_found_replays(tmp_path: Path) -> None:
     assert ran.code == 0, ran.err
     again = leadtime("replay", str(out / "journal.jsonl"), "--strict")
     assert again.code == 0, again.out + again.err
+
+
+def test_a_computed_bill_has_no_journal_and_no_requests_and_says_so(tmp_path: Path) -> None:
+    path, out = write(tmp_path), tmp_path / "out"
+    words = ("simulate", path, "--set", "duration_s=60", "--out", str(out), "--requests")
+    assert leadtime(*words, "--policy", "hpa_ongoing").code == 0
+    ran = leadtime(*words, "--policy", "oracle")
+    assert sorted(os.listdir(out)) == ["report.html", "result.json", "timeline.csv"]  # those of the run before are gone
+    assert "not written: journal.jsonl, requests.csv.gz (the bill was computed, nobody decided" in ran.out
