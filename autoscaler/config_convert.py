@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autoscaler.config_prewarm import warm_pools
+from autoscaler.config_prewarm import warm_pool, warm_pools
 from autoscaler.config_yaml import SettingsFile
 from autoscaler.model import (
     ActWay,
@@ -269,6 +269,7 @@ def _pool(entry: NodePool, deployments: Sequence[DeploymentSettings]) -> PoolSet
         min_nodes=entry.min_nodes,
         max_nodes=entry.max_nodes,
         prewarm=entry.prewarm,
+        max_run_s=warm_pool(entry, "", "").max_run_s,
         price_usd_per_hour=price if entry.price_usd_per_hour is None else entry.price_usd_per_hour,
         provision_s=entry.provision_s,
         image_pull_s=entry.image_pull_s,

@@ -81,10 +81,11 @@ def warm_pools(settings: Settings) -> tuple[WarmPool, ...]:
     """The pools that are pre-warmed. A namespace of "" is the pod's own."""
     block = settings.kubernetes
     name, namespace = ("leadtime", "") if block is None else (block.name, block.namespace or "")
-    return tuple(_pool(pool, name, namespace) for pool in settings.node_pools if pool.prewarm != "none")
+    return tuple(warm_pool(pool, name, namespace) for pool in settings.node_pools if pool.prewarm != "none")
 
 
-def _pool(pool: NodePool, name: str, namespace: str) -> WarmPool:
+def warm_pool(pool: NodePool, name: str, namespace: str) -> WarmPool:
+    """`name` of the chart's objects, `namespace` of them."""
     warm = pool.warm
     service = None
     if warm.service is not None:

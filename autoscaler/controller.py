@@ -7,7 +7,7 @@ and the simulator call the same method.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from autoscaler.model import (
     DeploymentPlan,
     DeploymentSettings,
     GuardRecord,
+    NodeSignal,
     Plan,
     PoolPlan,
     PoolSignals,
@@ -33,16 +34,20 @@ from autoscaler.outlook import Outlook
 from autoscaler.sharing import Claim, share
 from policies.base import (
     DeploymentKey,
+    Diary,
     FleetProposal,
     FleetView,
     ForecastSpec,
     Policy,
+    PoolView,
     ReplicaProposal,
     Term,
 )
 from policies.forecasting import create
 from policies.registry import create_policy
 
+_LEAD_LEVEL = 0.9
+"""Of a new node's lead time: what ends sooner has to be replaced by now."""
 _FORGET_AFTER_S = 30 * 86400.0
 """After this long without a sign of it, what was learned of a deployment is dropped."""
 
@@ -93,6 +98,12 @@ class Controller:
         forecaster = outlook.forecaster_of(self.state, self.policy.forecast, key)
         if forecaster is not None:
             forecaster.observe_many(times_s, rates_rps)
+
+    def show_diary(self, key: DeploymentKey, diary: Diary) -> None:
+        """What the forecaster would have said in the past, for a policy that learns from it."""
+        take: Callable[[Any, DeploymentKey, Diary], None] | None = getattr(self.policy, "take_diary", None)
+        if take is not None:
+            take(self.state.policy_state, key, diary)
 
     def take_settings(self, entries: Sequence[DeploymentSettings]) -> None:
         """Entries that go before the file's from now on, instead of those taken before. `step` does it by itself."""
@@ -311,11 +322,17 @@ class Controller:
             there = busy = None
             if pool.nodes_ready is not None:
                 there = pool.nodes_ready + (pool.nodes_starting or 0)
-                busy = sum(1 for node in seen[pool.name].nodes if node.busy and node.state != "deleting")
+                busy = sum(1 for node in seen[pool.name].nodes if _stays_busy(node, pool, view.now_s))
             terms = own.terms if own else ()
             wanted = None if paused else nodes
             plans.append(PoolPlan(pool.name, wanted, there, terms, busy, needs.get(pool.name, ())))
         return tuple(plans)
+
+
+def _stays_busy(node: NodeSignal, pool: PoolView, now_s: float) -> bool:
+    """Workers are on it or wait for it, and it does not end before another one could be there."""
+    lead_s = 0.0 if pool.node_lead_time is None else pool.node_lead_time.quantile(_LEAD_LEVEL)
+    return node.busy and node.state != "deleting" and not node.ends_within(lead_s, now_s)
 
 
 def _gpus_by_pool(

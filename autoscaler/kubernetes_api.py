@@ -95,6 +95,11 @@ class KubernetesApi:
         call = Call("get", "GET", _words(resource, namespace, name), resource.path(namespace, name, subresource))
         return await self._answer(call, timeout_s)
 
+    async def version(self, timeout_s: float | None = None) -> str:
+        """The server's version, as it calls itself: `v1.35.2-gke.1842000`. Errors: as of `get`."""
+        answer = await self._answer(Call("get", "GET", "version", "/version"), timeout_s)
+        return str(answer.get("gitVersion", ""))
+
     async def pages(
         self,
         resource: Resource,

@@ -48,6 +48,12 @@ CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 EVENTS = Resource("events.k8s.io", "v1", "events", "Event")
 DEPLOYMENTS = Resource("apps", "v1", "deployments", "Deployment")
+CAPACITY_BUFFERS = tuple(
+    Resource("autoscaling.x-k8s.io", version, "capacitybuffers", "CapacityBuffer")
+    for version in ("v1beta1", "v1alpha1")
+)
+"""Newest first."""
+PROVISIONING_REQUESTS = Resource("autoscaling.x-k8s.io", "v1", "provisioningrequests", "ProvisioningRequest")
 
 
 def micro_time(at: datetime) -> str:
@@ -116,6 +122,10 @@ class ClusterApi(Protocol):
         subresource: str = "",
         timeout_s: float | None = None,
     ) -> Object: ...
+
+    async def version(self, timeout_s: float | None = None) -> str:
+        """As the server calls itself: `v1.35.2-gke.1842000`."""
+        ...
 
     def pages(
         self,

@@ -154,9 +154,15 @@ class NodeSignal:
     workers: int | None = None
     claimed: bool | None = None
     """A Ray worker is on it or waits for it, so that it needs nobody to hold it; None: as `workers` says."""
+    ends_at_s: float | None = None
+    """When it goes whatever runs on it (seven days after it was provisioned from a queue); None: never."""
     pool: str = ""
     """The real node pool, where the pool of the settings stands for several (a ComputeClass); "" = unknown."""
     zone: str = ""
+
+    def ends_within(self, seconds: float, now_s: float) -> bool:
+        """A known drop of capacity, so near that its replacement has to be asked for."""
+        return self.ends_at_s is not None and self.ends_at_s - now_s <= seconds
 
     @property
     def busy(self) -> bool:
@@ -446,6 +452,8 @@ class PoolSettings:
     min_nodes: int = 0
     max_nodes: int | None = None
     prewarm: str = "none"
+    max_run_s: float | None = None
+    """Its nodes go this long after they came, whatever runs on them; None: never."""
     price_usd_per_hour: float | None = None
     provision_s: Duration = Duration(150.0, 0.45)
     image_pull_s: Duration = Duration(40.0, 0.47)

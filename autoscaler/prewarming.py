@@ -59,4 +59,12 @@ def _kubernetes_way(name: str, around: Surroundings) -> PrewarmWay:
         from autoscaler.actuators.placeholder_pods import PlaceholderPods
 
         return PlaceholderPods(api)
+    if name == "capacity_buffer":
+        from autoscaler.actuators.capacity_buffer import CapacityBuffers
+
+        return CapacityBuffers(api)
+    if name == "provisioning_request":
+        from autoscaler.actuators.provisioning_request import ProvisioningRequests
+
+        return ProvisioningRequests(api)
     raise ConfigError(f"node_pools[].prewarm: {name}; not built yet in this version")

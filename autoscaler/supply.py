@@ -28,6 +28,8 @@ _NOT_YET_RUNNING = ("STARTING",)
 _ALIVE = ("RUNNING", "UPDATING", "RECOVERING", "PENDING_MIGRATION")
 _RAISE_TO_START_S = 15.0
 """A replica that appears within this time of our raising the target is ours, and was asked for then."""
+_LEAD_LEVEL = 0.9
+"""Nodes that end within this quantile of a new node's lead time are as good as gone."""
 _DEFAULT_STARTUP = Startup()
 
 
@@ -252,7 +254,8 @@ def pool_view(
             node_lead_time=node_time,
             price_usd_per_hour=settings.price_usd_per_hour,
         )
-    ready = [n for n in signals.nodes if n.state == "ready"]
+    lasting = [n for n in signals.nodes if not n.ends_within(node_time.quantile(_LEAD_LEVEL), now_s)]
+    ready = [n for n in lasting if n.state == "ready"]
     used = [n.gpus_used for n in ready]
     free = None if any(u is None for u in used) else sum(n.gpus - (n.gpus_used or 0) for n in ready)
     return PoolView(

@@ -149,7 +149,11 @@ def pools_of(
     for node in sorted(nodes, key=lambda n: n.name):
         name = pool_name(settings, node.labels)
         if name is not None:
-            by_pool[name].append(_signal(node, by_node.get(node.name, [])))
+            signal = _signal(node, by_node.get(node.name, []))
+            run_s = next(pool.max_run_s for pool in settings if pool.name == name)
+            if run_s is not None and node.created_at_s is not None:
+                signal = replace(signal, ends_at_s=node.created_at_s + run_s)
+            by_pool[name].append(signal)
     for pool in settings:
         by_pool[pool.name] = _with_asked_for(by_pool[pool.name], _asked_for(pool, settings, pods))
     return tuple(PoolSignals(pool.name, as_of_s, tuple(by_pool[pool.name])) for pool in settings)

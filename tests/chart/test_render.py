@@ -14,7 +14,7 @@ import yaml
 from tests.chart.chart import CASES, CHART, NAME, NAMESPACE, documents, helm_command, notes, render, values_of
 
 VERSIONS = ("1.31", "1.32", "1.33", "1.34", "1.35", "1.36", "1.37")
-NOT_OF_KUBERNETES = {"PodMonitor", "ServiceMonitor", "PrometheusRule", "PodMonitoring"}
+NOT_OF_KUBERNETES = {"CapacityBuffer", "PodMonitor", "ServiceMonitor", "PrometheusRule", "PodMonitoring"}
 """Kinds of operators: no schema of theirs is at hand, so their shape is only in the goldens."""
 GOLDEN = Path(__file__).parent / "golden"
 

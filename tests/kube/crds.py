@@ -13,95 +13,95 @@ from typing import Any
 
 import yaml
 
-_TEXT = {"type": "string"}
-_WHOLE = {"type": "integer", "format": "int32"}
+TEXT = {"type": "string"}
+WHOLE = {"type": "integer", "format": "int32"}
 _YES_NO = {"type": "boolean"}
-_TEXTS = {"type": "object", "additionalProperties": _TEXT}
+_TEXTS = {"type": "object", "additionalProperties": TEXT}
 _OPEN = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 _QUANTITY = {"x-kubernetes-int-or-string": True, "anyOf": [{"type": "integer"}, {"type": "string"}]}
 
 
-def _object(required: tuple[str, ...] = (), **properties: Any) -> dict[str, Any]:
+def object_of(required: tuple[str, ...] = (), **properties: Any) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": "object", "properties": properties}
     return {**schema, "required": list(required)} if required else schema
 
 
-_NAMED = _object(metadata=_object(name=_TEXT, labels=_TEXTS, annotations=_TEXTS, namespace=_TEXT), spec=_OPEN)
-_CONDITIONS = {
+_NAMED = object_of(metadata=object_of(name=TEXT, labels=_TEXTS, annotations=_TEXTS, namespace=TEXT), spec=_OPEN)
+CONDITIONS = {
     "type": "array",
     "x-kubernetes-list-type": "map",
     "x-kubernetes-list-map-keys": ["type"],
-    "items": _object(
+    "items": object_of(
         ("lastTransitionTime", "message", "reason", "status", "type"),
         lastTransitionTime={"type": "string", "format": "date-time"},
-        message=_TEXT,
+        message=TEXT,
         observedGeneration={"type": "integer"},
         reason={"type": "string", "minLength": 1},
         status={"type": "string", "enum": ["True", "False", "Unknown"]},
-        type=_TEXT,
+        type=TEXT,
     ),
 }
-_HEAD = _object(
+_HEAD = object_of(
     ("template",),
     rayStartParams=_TEXTS,
     resources=_TEXTS,
-    serviceType=_TEXT,
+    serviceType=TEXT,
     headService=_NAMED,
     template=_NAMED,
 )
 _WORKERS = {
     "type": "array",
-    "items": _object(
+    "items": object_of(
         ("groupName", "maxReplicas", "minReplicas", "template"),
-        groupName=_TEXT,
-        replicas={**_WHOLE, "default": 0},
-        minReplicas={**_WHOLE, "default": 0},
-        maxReplicas={**_WHOLE, "default": 2147483647},
-        numOfHosts={**_WHOLE, "default": 1},
-        priority={**_WHOLE, "default": 0},
-        idleTimeoutSeconds=_WHOLE,
+        groupName=TEXT,
+        replicas={**WHOLE, "default": 0},
+        minReplicas={**WHOLE, "default": 0},
+        maxReplicas={**WHOLE, "default": 2147483647},
+        numOfHosts={**WHOLE, "default": 1},
+        priority={**WHOLE, "default": 0},
+        idleTimeoutSeconds=WHOLE,
         suspend=_YES_NO,
         labels=_TEXTS,
         rayStartParams=_TEXTS,
         resources=_TEXTS,
-        scaleStrategy=_object(workersToDelete={"type": "array", "items": _TEXT}),
+        scaleStrategy=object_of(workersToDelete={"type": "array", "items": TEXT}),
         template=_NAMED,
     ),
 }
-_CLUSTER_SPEC = _object(
+_CLUSTER_SPEC = object_of(
     ("headGroupSpec",),
-    rayVersion=_TEXT,
+    rayVersion=TEXT,
     suspend=_YES_NO,
     enableInTreeAutoscaling=_YES_NO,
-    autoscalerOptions=_object(version=_TEXT, idleTimeoutSeconds=_WHOLE, upscalingMode=_TEXT),
-    authOptions=_object(mode={"type": "string", "enum": ["disabled", "token"]}, secretName=_TEXT),
+    autoscalerOptions=object_of(version=TEXT, idleTimeoutSeconds=WHOLE, upscalingMode=TEXT),
+    authOptions=object_of(mode={"type": "string", "enum": ["disabled", "token"]}, secretName=TEXT),
     headGroupSpec=_HEAD,
     workerGroupSpecs=_WORKERS,
 )
-_CLUSTER_STATUS = _object(
-    state=_TEXT,
-    conditions=_CONDITIONS,
+_CLUSTER_STATUS = object_of(
+    state=TEXT,
+    conditions=CONDITIONS,
     desiredGPU=_QUANTITY,
-    desiredWorkerReplicas=_WHOLE,
-    readyWorkerReplicas=_WHOLE,
-    availableWorkerReplicas=_WHOLE,
+    desiredWorkerReplicas=WHOLE,
+    readyWorkerReplicas=WHOLE,
+    availableWorkerReplicas=WHOLE,
     endpoints=_TEXTS,
-    head=_object(podIP=_TEXT, podName=_TEXT, serviceIP=_TEXT, serviceName=_TEXT),
+    head=object_of(podIP=TEXT, podName=TEXT, serviceIP=TEXT, serviceName=TEXT),
 )
-_SERVICE_STATUS = _object(
-    rayClusterName=_TEXT,
+_SERVICE_STATUS = object_of(
+    rayClusterName=TEXT,
     rayClusterStatus=_CLUSTER_STATUS,
-    targetCapacity=_WHOLE,
-    trafficRoutedPercent=_WHOLE,
+    targetCapacity=WHOLE,
+    trafficRoutedPercent=WHOLE,
     lastTrafficMigratedTime={"type": "string", "format": "date-time"},
     applicationStatuses={
         "type": "object",
-        "additionalProperties": _object(
-            status=_TEXT,
-            message=_TEXT,
+        "additionalProperties": object_of(
+            status=TEXT,
+            message=TEXT,
             serveDeploymentStatuses={
                 "type": "object",
-                "additionalProperties": _object(status=_TEXT, message=_TEXT),
+                "additionalProperties": object_of(status=TEXT, message=TEXT),
             },
         ),
     },
@@ -110,7 +110,7 @@ _SERVICE_STATUS = _object(
 
 def _crd(kind: str, spec: dict[str, Any], status: dict[str, Any]) -> dict[str, Any]:
     plural = kind.lower() + "s"
-    root = _object(apiVersion=_TEXT, kind=_TEXT, metadata={"type": "object"}, spec=spec, status=status)
+    root = object_of(apiVersion=TEXT, kind=TEXT, metadata={"type": "object"}, spec=spec, status=status)
     version = {"name": "v1", "served": True, "storage": True, "subresources": {"status": {}}}
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
@@ -127,31 +127,31 @@ def _crd(kind: str, spec: dict[str, Any], status: dict[str, Any]) -> dict[str, A
 
 RAY_SERVICES = _crd(
     "RayService",
-    _object(
+    object_of(
         ("rayClusterConfig",),
-        serveConfigV2=_TEXT,
+        serveConfigV2=TEXT,
         suspend=_YES_NO,
-        rayClusterDeletionDelaySeconds=_WHOLE,
+        rayClusterDeletionDelaySeconds=WHOLE,
         excludeHeadPodFromServeSvc=_YES_NO,
-        upgradeStrategy=_object(
-            type=_TEXT,
-            clusterUpgradeOptions=_object(
+        upgradeStrategy=object_of(
+            type=TEXT,
+            clusterUpgradeOptions=object_of(
                 ("gatewayClassName", "intervalSeconds", "stepSizePercent"),
-                gatewayClassName=_TEXT,
-                intervalSeconds=_WHOLE,
-                maxSurgePercent={**_WHOLE, "default": 100},
-                stepSizePercent=_WHOLE,
+                gatewayClassName=TEXT,
+                intervalSeconds=WHOLE,
+                maxSurgePercent={**WHOLE, "default": 100},
+                stepSizePercent=WHOLE,
             ),
         ),
         rayClusterConfig=_CLUSTER_SPEC,
     ),
-    _object(
-        conditions=_CONDITIONS,
+    object_of(
+        conditions=CONDITIONS,
         activeServiceStatus=_SERVICE_STATUS,
         pendingServiceStatus=_SERVICE_STATUS,
-        numServeEndpoints=_WHOLE,
+        numServeEndpoints=WHOLE,
         observedGeneration={"type": "integer", "format": "int64"},
-        serviceStatus=_TEXT,
+        serviceStatus=TEXT,
     ),
 )
 RAY_CLUSTERS = _crd("RayCluster", _CLUSTER_SPEC, _CLUSTER_STATUS)

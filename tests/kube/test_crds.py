@@ -9,6 +9,7 @@ import pytest
 
 from tests.kube import objects
 from tests.kube.crds import KUBERAY, real_kuberay
+from tests.kube.crds_autoscaling import AUTOSCALING, real_autoscaling
 from tests.kube.fake_api import FakeApi
 from tests.kube.resources import from_crd
 
@@ -16,8 +17,8 @@ REAL = real_kuberay()
 pytestmark = pytest.mark.skipif(not REAL, reason="the real CRD files are not here: set LEADTIME_SCHEMAS")
 
 
-def schema(crd: Mapping[str, Any]) -> Mapping[str, Any]:
-    return next(v for v in crd["spec"]["versions"] if v["name"] == "v1")["schema"]["openAPIV3Schema"]
+def schema(crd: Mapping[str, Any], version: str = "v1") -> Mapping[str, Any]:
+    return next(v for v in crd["spec"]["versions"] if v["name"] == version)["schema"]["openAPIV3Schema"]
 
 
 def disagreements(ours: Mapping[str, Any], real: Mapping[str, Any], path: str = "") -> Iterator[str]:
@@ -42,6 +43,14 @@ def test_every_field_of_ours_is_in_the_real_definition_with_the_same_type(index:
 
     assert ours["spec"]["names"]["plural"] == real["spec"]["names"]["plural"]
     assert list(disagreements(schema(ours), schema(real))) == []
+
+
+@pytest.mark.parametrize(("index", "version"), [(0, "v1beta1"), (0, "v1alpha1"), (1, "v1")])
+def test_those_of_the_cluster_autoscaler_agree_too(index: int, version: str) -> None:
+    ours, real = AUTOSCALING[index], real_autoscaling()[index]
+
+    assert ours["spec"]["names"]["plural"] == real["spec"]["names"]["plural"]
+    assert list(disagreements(schema(ours, version), schema(real, version))) == []
 
 
 def test_a_disagreement_would_be_seen() -> None:

@@ -175,3 +175,29 @@ def test_no_gpu_is_asked_for_twice(asked: list[tuple[bool, int]], registered: in
     needed = sum(gpus for _, gpus in asked)
     assert len(starting) >= max(registered, -(-needed // 8))
     assert len(starting) <= max(registered, len(asked))
+
+
+def test_a_node_that_a_worker_waits_for_is_not_held_for_nobody() -> None:
+    coming = objects.node("h100-2", ready_at=None)
+    worker = objects.pod("w", on=None)
+    holder = objects.pod("p", on=None, labels={PLACEHOLDER_LABEL: "true"}, created="2026-03-01T09:00:00Z")
+    (pool,) = pools([coming], [worker, holder])
+    assert [(n.name, n.state, n.busy) for n in pool.nodes] == [
+        ("h100-2", "starting", True),
+        ("asked-for-by/llm/p", "starting", False),
+    ]
+
+
+def test_the_real_pool_and_the_zone_of_a_computeclass_are_read_back() -> None:
+    found = objects.node(pool="nap-h100-abc")
+    found["metadata"]["labels"] |= {
+        "cloud.google.com/compute-class": "gpu-class",
+        "topology.kubernetes.io/zone": "us-central1-a",
+    }
+    (pool,) = pools([found], [], PoolSettings("gpu-class"))
+    assert [(n.pool, n.zone) for n in pool.nodes] == [("nap-h100-abc", "us-central1-a")]
+
+
+def test_a_node_that_was_queued_for_ends_at_a_known_time() -> None:
+    (pool,) = pools([node(created="2026-03-01T10:02:00Z")], [], PoolSettings("h100", max_run_s=3600.0))
+    assert pool.nodes[0].ends_at_s == time_s("2026-03-01T11:02:00Z")
