@@ -55,6 +55,8 @@ class Outlook:
     current: int | None = None
     """The level in force."""
     ended: tuple[EndedStart, ...] = ()
+    bins: tuple[demand.Bin, ...] = ()
+    """Closed since the last tick."""
     notes: list[GuardRecord] = field(default_factory=list)
 
     @property
@@ -77,7 +79,10 @@ class Outlook:
             handle_reports=metrics.handle_reports if metrics else (),
             forecast=self.forecast,
             announcements=tuple(one.announcement for one in self.heard if one.announcement is not None),
+            bins=self.bins,
             attained_fraction=o.attained_fraction,
+            judged_requests=o.judged.requests if o.judged else 0.0,
+            judged_missed=o.judged.missed if o.judged else 0.0,
             totals=demand_memory.totals if demand_memory.as_of_s is not None else None,
             target=self.current,
             running=o.running,
@@ -124,7 +129,7 @@ def look(
     settings, memory = config.settings_for(key), state.memory(key.full)
     memory.seen_at_s = now_s
     forecaster = forecaster_of(state, spec, key)
-    _take_in_demand(config, spec, forecaster, signals, settings, memory)
+    bins = _take_in_demand(config, spec, forecaster, signals, settings, memory)
     observation = demand.observe(memory.demand, signals, config.guards, now_s)
     pool_name = supply.first_pool(settings, pools)
     gpus = supply.gpus_per_replica(settings, inventory)
@@ -140,7 +145,7 @@ def look(
         supply.learn_under_way(state.book, memory.supply, stages, nodes_come, now_s)
     times = supply.lead_times_of(config, settings, pool_name, state.book, key)
     observation = supply.with_supply(observation, inventory, supply.starts_under_way(memory.supply, times, now_s))
-    found = Outlook(key, settings, signals, memory, observation, times, path, gpus, ended=tuple(ended))
+    found = Outlook(key, settings, signals, memory, observation, times, path, gpus, ended=tuple(ended), bins=bins)
     found.capacity_rps, found.capacity_batch = _capacity(found)
     if settings is not None:
         _expect(found, config, spec, forecaster, announced, now_s)
@@ -154,19 +159,19 @@ def _take_in_demand(
     signals: DeploymentSignals,
     settings: DeploymentSettings | None,
     memory: DeploymentMemory,
-) -> None:
+) -> tuple[demand.Bin, ...]:
     """New metrics become rates; the bins that they close are what the forecaster sees, and is judged by."""
     if signals.metrics is None:
-        return
+        return ()
     bin_s = spec.bin_s if spec is not None else 10.0
     slo = settings.slo if settings else Slo()
     window_s = max(3 * bin_s, 3 * config.tick_s, 6.0)
     closed = demand.take_in(memory.demand, signals.metrics, slo, window_s, bin_s)
-    if forecaster is None:
-        return
-    coverage.judge(memory.coverage, closed, bin_s)
-    for end_s, rate_rps in closed:
-        forecaster.observe(end_s, rate_rps)
+    if forecaster is not None:
+        coverage.judge(memory.coverage, closed, bin_s)
+        for end_s, rate_rps in closed:
+            forecaster.observe(end_s, rate_rps)
+    return tuple(closed)
 
 
 # ---------------------------------------------------------------- what is expected

@@ -132,22 +132,42 @@ class Forecast:
 
     def quantile(self, horizon_s: float, level: float) -> float:
         """Interpolated linearly in horizon and level; clamped to the ends of both."""
-        horizons_s, rows = self.horizons_s, self.values_rps
-        # Only the two rows around the horizon count.
-        after = min(bisect_left(horizons_s, horizon_s), len(horizons_s) - 1)
-        first = max(after - 1, 0)
-        values = [_interpolate(self.levels, row, level) for row in rows[first : after + 1]]
-        return _interpolate(horizons_s[first : after + 1], values, horizon_s)
+        horizons_s, rows, levels = self.horizons_s, self.values_rps, self.levels
+        i, j = bisect_left(horizons_s, horizon_s), bisect_left(levels, level)
+        after = _at_level(levels, rows[min(i, len(rows) - 1)], j, level)
+        if i == 0 or i == len(rows):
+            return after
+        before = _at_level(levels, rows[i - 1], j, level)
+        share = (horizon_s - horizons_s[i - 1]) / (horizons_s[i] - horizons_s[i - 1])
+        return before + share * (after - before)
 
 
-def _interpolate(xs: tuple[float, ...], ys: tuple[float, ...] | list[float], x: float) -> float:
-    if x <= xs[0]:
-        return ys[0]
-    for i in range(1, len(xs)):
-        if x <= xs[i]:
-            share = (x - xs[i - 1]) / (xs[i] - xs[i - 1])
-            return ys[i - 1] + share * (ys[i] - ys[i - 1])
-    return ys[-1]
+def _at_level(levels: tuple[float, ...], row: tuple[float, ...], j: int, level: float) -> float:
+    """The row's value at a level; `j`: the first of its levels that is not below it."""
+    if j == 0:
+        return row[0]
+    if j == len(levels):
+        return row[-1]
+    share = (level - levels[j - 1]) / (levels[j] - levels[j - 1])
+    return row[j - 1] + share * (row[j] - row[j - 1])
+
+
+@dataclass(slots=True)
+class Diary:
+    """What a forecaster would have said in the past, step by step: plain data, for policies that rehearse on it.
+
+    `rates_rps`: float32 by bin; `forecasts`: float16 (steps, horizons, levels) in units of `unit_rps`, one each
+    `bins_per_step` bins, made when the step's last bin had closed.
+    """
+
+    bin_s: float
+    bins_per_step: int
+    last_end_s: float
+    horizons_s: tuple[float, ...]
+    levels: tuple[float, ...]
+    unit_rps: float
+    rates_rps: bytearray
+    forecasts: bytearray
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +226,12 @@ class DeploymentView:
     """With what was announced in it."""
     announcements: tuple[Announcement, ...] = ()
     """What was announced for now or the horizon ahead, also where there is no forecast; in requests of today's mix."""
+    bins: tuple[tuple[float, float | None], ...] = ()
+    """What the forecaster was shown since the last look: ends of bins (seconds), mean rates (None: not seen)."""
     attained_fraction: float | None = None
+    judged_requests: float = 0.0
+    """Requests that the newest metrics added, as far as they were held against the SLO, and those that missed it."""
+    judged_missed: float = 0.0
     totals: Totals | None = None
     # supply
     target: int | None = None

@@ -8,15 +8,27 @@ and says so. Unknown is never less. Limits of min, max, budget and steps are the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from policies.base import DeploymentKey, DeploymentView, FleetProposal, FleetView, ForecastSpec, ReplicaProposal, Term
+from policies.base import (
+    DeploymentKey,
+    DeploymentView,
+    Diary,
+    FleetProposal,
+    FleetView,
+    ForecastSpec,
+    LeadPath,
+    ReplicaProposal,
+    Term,
+)
 from policies.durations import Duration
 from policies.forecasting import check_spec
 from policies.options import between, option
 from policies.predictive_pools import Claim, pool_proposals
-from policies.predictive_state import DeploymentMemory, PredictiveState, learn_level, level, remember_wanted
+from policies.predictive_shadow import followed_term, in_force, live
+from policies.predictive_state import DeploymentMemory, PredictiveState, ShadowBook, learn_level, level, remember_wanted
 from policies.predictive_terms import (
     Situation,
     backlog_term,
@@ -29,6 +41,7 @@ from policies.predictive_terms import (
     saturation_term,
     serving_term,
 )
+from policies.shadow.sizing import Sizing
 
 _LEAD_LEVEL = 0.9
 """Plan with this quantile of the lead time: with the median, every second start comes too late."""
@@ -64,6 +77,7 @@ class PredictiveOptions:
     forecaster: str = option("mixture", doc="by name")
     bin_s: float = option(10.0, low=0.1, high=3600, doc="width of the bins that the forecast sees")
     season_s: float = option(86400.0, low=10, high=31 * 86400, doc="after this long traffic repeats (a day)")
+    follow: bool = option(False, doc="size by the cheapest of the rules replayed in shadow that meets the target")
     holidays: tuple[str, ...] = option((), doc="days (UTC, like 2026-12-25) on which traffic is that of a weekend")
 
 
@@ -82,6 +96,9 @@ class PredictivePolicy:
         self.forecast: ForecastSpec | None = ForecastSpec(
             options.forecaster, options.bin_s, options.season_s, holidays=options.holidays
         )
+        self.sizing = Sizing()
+        if options.follow:
+            self.forecast = replace(self.forecast, levels=self.sizing.family.levels)
         check_spec(self.forecast)
 
     def new_state(self) -> PredictiveState:
@@ -96,8 +113,8 @@ class PredictivePolicy:
                 continue
             memory = state.deployments.setdefault(d.key.full, DeploymentMemory())
             situation = self._situation(d, memory, now_s, fleet.period_s)
-            replicas[d.key] = self._propose(situation, memory)
-            claims[d.key] = self._claim(situation, replicas[d.key].replicas)
+            replicas[d.key] = self._propose(situation, memory, fleet)
+            claims[d.key] = self._claim(situation, replicas[d.key])
         return FleetProposal(replicas, pool_proposals(fleet, claims))
 
     def _situation(self, d: DeploymentView, memory: DeploymentMemory, now_s: float, period_s: float) -> Situation:
@@ -128,19 +145,35 @@ class PredictivePolicy:
     def _break_even_s(self, lead: Duration) -> float:
         return lead.quantile(0.5) if self.options.break_even_s is None else self.options.break_even_s
 
-    def _propose(self, s: Situation, memory: DeploymentMemory) -> ReplicaProposal:
+    def take_diary(self, state: PredictiveState, key: DeploymentKey, diary: Diary) -> None:
+        """What the forecaster would have said in the past: rules rehearse on it at the next looks."""
+        if self.options.follow:
+            state.deployments.setdefault(key.full, DeploymentMemory()).shadow.diary = diary
+
+    def _propose(self, s: Situation, memory: DeploymentMemory, fleet: FleetView) -> ReplicaProposal:
         """The largest want; the terms come with the winner first."""
+        followed = self._followed(s, memory.shadow, fleet) if self.options.follow else None
+        if followed is not None:
+            return _largest([followed, backlog_term(s), saturation_term(s, memory), serving_term(s), _least(s)], s)
         # A hint raises the forecast too: where they want the same, the hint is the reason.
         arguments = [hint_term(s), forecast_term(s), load_term(s), backlog_term(s), saturation_term(s, memory)]
         arguments.append(serving_term(s))
         terms = [t for t in arguments if t is not None]
-        terms.append(Term("min_replicas", s.view.min_replicas, f"replicas.min is {s.view.min_replicas}"))
+        terms.append(_least(s))
         wanted = max(t.wants for t in terms)
         kept = [keep_term(s, wanted), self._hold(s, memory, wanted), _unknown(s, terms)]
         terms += [t for t in kept if t is not None]
-        winner = max(terms, key=lambda t: t.wants)
-        rest = sorted((t for t in terms if t is not winner), key=lambda t: -t.wants)
-        return ReplicaProposal(winner.wants, (winner, *rest))
+        return _ordered(terms)
+
+    def _followed(self, s: Situation, book: ShadowBook, fleet: FleetView) -> Term | None:
+        """What the followed rule wants; None while there is too little record to follow one."""
+        d, bin_s = s.view, self.options.bin_s
+        lead = _UNKNOWN_LEAD if d.lead_times is None else d.lead_times.path(_path(d, fleet))
+        lead_s = lead.quantile(_LEAD_LEVEL) + s.period_s
+        live(self.sizing, book, s, lead_s, _quantum(d, fleet), bin_s)
+        if not in_force(self.sizing, book, bin_s):
+            return None
+        return followed_term(self.sizing, book, s, lead_s)
 
     def _hold(self, s: Situation, memory: DeploymentMemory, wanted: int) -> Term | None:
         """Without a forecast: what was wanted lately stands for as long as a replica takes to pay off."""
@@ -153,18 +186,53 @@ class PredictivePolicy:
             return None
         return Term("hold", most, f"{most} were wanted within the last {window_s:.0f} s ({s.no_forecast})")
 
-    def _claim(self, s: Situation, proposed: int) -> Claim:
+    def _claim(self, s: Situation, proposal: ReplicaProposal) -> Claim:
         """What this deployment wants of its pool, by the forecast at the lead time of a new node."""
         d = s.view
-        now = max(min(proposed, d.max_replicas), s.supply)
+        now = max(min(proposal.replicas, d.max_replicas), s.supply)
         lead = _UNKNOWN_LEAD if d.lead_times is None else d.lead_times.new_node
         horizon_s = lead.quantile(_LEAD_LEVEL) + s.period_s
         soon = keep = now
+        if any(t.name == "rule" for t in proposal.terms):  # it looks as far ahead as a node takes
+            return Claim(d.gpus_per_replica, now, now, now, horizon_s)
         expected = [expected_rps(s, until_s) for until_s in (horizon_s, horizon_s + self._break_even_s(lead))]
         if s.forecast is not None or expected[1] is not None:
             needs = [s.need(rps or 0.0, 0.0) or 0 for rps in expected]
             soon, keep = (min(n, d.max_replicas) for n in needs)
         return Claim(d.gpus_per_replica, now, soon, keep, horizon_s)
+
+
+def _path(d: DeploymentView, fleet: FleetView) -> LeadPath:
+    """The way of the replicas that decide: over a new node, as long as some pool may have one more."""
+    pools = [p for p in (fleet.pool(name) for name in d.node_pools) if p is not None]
+    more = [p for p in pools if p.max_nodes is None or p.nodes_ready is None or p.nodes_ready < p.max_nodes]
+    return "new_node" if more else d.next_path
+
+
+def _quantum(d: DeploymentView, fleet: FleetView) -> int:
+    """Replicas that a node of its first pool holds, where nobody else may use it: one more on it costs nothing."""
+    pool = fleet.pool(d.node_pools[0]) if d.node_pools else None
+    if pool is None or any(o.key != d.key and pool.name in o.node_pools for o in fleet.deployments):
+        return 1
+    return max(1, pool.gpus_per_node // max(d.gpus_per_replica, 1))
+
+
+def _least(s: Situation) -> Term:
+    return Term("min_replicas", s.view.min_replicas, f"replicas.min is {s.view.min_replicas}")
+
+
+def _largest(arguments: Sequence[Term | None], s: Situation) -> ReplicaProposal:
+    """The largest want first, then the others."""
+    terms = [t for t in arguments if t is not None]
+    if s.view.rate_rps is None:
+        terms.append(Term("unknown", s.present, f"the rate is unknown: no fewer than the present {s.present}"))
+    return _ordered(terms)
+
+
+def _ordered(terms: Sequence[Term]) -> ReplicaProposal:
+    winner = max(terms, key=lambda t: t.wants)
+    rest = sorted((t for t in terms if t is not winner), key=lambda t: -t.wants)
+    return ReplicaProposal(winner.wants, (winner, *rest))
 
 
 def _unknown(s: Situation, terms: list[Term]) -> Term | None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from statistics import NormalDist
 
+from policies.base import Diary
+from policies.shadow.sizing import SizingMemory
+
 _NORMAL = NormalDist()
 _LOWEST_LEVEL, _HIGHEST_LEVEL = 0.5, 0.99
 _GAIN = 0.5
@@ -24,6 +27,20 @@ class Reflex:
 
 
 @dataclass(slots=True)
+class ShadowBook:
+    """What is remembered of one deployment beside the sizing itself."""
+
+    sizing: SizingMemory = field(default_factory=SizingMemory)
+    diary: Diary | None = None
+    """Of the past, until it was rehearsed."""
+    rehearsed: int = 0
+    """Bins of it."""
+    requests: float = 0.0
+    missed: float = 0.0
+    """Held against the SLO since the last bin closed, and those that missed it."""
+
+
+@dataclass(slots=True)
 class DeploymentMemory:
     """One deployment; times in seconds as the caller counts them."""
 
@@ -39,6 +56,7 @@ class DeploymentMemory:
     """What was wanted lately without a forecast, falling: (time_s, replicas)."""
     replicas_per_rps: float | None = None
     """Learned where the capacity is not known: faded ongoing / (rate * usable slots)."""
+    shadow: ShadowBook = field(default_factory=ShadowBook)
 
 
 @dataclass(slots=True)

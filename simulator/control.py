@@ -69,7 +69,10 @@ class ControlLoop:
             spec = self._policy.forecast
             if d.history is not None and spec is not None:
                 bins = history_bins(d, spec.bin_s, self._world.seed)
-                controller.state.forecasters[d.key.full] = taught_forecaster(spec, *bins)
+                forecaster, diary = taught_forecaster(spec, *bins)
+                controller.state.forecasters[d.key.full] = forecaster
+                if diary is not None:
+                    controller.show_diary(d.key, diary)
         return controller
 
     def _begin(self) -> None:

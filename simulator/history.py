@@ -11,8 +11,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from policies.base import ForecastSpec
+from policies.base import Diary, ForecastSpec
 from policies.forecasting import Forecaster, ForecasterState, create
+from policies.forecasting.diary import teach
 from simulator.draws import component_seed
 from simulator.scenario_file import Deployment
 from simulator.synthetic import Synthetic, generate
@@ -68,17 +69,23 @@ def _mean_rates(trace: RateTrace, first_s: float, bin_s: float, bins: int) -> Fl
     return means
 
 
-def taught_forecaster(spec: ForecastSpec, times_s: Sequence[float], rates_rps: Sequence[float]) -> Forecaster:
-    """A forecaster that has seen this history. It takes seconds to learn weeks: what was learned once is kept."""
-    forecaster = create(spec)
+def taught_forecaster(
+    spec: ForecastSpec, times_s: Sequence[float], rates_rps: Sequence[float]
+) -> tuple[Forecaster, Diary | None]:
+    """A forecaster that has seen this history, and what it would have said on the way.
+
+    It takes seconds to learn weeks: what was learned once is kept.
+    """
+    forecaster, diary = create(spec), None
     if len(times_s):
         bins = (np.array(values, dtype=np.float64).tobytes() for values in (times_s, rates_rps))
-        forecaster.restore(_learned(spec, *bins))
-    return forecaster
+        state, diary = _learned(spec, *bins)
+        forecaster.restore(state)
+    return forecaster, diary
 
 
 @lru_cache(maxsize=16)
-def _learned(spec: ForecastSpec, times_s: bytes, rates_rps: bytes) -> ForecasterState:
+def _learned(spec: ForecastSpec, times_s: bytes, rates_rps: bytes) -> tuple[ForecasterState, Diary | None]:
     forecaster = create(spec)
-    forecaster.observe_many(np.frombuffer(times_s), np.frombuffer(rates_rps))
-    return forecaster.state()
+    diary = teach(forecaster, spec, np.frombuffer(times_s), np.frombuffer(rates_rps))
+    return forecaster.state(), diary

@@ -1,0 +1,56 @@
+"""Teaching a forecaster a deployment's past, and writing down what it would have said on the way.
+
+Policies that learn from how their rules would have done may rehearse on it instead of beginning with nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from policies.base import Diary, ForecastSpec
+from policies.forecasting.base import Floats, Forecaster
+
+KEEP_S = 2 * 86400.0
+"""The newest part of the past that is written down."""
+HORIZONS_S = (60.0, 120.0, 300.0, 600.0, 1200.0, 2400.0)
+_STEP_S = 60.0
+
+
+def teach(
+    forecaster: Forecaster, spec: ForecastSpec, times_s: Sequence[float] | Floats, rates_rps: Sequence[float] | Floats
+) -> Diary | None:
+    """Show the forecaster ends of bins (ascending) and their mean rates (NaN = missing).
+
+    None where there is less than a step of it. Bins that are missing in the kept part count as empty in the diary.
+    """
+    times = np.asarray(times_s, dtype=np.float64)
+    rates = np.asarray(rates_rps, dtype=np.float64)
+    per_step = max(1, round(_STEP_S / spec.bin_s))
+    bins = int(min(KEEP_S, times[-1] - times[0] + spec.bin_s) / spec.bin_s + 1e-6) if len(times) else 0
+    steps = bins // per_step
+    if steps == 0:
+        forecaster.observe_many(times, rates)
+        return None
+    last_s = float(times[-1])
+    begin_s = last_s - steps * per_step * spec.bin_s
+    first = int(np.searchsorted(times, begin_s + 1e-6))
+    forecaster.observe_many(times[:first], rates[:first])
+    horizons_s = tuple(h for h in HORIZONS_S if h >= spec.bin_s) or (spec.bin_s,)
+    rows = np.zeros((steps, len(horizons_s), len(spec.levels)))
+    for step in range(steps):
+        end_s = begin_s + (step + 1) * per_step * spec.bin_s
+        last = int(np.searchsorted(times, end_s + 1e-6))
+        forecaster.observe_many(times[first:last], rates[first:last])
+        first = last
+        said = forecaster.quantiles(horizons_s, spec.levels)
+        if said:
+            rows[step] = said
+    kept = np.zeros(steps * per_step, dtype=np.float32)
+    at = np.round((times - begin_s) / spec.bin_s).astype(np.int64) - 1
+    known = (at >= 0) & (rates == rates)
+    kept[at[known]] = rates[known]
+    unit_rps = max(float(rows.max()), 1e-9) / 6e4
+    forecasts = bytearray((rows / unit_rps).astype(np.float16).tobytes())
+    return Diary(spec.bin_s, per_step, last_s, horizons_s, spec.levels, unit_rps, bytearray(kept.tobytes()), forecasts)

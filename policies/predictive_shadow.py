@@ -1,0 +1,126 @@
+"""`predictive` follows the cheapest rule of a shadow family that meets the target: the glue between view and shadow.
+
+`live` feeds what closed since the last look, `rehearse` what history told before the first one, `followed_term` is the
+argument that comes of it. The rules themselves are in policies/shadow/.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from policies.base import DeploymentView, Diary, Forecast, Term
+from policies.predictive_state import ShadowBook
+from policies.predictive_terms import Situation
+from policies.shadow.rules import Floats
+from policies.shadow.sizing import Frame, Got, Sizing
+
+_REHEARSED_AT_ONCE = 1000
+"""Bins per look: about a seventh of a second."""
+_LONGEST_KEEP_S = 2400.0
+
+
+def live(sizing: Sizing, book: ShadowBook, s: Situation, lead_s: float, quantum: int, bin_s: float) -> None:
+    """Take in the bins that closed since the last look; while history is rehearsed they are left out."""
+    d = s.view
+    book.requests += d.judged_requests
+    book.missed += d.judged_missed
+    if s.replicas_per_rps is None:
+        return
+    if book.diary is not None:
+        _rehearse(sizing, book, book.diary, s, lead_s, quantum)
+        return
+    for end_s, rate_rps in d.bins:
+        if rate_rps is None:
+            continue
+        frame = _frame(d, lead_s, quantum, bin_s)
+        demand = rate_rps * s.replicas_per_rps
+        lead, keep = _quantiles(sizing, d.forecast, demand, s, lead_s)
+        sizing.close(book.sizing, end_s, demand, lead, keep, frame, _got(book, sizing, s))
+        book.requests = book.missed = 0.0
+
+
+def _frame(d: DeploymentView, lead_s: float, quantum: int, bin_s: float) -> Frame:
+    bounds = (d.min_replicas, d.max_replicas)
+    return Frame(math.ceil(lead_s / bin_s), bin_s, bounds, max(1.0 - d.slo.target_fraction, 1e-4), quantum)
+
+
+def _got(book: ShadowBook, sizing: Sizing, s: Situation) -> Got | None:
+    """None where our own sizing is not what users felt: somebody else's limit was in the way."""
+    if s.view.running is None:
+        return None
+    wanted = sizing.target(book.sizing)
+    limited = wanted is not None and s.view.target is not None and s.view.target < wanted
+    known = book.requests > 0 and not limited
+    return Got(float(s.view.running), book.missed / book.requests if known else None)
+
+
+def _quantiles(
+    sizing: Sizing, forecast: Forecast | None, demand: float, s: Situation, lead_s: float
+) -> tuple[Floats, Floats]:
+    """At the lead time and at twice of it, in replicas; today's demand where there is no forecast."""
+    levels = sizing.family.array_of_levels
+    if forecast is None or not forecast.values_rps or s.replicas_per_rps is None:
+        return np.full(len(levels), demand), np.full(len(levels), demand)
+    rows = np.array(forecast.values_rps)
+    if forecast.levels != sizing.family.levels:
+        rows = np.stack([np.interp(levels, forecast.levels, row) for row in rows])
+    rows = np.where(rows < s.wake_rps, 0.0, rows) * s.replicas_per_rps
+    return at_horizon(rows, forecast.horizons_s, lead_s), at_horizon(rows, forecast.horizons_s, keep_s(lead_s))
+
+
+def keep_s(lead_s: float) -> float:
+    """How far a rule that keeps replicas looks: until one given up now and wanted back would have paid."""
+    return min(2.0 * lead_s, max(_LONGEST_KEEP_S, lead_s))
+
+
+def at_horizon(rows: Floats, horizons_s: tuple[float, ...], horizon_s: float) -> Floats:
+    """Row of this horizon, interpolated linearly."""
+    after = min(int(np.searchsorted(horizons_s, horizon_s)), len(horizons_s) - 1)
+    if after == 0 or horizon_s >= horizons_s[after]:
+        return np.asarray(rows[after])
+    share = (horizon_s - horizons_s[after - 1]) / (horizons_s[after] - horizons_s[after - 1])
+    return np.asarray(rows[after - 1] * (1.0 - share) + rows[after] * share)
+
+
+def _rehearse(sizing: Sizing, book: ShadowBook, diary: Diary, s: Situation, lead_s: float, quantum: int) -> None:
+    """The next part of the diary, with what is known now of capacity and lead times."""
+    assert s.replicas_per_rps is not None
+    rates = np.frombuffer(diary.rates_rps, dtype=np.float32)
+    shape = (-1, len(diary.horizons_s), len(diary.levels))
+    steps = np.frombuffer(diary.forecasts, dtype=np.float16).reshape(shape)
+    frame = _frame(s.view, lead_s, quantum, diary.bin_s)
+    until = min(book.rehearsed + _REHEARSED_AT_ONCE, len(rates))
+    lead = keep = np.zeros(len(diary.levels))
+    for i in range(book.rehearsed, until):
+        demand = float(rates[i]) * s.replicas_per_rps
+        made = (i + 1) // diary.bins_per_step - 1
+        if made < 0:
+            continue
+        if (i + 1) % diary.bins_per_step == 0 or i == book.rehearsed:
+            rows = steps[made].astype(np.float64) * diary.unit_rps
+            rows = np.where(rows < s.wake_rps, 0.0, rows) * s.replicas_per_rps
+            lead = at_horizon(rows, diary.horizons_s, lead_s)
+            keep = at_horizon(rows, diary.horizons_s, keep_s(lead_s))
+        end_s = diary.last_end_s - (len(rates) - 1 - i) * diary.bin_s
+        sizing.close(book.sizing, end_s, demand, lead, keep, frame, None)
+    book.rehearsed = until
+    if until == len(rates):
+        book.diary, book.rehearsed = None, 0
+
+
+def in_force(sizing: Sizing, book: ShadowBook, bin_s: float) -> bool:
+    """There is record enough to follow a rule by it."""
+    return book.diary is None and sizing.ready(book.sizing, bin_s)
+
+
+def followed_term(sizing: Sizing, book: ShadowBook, s: Situation, lead_s: float) -> Term | None:
+    """What the followed rule wants."""
+    wants = sizing.target(book.sizing)
+    if wants is None:
+        return None
+    account = book.sizing.account
+    cap = " (as much as it may be)" if account.capped else ""
+    words = f"rule {sizing.rule(book.sizing)!r} is the cheapest at {account.price:.1f} replica-seconds for a missed one"
+    return Term("rule", wants, f"{words}{cap}; a replica asked for now serves within {lead_s:.0f} s")

@@ -1,0 +1,150 @@
+"""What each rule would have cost and missed: a fluid fleet for every one of them, advanced a bin at a time.
+
+Demand does not depend on who serves it, so the replay is exact but for the fluid model: a replica is billed from when
+it is asked for, serves a lead time later, and the youngest are given up first; so what runs is the least that was
+wanted within the last lead time. A bin is missed while demand is over what runs carries within the SLO, or a queue
+waits. Pure numpy on plain bytes, so that the memory can be saved as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policies.shadow.rules import Family, Floats, whole
+
+ROWS = 128
+"""Bins that are remembered: longer lead times count as this long."""
+_BRIEF_S = 120.0
+_DRAIN_S = 60.0
+_DRAIN_USE = 0.85
+_PATIENCE_S = 2.0
+"""A queue that takes longer than this to serve is a miss."""
+_LONGEST_QUEUE_S = 120.0
+SHORT, LONG = 0, 1
+HALF_LIVES_S = (86400.0, 3 * 86400.0)
+"""Of the record on which rules are compared, and of the one that tells what a miss costs in the long run."""
+_MISSED, _COST, _STARTS = 0, 1, 2
+
+
+@dataclass(slots=True)
+class ShadowMemory:
+    """Plain data. Times in seconds, demand in replicas at the SLO, sums in replica-bins."""
+
+    rows: int = 0
+    """Bins seen; the newest lies at `(rows - 1) % ROWS` of the rings."""
+    targets: bytearray = field(default_factory=bytearray)
+    """int16 (ROWS, rules): what each rule's fleet was told."""
+    wants: bytearray = field(default_factory=bytearray)
+    """int16 (ROWS, rules): what each rule wanted, without backlog and hold."""
+    demand: bytearray = field(default_factory=bytearray)
+    """float32 (ROWS)."""
+    backlog: bytearray = field(default_factory=bytearray)
+    """float64 (rules): replica-seconds that wait."""
+    record: bytearray = field(default_factory=bytearray)
+    """float64 (2 half-lives, missed / cost / starts, rules): faded sums."""
+    demand_sums: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    weights: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    """Faded demand, and faded number of bins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quantiles:
+    """Of demand, in replicas at the SLO, by the family's levels.
+
+    `lead`: of the largest until a replica asked for now serves; `keep`: of the largest until one given up now and
+    wanted back would have paid; `clock`: of demand at the moment at which a replica asked for now serves.
+    """
+
+    lead: Floats
+    keep: Floats
+    clock: Floats
+
+
+class Shadow:
+    """Views into a memory; makes what is missing of it. Cheap to build: no copy."""
+
+    def __init__(self, memory: ShadowMemory, family: Family, first: int) -> None:
+        """`first`: replicas that every rule's fleet begins with."""
+        size = family.size
+        if len(memory.backlog) != 8 * size:
+            memory.rows = 0
+            memory.targets = bytearray(np.full((ROWS, size), first, dtype=np.int16).tobytes())
+            memory.wants = bytearray(2 * ROWS * size)
+            memory.demand = bytearray(4 * ROWS)
+            memory.backlog = bytearray(8 * size)
+            memory.record = bytearray(8 * 2 * 3 * size)
+            memory.demand_sums, memory.weights = [0.0, 0.0], [0.0, 0.0]
+        self.memory = memory
+        self.family = family
+        self.targets: NDArray[np.int16] = np.frombuffer(memory.targets, dtype=np.int16).reshape(ROWS, size)
+        self.wants: NDArray[np.int16] = np.frombuffer(memory.wants, dtype=np.int16).reshape(ROWS, size)
+        self.demand: NDArray[np.float32] = np.frombuffer(memory.demand, dtype=np.float32)
+        self.backlog: Floats = np.frombuffer(memory.backlog, dtype=np.float64)
+        self.record: Floats = np.frombuffer(memory.record, dtype=np.float64).reshape(2, 3, size)
+
+    @property
+    def target(self) -> NDArray[np.int16]:
+        """What each rule's fleet is told for the bin to come."""
+        return np.asarray(self.targets[(self.memory.rows - 1) % ROWS])
+
+    def score(self, demand: float, lead_bins: int, bin_s: float, use: float) -> Floats:
+        """The bin that just closed meets every fleet; returns what each missed of it (replica-bins)."""
+        memory = self.memory
+        running = np.maximum(_window(self.targets, memory.rows, lead_bins + 1, np.minimum), 0).astype(np.float64)
+        total = self.targets[(memory.rows - 1) % ROWS]
+        before = self.targets[(memory.rows - 2) % ROWS]
+        backlog = self.backlog
+        backlog += (demand - running) * bin_s
+        np.maximum(backlog, 0.0, out=backlog)
+        missed = demand * ((running * use < demand) | (backlog > _PATIENCE_S * running))
+        np.minimum(backlog, _LONGEST_QUEUE_S * np.maximum(running, 1.0), out=backlog)
+        now = np.stack([missed, total, np.maximum(total - before, 0)])
+        for i, half_life_s in enumerate(HALF_LIVES_S):
+            fade = 0.5 ** (bin_s / half_life_s)
+            self.record[i] *= fade
+            self.record[i] += now
+            memory.demand_sums[i] = memory.demand_sums[i] * fade + demand
+            memory.weights[i] = memory.weights[i] * fade + 1.0
+        return np.asarray(missed)
+
+    def decide(
+        self, demand: float, quantiles: Quantiles, lead_bins: int, bin_s: float, use: float, bounds: tuple[int, int],
+        quantum: int = 1,
+    ) -> None:  # fmt: skip
+        """What each rule tells its fleet for the bin to come; `bounds`: least and most; in multiples of `quantum`."""
+        memory, family, blocks = self.memory, self.family, self.family.blocks
+        at = memory.rows % ROWS
+        self.demand[at] = demand
+        memory.rows += 1
+        recent = np.array([self._largest(round(window_s / bin_s)) for window_s in family.windows_s])
+        wants = family.wants(quantiles.lead, quantiles.clock, recent, use)
+        self.wants[at] = wants
+        held = np.array(_window(self.wants, memory.rows, lead_bins + 1, np.maximum), dtype=np.float64)
+        brief = min(lead_bins, round(_BRIEF_S / bin_s)) + 1
+        held[blocks["brief"]] = _window(self.wants[:, blocks["brief"]], memory.rows, brief, np.maximum)
+        held[blocks["keep"]] = whole(quantiles.keep * (1.0 / use))
+        held[blocks["reactive"]] = wants[blocks["reactive"]]
+        target = np.maximum(wants, np.minimum(self.targets[at - 1], held))
+        waits = self.backlog > 0
+        if waits.any():
+            drain = np.ceil(demand / _DRAIN_USE + self.backlog / _DRAIN_S)
+            target = np.where(waits, np.maximum(target, drain), target)
+        if quantum > 1:
+            target = np.ceil(target / quantum - 1e-9) * quantum
+        self.targets[at] = np.minimum(np.maximum(target, bounds[0]), bounds[1])
+
+    def _largest(self, bins: int) -> float:
+        return float(_window(self.demand, self.memory.rows, max(1, min(bins, self.memory.rows)), np.maximum))
+
+
+def _window(ring: NDArray[np.generic], rows: int, length: int, ufunc: np.ufunc) -> NDArray[np.generic]:
+    """`ufunc` over the newest `length` rows of a ring."""
+    length = min(length, ROWS)
+    end = (rows - 1) % ROWS + 1
+    if length <= end:
+        return np.asarray(ufunc.reduce(ring[end - length : end], axis=0))
+    older = ufunc.reduce(ring[end - length :], axis=0)
+    return np.asarray(ufunc(ufunc.reduce(ring[:end], axis=0), older))

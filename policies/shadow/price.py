@@ -1,0 +1,114 @@
+"""What a missed request less is worth, and which rule is the cheapest at that price: an error budget, spent where it
+buys most.
+
+Two records of every rule (missed, cost) give a lower hull; its slope where the budget stands is the price of the next
+miss. The short record and the account of what users really got say what it costs today, the long one what it costs in
+general, and today's may not run away from that. Nothing is ever bought for more than `cap / target`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from policies.shadow.fleet import LONG, SHORT, Shadow
+from policies.shadow.rules import Floats
+
+
+@dataclass(frozen=True, slots=True)
+class PriceSettings:
+    """One set of constants for every trace, lead time, fleet size and target; docs/policy.md says how they were set."""
+
+    aim_share: float = 0.9
+    """Of the misses that the target allows: what is steered for."""
+    leeway: float = 3.0
+    """How far today's price may be from the long run's, as a factor."""
+    repay_days: float = 3.0
+    spend_days: float = 1.0
+    """Over which a debt of misses is repaid, a credit spent."""
+    cap: float = 1.0
+    """A miss is never worth more than this over the allowed share."""
+    least_share: float = 0.5
+    most_share: float = 3.0
+    """Bounds of what is steered for at the moment, in multiples of the aim."""
+    account_days: float = 14.0
+    """Half-life of the account."""
+    stick: float = 0.005
+    """Another rule is followed when it is better by this share."""
+    start_cost: float = 0.0
+    """What a start costs beside the bill, in lead times of one replica."""
+
+
+@dataclass(slots=True)
+class Account:
+    """What users really got (demand-weighted, faded), and which rule is followed at what price."""
+
+    seen: float = 0.0
+    missed: float = 0.0
+    rule: int = -1
+    price: float = 0.0
+    share_now: float = 0.0
+    """The share of misses that is steered for at the moment."""
+    capped: bool = False
+
+    def book(self, demand: float, missed: float, bin_s: float, settings: PriceSettings) -> None:
+        """One bin: its demand (replica-bins), and what of it users did not get within the SLO."""
+        fade = 0.5 ** (bin_s / (settings.account_days * 86400.0))
+        self.seen = self.seen * fade + demand
+        self.missed = self.missed * fade + missed
+
+
+def choose(
+    shadow: Shadow, account: Account, allowed_share: float, bin_s: float, lead_bins: int, settings: PriceSettings
+) -> int:
+    """The rule to follow from now on, by its number; updates the account. `allowed_share` = 1 - the SLO's target."""
+    memory = shadow.memory
+    aim = allowed_share * settings.aim_share
+    day = [memory.demand_sums[i] / max(memory.weights[i], 1.0) * 86400.0 / bin_s for i in (SHORT, LONG)]
+    credit = aim * account.seen - account.missed
+    days = settings.repay_days if credit < 0 else settings.spend_days
+    now = aim + credit / max(day[LONG] * days, 1e-9)
+    now = min(max(now, aim * settings.least_share), aim * settings.most_share)
+    costs = [shadow.record[i, 1] + settings.start_cost * lead_bins * shadow.record[i, 2] for i in (SHORT, LONG)]
+    today = hull_slope(shadow.record[SHORT, 0], costs[SHORT], now * memory.demand_sums[SHORT])
+    general = hull_slope(shadow.record[LONG, 0], costs[LONG], aim * memory.demand_sums[LONG])
+    general = max(general, 0.5) if np.isfinite(general) else 1000.0
+    price = min(max(today, general / settings.leeway), general * settings.leeway)
+    cap = settings.cap / allowed_share
+    account.capped = price > cap
+    price = min(price, cap)
+    account.price, account.share_now = price, now
+    bill = costs[SHORT] + price * (1.0 + 1e-6) * shadow.record[SHORT, 0]
+    best = int(np.argmin(bill))
+    if not 0 <= account.rule < len(bill) or bill[account.rule] > bill[best] * (1.0 + settings.stick):
+        account.rule = best
+    return account.rule
+
+
+def hull_slope(missed: Floats, cost: Floats, at: float) -> float:
+    """Slope of the lower hull of (missed, cost) at `at`: what the next unit missed less costs there.
+
+    Infinite where no rule misses so little; 0 where the cheapest rule does.
+    """
+    order = np.lexsort((cost, missed))
+    xs, ys = missed[order].tolist(), cost[order].tolist()
+    hull: list[tuple[float, float]] = []
+    for x, y in zip(xs, ys, strict=True):
+        if hull and y >= hull[-1][1]:
+            continue
+        while len(hull) >= 2 and _above(hull[-2], hull[-1], (x, y)):
+            hull.pop()
+        hull.append((x, y))
+    if at < hull[0][0]:
+        return float("inf")
+    for (x0, y0), (x1, y1) in pairwise(hull):
+        if x1 > at:
+            return (y0 - y1) / (x1 - x0)
+    return 0.0
+
+
+def _above(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]) -> bool:
+    """b lies on or above the line from a to c."""
+    return (c[1] - b[1]) * (b[0] - a[0]) <= (b[1] - a[1]) * (c[0] - b[0])

@@ -1,0 +1,112 @@
+"""The family of sizing rules: what each would want now, in replicas, from quantiles of demand and from past demand.
+
+All are evaluated at once. None is best everywhere (docs/policy.md has the table), so none is chosen here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+LEVELS = (0.1, 0.25, 0.5, 0.7, 0.8, 0.87, 0.92, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998)
+"""Quantile levels that the forecast is asked for."""
+PRICES = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
+"""What a missed replica-second of demand may be worth to a newsvendor rule, in replica-seconds."""
+UTILIZATIONS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+"""Of what a replica carries within the SLO: what the reactive rules steer for."""
+WINDOWS_S = (60.0, 300.0, 900.0)
+"""How long the reactive rules hold."""
+_QUANTILE_KINDS = ("hold", "brief", "keep", "clock")
+_PRICE_KINDS = ("vendor", "clock vendor")
+_EPSILON = 1e-9
+_MOST = 30_000.0
+
+
+@dataclass(frozen=True)
+class Family:
+    """Which rules there are, in blocks.
+
+    A rule for each level: `hold` wants the quantile of the largest demand until a replica asked for now serves, held
+    for a lead time; `brief` holds it for two minutes, for what comes a little later than expected; `keep` does not give
+    up what the quantile wants within the break-even time; `clock` wants the quantile, by the same minute of earlier
+    hours, of demand at the moment at which a replica asked for now serves, held for a lead time. A rule for each price:
+    `vendor` and `clock vendor` want the number that is worth its price under either distribution, held for a lead time.
+    `reactive`: the largest recent demand at a utilisation.
+    """
+
+    levels: tuple[float, ...] = LEVELS
+    prices: tuple[float, ...] = PRICES
+    utilizations: tuple[float, ...] = UTILIZATIONS
+    windows_s: tuple[float, ...] = WINDOWS_S
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        found = [f"{kind} {level:g}" for kind in _QUANTILE_KINDS for level in self.levels]
+        found += [f"{kind} {price:g}" for kind in _PRICE_KINDS for price in self.prices]
+        found += [f"reactive {use:g}/{window_s:g} s" for window_s in self.windows_s for use in self.utilizations]
+        return tuple(found)
+
+    @cached_property
+    def size(self) -> int:
+        return len(self.names)
+
+    @cached_property
+    def blocks(self) -> dict[str, slice]:
+        sizes = dict.fromkeys(_QUANTILE_KINDS, len(self.levels)) | dict.fromkeys(_PRICE_KINDS, len(self.prices))
+        at, found = 0, {}
+        for kind, size in (sizes | {"reactive": len(self.utilizations) * len(self.windows_s)}).items():
+            found[kind] = slice(at, at + size)
+            at += size
+        return found
+
+    @cached_property
+    def array_of_levels(self) -> Floats:
+        return np.array(self.levels)
+
+    @cached_property
+    def _mass(self) -> Floats:
+        """The probability that each level stands for: half of the way to its neighbours, and all beyond the ends."""
+        levels = self.array_of_levels
+        return np.diff(np.concatenate([[0.0], (levels[1:] + levels[:-1]) / 2, [1.0]]))
+
+    @cached_property
+    def _prices(self) -> Floats:
+        return np.array(self.prices)[:, None]
+
+    @cached_property
+    def _demand_per_replica(self) -> Floats:
+        return 1.0 / np.array(self.utilizations)
+
+    def wants(self, lead: Floats, clock: Floats, recent: Floats, use: float) -> Floats:
+        """Replicas that each rule wants for now, whole numbers, shape (size,).
+
+        `lead`, `clock`: quantiles (levels), in replicas at the SLO, of the largest demand until a replica asked for now
+        serves, and of demand at that moment by the clock. `recent`: largest demand in each of `windows_s`. `use`: share
+        of what a replica carries at the SLO that may be planned with.
+        """
+        n, out, blocks = len(self.levels), np.empty(self.size), self.blocks
+        by_lead, by_clock = lead * (1.0 / use), clock * (1.0 / use)
+        out[:n] = out[n : 2 * n] = out[2 * n : 3 * n] = by_lead
+        out[3 * n : 4 * n] = by_clock
+        out[blocks["vendor"]] = self._newsvendor(by_lead)
+        out[blocks["clock vendor"]] = self._newsvendor(by_clock)
+        out[blocks["reactive"]] = (recent[:, None] * self._demand_per_replica).reshape(-1)
+        return whole(out)
+
+    def _newsvendor(self, demand: Floats) -> Floats:
+        """argmin over N of N + price * E[demand; demand > N]: certainty is bought where it is cheap, tails are not."""
+        counts = np.ceil(demand - _EPSILON)
+        above = np.zeros(len(demand) + 1)
+        np.cumsum((self._mass * demand)[::-1], out=above[-2::-1])
+        tails = above[np.searchsorted(demand, counts + _EPSILON, side="right")]
+        return np.asarray(counts[np.argmin(counts + self._prices * tails, axis=1)])
+
+
+def whole(replicas: Floats) -> Floats:
+    """Rounded up, at most what the memory can hold."""
+    return np.asarray(np.minimum(np.ceil(replicas - _EPSILON), _MOST))

@@ -1,0 +1,128 @@
+"""One deployment's sizing by shadow rules: fed once a bin, it says which rule is followed and what that rule wants.
+
+Everything in replicas; what a replica carries, lead times and forecasts come from outside. Not for backlog and
+saturation, which nobody forecasts (predictive_terms.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from policies.shadow.clock import Clock, ClockMemory
+from policies.shadow.fleet import ROWS, SHORT, Quantiles, Shadow, ShadowMemory
+from policies.shadow.price import Account, PriceSettings, choose
+from policies.shadow.rules import Family, Floats
+
+_CHOOSE_EVERY_S = 900.0
+_FIRST_RULE = "hold 0.95"
+_ENOUGH_S = 3600.0
+"""Of record, before which the first rule is followed."""
+_DRIFT = 0.1
+"""How far the usable share moves, in logarithms, for a day's allowed misses that came more or fewer than the model
+said."""
+_LEAST_USE, _MOST_USE = 0.6, 1.1
+
+
+@dataclass(slots=True)
+class SizingMemory:
+    """Plain data of one deployment."""
+
+    shadow: ShadowMemory = field(default_factory=ShadowMemory)
+    clock: ClockMemory = field(default_factory=ClockMemory)
+    account: Account = field(default_factory=Account)
+    closed_at_s: float | None = None
+    """End of the newest bin."""
+    bins: int = 0
+    """Since a rule was chosen last."""
+    use: float = 0.0
+    """Share of what a replica carries at the SLO that is planned with; 0 = none yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What a bin is judged by. Quantiles by the family's levels, in replicas at the SLO; bounds: least, most."""
+
+    lead_bins: int
+    bin_s: float
+    bounds: tuple[int, int]
+    allowed_share: float
+    """Of requests, that may miss."""
+    quantum: int = 1
+    """Replicas are wanted in multiples of it: those that a node holds, where one more on it costs nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Got:
+    """What users got in a bin: replicas that ran; share of requests that missed the SLO (None: nobody knows)."""
+
+    running: float
+    missed_share: float | None
+
+
+@dataclass(frozen=True)
+class Sizing:
+    """Rules and constants; `use`: the usable share to begin with, `learn_use`: whether it follows what users get."""
+
+    family: Family = field(default_factory=Family)
+    settings: PriceSettings = field(default_factory=PriceSettings)
+    use: float = 0.95
+    learn_use: bool = True
+
+    def close(
+        self, memory: SizingMemory, end_s: float, demand: float, lead: Floats, keep: Floats, s: Frame,
+        got: Got | None,
+    ) -> None:  # fmt: skip
+        """A bin that ended at `end_s` closed: the rules are judged by it, and decide for the next."""
+        lead_bins = min(s.lead_bins, ROWS - 2)
+        memory.use = memory.use or self.use
+        shadow = self.shadow(memory, s)
+        if memory.shadow.rows:
+            shadow.score(demand, lead_bins, s.bin_s, memory.use)
+        if got is not None and got.missed_share is not None:
+            memory.account.book(demand, got.missed_share * demand, s.bin_s, self.settings)
+            self._learn_use(memory, demand, got.running, got.missed_share, s)
+        number = round(end_s / s.bin_s)
+        clock = Clock(memory.clock, s.bin_s)
+        clock.learn(number, demand, lead_bins + 1)
+        at = clock.quantiles(number, lead_bins + 1, self.family.array_of_levels)
+        quantiles = Quantiles(lead, keep, lead if at is None else at)
+        shadow.decide(demand, quantiles, lead_bins, s.bin_s, memory.use, s.bounds, s.quantum)
+        memory.closed_at_s = end_s
+        memory.bins += 1
+        if memory.bins * s.bin_s >= _CHOOSE_EVERY_S or memory.account.rule < 0:
+            self._choose(memory, shadow, lead_bins, s)
+
+    def ready(self, memory: SizingMemory, bin_s: float) -> bool:
+        """There is record enough to go by."""
+        return memory.shadow.weights[SHORT] * bin_s >= _ENOUGH_S and memory.account.rule >= 0
+
+    def shadow(self, memory: SizingMemory, s: Frame) -> Shadow:
+        return Shadow(memory.shadow, self.family, max(1, s.bounds[0]))
+
+    def _choose(self, memory: SizingMemory, shadow: Shadow, lead_bins: int, s: Frame) -> None:
+        memory.bins = 0
+        if memory.shadow.weights[SHORT] * s.bin_s < 0.99 * _ENOUGH_S:
+            memory.account.rule = self.family.names.index(_FIRST_RULE)
+            return
+        choose(shadow, memory.account, s.allowed_share, s.bin_s, lead_bins, self.settings)
+
+    def _learn_use(self, memory: SizingMemory, demand: float, running: float, share: float, s: Frame) -> None:
+        """The fluid model is right where it counts as many misses as users had."""
+        if not self.learn_use:
+            return
+        model = demand if running * memory.use < demand else 0.0
+        day = memory.shadow.demand_sums[SHORT] / max(memory.shadow.weights[SHORT], 1.0) * 86400.0 / s.bin_s
+        moved = _DRIFT * (model - share * demand) / max(day * s.allowed_share, 1e-9)
+        memory.use = min(max(memory.use * (1.0 + min(max(moved, -0.05), 0.05)), _LEAST_USE), _MOST_USE)
+
+    def target(self, memory: SizingMemory) -> int | None:
+        """What the followed rule wants; None before the first bin."""
+        rule = memory.account.rule
+        if not memory.shadow.rows or not 0 <= rule < self.family.size:
+            return None
+        at = ((memory.shadow.rows - 1) % ROWS * self.family.size + rule) * 2
+        return int.from_bytes(memory.shadow.targets[at : at + 2], "little", signed=True)
+
+    def rule(self, memory: SizingMemory) -> str:
+        """Name of the followed rule."""
+        return self.family.names[memory.account.rule] if memory.account.rule >= 0 else "none"

@@ -1,0 +1,279 @@
+"""The shadow family: what rules would have cost and missed, the price of a miss, and which rule is followed."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies.shadow.clock import Clock, ClockMemory
+from policies.shadow.fleet import ROWS, Quantiles, Shadow, ShadowMemory
+from policies.shadow.price import Account, PriceSettings, choose, hull_slope
+from policies.shadow.rules import Family, Floats
+from policies.shadow.sizing import Frame, Got, Sizing, SizingMemory
+
+FAMILY = Family()
+BIN_S = 10.0
+FRAME = Frame(lead_bins=18, bin_s=BIN_S, bounds=(1, 50), allowed_share=0.01)
+LEVELS = FAMILY.array_of_levels
+
+
+def flat(demand: float, spread: float = 0.0) -> Floats:
+    """Quantiles around a demand: the spread is reached at the lowest and highest level."""
+    return np.asarray(np.maximum(demand + spread * (2 * LEVELS - 1), 0.0))
+
+
+def play(
+    sizing: Sizing,
+    memory: SizingMemory,
+    demand: Floats,
+    frame: Frame = FRAME,
+    ahead: Floats | None = None,
+    spread: float = 0.0,
+    start_s: float = 0.0,
+) -> list[int]:
+    """Feed a series; the forecast is `ahead` (today's demand where none is given). The targets followed, bin by bin."""
+    wanted = []
+    for i, value in enumerate(demand.tolist()):
+        expected = flat(value if ahead is None else float(ahead[i]), spread)
+        sizing.close(memory, start_s + (i + 1) * BIN_S, value, expected, expected, frame, None)
+        wanted.append(sizing.target(memory) or 0)
+    return wanted
+
+
+# ---------------------------------------------------------------- the fluid fleet
+
+
+def brute_force(targets: list[int], demand: list[float], lead: int, use: float) -> tuple[float, float, int]:
+    """Replicas one by one: each asked for at a moment, the youngest given up first."""
+    asked: list[int] = []
+    missed = cost = starts = 0.0
+    backlog = 0.0
+    for i, (target, d) in enumerate(zip(targets, demand, strict=True)):
+        while len(asked) < target:
+            asked.append(i)
+            starts += 1
+        del asked[target:]
+        running = sum(1 for at in asked if i - at >= lead)
+        backlog = max(0.0, backlog + (d - running) * BIN_S)
+        missed += d if d > running * use or backlog > 2.0 * running else 0.0
+        backlog = min(backlog, 120.0 * max(running, 1))
+        cost += target
+    return missed, cost, int(starts)
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.floats(0, 5)), min_size=30, max_size=200), st.integers(1, 20))
+def test_what_runs_is_the_least_that_was_wanted_within_the_lead_time(rows: list[tuple[int, float]], lead: int) -> None:
+    """Against a fleet whose replicas are counted one by one."""
+    shadow = Shadow(ShadowMemory(), FAMILY, 0)
+    shadow.memory.rows = 1
+    missed = 0.0
+    for target, demand in rows:
+        shadow.targets[(shadow.memory.rows - 1) % ROWS] = target
+        missed += float(shadow.score(demand, lead, BIN_S, 0.9)[0])
+        shadow.memory.rows += 1
+    expected, _, starts = brute_force([t for t, _ in rows], [d for _, d in rows], lead, 0.9)
+    assert missed == pytest.approx(expected)
+    assert float(shadow.record[0, 2, 0]) == pytest.approx(starts, rel=0.05)
+
+
+def test_every_rule_starts_from_the_same_record_of_nothing() -> None:
+    shadow = Shadow(ShadowMemory(), FAMILY, 3)
+    assert not shadow.record.any()
+    assert (shadow.target == 3).all()
+
+
+def test_a_rule_that_holds_keeps_what_it_wanted_for_a_lead_time() -> None:
+    shadow = Shadow(ShadowMemory(), FAMILY, 1)
+    series = [4.0] + [1.0] * 40
+    wanted = []
+    for demand in series:
+        quantiles = Quantiles(flat(demand), flat(demand), flat(demand))
+        shadow.decide(demand, quantiles, 18, BIN_S, 1.0, (1, 50))
+        wanted.append(dict(zip(FAMILY.names, shadow.target.tolist(), strict=True)))
+    held = [row["hold 0.95"] for row in wanted]
+    assert held == [4] * 19 + [1] * 22
+    assert [row["brief 0.95"] for row in wanted] == [4] * 13 + [1] * 28
+    assert [row["keep 0.95"] for row in wanted] == [4] + [1] * 40
+    assert [row["reactive 1/60 s"] for row in wanted] == [4] * 6 + [1] * 35
+    assert wanted[0]["reactive 0.5/60 s"] == 8
+
+
+def test_a_newsvendor_buys_certainty_and_leaves_the_tail_where_it_is_dear() -> None:
+    rare = np.where(LEVELS < 0.99, 1.0, 20.0)
+    wants = dict(zip(FAMILY.names, FAMILY.wants(rare, rare, np.ones(3), 1.0).tolist(), strict=True))
+    assert wants["vendor 2"] == 1
+    assert wants["vendor 128"] == 20
+
+
+def test_replicas_are_wanted_in_whole_nodes_where_one_more_costs_nothing() -> None:
+    shadow = Shadow(ShadowMemory(), FAMILY, 1)
+    shadow.decide(2.3, Quantiles(flat(2.3), flat(2.3), flat(2.3)), 18, BIN_S, 1.0, (1, 7), quantum=4)
+    assert set(shadow.target.tolist()) <= {4, 7}
+
+
+# ---------------------------------------------------------------- the clock
+
+
+def test_the_clock_knows_the_minute_of_a_storm_and_not_its_hour() -> None:
+    """Every second hour at :30, for two minutes, three times the demand; the lead time is three minutes."""
+    clock, lead = Clock(ClockMemory(), BIN_S), 18
+    series = np.full(4 * 8640, 2.0)
+    for hour in range(0, 96, 2):
+        series[hour * 360 + 180 : hour * 360 + 192] = 6.0
+    for number, demand in enumerate(series.tolist()):
+        clock.learn(number, demand, lead)
+    o = len(series) - 1
+    calm = clock.quantiles(o, lead, LEVELS)
+    assert calm is not None
+    for number in range(len(series), len(series) + 180 + 6 - lead):
+        clock.learn(number, 2.0, lead)
+    storm = clock.quantiles(len(series) + 180 + 5 - lead, lead, LEVELS)
+    assert storm is not None
+    high = FAMILY.levels.index(0.95)
+    assert calm[high] < 2.5
+    assert storm[high] > 5.5
+
+
+def test_the_clock_says_nothing_before_it_has_seen_enough() -> None:
+    clock = Clock(ClockMemory(), BIN_S)
+    for number in range(360):
+        clock.learn(number, 1.0, 6)
+    assert clock.quantiles(359, 6, LEVELS) is None
+
+
+# ---------------------------------------------------------------- the price
+
+
+def test_the_price_is_what_the_next_miss_less_costs_on_the_hull() -> None:
+    missed, cost = np.array([0.0, 1.0, 2.0, 4.0]), np.array([10.0, 6.0, 5.9, 4.0])
+    assert hull_slope(missed, cost, 0.5) == pytest.approx(4.0)
+    assert hull_slope(missed, cost, 2.0) == pytest.approx(2.0 / 3.0)  # (2, 5.9) lies above the hull
+    assert hull_slope(missed, cost, 4.0) == 0.0
+    assert hull_slope(missed + 1.0, cost, 0.5) == math.inf
+
+
+def record(shadow: Shadow, missed: Floats, cost: Floats, demand: float = 1000.0) -> None:
+    """The same faded sums in both records."""
+    shadow.record[:, 0], shadow.record[:, 1] = missed, cost
+    shadow.memory.demand_sums, shadow.memory.weights = [demand, demand], [8640.0, 8640.0]
+
+
+def family_of_two() -> tuple[Shadow, Account]:
+    """Rule 0 misses nothing and costs 2000, rule 1 misses 3 % and costs 1200; the others cost more than both."""
+    shadow = Shadow(ShadowMemory(), FAMILY, 1)
+    missed, cost = np.full(FAMILY.size, 50.0), np.full(FAMILY.size, 5000.0)
+    missed[:2], cost[:2] = (0.0, 30.0), (2000.0, 1200.0)
+    record(shadow, missed, cost)
+    return shadow, Account()
+
+
+def test_a_debt_of_misses_is_repaid_and_a_credit_spent() -> None:
+    settings = PriceSettings()
+    shadow, account = family_of_two()
+    account.seen, account.missed = 14000.0, 14000.0 * 0.02
+    assert choose(shadow, account, 0.01, BIN_S, 18, settings) == 0
+    shadow, account = family_of_two()
+    account.seen, account.missed = 14000.0, 0.0
+    now = account.share_now
+    assert choose(shadow, account, 0.01, BIN_S, 18, settings) in (0, 1)
+    assert account.share_now > now
+    assert account.share_now <= 0.01 * settings.aim_share * settings.most_share
+
+
+def test_no_miss_is_bought_for_more_than_the_cap() -> None:
+    shadow, account = family_of_two()
+    shadow.record[:, 1, 0] = 1e6
+    assert choose(shadow, account, 0.01, BIN_S, 18, PriceSettings()) == 1
+    assert account.capped
+    assert account.price == pytest.approx(100.0)
+
+
+def test_the_followed_rule_is_left_only_for_one_that_is_better_by_a_margin() -> None:
+    shadow, account = family_of_two()
+    first = choose(shadow, account, 0.01, BIN_S, 18, PriceSettings())
+    bill = shadow.record[0, 1] + account.price * shadow.record[0, 0]
+    other = 5
+    shadow.record[:, 0, other], shadow.record[:, 1, other] = 0.0, bill[first] * 0.999
+    assert choose(shadow, account, 0.01, BIN_S, 18, PriceSettings()) == first
+
+
+# ---------------------------------------------------------------- the whole
+
+
+def test_constant_demand_with_noise_settles_and_does_not_turn_back() -> None:
+    """+-5 % on the demand: at most one change an hour after the first six hours, none undone within the lead time."""
+    rng = np.random.default_rng(7)
+    demand = 5.3 * (1.0 + 0.05 * rng.uniform(-1, 1, 8640))
+    wanted = play(Sizing(), SizingMemory(), demand, spread=0.27)
+    settled = wanted[6 * 360 :]
+    changes = [i for i in range(1, len(settled)) if settled[i] != settled[i - 1]]
+    assert len(changes) <= 18
+    ups_after_downs = [
+        b - a for a, b in pairwise(changes) if settled[a] < settled[a - 1] and settled[b] > settled[b - 1]
+    ]
+    assert all(gap > FRAME.lead_bins for gap in ups_after_downs)
+
+
+def test_a_square_wave_of_two_lead_times_does_not_resonate() -> None:
+    """Half of the time 2, half 8, with a lead time of half a period: it stays up, instead of being late each time."""
+    period = 2 * FRAME.lead_bins
+    demand = np.where(np.arange(2 * 8640) % period < FRAME.lead_bins, 2.0, 8.0)
+    sizing, memory = Sizing(), SizingMemory()
+    wanted = play(sizing, memory, demand)
+    last_day = wanted[8640:]
+    running = [min(wanted[max(0, i - FRAME.lead_bins) : i + 1]) for i in range(8640, 2 * 8640)]
+    missed = sum(d for d, n in zip(demand[8640:], running, strict=True) if d > n) / demand[8640:].sum()
+    assert missed <= 0.02
+    assert sum(last_day) <= 1.3 * 9 * len(last_day)
+
+
+def test_the_first_hour_follows_a_plain_quantile() -> None:
+    sizing, memory = Sizing(), SizingMemory()
+    play(sizing, memory, np.full(300, 3.0))
+    assert sizing.rule(memory) == "hold 0.95"
+    assert not sizing.ready(memory, BIN_S)
+    assert sizing.target(memory) == 4
+    play(sizing, memory, np.full(200, 3.0), start_s=3000.0)
+    assert sizing.ready(memory, BIN_S)
+
+
+def test_a_saved_memory_goes_on_with_the_same_targets() -> None:
+    sizing, memory = Sizing(), SizingMemory()
+    rng = np.random.default_rng(3)
+    demand = rng.gamma(9.0, 0.5, 900)
+    play(sizing, memory, demand[:500])
+    saved = msgspec.convert(msgspec.json.decode(msgspec.json.encode(memory)), SizingMemory)
+    assert saved == memory
+    assert play(sizing, saved, demand[500:], start_s=5000.0) == play(sizing, memory, demand[500:], start_s=5000.0)
+
+
+def test_more_misses_than_the_model_counts_lower_what_is_planned_with_and_fewer_raise_it() -> None:
+    worse, better = SizingMemory(), SizingMemory()
+    sizing = Sizing()
+    for i in range(2000):
+        args = (float(10 * (i + 1)), 3.0, flat(3.0), flat(3.0), FRAME)
+        sizing.close(worse, *args, Got(4.0, 0.2))
+        sizing.close(better, *args, Got(3.0, 0.0))
+    assert worse.use < 0.95 < better.use
+    assert worse.use >= 0.6
+    assert better.use <= 1.1
+
+
+@given(st.lists(st.floats(0, 1e4), min_size=1, max_size=60), st.integers(1, 400), st.integers(0, 3))
+def test_targets_are_within_bounds_whatever_comes(series: list[float], lead_bins: int, least: int) -> None:
+    sizing, memory = Sizing(), SizingMemory()
+    frame = Frame(lead_bins, BIN_S, (least, 20), 0.01)
+    wanted = play(sizing, memory, np.array(series), frame)
+    assert all(least <= n <= 20 for n in wanted)
+
+
+def test_nobody_asked_and_nothing_expected_wants_nothing() -> None:
+    sizing, memory = Sizing(), SizingMemory()
+    frame = Frame(18, BIN_S, (0, 4), 0.05)
+    assert play(sizing, memory, np.zeros(400), frame)[-1] == 0
