@@ -2,11 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 VLLM := .venv-vllm
+OLD_RAY := .venv-old-ray
+OLDEST_RAY := 2.53.0
 BIN := $(VENV)/bin
 EXTRAS := ray,kube,mqtt,prometheus,gke,sim,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-vllm check format bench bench-sim clean
+.PHONY: help venv demo test test-vllm test-old-ray check format bench bench-sim clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -31,6 +33,14 @@ $(VLLM)/.made: constraints-vllm.txt tests/vllm/install.sh
 
 test-vllm: venv $(VLLM)/.made  ## against a real vLLM on this machine's CPU (its own .venv-vllm, 4 GB; minutes)
 	@LEADTIME_VLLM=$(VLLM) $(BIN)/python -m pytest -s tests/vllm
+
+$(OLD_RAY)/.made:
+	$(PYTHON) -m venv $(OLD_RAY)
+	$(OLD_RAY)/bin/python -m pip install -q --disable-pip-version-check "ray[serve]==$(OLDEST_RAY)" "protobuf<7"
+	@touch $@
+
+test-old-ray: venv $(OLD_RAY)/.made  ## the live tests on the oldest supported Ray (its own .venv-old-ray, 0.6 GB)
+	@LEADTIME_RAY=$(OLD_RAY) $(BIN)/python -m pytest -s tests/live
 
 check: venv  ## lint, types, import layers, documentation links
 	$(BIN)/ruff check .

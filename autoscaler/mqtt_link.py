@@ -43,6 +43,9 @@ class MqttBroker:
     identifier: str
     tls: bool = True
     ca_file: Path | None = None
+    client_cert_file: Path | None = None
+    client_key_file: Path | None = None
+    """None: the key is in client_cert_file."""
     username: str | None = None
     password_file: Path | None = None
     prefix: str = "leadtime"
@@ -69,9 +72,16 @@ class MqttBroker:
         if not self.tls:
             return None
         try:
-            return ssl.create_default_context(cafile=str(self.ca_file) if self.ca_file else None)
+            context = ssl.create_default_context(cafile=str(self.ca_file) if self.ca_file else None)
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(f"ca_file {self.ca_file}: {_file_problem(error)}") from None
+        if self.client_cert_file is not None:
+            try:  # an empty password: nobody is there to be asked for one
+                context.load_cert_chain(self.client_cert_file, self.client_key_file, password="")
+            except (OSError, ValueError) as error:
+                key = f" with client_key_file {self.client_key_file}" if self.client_key_file else ""
+                raise ConfigError(f"client_cert_file {self.client_cert_file}{key}: {_file_problem(error)}") from None
+        return context
 
 
 def _file_problem(error: Exception) -> str:
@@ -189,6 +199,8 @@ class Link(Generic[C]):
         if words not in (_CUT_OFF, _LATE) or self.connected:
             return words
         tls = "no TLS at this port? tls: false" if self.broker.tls else "TLS at this port? tls: true"
+        if self.broker.tls and self.broker.client_cert_file is None:
+            tls += "; does it ask for a certificate? client_cert_file"  # a broker that does just hangs up
         return f"{words} while connecting ({tls})"
 
 
@@ -208,6 +220,10 @@ def words_of(error: BaseException) -> str:
 
 _WORDS = (
     (r"not authorized|code:135|bad user ?name", "it refused the login (not authorized)"),
+    (
+        r"CERTIFICATE_REQUIRED|alert certificate|BAD_CERTIFICATE|handshake failure|UNKNOWN_CA|alert unknown ca",
+        "the broker wants another client certificate than this one, or one at all (client_cert_file?)",
+    ),
     (r"CERTIFICATE_VERIFY_FAILED|certificate verify", "the TLS certificate is not trusted (ca_file?)"),
     (r"WRONG_VERSION_NUMBER|\bEOF occurred|UNEXPECTED_EOF", "no TLS at this port (tls: false?)"),
     (r"name or service not known|name resolution|nodename nor", "the host name is not known"),

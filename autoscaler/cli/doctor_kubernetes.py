@@ -73,7 +73,6 @@ def rights(config: Config, block: KubernetesConfig) -> Iterator[Right]:
     if config.election is not None:
         for verb in ("get", "update"):
             yield Right(verb, LEASES, own, "to elect a leader", block.name)
-        yield Right("create", LEASES, own, "to elect a leader")
 
 
 async def kubernetes_findings(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autoscaler.cli.logs import set_up_logs
+from autoscaler.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from autoscaler.config_convert import Config
@@ -16,10 +17,12 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Give back what pre-warming holds of every pool of the settings: placeholders and buffers to 0, floors of worker groups
-and node pools to min_nodes, requests withdrawn. Nodes in use stay. Stop the controller first, or it takes them again.
+and node pools to min_nodes, requests withdrawn. Nodes in use stay. Stop the controller first, or it takes them again;
+or pause it (--pause), as the chart's hook before an uninstall does.
 Exit 1 when something could not be given back; it can be repeated."""
 EXAMPLE = """
 leadtime release --config leadtime.yaml
+leadtime release --config leadtime.yaml --pause    # while its controllers run; `leadtime resume` lets them go on
 """
 _TRIES, _PAUSE_S = 4, 3.0
 
@@ -28,6 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="F", type=Path, required=True, help="the settings file (YAML)")
     parser.add_argument("--log-json", action="store_true", help="log lines as JSON objects")
 
+    parser.add_argument(
+        "--pause",
+        action="store_true",
+        help="pull the kill switch of the settings' release first (ConfigMap NAME-pause), so that its controllers, "
+        "which run on, take nothing again",
+    )
 
 def run(args: argparse.Namespace) -> int:
     from autoscaler.config import load_config
@@ -37,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     if not config.prewarm:
         print("no pool of these settings is pre-warmed: nothing is held")
         return 0
-    held = asyncio.run(released(config))
+    held = asyncio.run(_work(config, args.pause))
     for one in held:
         print(f"{one.what}: {one.outcome}: {one.why}")
     return 0 if all(one.outcome in ("ok", "unchanged") for one in held) else 1
@@ -45,22 +54,44 @@ def run(args: argparse.Namespace) -> int:
 
 async def released(config: Config, pause_s: float = _PAUSE_S) -> list[Applied]:
     """What came of each pool; tried a few times, since a conflict or an overloaded server passes."""
+async def _work(config: Config, pause: bool) -> list[Applied]:
+    if pause:
+        await pull_switch(config)
+        print("paused: everything")
+        await asyncio.sleep(_TICKS_TO_STOP * config.controller.tick_s)
+    return await released(config)
+
+
+async def pull_switch(config: Config) -> None:
+    """Pause every controller of the release. Errors: InputError without a switch; LeadtimeError when it stays."""
+    from autoscaler.kubernetes_shell import own_namespace
+    from autoscaler.sources.kubernetes_pause import set_paused
+
+    if config.kubernetes is None:
+        raise InputError("--pause: these settings have no kubernetes, hence no switch; stop the controller instead")
+    try:
+        from autoscaler.kubernetes_api import connect
+    except ImportError as error:
+        raise ConfigError(f"--pause: needs the extra `kube` (pip install leadtime[kube]): {error}") from None
+    api = connect(config.kubernetes.kubeconfig, config.kubernetes.context)
+    try:
+        place = config.kubernetes.namespace or own_namespace()
+        await set_paused(api, place, f"{config.kubernetes.name}-pause", None, True)
+    finally:
+        await api.close()
+
+
     from autoscaler.cli.run import standing_prewarm
 
-    actuators, close = standing_prewarm(config)
-    try:
+    async with standing_prewarm(config) as actuators:
         found: dict[str, Applied] = {}
         for attempt in range(_TRIES):
-            left = [a for a in actuators if any(found.get(n) is None or _failed(found[n]) for n in a.pool_names)]
+            left = [a for a in actuators if any(n not in found or _failed(found[n]) for n in a.pool_names)]
             if attempt and left:
                 await asyncio.sleep(pause_s)
             for actuator in left:
                 found |= {one.what: one for one in (await actuator.release(time.time())).applied}
         return list(found.values())
-    finally:
-        for actuator in actuators:
-            await actuator.close()
-        await close()
 
 
 def _failed(one: Applied) -> bool:

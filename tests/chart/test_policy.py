@@ -16,10 +16,15 @@ LIVE = {"config": {"dry_run": False}}
 WAYS = ("placeholder", "capacity_buffer", "worker_group", "request_resources", "node_pool", "provisioning_request")
 
 
-def table(docs: list[Doc]) -> set[tuple[str, str, str, str, str, str]]:
-    """Every right: (kind of role, namespace, group, resource, names, verb)."""
+HOOK = "helm.sh/hook"
+
+
+def table(docs: list[Doc], hooks: bool = False) -> set[tuple[str, str, str, str, str, str]]:
+    """Every right: (kind of role, namespace, group, resource, names, verb). `hooks`: those that only hooks have."""
     found = set()
     for role in (*of_kind(docs, "Role"), *of_kind(docs, "ClusterRole")):
+        if (HOOK in role["metadata"].get("annotations", {})) != hooks:
+            continue
         for rule in role["rules"]:
             names = ",".join(rule.get("resourceNames", ()))
             place = role["metadata"].get("namespace", "")
@@ -39,9 +44,7 @@ DISCOVERY = {
     *rights("lt", "", "configmaps", "demo-leadtime-pause", "get"),
 }
 EVENTS = rights("lt", "events.k8s.io", "events", "", "create", "patch")
-LEASE = {
-    *rights("lt", "coordination.k8s.io", "leases", "demo-leadtime", "get", "update"),
-}
+LEASE = rights("lt", "coordination.k8s.io", "leases", "demo-leadtime", "get", "update")
 PODS = rights("lt", "", "pods", "", "list", "watch")
 NODES = {("ClusterRole", "", "", "nodes", "", verb) for verb in ("list", "watch")}
 
@@ -169,12 +172,15 @@ def test_uninstalling_gives_back_what_prewarming_holds() -> None:
     docs = render(prewarming("placeholder", dry_run=False))
     job = one(docs, "Job")
     assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-delete"
-    assert job["spec"]["template"]["spec"]["containers"][0]["args"][0] == "release"
+    arguments = job["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert (arguments[0], arguments[-1]) == ("release", "--pause")
+    assert table(docs, hooks=True) == rights("lt", "", "configmaps", "demo-leadtime-pause", "get", "patch")
     assert job["spec"]["activeDeadlineSeconds"] == 120
     for spec in pod_specs(docs):
         check_restricted(spec)
     off = {**prewarming("placeholder", dry_run=False), "releaseHook": {"enabled": False}}
     assert not of_kind(render(off), "Job")
+    assert not table(render(off), hooks=True)
     later = {**prewarming("placeholder", dry_run=False), "releaseHook": {"activeDeadlineSeconds": 300}}
     assert one(render(later), "Job")["spec"]["activeDeadlineSeconds"] == 300
 

@@ -1,20 +1,21 @@
 """KubeRay, Ray and users as far as an end-to-end test needs them: not the real operator, and no real Serve.
 
-`Operator` builds a Ray cluster for each spec of one RayService (a dashboard, a metrics page), prepares a new one beside
-the old one when the spec changes (`NewCluster`), switches when told to, and deletes the old one when it has drained.
-`Plane` is what users see: requests arrive at a rate, wait for a free slot of a replica, and every one is counted until
-it is answered or lost with a cluster.
+`Operator` has a Ray cluster for each spec of one RayService, prepares a new one beside the old one when the spec
+changes (`NewCluster`), switches when told to, and deletes the old one when it has drained. `DoubleOperator` has
+clusters that are doubles as well (a dashboard, a metrics page); `Plane` is what their users see: requests arrive at a
+rate, wait for a free slot of a replica, and every one is counted until it is answered or lost with a cluster.
 """
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import contextlib
 import json
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from aiohttp import web
 
@@ -78,40 +79,52 @@ class Plane:
         return "\n".join(lines) + "\n"
 
 
-@dataclass
-class RayCluster:
-    """One Ray cluster: what leadtime talks to, and what users' requests go through."""
+class Cluster(Protocol):
+    """One Ray cluster, as the operator knows it."""
 
     name: str
-    dashboard: HeldDashboard
-    plane: Plane = field(default_factory=Plane)
 
     @property
-    def replicas(self) -> int:
-        return self.dashboard.of(APP, LLM).target
+    def url(self) -> str:
+        """Of its dashboard."""
+        ...
+
+    @property
+    def drained(self) -> bool:
+        """Whether nobody waits for an answer of it."""
+        ...
 
 
-class Operator:
-    """`rate_rps` is the users' traffic; it goes to the active cluster. `addresses` tells where dashboards listen."""
+C = TypeVar("C", bound=Cluster)
 
-    def __init__(self, api: FakeApi, service: dict[str, Any], token: str, addresses: Path) -> None:
-        self.api, self.service, self.rate_rps = api, service, 0.0
-        self._token, self._addresses = token, addresses
-        self._stack = AsyncExitStack()
-        self.clusters: dict[str, RayCluster] = {}
-        self.active: RayCluster | None = None
-        self.pending: RayCluster | None = None
-        self.answered_before = self.lost = 0.0
-        """Requests of clusters that are gone."""
+
+class Operator(abc.ABC, Generic[C]):
+    """Reconciles one RayService as KubeRay does. `addresses` is a file that tells where dashboards listen.
+
+    How a Ray cluster comes and goes is for those who derive from it: `make` and `gone`.
+    """
+
+    def __init__(self, api: FakeApi, service: dict[str, Any], addresses: Path) -> None:
+        self.api, self.service = api, service
+        self._addresses = addresses
+        self.clusters: dict[str, C] = {}
+        self.active: C | None = None
+        self.pending: C | None = None
         self._specs: dict[str, Any] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def __aenter__(self) -> Operator:
-        await self._stack.__aenter__()
+    @abc.abstractmethod
+    async def make(self, name: str) -> C:
+        """A new Ray cluster, or the beginning of one."""
+
+    def gone(self, cluster: C) -> None:
+        """The cluster was deleted."""
+
+    async def __aenter__(self) -> Self:
         self.api.add(self.service)
         await self._reconcile()
         self.switch()
-        self._tasks = [asyncio.ensure_future(self._operate()), asyncio.ensure_future(self._serve())]
+        self._tasks = [asyncio.ensure_future(self._operate())]
         return self
 
     async def __aexit__(self, *failure: object) -> None:
@@ -120,12 +133,11 @@ class Operator:
         for task in self._tasks:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        await self._stack.aclose()
 
     # ------------------------------------------------------------ what a test does and asks
 
     @property
-    def now_active(self) -> RayCluster:
+    def now_active(self) -> C:
         assert self.active is not None
         return self.active
 
@@ -138,14 +150,6 @@ class Operator:
         assert self.pending is not None
         self.active, self.pending = self.pending, None
         self._set_status()
-
-    @property
-    def arrived(self) -> float:
-        return self.answered_before + self.lost + sum(c.plane.arrived for c in self.clusters.values())
-
-    @property
-    def answered(self) -> float:
-        return self.answered_before + sum(c.plane.answered for c in self.clusters.values())
 
     # ------------------------------------------------------------ the operator's loop
 
@@ -163,18 +167,83 @@ class Operator:
             )
             self._set_status()
         for cluster in list(self.clusters.values()):
-            if cluster not in (self.active, self.pending) and cluster.plane.inside < 0.5:
-                self._forget(cluster)
+            if cluster not in (self.active, self.pending) and cluster.drained:
+                self.api.remove(objects.ray_cluster(cluster.name))
+                del self.clusters[cluster.name]
+                self.gone(cluster)
 
-    async def _build(self, name: str, spec: Any) -> RayCluster:
+    async def _build(self, name: str, spec: Any) -> C:
+        self._specs[name] = spec
+        cluster = self.clusters[name] = await self.make(name)
+        self._addresses.write_text(json.dumps({c.name: c.url for c in self.clusters.values()}))
+        self.api.add(objects.ray_cluster(name, spec=spec, service=self.service["metadata"]["name"]))
+        return cluster
+
+    def _set_status(self) -> None:
+        names = [None if c is None else c.name for c in (self.active, self.pending)]
+        generation = self.api.read(self.service)["metadata"].get("generation", 1)
+        self.api.set_status(self.service, objects.service_status(names[0], names[1], generation=generation))
+
+
+# ---------------------------------------------------------------- Ray clusters that are doubles too
+
+
+@dataclass(eq=False)
+class RayCluster:
+    """A fake dashboard, and the plane that users' requests go through."""
+
+    name: str
+    dashboard: HeldDashboard
+    plane: Plane = field(default_factory=Plane)
+
+    @property
+    def url(self) -> str:
+        return self.dashboard.url
+
+    @property
+    def drained(self) -> bool:
+        return self.plane.inside < 0.5
+
+    @property
+    def replicas(self) -> int:
+        return self.dashboard.of(APP, LLM).target
+
+
+class DoubleOperator(Operator[RayCluster]):
+    """`rate_rps` is the users' traffic; it goes to the active cluster."""
+
+    def __init__(self, api: FakeApi, service: dict[str, Any], addresses: Path, token: str) -> None:
+        super().__init__(api, service, addresses)
+        self.rate_rps = 0.0
+        self._token = token
+        self._stack = AsyncExitStack()
+        self.answered_before = self.lost = 0.0
+        """Requests of clusters that are gone."""
+
+    async def __aenter__(self) -> Self:
+        await self._stack.__aenter__()
+        await super().__aenter__()
+        self._tasks.append(asyncio.ensure_future(self._serve()))
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        await super().__aexit__(*failure)
+        await self._stack.aclose()
+
+    @property
+    def arrived(self) -> float:
+        return self.answered_before + self.lost + sum(c.plane.arrived for c in self.clusters.values())
+
+    @property
+    def answered(self) -> float:
+        return self.answered_before + sum(c.plane.answered for c in self.clusters.values())
+
+    async def make(self, name: str) -> RayCluster:
         deployments = {LLM: FakeDeployment(), INGRESS: FakeDeployment()}
         dashboard = HeldDashboard({APP: FakeApplication(deployments)}, token=self._token)
-        cluster = self.clusters[name] = RayCluster(name, dashboard)
-        self._specs[name] = spec
+        cluster = RayCluster(name, dashboard)
         dashboard.metrics_pages = [await self._page(cluster)]
         await self._stack.enter_async_context(dashboard.serve())
-        self._addresses.write_text(json.dumps({c.name: c.dashboard.url for c in self.clusters.values()}))
-        self.api.add(objects.ray_cluster(name, spec=spec, service=self.service["metadata"]["name"]))
         return cluster
 
     async def _page(self, cluster: RayCluster) -> str:
@@ -189,16 +258,9 @@ class Operator:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         return f"127.0.0.1:{runner.addresses[0][1]}"
 
-    def _forget(self, cluster: RayCluster) -> None:
-        self.api.remove(objects.ray_cluster(cluster.name))
-        del self.clusters[cluster.name]
+    def gone(self, cluster: RayCluster) -> None:
         self.answered_before += cluster.plane.answered
         self.lost += cluster.plane.inside
-
-    def _set_status(self) -> None:
-        names = [None if c is None else c.name for c in (self.active, self.pending)]
-        generation = self.api.read(self.service)["metadata"].get("generation", 1)
-        self.api.set_status(self.service, objects.service_status(names[0], names[1], generation=generation))
 
     async def _serve(self) -> None:
         while True:

@@ -23,7 +23,7 @@ from tests.kube import objects
 from tests.kube.crds import KUBERAY
 from tests.kube.fake_api import FakeApi
 from tests.kube.helpers import client_of
-from tests.kube.operator_double import Operator
+from tests.kube.operator_double import DoubleOperator
 from tests.kube.rbac import Rbac
 from tests.kube.test_shell import USER, roles
 
@@ -123,7 +123,7 @@ def cluster(rbac: Rbac) -> FakeApi:
 
 
 async def test_each_missing_right_is_a_line(config: Config) -> None:
-    granted = [r for r in roles(acts=False) if r["metadata"]["name"] not in ("lease-create", "nodes")]
+    granted = [r for r in roles(acts=False) if r["metadata"]["name"] not in ("lease", "nodes")]
     assert config.kubernetes is not None
     with cluster(Rbac.from_documents(granted, subject=USER)) as api:
         found = await kubernetes_findings(config, config.kubernetes, client_of(api, "t"))
@@ -132,8 +132,11 @@ async def test_each_missing_right_is_a_line(config: Config) -> None:
         "warn  kubernetes rights: may not patch events.events.k8s.io in namespace llm; it is needed to write Events",
         "warn  kubernetes rights: may not list nodes in the whole cluster; it is needed to see what node pools have",
         "warn  kubernetes rights: may not watch nodes in the whole cluster; it is needed to see what node pools have",
-        "fail  kubernetes rights: may not create leases.coordination.k8s.io in namespace leadtime; it is needed to "
-        "elect a leader",
+        *(
+            f"fail  kubernetes rights: may not {verb} leases.coordination.k8s.io lt in namespace leadtime; it is "
+            "needed to elect a leader"
+            for verb in ("get", "update")
+        ),
     ]
 
 
@@ -144,7 +147,7 @@ async def test_what_discovery_finds_is_looked_at_too(config: Config, tmp_path: P
     service = objects.ray_service(annotations={"leadtime.dev/enabled": "true"})
     wrong = objects.ray_service("other", annotations={"leadtime.dev/max-replica": "3"})
     with cluster(Rbac.from_documents(roles(acts=True), subject=USER)) as api:
-        async with Operator(api, service, TOKEN, tmp_path / "addresses") as operator:
+        async with DoubleOperator(api, service, tmp_path / "addresses", TOKEN) as operator:
             api.add(wrong)
             operator.now_active.plane.arrived = 3.0
             found = await kubernetes_findings(

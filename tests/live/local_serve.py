@@ -1,6 +1,7 @@
 """A real local Ray with its own ports and folder, for live tests; run as a script it shows the thinnest real path.
 
-It never runs `ray stop`: only the process tree that it started itself is ended.
+It never runs `ray stop`: only the process tree that it started itself is ended. It listens on the loopback alone.
+Which Ray: this environment's, or that of the virtual environment that LEADTIME_RAY names (`make test-old-ray`).
 Not a test itself, and not for anything but tests.
 """
 
@@ -25,6 +26,16 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
+OTHER_RAY = "LEADTIME_RAY"
+"""Environment variable: the folder of a virtual environment with another Ray than the one installed beside us."""
+
+
+def ray_python() -> Path:
+    """The Python whose Ray is started. Errors: AssertionError when the environment named has no Ray."""
+    folder = os.environ.get(OTHER_RAY)
+    python = Path(sys.executable) if folder is None else Path(folder).absolute() / "bin" / "python"
+    assert python.with_name("ray").exists(), f"no ray beside {python}"
+    return python
 
 
 _candidates = itertools.count(20000 + (os.getpid() * 37) % 8000)
@@ -109,7 +120,7 @@ def local_serve(token: str | None = None, cpus: int = 8, report_interval_ms: int
     gcs, dashboard, agent, grpc, metrics, http, runtime_env, client = free_ports(8)
     environment = _environment(folder, token)
     command = [
-        str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--disable-usage-stats",
+        str(ray_python().with_name("ray")), "start", "--head", "--block", "--disable-usage-stats",
         f"--port={gcs}", "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}",
         f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={grpc}",
         f"--runtime-env-agent-port={runtime_env}", f"--metrics-export-port={metrics}",
@@ -142,6 +153,8 @@ def _environment(folder: Path, token: str | None) -> dict[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "disabled" if token is None else "token",
         "RAY_enable_metrics_collection": "1",
+        # Ray's own switch for "a single machine" (its default on macOS): every server listens on the loopback alone.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     }
     if token is not None:
         kept["RAY_AUTH_TOKEN"] = token

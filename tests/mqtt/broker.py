@@ -38,18 +38,22 @@ def free_port() -> int:
 
 @dataclass
 class Mosquitto:
-    """`secured`: TLS, passwords and rights by topic; else open to everybody. `durable`: sessions outlive a restart."""
+    """`secured`: TLS, passwords and rights by topic; else open to everybody. `durable`: sessions outlive a restart.
+
+    `asks`: it lets in only who shows a certificate (its own one and its key will do).
+    """
 
     folder: Path
     secured: bool = False
     durable: bool = False
+    asks: bool = False
     acl: str = ACL
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.authority = self.folder / "ca.crt"
+        self.authority, self.key = self.folder / "ca.crt", self.folder / "server.key"
         if self.secured:
             loopback_certificate(self.folder)
             self.set_password(CONTROLLER, PASSWORD)
@@ -67,7 +71,8 @@ class Mosquitto:
     def _settings(self) -> str:
         lines = [f"listener {self.port} 127.0.0.1", "user root", "max_queued_messages 100000"]
         if self.secured:
-            lines += [f"cafile {self.authority}", f"certfile {self.authority}", f"keyfile {self.folder / 'server.key'}"]
+            lines += [f"cafile {self.authority}", f"certfile {self.authority}", f"keyfile {self.key}"]
+            lines += ["require_certificate true"] if self.asks else []
             lines += ["allow_anonymous false", f"password_file {self.folder / 'pw'}", f"acl_file {self.folder / 'acl'}"]
         else:
             lines += ["allow_anonymous true"]
@@ -125,6 +130,8 @@ class Mosquitto:
         """Somebody else at the broker."""
         login = {"username": user, "password": password} if self.secured else {}
         context = ssl.create_default_context(cafile=str(self.authority)) if self.secured else None
+        if context is not None and self.asks:
+            context.load_cert_chain(self.authority, self.key)
         async with aiomqtt.Client("127.0.0.1", self.port, tls_context=context, timeout=20, **login) as client:  # type: ignore[arg-type]
             yield client
 

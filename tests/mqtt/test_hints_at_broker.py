@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -83,7 +84,23 @@ async def test_a_port_without_tls_is_named(broker: Mosquitto) -> None:
     reading = await source.read(time.time())
     await source.close()
     assert not reading.up
-    assert reading.why.endswith("cut off while connecting (no TLS at this port? tls: false)")
+    assert "cut off while connecting (no TLS at this port? tls: false" in reading.why
+
+
+async def test_a_broker_that_asks_for_a_certificate_gets_ours(tmp_path: Path) -> None:
+    broker = Mosquitto(tmp_path / "asking", secured=True, asks=True)
+    await broker.start()
+    try:
+        async with listening(broker.settings(client_cert_file=broker.authority, client_key_file=broker.key)) as source:
+            await broker.publish(TOPIC, good())
+            await until(lambda: source.counts["accepted"])
+        without = MqttHintsSource(broker.settings(timeout_s=2.0), backoff=quick())
+        reading = await without.read(time.time())
+        assert not reading.up
+        assert "does it ask for a certificate? client_cert_file" in reading.why
+        await without.close()
+    finally:
+        await broker.stop()
 
 
 async def test_a_port_with_tls_is_named(secured: Mosquitto) -> None:

@@ -7,9 +7,11 @@ import ssl
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from autoscaler.errors import ConfigError
 from autoscaler.mqtt_link import Backoff, MqttBroker, words_of
+from tests.kube.tls import loopback_certificate
 
 
 def test_waits_double_up_to_the_longest_and_begin_again() -> None:
@@ -63,6 +65,23 @@ def test_secrets_are_read_anew_and_never_shown(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected one line") as caught:
         broker.password()
     assert "hunter" not in str(caught.value)
+
+
+def test_a_certificate_of_our_own_is_shown_and_a_locked_key_asks_nobody(tmp_path: Path) -> None:
+    authority, _ = loopback_certificate(tmp_path)
+    key = tmp_path / "server.key"
+    mine = MqttBroker("b", 8883, "me", ca_file=authority, client_cert_file=authority, client_key_file=key)
+    assert mine.tls_context() is not None
+    both = tmp_path / "both.pem"
+    both.write_text(authority.read_text() + key.read_text())
+    assert MqttBroker("b", 8883, "me", client_cert_file=both).tls_context() is not None
+    with pytest.raises(ConfigError, match=r"client_cert_file .*ca\.crt: "):
+        MqttBroker("b", 8883, "me", client_cert_file=authority).tls_context()
+    unlocked = serialization.load_pem_private_key(key.read_bytes(), None)
+    lock = serialization.BestAvailableEncryption(b"hunter2")
+    key.write_bytes(unlocked.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock))
+    with pytest.raises(ConfigError, match=r"client_cert_file .* with client_key_file .*server\.key: "):
+        mine.tls_context()
 
 
 def test_a_certificate_file_that_is_none_is_named(tmp_path: Path) -> None:

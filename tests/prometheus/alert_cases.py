@@ -89,6 +89,17 @@ CASES = (
     Case("LeadtimeSourceStale", "a hiccup", {
         f'leadtime_source_up{{{POD}, source="ray"}}': "1 0 1x60",
         f'leadtime_source_age_seconds{{{POD}, source="ray"}}': "3x60"}, "5m"),
+    Case("LeadtimeSourceStale", "the broker, which has an alert of its own", {
+        f'leadtime_source_up{{{POD}, source="mqtt_hints"}}': "0x60",
+        f'leadtime_source_age_seconds{{{POD}, source="mqtt_hints"}}': "300x60"}, "20m"),
+    Case("LeadtimeMqttDown", "no broker for ten minutes", {
+        f'leadtime_source_up{{{POD}, source="mqtt_hints"}}': "0x60"}, "10m", OF_JOB),
+    Case("LeadtimeMqttDown", "a broker that was restarted", {
+        f'leadtime_source_up{{{POD}, source="mqtt_hints"}}': "1 1 0 0 1x60"}, "10m"),
+    Case("LeadtimeMqttDown", "no broker in the settings", {
+        f'leadtime_source_up{{{POD}, source="ray"}}': "0x60"}, "10m"),
+    Case("LeadtimeActuatorFailing", "plans that no broker takes", {
+        f'leadtime_actuator_total{{{POD}, actuator="mqtt_plans", outcome="unavailable"}}': "0+12x60"}, "25m"),
     Case("LeadtimeActuatorFailing", "forbidden again and again", _actuator("forbidden", "0+12x60"), "25m",
          {**OF_JOB, "actuator": "ray_serve", "outcome": "forbidden"}),
     Case("LeadtimeActuatorFailing", "all goes well", _actuator("ok", "0+12x60"), "25m"),
