@@ -78,6 +78,9 @@ class DashboardClient:
     async def post_json(self, path: str, body: object, timeout_s: float | None = None) -> Answer:
         return await self._request("POST", path, body, timeout_s)
 
+    async def delete(self, path: str, timeout_s: float | None = None) -> Answer:
+        return await self._request("DELETE", path, None, timeout_s)
+
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()

@@ -118,6 +118,15 @@ class KubeRayFleet:
     def link(self, service: KubeService, cluster: ServeCluster) -> Link | None:
         return self._links.get((service.namespace, cluster.name))
 
+    def active_clients(self) -> dict[ServiceKey, DashboardClient]:
+        """How to reach the Ray cluster that serves each service."""
+        found = {}
+        for key, service in self._services.items():
+            link = None if service.active is None else self.link(service, service.active)
+            if link is not None:
+                found[key] = link.client
+        return found
+
     # ------------------------------------------------------------ rounds
 
     async def read(self, now_s: float) -> None:

@@ -9,8 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from autoscaler.actuators.prewarm import PrewarmActuator, PrewarmWay, Refusal
+from autoscaler.actuators.ray_request_resources import RayHead
 from autoscaler.errors import ConfigError
-from autoscaler.kubernetes_resources import ClusterApi
+from autoscaler.fields import mapping, text
+from autoscaler.kubernetes_resources import ClusterApi, Object
 from autoscaler.prewarm import KUBERNETES_WAYS, WarmPool
 
 
@@ -22,6 +24,12 @@ class Surroundings:
     """The Kubernetes API; None: there is none."""
     namespace: str = "default"
     """Where the chart's objects are."""
+    watch_namespaces: Sequence[str] = ()
+    """Empty: all of them."""
+    matches: Sequence[str] = ()
+    """Patterns of deployments that the settings name: they consent for their services."""
+    heads: Callable[[], Sequence[RayHead]] = tuple
+    """The Ray clusters that there are now."""
     write_budget_s: Callable[[], float] | None = None
     on_refusal: Callable[[Refusal], None] | None = None
     deadline_s: float = 4.0
@@ -47,11 +55,15 @@ def prewarm_actuators(pools: Sequence[WarmPool], around: Surroundings) -> list[P
 
 def _way(name: str, pools: Sequence[WarmPool], around: Surroundings) -> PrewarmWay:
     if name in KUBERNETES_WAYS:
-        return _kubernetes_way(name, around)
+        return _kubernetes_way(name, pools, around)
+    if name == "request_resources":
+        from autoscaler.actuators.ray_request_resources import RayRequestResources
+
+        return RayRequestResources(around.heads)
     raise ConfigError(f"node_pools[].prewarm: {name}; not built yet in this version")
 
 
-def _kubernetes_way(name: str, around: Surroundings) -> PrewarmWay:
+def _kubernetes_way(name: str, pools: Sequence[WarmPool], around: Surroundings) -> PrewarmWay:
     api = around.api
     if api is None:
         raise ConfigError(f"node_pools[].prewarm: {name}; it needs the Kubernetes API: add a kubernetes block")
@@ -63,8 +75,30 @@ def _kubernetes_way(name: str, around: Surroundings) -> PrewarmWay:
         from autoscaler.actuators.capacity_buffer import CapacityBuffers
 
         return CapacityBuffers(api)
+    if name == "worker_group":
+        from autoscaler.actuators.kuberay_workers import KubeRayWorkers
+
+        return KubeRayWorkers(api, around.watch_namespaces, consent(pools, around.matches))
     if name == "provisioning_request":
         from autoscaler.actuators.provisioning_request import ProvisioningRequests
 
         return ProvisioningRequests(api)
     raise ConfigError(f"node_pools[].prewarm: {name}; not built yet in this version")
+
+
+def consent(pools: Sequence[WarmPool], matches: Sequence[str]) -> Callable[[Object], bool]:
+    """Whether leadtime may act on a RayService: as discovery says, or since a pool's settings name it."""
+    from autoscaler.sources.annotations import service_matches
+
+    named = {pool.service for pool in pools}
+    four = [match for match in matches if match.count("/") == 3]  # two parts give settings, and no consent
+
+    def consents(obj: Object) -> bool:
+        meta = mapping(obj, "metadata")
+        place = (text(meta, "namespace"), text(meta, "name"))
+        said = mapping(meta, "annotations").get("leadtime.dev/enabled")
+        if said == "false":
+            return False
+        return said == "true" or place in named or any(service_matches(match, *place) for match in four)
+
+    return consents

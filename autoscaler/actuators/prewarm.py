@@ -51,8 +51,11 @@ class PrewarmWay(Protocol):
 
     name: str
 
-    async def look(self, pool: WarmPool, now_s: float) -> Held:
-        """What is held now, as the world says it. Errors: NotFound, and Rejected for what is not ours."""
+    async def look(self, pool: WarmPool, plan: PoolPlan | None, now_s: float) -> Held:
+        """What is held now, as the world says it; `plan` None: all that may be ours, to be given back.
+
+        Errors: NotFound, and Rejected for what is not ours.
+        """
         ...
 
     def patch(self, pool: WarmPool, held: Held, level: int, plan: PoolPlan | None) -> str:
@@ -117,7 +120,7 @@ class PrewarmActuator:
         waits_s = self._wait_until_s.get(pool.name, 0.0) - now_s
         if waits_s > 0:
             return self._said(pool, "withheld", None, f"asked to wait: next try in {math.ceil(waits_s)} s")
-        held = await self._way.look(pool, now_s)
+        held = await self._way.look(pool, one, now_s)
         self._hear(pool, held, now_s)
         level = pool.wanted(one)
         if level is None:
@@ -140,7 +143,7 @@ class PrewarmActuator:
         return self._said(pool, "ok", level, words)
 
     async def _give_back(self, pool: WarmPool, now_s: float) -> Applied:
-        held = await self._way.look(pool, now_s)
+        held = await self._way.look(pool, None, now_s)
         if not self._way.patch(pool, held, pool.rest, None):
             return self._said(pool, "unchanged", held.level, "nothing is held")
         applied = await self._write(pool, held, pool.rest, None, now_s)

@@ -25,18 +25,20 @@ leadtime release --config leadtime.yaml
 leadtime release --config leadtime.yaml --pause    # while its controllers run; `leadtime resume` lets them go on
 """
 _TRIES, _PAUSE_S = 4, 3.0
+_TICKS_TO_STOP = 2
+"""A tick may have begun just before the switch was pulled."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="F", type=Path, required=True, help="the settings file (YAML)")
-    parser.add_argument("--log-json", action="store_true", help="log lines as JSON objects")
-
     parser.add_argument(
         "--pause",
         action="store_true",
         help="pull the kill switch of the settings' release first (ConfigMap NAME-pause), so that its controllers, "
         "which run on, take nothing again",
     )
+    parser.add_argument("--log-json", action="store_true", help="log lines as JSON objects")
+
 
 def run(args: argparse.Namespace) -> int:
     from autoscaler.config import load_config
@@ -52,8 +54,6 @@ def run(args: argparse.Namespace) -> int:
     return 0 if all(one.outcome in ("ok", "unchanged") for one in held) else 1
 
 
-async def released(config: Config, pause_s: float = _PAUSE_S) -> list[Applied]:
-    """What came of each pool; tried a few times, since a conflict or an overloaded server passes."""
 async def _work(config: Config, pause: bool) -> list[Applied]:
     if pause:
         await pull_switch(config)
@@ -81,6 +81,8 @@ async def pull_switch(config: Config) -> None:
         await api.close()
 
 
+async def released(config: Config, pause_s: float = _PAUSE_S) -> list[Applied]:
+    """What came of each pool; tried a few times, since a conflict or an overloaded server passes."""
     from autoscaler.cli.run import standing_prewarm
 
     async with standing_prewarm(config) as actuators:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +20,14 @@ from autoscaler.errors import ConfigError, LeadtimeError
 
 if TYPE_CHECKING:
     from autoscaler.actuators.prewarm import PrewarmActuator
+    from autoscaler.actuators.ray_request_resources import RayHead
     from autoscaler.board import Board
     from autoscaler.config_convert import Config, MqttConfig, ServiceConfig
     from autoscaler.history import HistoryAtStart
+    from autoscaler.kubernetes_resources import ClusterApi
     from autoscaler.kubernetes_shell import KubernetesParts
     from autoscaler.ports import Actuator, Source
+    from autoscaler.prewarming import Surroundings
     from autoscaler.runtime import Clock, Runtime
     from autoscaler.sources.prometheus import PrometheusClient
 
@@ -182,6 +187,7 @@ def _leader(config: Config, cluster: KubernetesParts | None, elect: bool) -> Cal
 
 
 def _ports(config: Config, cluster: KubernetesParts | None, board: Board) -> tuple[list[Source], list[Actuator]]:
+    from autoscaler.actuators.ray_request_resources import RayHead
     from autoscaler.actuators.ray_serve import RayServeActuator
     from autoscaler.actuators.recording import RecordingActuator
     from autoscaler.dashboard_client import DashboardClient
@@ -190,10 +196,12 @@ def _ports(config: Config, cluster: KubernetesParts | None, board: Board) -> tup
 
     sources: list[Source] = []
     actuators: list[Actuator] = []
+    heads: list[RayHead] = []
     for service in config.services:
         place = (service.namespace, service.name)
         suffix = _suffix(service, config)
         client = DashboardClient(service.dashboard, service.token_file, service.ca_file, service.timeout_s)
+        heads.append(RayHead(*place, client))
         sources.append(RayDashboardSource(f"ray_dashboard{suffix}", *place, client, service.act))
         sources.append(NodeMetricsSource(f"node_metrics{suffix}", *place, client, timeout_s=service.timeout_s))
         if not config.controller.dry_run:
@@ -208,7 +216,7 @@ def _ports(config: Config, cluster: KubernetesParts | None, board: Board) -> tup
         actuators += () if config.controller.dry_run else cluster.actuators
     sources += _prometheus_sources(config, cluster)
     actuators = actuators or [RecordingActuator(elsewhere=[pool.name for pool in config.prewarm])]
-    actuators += _prewarm(config, cluster)
+    actuators += _prewarm(config, cluster, heads)
     if config.mqtt is not None:
         source, plans = _mqtt(config.mqtt, board)
         sources.append(source)
@@ -216,37 +224,87 @@ def _ports(config: Config, cluster: KubernetesParts | None, board: Board) -> tup
     return sources, actuators
 
 
-def _prewarm(config: Config, cluster: KubernetesParts | None) -> list[PrewarmActuator]:
-    """Also in a dry run: they look, and say what they would send."""
+def _prewarm(config: Config, cluster: KubernetesParts | None, listed: Sequence[RayHead]) -> list[PrewarmActuator]:
+    """Also in a dry run: they look, and say what they would send. `listed`: the services of the settings."""
     if not config.prewarm:
         return []
-    from autoscaler.prewarming import Surroundings, prewarm_actuators
+    from autoscaler.prewarming import prewarm_actuators
 
-    around = Surroundings(
-        api=cluster.api if cluster else None,
+    budget_s = cluster.write_budget_s if cluster else None
+    heads = _heads(listed, cluster)
+    return prewarm_actuators(config.prewarm, _surroundings(config, cluster.api if cluster else None, heads, budget_s))
+
+
+def _surroundings(
+    config: Config,
+    api: ClusterApi | None,
+    heads: Callable[[], Sequence[RayHead]],
+    write_budget_s: Callable[[], float] | None = None,
+) -> Surroundings:
+    from autoscaler.prewarming import Surroundings
+
+    return Surroundings(
+        api=api,
         namespace=_namespace(config),
-        write_budget_s=cluster.write_budget_s if cluster else None,
+        watch_namespaces=config.kubernetes.watch_namespaces if config.kubernetes else (),
+        matches=[entry.match for entry in config.controller.deployments],
+        heads=heads,
+        write_budget_s=write_budget_s,
     )
-    return prewarm_actuators(config.prewarm, around)
 
 
-def standing_prewarm(config: Config) -> tuple[list[PrewarmActuator], Callable[[], Awaitable[None]]]:
-    """The actuators that pre-warm, without a controller around them, and what closes the rest. Errors: ConfigError."""
-    from autoscaler.prewarming import Surroundings, prewarm_actuators
+def _heads(listed: Sequence[RayHead], cluster: KubernetesParts | None) -> Callable[[], Sequence[RayHead]]:
+    """Ray clusters of the settings, and those that discovery found."""
+    from autoscaler.actuators.ray_request_resources import RayHead
 
-    api = None
-    if config.kubernetes is not None:
-        try:
-            from autoscaler.kubernetes_api import connect
-        except ImportError as error:
-            raise ConfigError(_KUBE.format(error)) from None
-        api = connect(config.kubernetes.kubeconfig, config.kubernetes.context)
+    def heads() -> Sequence[RayHead]:
+        found = cluster.fleet.active_clients() if cluster else {}
+        return [*listed, *(RayHead(*place, client) for place, client in found.items())]
 
-    async def close() -> None:
-        if api is not None:
-            await api.close()
+    return heads
 
-    return prewarm_actuators(config.prewarm, Surroundings(api=api, namespace=_namespace(config))), close
+
+@asynccontextmanager
+async def standing_prewarm(config: Config) -> AsyncIterator[list[PrewarmActuator]]:
+    """The actuators that pre-warm, without a controller around them. Errors: ConfigError."""
+    from autoscaler.actuators.ray_request_resources import RayHead
+    from autoscaler.dashboard_client import DashboardClient
+    from autoscaler.prewarming import prewarm_actuators
+    from autoscaler.runtime import new_board
+
+    clients = [
+        RayHead(s.namespace, s.name, DashboardClient(s.dashboard, s.token_file, s.ca_file, s.timeout_s))
+        for s in config.services
+    ]
+    cluster = _cluster(config, new_board(config.controller), elect=False)
+    tasks = [asyncio.ensure_future(work()) for work in cluster.background] if cluster else []
+    actuators = prewarm_actuators(
+        config.prewarm, _surroundings(config, cluster.api if cluster else None, _heads(clients, cluster))
+    )
+    try:
+        if cluster is not None and any(pool.way == "request_resources" for pool in config.prewarm):
+            await _until_found(cluster)
+        yield actuators
+    finally:
+        for actuator in actuators:
+            await actuator.close()
+        for head in clients:
+            await head.client.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if cluster is not None:
+            await cluster.fleet.inventories.close()
+
+
+async def _until_found(cluster: KubernetesParts, within_s: float = 15.0) -> None:
+    """Let discovery find the Ray clusters, and make their links. Errors: LeadtimeError when it cannot."""
+    ends_at_s = time.monotonic() + within_s
+    while not cluster.discovery.synced:
+        if time.monotonic() > ends_at_s:
+            raise LeadtimeError(f"the Ray clusters were not found: {cluster.discovery.status()[2]}")
+        await asyncio.sleep(0.1)
+    await cluster.fleet.read(time.time())
 
 
 def _namespace(config: Config) -> str:

@@ -1,0 +1,142 @@
+"""Worker groups under the suite of all ways, against the fake Kubernetes API with KubeRay's kinds."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from autoscaler.actuators.kuberay_workers import KubeRayWorkers
+from autoscaler.actuators.prewarm import PrewarmActuator
+from autoscaler.model import Plan, PoolPlan, ServiceGpus
+from autoscaler.prewarm import WarmPool
+from autoscaler.prewarming import consent
+from tests.contract.prewarm_contract import PrewarmContract, apply, plan_of
+from tests.contract.prewarm_kubernetes import KubernetesWorld, api_with
+from tests.kube import objects
+from tests.kube.crds import KUBERAY
+
+POOL = WarmPool("h100", "worker_group", 8, 8)
+ENABLED = {"leadtime.dev/enabled": "true"}
+SERVICE = objects.ray_service(annotations=ENABLED)
+
+
+class WorkersWorld(KubernetesWorld):
+    async def held(self) -> int:
+        return self.least()
+
+    def least(self, service: dict[str, Any] = SERVICE, group: int = 0) -> int:
+        found: int = self.api.read(service)["spec"]["rayClusterConfig"]["workerGroupSpecs"][group]["minReplicas"]
+        return found
+
+
+def actuator(client: Any, pool: WarmPool = POOL, matches: tuple[str, ...] = ()) -> PrewarmActuator:
+    return PrewarmActuator(KubeRayWorkers(client, ["llm"], consent([pool], matches)), [pool])
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[WorkersWorld]:
+    async with api_with(SERVICE, crds=KUBERAY, namespaces=("llm",)) as (api, client):
+        world = WorkersWorld(api, client, spare=False)
+        world.actuator = actuator(client)
+        yield world
+
+
+class TestKubeRayWorkers(PrewarmContract):
+    async def test_one_field_of_one_group_is_patched_and_replicas_stay_rays(self, world: WorkersWorld) -> None:
+        before = world.api.read(SERVICE)["spec"]
+        await apply(world, plan_of(2, world=world))
+        (request,) = world.api.traffic.writes()
+        path = "/spec/rayClusterConfig/workerGroupSpecs/0"
+        assert [(o["op"], o["path"]) for o in request.body] == [
+            ("test", "/metadata/resourceVersion"),
+            ("test", f"{path}/groupName"),
+            ("add", f"{path}/minReplicas"),
+        ]
+        after = world.api.read(SERVICE)["spec"]
+        after["rayClusterConfig"]["workerGroupSpecs"][0]["minReplicas"] = 0
+        assert after == before
+
+    async def test_a_dry_run_shows_the_very_patch(self, world: WorkersWorld) -> None:
+        applied = await apply(world, plan_of(2, world=world, dry_run=True))
+        assert applied.why.startswith('dry run; would send {"llm/chat-llm":[{"op":"test","path":"/metadata/resource')
+        assert applied.why.endswith('/workerGroupSpecs/0/minReplicas","value":2}]}')
+
+    async def test_no_more_than_the_group_may_have(self, world: WorkersWorld) -> None:
+        await apply(world, plan_of(9, world=world))
+        assert await world.held() == 4
+        applied = await apply(world, plan_of(9, world=world, tick=2))
+        assert (applied.outcome, applied.why) == ("unchanged", "llm/chat-llm is at its maxReplicas 4")
+
+    async def test_without_rays_own_autoscaler_it_is_refused_with_the_mend(self, world: WorkersWorld) -> None:
+        world.api.change(SERVICE, {"spec": {"rayClusterConfig": {"enableInTreeAutoscaling": False}}})
+        applied = await apply(world, plan_of(2, world=world))
+        assert applied.outcome == "rejected"
+        assert applied.why.endswith("set rayClusterConfig.enableInTreeAutoscaling: true")
+        assert await world.writes() == 0
+
+    async def test_a_service_that_did_not_consent_is_left_alone(self, world: WorkersWorld) -> None:
+        world.api.change(SERVICE, {"metadata": {"annotations": {"leadtime.dev/enabled": "false"}}})
+        applied = await apply(world, plan_of(2, world=world))
+        assert (applied.outcome, "consents" in applied.why) == ("notfound", True)
+        assert await world.writes() == 0
+
+    async def test_a_change_in_between_is_a_conflict_and_decided_again(self, world: WorkersWorld) -> None:
+        def meddle(request: Any) -> None:
+            if request.verb == "patch" and not world.api.read(SERVICE)["metadata"]["labels"]:
+                world.api.change(SERVICE, {"metadata": {"labels": {"a": "b"}}})
+
+        world.api.change(SERVICE, {"metadata": {"labels": {}}})
+        world.api.traffic.hooks.append(meddle)
+        assert (await apply(world, plan_of(2, world=world))).outcome == "conflict"
+        assert (await apply(world, plan_of(2, world=world, tick=2))).outcome == "ok"
+
+
+async def test_two_groups_on_one_pool_have_to_be_told_apart() -> None:
+    twins = objects.cluster_spec(objects.worker_group("a"), objects.worker_group("b"))
+    service = objects.ray_service(annotations=ENABLED, cluster=twins)
+    async with api_with(service, crds=KUBERAY, namespaces=("llm",)) as (api, client):
+        world = WorkersWorld(api, client)
+        world.actuator = actuator(client)
+        applied = await apply(world, plan_of(2, world=world))
+        assert applied.outcome == "rejected"
+        assert applied.why.endswith("groups a, b all run on pool h100: name one as node_pools[].warm.group")
+        world.actuator = actuator(client, WarmPool("h100", "worker_group", 8, 8, group="b"))
+        await apply(world, plan_of(2, world=world))
+        assert (world.least(service, 0), world.least(service, 1)) == (0, 2)
+
+
+async def test_services_on_one_pool_share_it_by_need_and_one_that_needs_none_any_more_gives_back() -> None:
+    a, b = (objects.ray_service(name, annotations=ENABLED) for name in ("a", "b"))
+    async with api_with(a, b, crds=KUBERAY, namespaces=("llm",)) as (api, client):
+        world = WorkersWorld(api, client)
+        world.actuator = actuator(client)
+
+        async def plan(nodes: int, **gpus: int) -> None:
+            needs = tuple(ServiceGpus("llm", name, count) for name, count in gpus.items())
+            await world.actuator.apply(Plan(1, 1.0, True, False, (), (PoolPlan("h100", nodes, 0, (), 0, needs),)), 1.0)
+
+        await plan(4, a=8, b=16)
+        assert (world.least(a), world.least(b)) == (1, 3)
+        await plan(2, b=16)
+        assert (world.least(a), world.least(b)) == (0, 2)
+
+
+async def test_a_service_that_only_the_settings_name_consents_by_that() -> None:
+    service = objects.ray_service()
+    async with api_with(service, crds=KUBERAY, namespaces=("llm",)) as (api, client):
+        world = WorkersWorld(api, client)
+        for matches, outcome in ((("chat/*",), "notfound"), (("llm/chat-llm/*/*",), "ok")):
+            world.actuator = actuator(client, matches=matches)
+            assert (await apply(world, plan_of(2, world=world))).outcome == outcome
+
+
+async def test_a_restarted_controller_finds_what_was_held_and_gives_it_back() -> None:
+    async with api_with(SERVICE, crds=KUBERAY, namespaces=("llm",)) as (api, client):
+        world = WorkersWorld(api, client)
+        world.actuator = actuator(client)
+        await apply(world, plan_of(3, world=world))
+        world.actuator = actuator(client)
+        await world.actuator.release(5.0)
+        assert world.least() == 0
