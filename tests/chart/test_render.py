@@ -82,6 +82,8 @@ def test_the_notes_say_whether_it_acts_and_how_to_see_it() -> None:
     assert "ACTS" in live
     assert "DRY RUN" not in live
     assert "kubectl -n lt port-forward svc/demo-leadtime 8080:8080" in quiet
+    assert "annotate rayservice NAME leadtime.dev/enabled=true" in quiet
+    assert "annotate rayservice" not in live
     assert "Nothing scrapes its metrics" in quiet
     assert "Nothing scrapes its metrics" not in notes(values_of("monitored"))
 
