@@ -245,7 +245,10 @@ class ControllerState:
         )
 
     def memory(self, full_key: str) -> DeploymentMemory:
-        return self.deployments.setdefault(full_key, DeploymentMemory())
+        found = self.deployments.get(full_key)
+        if found is None:
+            found = self.deployments[full_key] = DeploymentMemory()
+        return found
 
     def forget_gone(self, now_s: float, after_s: float) -> None:
         """Drop deployments that nobody told of for so long: names come and go, and the state stays small."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from operator import add, attrgetter, itemgetter
 
 from autoscaler.controller_state import CounterMemory, DemandMemory
 from autoscaler.model import DeploymentMetrics, DeploymentSignals, GuardSettings, Histogram, Judged, Observation
@@ -88,19 +89,12 @@ def _without_retries(memory: DemandMemory, now_s: float, seconds: float, arrival
 
 
 def _forget_old_series(memory: DemandMemory, now_s: float) -> None:
-    counters = [memory.arrivals, memory.prompt_tokens, memory.output_tokens, memory.cached_tokens]
-    counters += (
-        memory.finished,
-        memory.errors,
-        memory.rejected,
-        memory.ttft,
-        memory.itl,
-        memory.ttft_sum,
-        memory.itl_sum,
-    )
-    for counter in counters:
+    for counter in _COUNTERS(memory):
         if len(counter.series) > 32:
             counter.forget(now_s - _FORGET_AFTER_S)
+
+
+_COUNTERS = attrgetter(*(f.name for f in fields(DemandMemory) if f.type == "CounterMemory"))
 
 
 def _take_in_mix(
@@ -140,7 +134,13 @@ def _take_in_latencies(
 
 def _grown(totals: Totals, added: tuple[float, ...]) -> Totals:
     """In the order of the fields of Totals."""
-    return Totals(*(getattr(totals, f.name) + a for f, a in zip(fields(totals), added, strict=True)))
+    return Totals(*map(add, _TOTALS(totals), added))
+
+
+_TOTALS = attrgetter(*(f.name for f in fields(Totals)))
+
+
+_NOTHING: frozenset[str] = frozenset()
 
 
 def _within(
@@ -158,7 +158,7 @@ def _within(
         good[f"{series}<"] = share_below(histogram, limit_s) * histogram.counts[-1]
         total[f"{series}="] = histogram.counts[-1]
     started = memory.started
-    marked = frozenset(f"{series}{mark}" for series in baseline for mark in "<=")
+    marked = frozenset(f"{series}{mark}" for series in baseline for mark in "<=") if baseline else _NOTHING
     new_good = memory.advance(good, now_s, since_s, marked)
     memory.started = started
     new_total = memory.advance(total, now_s, since_s, marked)
@@ -240,9 +240,12 @@ def token_mix(memory: DemandMemory) -> TokenMix | None:
     return TokenMix(prompt / requests, output / requests, min(cached, prompt) / requests)
 
 
+_ATTAINED_COLUMNS = tuple(itemgetter(column) for column in range(1, 5))
+
+
 def attained_fraction(memory: DemandMemory) -> float | None:
     """Share of the last 10 minutes' requests within the SLO: the worse of TTFT and ITL; None without requests."""
-    sums = [sum(column) for column in list(zip(*memory.attained, strict=True))[1:]] or [0.0] * 4
+    sums = [sum(map(column, memory.attained)) for column in _ATTAINED_COLUMNS]
     shares = [good / total for good, total in ((sums[0], sums[1]), (sums[2], sums[3])) if total > 0]
     return min(shares) if shares else None
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 
 _NORMAL = NormalDist()
@@ -78,6 +79,10 @@ class Duration:
     @staticmethod
     def total(parts: list[Duration]) -> Duration:
         """The sum of independent durations, as the log-normal with the sum's mean and variance (Fenton-Wilkinson)."""
-        if len(parts) == 1:
-            return parts[0]
-        return Duration.from_moments(sum(p.mean_s for p in parts), sum(p.variance_s2 for p in parts))
+        return parts[0] if len(parts) == 1 else _total(tuple(parts))
+
+
+@lru_cache(maxsize=4096)
+def _total(parts: tuple[Duration, ...]) -> Duration:
+    """Kept: the same stages are added up for every deployment at every tick."""
+    return Duration.from_moments(sum(p.mean_s for p in parts), sum(p.variance_s2 for p in parts))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,8 +24,10 @@ from simulator.engine_records import (
     CompletedRequests,
     Counters,
     Gauges,
+    ShownReplica,
     Status,
     completed_requests,
+    shown_replica,
     unfinished_requests,
 )
 from simulator.engine_records import counters as read_counters
@@ -294,6 +297,28 @@ class DataPlane:
         """Counters at the time advanced to; one entry per live replica, then those that are gone, with last values."""
         live = self._show(float(self._memory.x[at.NOW]))
         return read_counters(live, self._gone, int(self._memory.z[at.ARRIVALS]))
+
+    @property
+    def arrivals(self) -> int:
+        """Requests that have arrived at the handle so far."""
+        return int(self._memory.z[at.ARRIVALS])
+
+    @property
+    def ongoing_everywhere(self) -> int:
+        """Requests sent to any replica and not finished."""
+        rows = self._memory.rows
+        return sum(int(rows[row, at.ONGOING]) for row in self._rows.values())
+
+    def shown(self) -> dict[int, ShownReplica]:
+        """Gauges and counters at the time advanced to, by live replica."""
+        return {int(line[0]): shown_replica(line) for line in self._show(float(self._memory.x[at.NOW]))}
+
+    def shown_last(self, replica: int) -> ShownReplica:
+        """What a replica that is gone showed last; its engine gauges are empty. Errors: KeyError."""
+        for line in self._gone:
+            if line[0] == replica:
+                return replace(shown_replica(line), running=0, waiting=0, kv_usage_fraction=0.0, ongoing=0)
+        raise KeyError(replica)
 
     def _show(self, now_s: float) -> NDArray[np.int64]:
         memory = self._memory

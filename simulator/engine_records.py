@@ -98,6 +98,54 @@ class Counters:
         return ITL_EDGES_S
 
 
+@dataclass(frozen=True, slots=True)
+class ShownReplica:
+    """Gauges and counters of one replica, as `Gauges` and `Counters` have them; counts of buckets not cumulative."""
+
+    running: int
+    waiting: int
+    kv_usage_fraction: float
+    ongoing: int
+    prompt_tokens_total: int
+    cached_prompt_tokens_total: int
+    output_tokens_total: int
+    finished_total: int
+    preemptions_total: int
+    ttft_counts: list[int]
+    ttft_sum_s: float
+    itl_counts: list[int]
+    itl_sum_s: float
+
+
+def shown_replica(line: Ints) -> ShownReplica:
+    """From one line of `router.show`."""
+    whole, real = line.tolist(), line.view(np.float64)
+    return ShownReplica(
+        running=whole[2],
+        waiting=whole[3],
+        kv_usage_fraction=float(real[4]),
+        ongoing=whole[5],
+        prompt_tokens_total=whole[_column(at.N_PROMPT)],
+        cached_prompt_tokens_total=whole[_column(at.N_CACHED)],
+        output_tokens_total=whole[_column(at.N_OUTPUT)],
+        finished_total=whole[_column(at.N_FINISHED)],
+        preemptions_total=whole[_column(at.N_PREEMPTED)],
+        ttft_counts=whole[_FIRST_BUCKET:_MIDDLE_BUCKET],
+        ttft_sum_s=float(real[_column(at.TTFT_SUM)]),
+        itl_counts=whole[_MIDDLE_BUCKET:],
+        itl_sum_s=float(real[_column(at.ITL_SUM)]),
+    )
+
+
+def _column(field: int) -> int:
+    """Where a counter of a row lies in a line of `router.show`."""
+    return 6 + field - at.N_PROMPT
+
+
+_FIRST_BUCKET = 7 + at.N_SENT - at.N_PROMPT
+_MIDDLE_BUCKET = _FIRST_BUCKET + at.ITL_COUNTS - at.TTFT_COUNTS
+
+
 def completed_requests(lines: Ints, api_s: float) -> CompletedRequests:
     """From records, one a line."""
     real = lines.view(np.float64)
@@ -162,27 +210,21 @@ def counters(shown: Ints, gone: Ints, arrivals: int) -> Counters:
     """From lines of `router.show`, those of replicas that are gone behind."""
     lines = np.concatenate((shown, gone))
     real = lines.view(np.float64)
-
-    def column(field: int) -> int:
-        return 6 + field - at.N_PROMPT
-
-    first = 7 + at.N_SENT - at.N_PROMPT
-    middle = first + at.ITL_COUNTS - at.TTFT_COUNTS
     return Counters(
         arrivals_total=arrivals,
         live=len(shown),
         replica=lines[:, 0],
-        sent_total=lines[:, column(at.N_SENT)],
-        prompt_tokens_total=lines[:, column(at.N_PROMPT)],
-        cached_prompt_tokens_total=lines[:, column(at.N_CACHED)],
-        output_tokens_total=lines[:, column(at.N_OUTPUT)],
-        finished_total=lines[:, column(at.N_FINISHED)],
-        preemptions_total=lines[:, column(at.N_PREEMPTED)],
-        recomputed_tokens_total=lines[:, column(at.N_RECOMPUTED)],
-        steps_total=lines[:, column(at.N_STEPS)],
-        busy_s=real[:, column(at.BUSY)],
-        ttft_counts=lines[:, first:middle],
-        ttft_sum_s=real[:, column(at.TTFT_SUM)],
-        itl_counts=lines[:, middle:],
-        itl_sum_s=real[:, column(at.ITL_SUM)],
+        sent_total=lines[:, _column(at.N_SENT)],
+        prompt_tokens_total=lines[:, _column(at.N_PROMPT)],
+        cached_prompt_tokens_total=lines[:, _column(at.N_CACHED)],
+        output_tokens_total=lines[:, _column(at.N_OUTPUT)],
+        finished_total=lines[:, _column(at.N_FINISHED)],
+        preemptions_total=lines[:, _column(at.N_PREEMPTED)],
+        recomputed_tokens_total=lines[:, _column(at.N_RECOMPUTED)],
+        steps_total=lines[:, _column(at.N_STEPS)],
+        busy_s=real[:, _column(at.BUSY)],
+        ttft_counts=lines[:, _FIRST_BUCKET:_MIDDLE_BUCKET],
+        ttft_sum_s=real[:, _column(at.TTFT_SUM)],
+        itl_counts=lines[:, _MIDDLE_BUCKET:],
+        itl_sum_s=real[:, _column(at.ITL_SUM)],
     )

@@ -7,15 +7,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import accumulate
 
 import numpy as np
 
 from autoscaler.model import Histogram
 from policies.engines import EngineProfile
-from simulator.dataplane import CompletedRequests, Counters, DataPlane, Gauges
+from simulator.dataplane import CompletedRequests, DataPlane
+from simulator.engine_layout import ITL_EDGES_S, TTFT_EDGES_S
+from simulator.engine_records import ShownReplica
 from simulator.outcomes import OK, Ended
 from simulator.telemetry import HandleFigures, ReplicaFigures
 from simulator.workload import Requests
+
+_TTFT_EDGES_S = (*TTFT_EDGES_S, float("inf"))
+_ITL_EDGES_S = (*ITL_EDGES_S, float("inf"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +38,6 @@ class Totals:
             self.preemptions - other.preemptions,
             self.recomputed_tokens - other.recomputed_tokens,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """Gauges and counters at one moment, with each replica's place in them."""
-
-    at_s: float
-    gauges: Gauges
-    counters: Counters
-    gauge_of: dict[int, int]
-    counter_of: dict[int, int]
 
 
 class Plane:
@@ -64,7 +59,8 @@ class Plane:
         )
         self._numbers: dict[str, int] = {}
         self._now_s = 0.0
-        self._look: _Look | None = None
+        self._shown: dict[int, ShownReplica] | None = None
+        """By live replica, at `_now_s`; None: not asked for since then."""
         self._before = Totals(0.0, 0, 0)
         self._since_s = since_s
         self._frozen: Totals | None = None
@@ -87,20 +83,20 @@ class Plane:
     def _go(self, until_s: float) -> None:
         self._plane.advance(until_s)
         self._now_s = until_s
-        self._look = None
+        self._shown = None
 
     def add_replica(self, replica_id: str, now_s: float) -> None:
         self._numbers[replica_id] = len(self._numbers)
         self._plane.add_replica(self._numbers[replica_id], now_s)
-        self._look = None
+        self._shown = None
 
     def drain_replica(self, replica_id: str, now_s: float) -> None:
         self._plane.drain_replica(self._numbers[replica_id], now_s)
-        self._look = None
+        self._shown = None
 
     def kill_replica(self, replica_id: str, now_s: float) -> None:
         self._plane.kill_replica(self._numbers[replica_id], now_s)
-        self._look = None
+        self._shown = None
 
     def freeze(self) -> None:
         """The window ends now; what engines do afterwards counts in no total."""
@@ -131,50 +127,43 @@ class Plane:
         return self._plane.ongoing(self._numbers[replica_id])
 
     def handle_figures(self) -> HandleFigures:
-        look = self._seen()
-        return HandleFigures(
-            float(look.gauges.queued), float(look.gauges.ongoing.sum()), float(look.counters.arrivals_total)
-        )
+        plane = self._plane
+        return HandleFigures(float(plane.queued), float(plane.ongoing_everywhere), float(plane.arrivals))
 
     def replica_figures(self, replica_id: str) -> ReplicaFigures:
         """A replica that has run; one that is gone shows its last counters and empty gauges."""
-        look, number = self._seen(), self._numbers[replica_id]
-        i, j = look.counter_of[number], look.gauge_of.get(number)
-        c, g = look.counters, look.gauges
+        number = self._numbers[replica_id]
+        one = self._seen().get(number) or self._plane.shown_last(number)
         return ReplicaFigures(
-            ongoing=0.0 if j is None else float(g.ongoing[j]),
-            running=0.0 if j is None else float(g.running[j]),
-            waiting=0.0 if j is None else float(g.waiting[j]),
-            kv_usage_fraction=0.0 if j is None else float(g.kv_usage_fraction[j]),
-            prompt_tokens=float(c.prompt_tokens_total[i]),
-            output_tokens=float(c.output_tokens_total[i]),
-            cached_tokens=float(c.cached_prompt_tokens_total[i]),
-            finished=float(c.finished_total[i]),
-            preemptions=float(c.preemptions_total[i]),
-            ttft=_histogram(c.ttft_edges_s, c.ttft_counts[i]),
-            itl=_histogram(c.itl_edges_s, c.itl_counts[i]),
-            ttft_sum_s=float(c.ttft_sum_s[i]),
-            itl_sum_s=float(c.itl_sum_s[i]),
+            ongoing=float(one.ongoing),
+            running=float(one.running),
+            waiting=float(one.waiting),
+            kv_usage_fraction=one.kv_usage_fraction,
+            prompt_tokens=float(one.prompt_tokens_total),
+            output_tokens=float(one.output_tokens_total),
+            cached_tokens=float(one.cached_prompt_tokens_total),
+            finished=float(one.finished_total),
+            preemptions=float(one.preemptions_total),
+            ttft=_histogram(_TTFT_EDGES_S, one.ttft_counts),
+            itl=_histogram(_ITL_EDGES_S, one.itl_counts),
+            ttft_sum_s=one.ttft_sum_s,
+            itl_sum_s=one.itl_sum_s,
         )
 
     def waiting_in_engines(self) -> int:
-        return int(self._seen().gauges.waiting.sum())
+        return sum(one.waiting for one in self._seen().values())
 
     def highest_kv_usage_fraction(self) -> float | None:
-        usage = self._seen().gauges.kv_usage_fraction
-        return float(usage.max()) if len(usage) else None
+        return max((one.kv_usage_fraction for one in self._seen().values()), default=None)
 
-    def _seen(self) -> _Look:
-        if self._look is None or self._look.at_s != self._now_s:
-            gauges, counters = self._plane.gauges(self._now_s), self._plane.counters()
-            gauge_of = {int(r): i for i, r in enumerate(gauges.replica.tolist())}
-            counter_of = {int(r): i for i, r in enumerate(counters.replica.tolist())}
-            self._look = _Look(self._now_s, gauges, counters, gauge_of, counter_of)
-        return self._look
+    def _seen(self) -> dict[int, ShownReplica]:
+        if self._shown is None:
+            self._shown = self._plane.shown()
+        return self._shown
 
 
-def _histogram(edges_s: tuple[float, ...], counts: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Histogram:
-    return Histogram((*edges_s, float("inf")), tuple(np.cumsum(counts).astype(np.float64).tolist()))
+def _histogram(edges_s: tuple[float, ...], counts: list[int]) -> Histogram:
+    return Histogram(edges_s, tuple(map(float, accumulate(counts))))
 
 
 def _ended(done: CompletedRequests, end_s: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Ended:

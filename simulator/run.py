@@ -24,7 +24,7 @@ from simulator.constant import constant_sizes
 from simulator.control import ControlLoop
 from simulator.events import Priority
 from simulator.figures import deployment_figures, pool_figures, reaches_target
-from simulator.outcomes import Ended
+from simulator.outcomes import Batches, Ended
 from simulator.result import Result
 from simulator.scenario_file import Scenario
 from simulator.settings import policy_options
@@ -131,15 +131,16 @@ class _Simulation:
         spec = telemetry_of(scenario, policy)
         self.world = World(scenario, spec, constant_sizes(scenario, policy))
         self.queue = self.world.queue
+        self._ended = {one.key: Batches(one.outcomes.add) for one in self.world.live}
         self._arrived = dict.fromkeys(self.world.serves, 0.0)
         self.control = ControlLoop(scenario, policy, spec, self.world, outputs.journal)
 
     # ------------------------------------------------------------ the run
 
     def run(self) -> None:
-        duration_s, tick_s = self.scenario.duration_s, self.scenario.file.tick_s
+        duration_s = self.scenario.duration_s
         self._feed()
-        self.queue.at(min(tick_s, duration_s), self._record, Priority.RECORD)
+        self.queue.at(min(self._record_s, duration_s), self._record, Priority.RECORD)
         self.queue.run_until(duration_s)
         for one in self.world.live:
             one.plane.advance(duration_s)
@@ -163,13 +164,19 @@ class _Simulation:
             self._take(one, ended)
             if self.outputs.timeline is not None:
                 self.outputs.timeline.write(self._row(one, ended))
-        tick_s, duration_s = self.scenario.file.tick_s, self.scenario.duration_s
+        duration_s = self.scenario.duration_s
         if now_s < duration_s - _NS:
-            self.queue.at(min(now_s + tick_s, duration_s), self._record, Priority.RECORD)
+            self.queue.at(min(now_s + self._record_s, duration_s), self._record, Priority.RECORD)
+
+    @property
+    def _record_s(self) -> float:
+        """Rows are by the tick; where nobody wants rows, ended requests are collected now and then."""
+        tick_s = self.scenario.file.tick_s
+        return tick_s if self.outputs.timeline is not None else max(tick_s, _FEED_S)
 
     def _take(self, one: Live, ended: Ended) -> None:
         if len(ended):
-            one.outcomes.add(ended)
+            self._ended[one.key].add(ended)
             if self.outputs.requests is not None:
                 self.outputs.requests.write(one.key, ended)
 
@@ -180,6 +187,7 @@ class _Simulation:
             one.plane.advance(self.scenario.duration_s + tail_s(one.spec))
             self._take(one, one.plane.take_ended())
             self._take(one, one.plane.take_unfinished())
+            self._ended[one.key].close()
 
     def _row(self, one: Live, ended: Ended) -> Row:
         now_s, serve = self.queue.now_s, one.serve

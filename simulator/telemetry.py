@@ -8,7 +8,7 @@ reads of a page fail now and then. The pages are joined to deployments by the li
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Protocol
@@ -210,25 +210,17 @@ class _ReplicaSeries:
         self.ttft, self.itl = Series(names.VLLM_TTFT_BUCKET, vllm), Series(names.VLLM_ITL_BUCKET, vllm)
         self.ttft_sum, self.itl_sum = Series(names.VLLM_TTFT_SUM, vllm), Series(names.VLLM_ITL_SUM, vllm)
 
+        self._counters: tuple[Series, ...] = (
+            self.prompt, self.output, self.cached, self.finished, self.preemptions,
+            self.ttft, self.itl, self.ttft_sum, self.itl_sum,
+        )  # fmt: skip
+        self._gauges = (self.processing, self.running, self.waiting, self.kv_usage)
+
     def report(self, f: ReplicaFigures) -> Report:
-        counters = (
-            Sample(self.prompt, f.prompt_tokens),
-            Sample(self.output, f.output_tokens),
-            Sample(self.cached, f.cached_tokens),
-            Sample(self.finished, f.finished),
-            Sample(self.preemptions, f.preemptions),
-            Sample(self.ttft, f.ttft),
-            Sample(self.itl, f.itl),
-            Sample(self.ttft_sum, f.ttft_sum_s),
-            Sample(self.itl_sum, f.itl_sum_s),
-        )
-        gauges = (
-            Sample(self.processing, f.ongoing),
-            Sample(self.running, f.running),
-            Sample(self.waiting, f.waiting),
-            Sample(self.kv_usage, f.kv_usage_fraction),
-        )
-        return counters, gauges
+        counters: list[float | Histogram] = [f.prompt_tokens, f.output_tokens, f.cached_tokens, f.finished]
+        counters += [f.preemptions, f.ttft, f.itl, f.ttft_sum_s, f.itl_sum_s]
+        gauges = (f.ongoing, f.running, f.waiting, f.kv_usage_fraction)
+        return _samples(self._counters, counters), _samples(self._gauges, gauges)
 
 
 class _HandleSeries:
@@ -243,6 +235,10 @@ class _HandleSeries:
     def report(self, f: HandleFigures) -> Report:
         gauges = (Sample(self.queued, f.queued), Sample(self.ongoing, f.ongoing))
         return (Sample(self.arrivals, f.arrivals),), gauges
+
+
+def _samples(series: Sequence[Series], values: Iterable[float | Histogram]) -> tuple[Sample, ...]:
+    return tuple(map(Sample, series, values))
 
 
 def _slot_of(name: str) -> int:

@@ -13,6 +13,7 @@ from math import inf
 from typing import NamedTuple
 
 from autoscaler.model import Histogram
+from autoscaler.sources.names import REPLICA, WORKER_ID
 
 _LINE = re.compile(
     rb"""([a-zA-Z_:][a-zA-Z0-9_:]*)              # name
@@ -33,11 +34,13 @@ class Series:
     same in every run.
     """
 
-    __slots__ = ("_id", "labels", "name")
+    __slots__ = ("_id", "labels", "name", "replica", "worker")
 
     def __init__(self, name: str, labels: Mapping[str, str]) -> None:
         self.name = name
         self.labels = labels
+        self.replica = labels.get(REPLICA)
+        self.worker = labels.get(WORKER_ID)
         self._id: str | None = None
 
     @property

@@ -21,16 +21,16 @@ from autoscaler.sources.names import (
     FINISHED_REASON,
     GOOD_FINISHES,
     REJECTED_CODE,
-    REPLICA,
     REPLICA_ID,
     ROLES,
-    WORKER_ID,
     Field,
     Role,
 )
 from policies.base import DeploymentKey, ReplicaMetrics
 
 T = TypeVar("T")
+ByRank = dict[Field, dict[int, dict[str, T]]]
+"""Of each field the sources that were found, by rank: their values by series id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +62,10 @@ def collect(
     for page in samples_by_node.values():
         owners.learn_workers(page.samples)
     for page in samples_by_node.values():
-        for sample in page.samples:
-            role = ROLES.get(sample[0].name)
+        for series, value in page.samples:
+            role = ROLES.get(series.name)
             if role is not None:
-                owners.add(sample[0], sample[1], role, page)
+                owners.add(series, value, role, page)
     return {key: gathered.metrics(as_of_s) for key, gathered in owners.gathered.items()}
 
 
@@ -92,19 +92,18 @@ class _Owners:
     def learn_workers(self, samples: Iterable[Sample]) -> None:
         """Workers that served a replica which is gone: what their handles say lingers too and must be dropped."""
         for series, _ in samples:
-            replica = series.labels.get(REPLICA)
-            if replica is not None and replica not in self.alive:
-                worker = series.labels.get(WORKER_ID)
-                if worker is not None and worker not in self.by_worker:
-                    self.dead_workers.add(worker)
+            if series.replica is None or series.replica in self.alive:
+                continue
+            if series.worker is not None and series.worker not in self.by_worker:
+                self.dead_workers.add(series.worker)
 
     def add(self, series: Series, value: float | Histogram, role: Role, page: NodePage) -> None:
         labels = series.labels
         if role.owner == "deployment":
             gathered = self.by_name.get((labels.get(APPLICATION), labels.get(DEPLOYMENT)))
-            replica_id = labels.get(REPLICA)
+            replica_id = series.replica
         else:
-            gathered, replica_id = self._by_process(labels)
+            gathered, replica_id = self._by_process(series)
         if gathered is None:
             return
         if page.as_of_s < gathered.as_of_s:
@@ -112,7 +111,7 @@ class _Owners:
         if page.first and role.kind != "gauge":
             gathered.baseline.add(series.id)
         if isinstance(value, Histogram):
-            gathered.histograms.setdefault((role.field, role.rank), {})[series.id] = value
+            gathered.of(gathered.histograms, role)[series.id] = value
         elif role.kind == "histogram" or not isfinite(value):
             return
         elif role.kind == "counter":
@@ -121,13 +120,13 @@ class _Owners:
         elif replica_id is not None:
             if replica_id in self.alive:
                 gathered.add_replica_gauge(series, value, role, replica_id)
-        elif labels.get(WORKER_ID) not in self.dead_workers:
+        elif series.worker not in self.dead_workers:
             gathered.add_gauge(series, value, role)
 
-    def _by_process(self, labels: Mapping[str, str]) -> tuple[_Gathered | None, str | None]:
-        found = self.by_replica.get(labels.get(REPLICA_ID, ""))
-        if found is None:
-            found = self.by_worker.get(labels.get(WORKER_ID, ""))
+    def _by_process(self, series: Series) -> tuple[_Gathered | None, str | None]:
+        found = self.by_replica.get(series.labels.get(REPLICA_ID, ""))
+        if found is None and series.worker is not None:
+            found = self.by_worker.get(series.worker)
         return found if found is not None else (None, None)
 
 
@@ -146,20 +145,31 @@ class _Gathered:
     def __init__(self) -> None:
         self.as_of_s = inf
         self.baseline: set[str] = set()
-        self.counters: dict[tuple[Field, int], dict[str, float]] = {}
+        self.counters: ByRank[float] = {}
         self.gauges: dict[Field, dict[str, float]] = {}
-        self.replica_gauges: dict[str, dict[tuple[Field, int], dict[str, float]]] = {}
-        self.histograms: dict[tuple[Field, int], dict[str, Histogram]] = {}
+        self.replica_gauges: dict[str, ByRank[float]] = {}
+        self.histograms: ByRank[Histogram] = {}
+
+    @staticmethod
+    def of(found: ByRank[T], role: Role) -> dict[str, T]:
+        """The values of one source of one field."""
+        by_rank = found.get(role.field)
+        if by_rank is None:
+            by_rank = found[role.field] = {}
+        values = by_rank.get(role.rank)
+        if values is None:
+            values = by_rank[role.rank] = {}
+        return values
 
     def add_counter(self, series: Series, value: float, role: Role) -> None:
-        self.counters.setdefault((role.field, role.rank), {})[series.id] = value
+        self.of(self.counters, role)[series.id] = value
 
     def add_gauge(self, series: Series, value: float, role: Role) -> None:
         self.gauges.setdefault(role.field, {})[series.id] = value
 
     def add_replica_gauge(self, series: Series, value: float, role: Role, replica_id: str) -> None:
         of_replica = self.replica_gauges.setdefault(replica_id, {})
-        of_replica.setdefault((role.field, role.rank), {})[series.id] = value
+        self.of(of_replica, role)[series.id] = value
 
     def metrics(self, as_of_s: float) -> DeploymentMetrics:
         replicas = tuple(_replica(replica_id, seen) for replica_id, seen in sorted(self.replica_gauges.items()))
@@ -192,17 +202,17 @@ class _Gathered:
         return sum(at_replicas) if at_replicas else None
 
 
-def _best(by_rank: Mapping[tuple[Field, int], dict[str, T]], field: Field) -> dict[str, T]:
+def _best(found: ByRank[T], field: Field) -> dict[str, T]:
     """The source with the lowest rank of those that are there."""
-    ranks = [rank for of, rank in by_rank if of == field]
-    return by_rank[field, min(ranks)] if ranks else {}
+    by_rank = found.get(field)
+    return by_rank[min(by_rank)] if by_rank else {}
 
 
 def _sum(values: Mapping[str, float] | None) -> float | None:
     return sum(values.values()) if values else None
 
 
-def _replica(replica_id: str, seen: Mapping[tuple[Field, int], dict[str, float]]) -> ReplicaMetrics:
+def _replica(replica_id: str, seen: ByRank[float]) -> ReplicaMetrics:
     usage = _best(seen, "kv_usage")
     return ReplicaMetrics(
         replica_id=replica_id,

@@ -36,7 +36,7 @@ class Capacity:
 
 _KNOWN: dict[tuple[int, TokenMix, Slo, float, float], tuple[EngineProfile, Capacity]] = {}
 """Answers given lately: rounded mixes come again and again, tick after tick."""
-_MOST_KNOWN = 4096
+_MOST_KNOWN = 16384
 
 
 @dataclass(frozen=True, slots=True)

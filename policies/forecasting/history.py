@@ -86,12 +86,31 @@ class SeasonalHistory:
         """Fold the smoothed bins [first, end) into the profile of the next season."""
         if end <= first:
             return
+        if end == first + 1:
+            self._learn_one(first)
+            return
         smoothed = _centred_mean(self._x[first - self.smooth : end + self.smooth], self.smooth)
         old = self._p[first:end]
         age = self.count - self._end + np.arange(first, end)
         weight = np.maximum(_NEW_SEASON, 1.0 / (age // self.season + 1.0))
         mixed = np.where(old == old, old + weight * (smoothed - old), smoothed)
         self._p[first + self.season : end + self.season] = np.where(smoothed == smoothed, mixed, old)
+
+    def _learn_one(self, at: int) -> None:
+        """The same for one bin, in plain numbers: what one new bin costs."""
+        total, seen = 0.0, 0
+        for value in self._x[at - self.smooth : at + self.smooth + 1].tolist():
+            if value == value:
+                total += value
+                seen += 1
+        old = float(self._p[at])
+        mixed = old
+        if seen:
+            mixed = smoothed = total / seen
+            if old == old:
+                age = self.count - self._end + at
+                mixed = old + max(_NEW_SEASON, 1.0 / (age // self.season + 1.0)) * (smoothed - old)
+        self._p[at + self.season] = mixed
 
     def _shift(self) -> None:
         keep = min(self.memory + 2 * self.smooth, self._end)
