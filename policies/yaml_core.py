@@ -1,14 +1,14 @@
 """Reads YAML by the core schema of YAML 1.2, where PyYAML reads 1.1: what a person wrote is what is meant.
 
-By YAML 1.1 `1:30` is 90, `012` is 10, `on`, `off`, `yes` and `no` are booleans, `2026-01-31` is a date and `1e8` is text.
-Here they are text, 12, text, text and a number: what a setting cannot be is then refused where it stands. Not for
-documents whose reader is somebody else (a Serve config is YAML 1.1 to Ray).
+By YAML 1.1 `1:30` is 90, `012` is 10, `on`, `off`, `yes` and `no` are booleans, `2026-01-31` is a date and `1e8` is
+text. Here they are text, 12, text, text and a number: what a setting cannot be is then refused where it stands. Not
+for documents whose reader is somebody else (a Serve config is YAML 1.1 to Ray).
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -30,7 +30,7 @@ _CORE: tuple[tuple[str, re.Pattern[str], str], ...] = (
 class CoreLoader(yaml.SafeLoader):
     """SafeLoader with the plain scalars of YAML 1.2's core schema."""
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
 
 
 def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
@@ -44,6 +44,20 @@ def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
 for _tag, _pattern, _first in _CORE:
     CoreLoader.add_implicit_resolver(_PREFIX + _tag, _pattern, ["" if c == "\0" else c for c in _first])
 CoreLoader.add_constructor(_PREFIX + "int", _construct_int)
+
+
+class _CoreDumper(yaml.SafeDumper):
+    """SafeDumper that quotes text which this loader would take for a number."""
+
+
+for _tag, _pattern, _first in _CORE:
+    _CoreDumper.add_implicit_resolver(_PREFIX + _tag, _pattern, ["" if c == "\0" else c for c in _first])
+
+
+def dump_yaml(value: Any, width: int = 120) -> str:
+    """A document that `load_yaml`, and YAML 1.1 as well, reads as this value."""
+    text: str = yaml.dump(value, Dumper=_CoreDumper, sort_keys=False, width=width)
+    return text
 
 
 def load_yaml(text: str) -> Any:

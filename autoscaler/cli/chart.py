@@ -53,10 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import yaml
 
+    from policies.yaml_core import dump_yaml
+
     if args.config is not None:
         _check_file(args.config)
     settings = _settings(args)
-    text = yaml.safe_dump(settings, sort_keys=False, width=120)
+    text = dump_yaml(settings)
     _check(text)
     name = f"{args.service}-leadtime"
     config_map = {
