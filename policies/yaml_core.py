@@ -8,7 +8,7 @@ for documents whose reader is somebody else (a Serve config is YAML 1.1 to Ray).
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -30,8 +30,6 @@ _CORE: tuple[tuple[str, re.Pattern[str], str], ...] = (
 class CoreLoader(yaml.SafeLoader):
     """SafeLoader with the plain scalars of YAML 1.2's core schema."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
-
 
 def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
     text = str(loader.construct_scalar(node))
@@ -41,6 +39,7 @@ def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
     return int(text)
 
 
+CoreLoader.yaml_implicit_resolvers = {}  # SafeLoader's are those of YAML 1.1
 for _tag, _pattern, _first in _CORE:
     CoreLoader.add_implicit_resolver(_PREFIX + _tag, _pattern, ["" if c == "\0" else c for c in _first])
 CoreLoader.add_constructor(_PREFIX + "int", _construct_int)

@@ -51,10 +51,10 @@ async def test_a_ramp_a_killed_leader_an_upgrade_and_an_uninstall_lose_no_reques
     )
     with contextlib.ExitStack() as second_head:
         coming = asyncio.ensure_future(asyncio.to_thread(_start, second_head))
-        given = iter((serve,))
+        given = [serve]
 
         async def heads() -> LocalServe:
-            return next(given, None) or await asyncio.shield(coming)
+            return given.pop() if given else await asyncio.shield(coming)
 
         try:
             async with (
