@@ -273,7 +273,6 @@ class GkeBlock(_Block):
         default=True,
         description="true = the cluster autoscaler works on it, and its least size is raised; false = its size is set.",
     )
-    zones: int = Field(default=1, ge=1, le=10, description="Zones it spreads over (Google sets sizes per zone).")
 
 
 class WarmBlock(_Block):

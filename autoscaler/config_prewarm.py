@@ -18,6 +18,7 @@ _PROVISIONERS = {
     "autopilot": "Autopilot, where node pools are Google's",
 }
 _KEYS_OF = {
+    "gpus": ("placeholder", "capacity_buffer", "worker_group", "request_resources", "provisioning_request"),
     "group": ("worker_group",),
     "service": ("worker_group", "request_resources"),
     "resources": ("request_resources",),
@@ -111,5 +112,5 @@ def warm_pool(pool: NodePool, name: str, namespace: str) -> WarmPool:
         max_run_s=run_s,
         gke=None
         if gke is None
-        else GkePool(gke.project, gke.location, gke.cluster, gke.node_pool or pool.name, gke.autoscaled, gke.zones),
+        else GkePool(gke.project, gke.location, gke.cluster, gke.node_pool or pool.name, gke.autoscaled),
     )

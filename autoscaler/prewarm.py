@@ -46,8 +46,6 @@ class GkePool:
     node_pool: str
     autoscaled: bool = True
     """The cluster autoscaler works on it; False: its size is set."""
-    zones: int = 1
-    """Zones that it spreads over: a size is set per zone."""
 
     @property
     def path(self) -> str:

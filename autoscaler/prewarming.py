@@ -56,11 +56,18 @@ def prewarm_actuators(pools: Sequence[WarmPool], around: Surroundings) -> list[P
 def _way(name: str, pools: Sequence[WarmPool], around: Surroundings) -> PrewarmWay:
     if name in KUBERNETES_WAYS:
         return _kubernetes_way(name, pools, around)
+    if name == "node_pool":
+        try:
+            from autoscaler.actuators.gke_node_pool import GkeNodePools
+        except ImportError as error:
+            words = f"needs the extra `gke` (pip install leadtime[gke]): {error}"
+            raise ConfigError(f"node_pools[].prewarm: node_pool {words}") from None
+        return GkeNodePools()
     if name == "request_resources":
         from autoscaler.actuators.ray_request_resources import RayRequestResources
 
         return RayRequestResources(around.heads)
-    raise ConfigError(f"node_pools[].prewarm: {name}; not built yet in this version")
+    raise ConfigError(f"node_pools[].prewarm: {name}; there is no such way")
 
 
 def _kubernetes_way(name: str, pools: Sequence[WarmPool], around: Surroundings) -> PrewarmWay:
@@ -83,7 +90,7 @@ def _kubernetes_way(name: str, pools: Sequence[WarmPool], around: Surroundings) 
         from autoscaler.actuators.provisioning_request import ProvisioningRequests
 
         return ProvisioningRequests(api)
-    raise ConfigError(f"node_pools[].prewarm: {name}; not built yet in this version")
+    raise ConfigError(f"node_pools[].prewarm: {name}; there is no such way")
 
 
 def consent(pools: Sequence[WarmPool], matches: Sequence[str]) -> Callable[[Object], bool]:

@@ -128,7 +128,7 @@ class PrewarmActuator:
             return self._said(pool, "withheld", held.level, why)
         patch = self._way.patch(pool, held, level, one)
         if not patch:
-            return self._said(pool, "unchanged", level, held.words)
+            return self._said(pool, "unchanged", held.level, held.words)
         if plan.dry_run or not plan.leader:
             why = "dry run" if plan.dry_run else "not the leader"
             return self._said(pool, "withheld", level, f"{why}; would send {patch}")
@@ -145,6 +145,8 @@ class PrewarmActuator:
     async def _give_back(self, pool: WarmPool, now_s: float) -> Applied:
         held = await self._way.look(pool, None, now_s)
         if not self._way.patch(pool, held, pool.rest, None):
+            if held.level > pool.rest:  # it cannot be given back now
+                return self._said(pool, "withheld", held.level, held.words or f"{held.level} are still held")
             return self._said(pool, "unchanged", held.level, "nothing is held")
         applied = await self._write(pool, held, pool.rest, None, now_s)
         return Applied(applied.actuator, applied.what, applied.outcome, applied.value, applied.why or "given back")

@@ -30,6 +30,7 @@ AGAIN_AFTER_S = 60.0
 """After a job that failed the next one follows no sooner."""
 _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 _CODE = (
+    "import sys; sys.path[:] = [place for place in sys.path if place]; "  # a folder `ray` where the job runs is not Ray
     "import ray; ray.init(address='auto', log_to_driver=False, logging_level='warning'); "
     "from ray.autoscaler.sdk import request_resources; request_resources(bundles=%s)"
 )

@@ -486,3 +486,68 @@ def test_an_address_that_cannot_be_one_is_refused(tmp_path: Path, address: str) 
 def test_a_spread_beyond_numbers_is_refused(tmp_path: Path, p99: str) -> None:
     wide = f"  - {{name: h100, gpus_per_node: 8, provision_s: {{median: 1, p99: {p99}}}}}"
     assert f"allowed: {DURATION}" in complaint(tmp_path, GOOD.replace(POOL_LINE, wide))
+
+
+# ---------------------------------------------------------------- pre-warming
+
+WARM = """\
+version: 1
+services: [{dashboard: "http://127.0.0.1:8265"}]
+%s
+node_pools:
+  - name: h100
+    gpus_per_node: 8
+%s
+"""
+_KUBE = "kubernetes: {nodes: true}"
+_GKE = "warm: {gke: {project: p, location: l, cluster: c}}"
+
+
+@pytest.mark.parametrize(
+    ("kube", "pool", "says"),
+    [
+        (_KUBE, "prewarm: node_pool\n    provisioner: autopilot\n    gpu: nvidia-l4\n    " + _GKE,
+         "prewarm: node_pool; its nodes come from Autopilot, where node pools are Google's; allowed: none, placeholder, "
+         "capacity_buffer, worker_group, request_resources"),
+        (_KUBE, "prewarm: node_pool\n    provisioner: auto_provisioning\n    gpu: nvidia-l4\n    " + _GKE,
+         "prewarm: node_pool; its nodes come from node auto-provisioning, which makes and deletes node pools by itself"),
+        (_KUBE, "prewarm: provisioning_request\n    provisioner: compute_class",
+         "prewarm: provisioning_request; its nodes come from a ComputeClass, which chooses the node pool by itself"),
+        ("", "prewarm: placeholder",
+         "prewarm: placeholder; it writes to the Kubernetes API; allowed: with a kubernetes block"),
+        ("kubernetes: {}", "prewarm: capacity_buffer",
+         "prewarm: capacity_buffer; it holds what is beyond the nodes in use, which nobody watches; allowed: with "
+         "kubernetes.nodes true"),
+        (_KUBE, "prewarm: placeholder\n    provisioner: autopilot",
+         "gpu: missing; nodes without a pool of that name are known by their GPUs"),
+        (_KUBE, "prewarm: placeholder\n    warm: {gpus: 16}", "warm.gpus: 16; allowed: at most gpus_per_node, which is 8"),
+        (_KUBE, "prewarm: placeholder\n    warm: {group: a}",
+         "warm.group: given; allowed: only with prewarm worker_group, and it is placeholder"),
+        (_KUBE, "prewarm: node_pool", "warm.gke: missing; allowed: {project, location, cluster}, as Google names them"),
+        ("", "prewarm: node_pool\n    warm: {gke: {project: p, location: l, cluster: c, autoscaled: false}}",
+         "max_nodes: missing; the pool's size is set and no autoscaler bounds it"),
+        (_KUBE, "prewarm: provisioning_request\n    warm: {max_run_s: 700000}",
+         "warm.max_run_s: 700000; allowed: at most 604800 (seven days)"),
+        (_KUBE, "prewarm: worker_group\n    warm: {service: chat}", "warm.service: 'chat'; allowed: NAMESPACE/NAME"),
+    ],
+)  # fmt: skip
+def test_a_way_to_prewarm_that_cannot_work_is_refused(tmp_path: Path, kube: str, pool: str, says: str) -> None:
+    assert f"node_pools[0].{says}" in complaint(tmp_path, WARM % (kube, f"    {pool}"))
+
+
+@pytest.mark.parametrize(
+    ("kube", "pool"),
+    [
+        (_KUBE, "prewarm: placeholder\n    provisioner: autopilot\n    gpu: nvidia-l4"),
+        (_KUBE, "prewarm: capacity_buffer\n    provisioner: compute_class"),
+        (_KUBE, "prewarm: worker_group\n    warm: {group: h100x8, service: llm/chat}"),
+        ("", "prewarm: request_resources\n    warm: {resources: {GPU: 8}}"),
+        ("", "prewarm: node_pool\n    " + _GKE),
+        (_KUBE, "prewarm: provisioning_request"),
+    ],
+)
+def test_every_way_to_prewarm_is_accepted_where_it_works(tmp_path: Path, kube: str, pool: str) -> None:
+    path = tmp_path / "lt.yaml"
+    path.write_text(WARM % (kube, f"    {pool}"), encoding="utf-8")
+    (warm,) = load_config(path).prewarm
+    assert (warm.name, warm.way) == ("h100", pool.split()[1])

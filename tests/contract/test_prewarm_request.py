@@ -122,7 +122,7 @@ async def test_a_booking_that_expired_unused_is_said_and_asked_again_only_later(
     await world.at(0, 2)
     world.becomes("BookingExpired")
     applied = await world.at(60, 2)
-    assert (applied.outcome, applied.value) == ("unchanged", 2)
+    assert (applied.outcome, applied.value) == ("unchanged", 0)
     assert applied.why.startswith("the booking of 2 expired unused: no pod claimed it in 10 min; asked again in 17")
     before = len(world.api.traffic.writes())
     await world.at(1000, 2)
