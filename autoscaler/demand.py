@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from operator import add, attrgetter, itemgetter
 
 from autoscaler.controller_state import CounterMemory, DemandMemory
+from autoscaler.idle_engines import engine_gauges
 from autoscaler.model import DeploymentMetrics, DeploymentSignals, GuardSettings, Histogram, Judged, Observation
 from policies.base import Slo, TokenMix, Totals
 
@@ -312,11 +313,12 @@ def _missing_reports(memory: DemandMemory, signals: DeploymentSignals) -> tuple[
 
 def _gauges(metrics: DeploymentMetrics) -> tuple[float | None, float | None, float | None]:
     """Waiting (at handles and in engines), ongoing, and the fullest replica's KV share."""
-    in_engines = [r.waiting for r in metrics.replicas if r.waiting is not None]
+    replicas = engine_gauges(metrics)
+    in_engines = [r.waiting for r in replicas if r.waiting is not None]
     waiting = None
     if metrics.queued_at_handles is not None or in_engines:
         waiting = (metrics.queued_at_handles or 0.0) + sum(in_engines)
-    kv = [r.kv_usage_fraction for r in metrics.replicas if r.kv_usage_fraction is not None]
+    kv = [r.kv_usage_fraction for r in replicas if r.kv_usage_fraction is not None]
     return waiting, metrics.ongoing, max(kv) if kv else None
 
 

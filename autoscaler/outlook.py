@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from autoscaler import coverage, demand, hints, supply
 from autoscaler.controller_state import ControllerState, DeploymentMemory
+from autoscaler.idle_engines import engine_gauges
 from autoscaler.model import (
     ControllerConfig,
     DeploymentSettings,
@@ -75,7 +76,7 @@ class Outlook:
             ongoing=o.ongoing,
             kv_usage_fraction=o.kv_usage_fraction,
             metrics_as_of_s=o.metrics_as_of_s,
-            replica_metrics=metrics.replicas if metrics else (),
+            replica_metrics=engine_gauges(metrics) if metrics else (),
             handle_reports=metrics.handle_reports if metrics else (),
             forecast=self.forecast,
             announcements=tuple(one.announcement for one in self.heard if one.announcement is not None),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from simulator import report_svg as draw
 from simulator.league import Job, Run, play
@@ -65,15 +66,27 @@ def _row(key: str, run: Run, index: int) -> str:
     return f'<text x="{_LEFT}" y="{top_px + 15}">{words}</text><text x="4" y="{top_px + 32}">{top:g} req/s</text>{plot}'
 
 
-def table_row(run: Run) -> str:
+def table_rows(run: Run) -> list[str]:
+    """A row of the run, and where several deployments share it one of each."""
     d = run.document
-    ttft_s = d["ttft_s"]
     note = "" if d["clairvoyant"] is False else " (knows the traffic)"
-    return (
-        f"| {run.job.policy}{note} | {d['cost_usd']:.2f} | {100 * d['slo_attainment_fraction']:.2f} % "
-        f"| {ttft_s['p50']:.2f} / {ttft_s['p99']:.2f} | {100 * d['gpu_utilization_fraction']:.0f} % "
-        f"| {d['cost_usd_per_million_tokens']:.2f} | {d['cold_starts_hidden']} / {d['cold_starts_exposed']} |"
-    )
+    missed = "" if d["reaches_target"] else ", misses the target"
+    mean_gpus = d["gpu_hours"]["billed"] / (d["duration_s"] / 3600)
+    rows = [
+        f"| {run.job.policy}{note} | {d['cost_usd']:.2f} | {_within(d)}{missed} | {_waits(d)} | {mean_gpus:.1f} "
+        f"| {100 * d['gpu_utilization_fraction']:.0f} % | {d['cost_usd_per_million_tokens']:.3g} "
+        f"| {d['cold_starts_hidden']} / {d['cold_starts_exposed']} |"
+    ]
+    parts = d["deployments"].items() if len(d["deployments"]) > 1 else ()
+    return rows + [f"| - {key} | | {_within(one)} | {_waits(one)} | | | | |" for key, one in parts]
+
+
+def _within(d: dict[str, Any]) -> str:
+    return f"{100 * d['slo_attainment_fraction']:.2f} %"
+
+
+def _waits(d: dict[str, Any]) -> str:
+    return f"{d['ttft_s']['p50']:.2f} / {d['ttft_s']['p99']:.2f}"
 
 
 def main() -> None:
@@ -87,12 +100,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/pictures"))
     options = parser.parse_args()
     for name in options.names:
-        print(
-            f"{name}\n| policy | USD | within SLO | TTFT p50 / p99 s | busy | USD per M tokens | starts hidden / felt |"
-        )
+        columns = "policy | USD | within SLO | TTFT p50 / p99 s | GPUs | busy | USD per M tokens | starts hidden / felt"
+        print(f"{name}\n| {columns} |\n|{' --- |' * 8}")
         for i, policy in enumerate(options.policies.split(",")):
             run = play(Job(f"preset:{name}", tuple(options.set), policy, options.seed))
-            print(table_row(run), flush=True)
+            print("\n".join(table_rows(run)), flush=True)
             if i == 0:
                 (options.out / f"{name}.svg").write_text(picture(name, run))
 

@@ -36,6 +36,13 @@ def observe_gap(z: Ints, x: Reals, row: int, seconds: float) -> None:
 
 
 @inner
+def observe_mean(z: Ints, x: Reals, row: int, seconds: float) -> None:
+    """A request's own mean gap between tokens, when it has ended."""
+    z[row + at.MEAN_COUNTS + bucket(x, z[at.ITL0], _ITL_EDGES, seconds)] += 1
+    x[row + at.MEAN_SUM] += seconds
+
+
+@inner
 def count_gaps(z: Ints, x: Reals, row: int, counts: int, steps: int) -> None:
     """The gaps of the plan's first `steps` steps, one per decoding sequence and step, added at z[counts]."""
     batch, base, slope = z[row + at.PLAN_BATCH], x[row + at.BASE], x[row + at.SLOPE]

@@ -52,10 +52,11 @@ START, BASE, SLOPE, NEXT_BASE, NEXT_SLOPE, SCHEDULE_AT, END_AT, EVENT_AT = range
 SHOWN_RUNNING, SHOWN_WAITING, SHOWN_FREE, EMPTY_AT = range(32, 36)
 # counters
 N_PROMPT, N_CACHED, N_OUTPUT, N_FINISHED, N_PREEMPTED, N_RECOMPUTED, N_STEPS, BUSY, TTFT_SUM, ITL_SUM = range(36, 46)
-N_SENT = 46
-TTFT_COUNTS = 47
+MEAN_SUM, N_SENT = 46, 47
+TTFT_COUNTS = 48
 ITL_COUNTS = TTFT_COUNTS + len(TTFT_EDGES_S) + 1
-BOUNDARY = ITL_COUNTS + len(ITL_EDGES_S) + 1  # decodes by the step at which they need a new block
+MEAN_COUNTS = ITL_COUNTS + len(ITL_EDGES_S) + 1  # of requests by their mean time between tokens, on the same edges
+BOUNDARY = MEAN_COUNTS + len(ITL_EDGES_S) + 1  # decodes by the step at which they need a new block
 # after it, each as long as the header says: running slots, their last steps, first tokens, enders, segments
 RUN_SLOT, RUN_END, FIRST_SLOT, ENDER_SLOT, SEGMENT_BLOCKS, SEGMENT_OWNER = range(46, 52)  # header: offset in a row
 

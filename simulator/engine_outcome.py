@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from simulator import engine_layout as at
-from simulator.engine_account import account_plan, observe_gap, observe_ttft, show_gauges
+from simulator.engine_account import account_plan, observe_gap, observe_mean, observe_ttft, show_gauges
 from simulator.engine_blocks import blocks_for, boundary_blocks, give, take
 from simulator.engine_jit import inner
 from simulator.engine_layout import Ints, Reals
@@ -127,6 +127,8 @@ def finish(z: Ints, x: Reals, row: int, slot: int, now_s: float) -> None:
         return
     record(z, x, slot, at.OK, now_s, z[slot + at.OUTPUT])
     z[row + at.N_FINISHED] += 1
+    if z[slot + at.OUTPUT] > 1:
+        observe_mean(z, x, row, (now_s - x[slot + at.FIRST_TOKEN]) / (z[slot + at.OUTPUT] - 1))
     leave_replica(z, x, row, slot, now_s)
 
 

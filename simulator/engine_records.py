@@ -86,8 +86,11 @@ class Counters:
     """(replicas, buckets), not cumulative, on `TTFT_EDGES_S` and above; from the replica's receipt of the request."""
     ttft_sum_s: Reals
     itl_counts: Ints
-    """(replicas, buckets), not cumulative, on `ITL_EDGES_S` and above."""
+    """(replicas, buckets), not cumulative, on `ITL_EDGES_S` and above: every gap between two tokens."""
     itl_sum_s: Reals
+    mean_itl_counts: Ints
+    """As `itl_counts`, of each ended request's own mean gap."""
+    mean_itl_sum_s: Reals
 
     @property
     def ttft_edges_s(self) -> tuple[float, ...]:
@@ -115,6 +118,8 @@ class ShownReplica:
     ttft_sum_s: float
     itl_counts: list[int]
     itl_sum_s: float
+    mean_itl_counts: list[int]
+    mean_itl_sum_s: float
 
 
 def shown_replica(line: Ints) -> ShownReplica:
@@ -132,8 +137,10 @@ def shown_replica(line: Ints) -> ShownReplica:
         preemptions_total=whole[_column(at.N_PREEMPTED)],
         ttft_counts=whole[_FIRST_BUCKET:_MIDDLE_BUCKET],
         ttft_sum_s=float(real[_column(at.TTFT_SUM)]),
-        itl_counts=whole[_MIDDLE_BUCKET:],
+        itl_counts=whole[_MIDDLE_BUCKET:_MEAN_BUCKET],
         itl_sum_s=float(real[_column(at.ITL_SUM)]),
+        mean_itl_counts=whole[_MEAN_BUCKET:],
+        mean_itl_sum_s=float(real[_column(at.MEAN_SUM)]),
     )
 
 
@@ -144,6 +151,7 @@ def _column(field: int) -> int:
 
 _FIRST_BUCKET = 7 + at.N_SENT - at.N_PROMPT
 _MIDDLE_BUCKET = _FIRST_BUCKET + at.ITL_COUNTS - at.TTFT_COUNTS
+_MEAN_BUCKET = _FIRST_BUCKET + at.MEAN_COUNTS - at.TTFT_COUNTS
 
 
 def completed_requests(lines: Ints, api_s: float) -> CompletedRequests:
@@ -225,6 +233,8 @@ def counters(shown: Ints, gone: Ints, arrivals: int) -> Counters:
         busy_s=real[:, _column(at.BUSY)],
         ttft_counts=lines[:, _FIRST_BUCKET:_MIDDLE_BUCKET],
         ttft_sum_s=real[:, _column(at.TTFT_SUM)],
-        itl_counts=lines[:, _MIDDLE_BUCKET:],
+        itl_counts=lines[:, _MIDDLE_BUCKET:_MEAN_BUCKET],
         itl_sum_s=real[:, _column(at.ITL_SUM)],
+        mean_itl_counts=lines[:, _MEAN_BUCKET:],
+        mean_itl_sum_s=real[:, _column(at.MEAN_SUM)],
     )

@@ -46,7 +46,7 @@ def show(z: Ints, x: Reals, row: int, now_s: float, shown: Ints) -> None:
 @inner
 def count_shown_gaps(z: Ints, x: Reals, row: int, counts: Ints, done: int) -> None:
     """Add the gaps of the plan's finished steps: counted in the row, copied as a difference, taken back."""
-    before = z[row + at.ITL_COUNTS : row + at.BOUNDARY].copy()
+    before = z[row + at.ITL_COUNTS : row + at.MEAN_COUNTS].copy()
     count_gaps(z, x, row, row + at.ITL_COUNTS, done)
     for i in range(len(before)):
         counts[i] += z[row + at.ITL_COUNTS + i] - before[i]

@@ -134,6 +134,7 @@ class Plane:
         """A replica that has run; one that is gone shows its last counters and empty gauges."""
         number = self._numbers[replica_id]
         one = self._seen().get(number) or self._plane.shown_last(number)
+        of_requests = any(one.mean_itl_counts)
         return ReplicaFigures(
             ongoing=float(one.ongoing),
             running=float(one.running),
@@ -145,9 +146,10 @@ class Plane:
             finished=float(one.finished_total),
             preemptions=float(one.preemptions_total),
             ttft=_histogram(_TTFT_EDGES_S, one.ttft_counts),
-            itl=_histogram(_ITL_EDGES_S, one.itl_counts),
+            itl=_histogram(_ITL_EDGES_S, one.mean_itl_counts if of_requests else one.itl_counts),
             ttft_sum_s=one.ttft_sum_s,
-            itl_sum_s=one.itl_sum_s,
+            itl_sum_s=one.mean_itl_sum_s if of_requests else one.itl_sum_s,
+            itl_of_requests=of_requests,
         )
 
     def waiting_in_engines(self) -> int:

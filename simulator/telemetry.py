@@ -39,12 +39,15 @@ class TelemetrySpec:
     gauges_linger_s: float = 20.0
     keep_dead_counters: bool = True
     handles: bool = False
+    idle_gauges_s: float | None = None
+    """So long after its last step an engine's gauges leave the page (None: they stay, as on vLLM's own page)."""
 
 
 PROFILES: Mapping[str, TelemetrySpec] = {
-    # Measured on Ray 2.60: a change shows after 4-8 s, at times after 13 s; gauges of dead replicas stay for 20 s.
-    "ray_serve": TelemetrySpec(period_s=10.0, delay_s=1.0),
-    "serve_handles": TelemetrySpec(period_s=10.0, delay_s=1.0, handles=True),
+    # Measured on Ray 2.60: a change shows after 4-8 s, at times after 13 s; gauges of dead replicas stay for 20 s, and
+    # those of engines that make no step (decision 0008).
+    "ray_serve": TelemetrySpec(period_s=10.0, delay_s=1.0, idle_gauges_s=20.0),
+    "serve_handles": TelemetrySpec(period_s=10.0, delay_s=1.0, handles=True, idle_gauges_s=20.0),
     "prometheus_15s": TelemetrySpec(period_s=15.0, delay_s=0.0, gauges_linger_s=0.0, keep_dead_counters=False),
     "ideal": TelemetrySpec(period_s=0.0, delay_s=0.0, gauges_linger_s=0.0, keep_dead_counters=False),
 }
@@ -67,6 +70,8 @@ class ReplicaFigures:
     itl: Histogram
     ttft_sum_s: float = 0.0
     itl_sum_s: float = 0.0
+    itl_of_requests: bool = False
+    """`itl` counts ended requests by their mean; else, before any has ended, every gap between two tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,14 @@ class _Process:
     shown: Report = ((), ())
     coming: deque[tuple[float, Report]] = field(default_factory=deque)
     died_at_s: float | None = None
+    tokens: float = 0.0
+    stepped_at_s: float | None = None
+    """When it last reported that its engine had made a step since the report before; None: never."""
+
+    def note_steps(self, f: ReplicaFigures, now_s: float) -> None:
+        tokens = f.prompt_tokens + f.output_tokens
+        if f.running > 0 or tokens != self.tokens:
+            self.tokens, self.stepped_at_s = tokens, now_s
 
     def visible(self, now_s: float) -> Report:
         while self.coming and self.coming[0][0] <= now_s:
@@ -142,11 +155,18 @@ class DeploymentTelemetry:
         visible_s = now_s + self._spec.delay_s
         self.figures.advance(now_s)
         for replica_id, process in chosen:
-            report = self._series[replica_id].report(self.figures.replica_figures(replica_id))
+            figures = self.figures.replica_figures(replica_id)
+            process.note_steps(figures, now_s)
+            report = self._series[replica_id].report(figures, self._engine_shows(process, now_s))
             process.coming.append((visible_s, report))
         if handle:
             report = self._handle_series.report(self.figures.handle_figures())
             self._handle.coming.append((visible_s, report))
+
+    def _engine_shows(self, process: _Process, now_s: float) -> bool:
+        """vLLM writes its gauges after a step; Ray's page forgets those that are not written again."""
+        idle_s = self._spec.idle_gauges_s
+        return idle_s is None or (process.stepped_at_s is not None and now_s < process.stepped_at_s + idle_s)
 
     def _adopt(self) -> None:
         """Replicas that serve since the last look become processes."""
@@ -209,18 +229,21 @@ class _ReplicaSeries:
         self.finished = Series(names.VLLM_FINISHED, {**vllm, names.FINISHED_REASON: "stop"})
         self.ttft, self.itl = Series(names.VLLM_TTFT_BUCKET, vllm), Series(names.VLLM_ITL_BUCKET, vllm)
         self.ttft_sum, self.itl_sum = Series(names.VLLM_TTFT_SUM, vllm), Series(names.VLLM_ITL_SUM, vllm)
+        self.mean_itl = Series(names.VLLM_MEAN_ITL_BUCKET, vllm)
+        self.mean_itl_sum = Series(names.VLLM_MEAN_ITL_SUM, vllm)
 
         self._counters: tuple[Series, ...] = (
-            self.prompt, self.output, self.cached, self.finished, self.preemptions,
-            self.ttft, self.itl, self.ttft_sum, self.itl_sum,
+            self.prompt, self.output, self.cached, self.finished, self.preemptions, self.ttft, self.ttft_sum
         )  # fmt: skip
         self._gauges = (self.processing, self.running, self.waiting, self.kv_usage)
 
-    def report(self, f: ReplicaFigures) -> Report:
+    def report(self, f: ReplicaFigures, engine_shows: bool) -> Report:
+        """Of vLLM's two histograms of times between tokens the one that whoever reads both prefers."""
+        itl = (self.mean_itl, self.mean_itl_sum) if f.itl_of_requests else (self.itl, self.itl_sum)
         counters: list[float | Histogram] = [f.prompt_tokens, f.output_tokens, f.cached_tokens, f.finished]
-        counters += [f.preemptions, f.ttft, f.itl, f.ttft_sum_s, f.itl_sum_s]
-        gauges = (f.ongoing, f.running, f.waiting, f.kv_usage_fraction)
-        return _samples(self._counters, counters), _samples(self._gauges, gauges)
+        counters += [f.preemptions, f.ttft, f.ttft_sum_s, f.itl, f.itl_sum_s]
+        gauges = (f.ongoing, f.running, f.waiting, f.kv_usage_fraction) if engine_shows else (f.ongoing,)
+        return _samples((*self._counters, *itl), counters), _samples(self._gauges, gauges)
 
 
 class _HandleSeries:

@@ -51,6 +51,7 @@ VLLM_PREEMPTIONS = "ray_vllm_num_preemptions_total"
 VLLM_TTFT_BUCKET = "ray_vllm_time_to_first_token_seconds_bucket"
 VLLM_TTFT_SUM = "ray_vllm_time_to_first_token_seconds_sum"
 VLLM_MEAN_ITL_BUCKET = "ray_vllm_request_time_per_output_token_seconds_bucket"
+VLLM_MEAN_ITL_SUM = "ray_vllm_request_time_per_output_token_seconds_sum"
 VLLM_ITL_BUCKET = "ray_vllm_inter_token_latency_seconds_bucket"
 VLLM_ITL_SUM = "ray_vllm_inter_token_latency_seconds_sum"
 
@@ -111,7 +112,7 @@ def _roles() -> dict[str, Role]:
     add("ray_vllm_time_per_output_token_seconds_bucket", Role("itl", "histogram", rank=2, owner="replica"))
     # The histograms' sums, of the same rank as their buckets, so that both come from one source.
     add(VLLM_TTFT_SUM, Role("ttft_sum", "counter", owner="replica"))
-    add(VLLM_MEAN_ITL_BUCKET.replace("_bucket", "_sum"), Role("itl_sum", "counter", owner="replica"))
+    add(VLLM_MEAN_ITL_SUM, Role("itl_sum", "counter", owner="replica"))
     add(VLLM_ITL_SUM, Role("itl_sum", "counter", rank=1, owner="replica"))
     add("ray_vllm_time_per_output_token_seconds_sum", Role("itl_sum", "counter", rank=2, owner="replica"))
     return roles

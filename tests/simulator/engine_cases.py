@@ -159,6 +159,8 @@ def assert_same(case: Case) -> None:
         assert done.preemptions[k] == request.preemptions, fate
         assert done.output_tokens[k] == request.emitted_at_end, fate
     assert_same_telemetry(case, fleet, plane)
+    counters, means_s = plane.counters(), done.mean_itl_s[~np.isnan(done.mean_itl_s)].tolist()
+    same_histogram(counters.mean_itl_counts, counters.mean_itl_sum_s, counters.itl_edges_s, [means_s])
     for number, at_s in fleet.drained_at_s.items():
         close(plane.drained_at_s(number), at_s, f"drain of {number}")
 
