@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autoscaler.cli.parser import did_you_mean
-from autoscaler.cli.text import moment, number, parse_moment, percent, span
+from autoscaler.cli.text import counted, moment, number, parse_moment, percent, span
 from autoscaler.errors import InputError, JournalError
 from autoscaler.journal_file import read_journal
 
@@ -87,7 +87,7 @@ def _sentences(ticks: Iterator[Mapping[str, Any]], args: argparse.Namespace) -> 
                 shown += 1
                 yield f"{moment(record['now_s'])}  {decision.name}: {decision.sentence}"
     if not seen:
-        yield f"{ticks_read} ticks, and no deployment in any of them; --at T tells which sources were down"
+        yield f"{counted(ticks_read, 'tick')}, and no deployment in any of them; --at T tells which sources were down"
         return
     _check_known(args.deployment, seen)
     if not args.all:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autoscaler.cli.text import moment
+from autoscaler.cli.text import counted, moment
 from autoscaler.errors import JournalError
 from autoscaler.journal_file import Record, read_journal
 
@@ -136,7 +136,8 @@ class Report:
         from autoscaler import __version__
 
         other = "the recorded settings" if self.recorded_sha256 == self.today_sha256 else "other settings"
-        yield f"{journal}: {self.ticks} ticks, recorded by {self.recorded_version}, replayed by {__version__}, {other}"
+        versions = f"recorded by {self.recorded_version}, replayed by {__version__}"
+        yield f"{journal}: {counted(self.ticks, 'tick')}, {versions}, {other}"
         moved = [d for d in self.differences if d.deployment is not None]
         for d in moved[:_SHOWN]:
             sentence = self.sentences[d.tick, d.deployment or ""]
@@ -145,7 +146,7 @@ class Report:
         if len(moved) > _SHOWN:
             yield f"... and {len(moved) - _SHOWN} more (--json lists them)"
         if not self.differing:
-            yield f"all {self.ticks} ticks come out as recorded"
+            yield f"all {self.ticks} ticks come out as recorded" if self.ticks > 1 else "the tick comes out as recorded"
             return
         rest = self.differing - self.decisions
         counts = f"{self.decisions} in a decision, {rest} only in figures or reasons"

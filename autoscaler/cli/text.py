@@ -39,6 +39,11 @@ def number(value: float | None, unit: str = "") -> str:
     return f"{value:.3g}{unit}" if abs(value) < 1000 else f"{value:.0f}{unit}"
 
 
+def counted(count: int, what: str) -> str:
+    """`1 tick`, `2 ticks`."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def percent(fraction: float | None) -> str:
     """`99.2 %`; `?` for unknown."""
     return "?" if fraction is None else f"{100 * fraction:.3g} %"
