@@ -118,7 +118,7 @@ def local_serve(token: str | None = None, cpus: int = 8, report_interval_ms: int
     """Start a head node, yield it, end every process of it."""
     folder = Path(tempfile.mkdtemp(prefix="ltr"))
     gcs, dashboard, agent, grpc, metrics, http, runtime_env, client = free_ports(8)
-    environment = _environment(folder, token)
+    environment = environment_of(folder, token)
     command = [
         str(ray_python().with_name("ray")), "start", "--head", "--block", "--disable-usage-stats",
         f"--port={gcs}", "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}",
@@ -137,7 +137,7 @@ def local_serve(token: str | None = None, cpus: int = 8, report_interval_ms: int
         metrics=f"http://127.0.0.1:{metrics}/metrics", folder=folder, root_pid=process.pid, token=token,
     )  # fmt: skip
     try:
-        serve.wait(f"dashboard up ({folder / 'start.log'})", lambda: _answers(serve, process), 90.0)
+        serve.wait(f"dashboard up ({folder / 'start.log'})", lambda: is_up(serve, process), 90.0)
         yield serve
     finally:
         end_processes(process)
@@ -145,9 +145,11 @@ def local_serve(token: str | None = None, cpus: int = 8, report_interval_ms: int
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _environment(folder: Path, token: str | None) -> dict[str, str]:
+def environment_of(folder: Path, token: str | None) -> dict[str, str]:
+    """The environment of a test's Ray: none of the RAY_ settings of whoever runs the tests."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     kept |= {
+        "PATH": f"{ray_python().parent}{os.pathsep}{os.environ['PATH']}",  # a job's `python` is Ray's, as in its images
         "PYTHONPATH": str(HERE),
         "HOME": str(folder),
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -161,7 +163,8 @@ def _environment(folder: Path, token: str | None) -> dict[str, str]:
     return kept
 
 
-def _answers(serve: LocalServe, process: subprocess.Popen[bytes]) -> bool:
+def is_up(serve: LocalServe, process: subprocess.Popen[bytes]) -> bool:
+    """Whether the dashboard answers for Serve. Errors: AssertionError when the head ended."""
     if process.poll() is not None:
         raise AssertionError(f"ray start ended: {(serve.folder / 'start.log').read_text()[-2000:]}")
     try:
