@@ -42,6 +42,7 @@ class RayServeOptions:
     look_back_period_s: float = option(30.0, low=1e-3, doc="window that handles report")
     metrics_interval_s: float = option(10.0, low=1e-3, doc="how often handles push their report")
     aggregation_function: Aggregation = option("mean", doc="how a window becomes one number")
+    decide_every_s: float = option(1.0, low=0.1, high=60, doc="how often it decides (in Serve: 0.1)")
 
 
 @dataclass(slots=True)
@@ -166,7 +167,6 @@ class RayServePolicy:
 
     Options = RayServeOptions
     name = "ray_serve"
-    period_s: float | None = 1.0
     guards: Literal["full", "bounds"] = "bounds"
     clairvoyant = False
     telemetry: str | None = "serve_handles"
@@ -174,6 +174,7 @@ class RayServePolicy:
 
     def __init__(self, options: RayServeOptions) -> None:
         self.options = options
+        self.period_s: float | None = options.decide_every_s
 
     def new_state(self) -> RayServeState:
         return RayServeState()

@@ -8,9 +8,7 @@ here; tables and pages are made from it elsewhere.
 from __future__ import annotations
 
 import math
-import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +19,7 @@ from simulator.result import Result
 from simulator.run import Choice, Outputs, make_policy, simulate
 from simulator.scenario_file import load_scenario
 from simulator.timeline import Strip, StripSink
+from simulator.workers import Workers
 
 COMPARE_VERSION = 1
 DEFAULT_POLICIES = ("predictive", "static", "hpa_ongoing", "ray_serve")
@@ -133,28 +132,13 @@ def as_run(job: Job, result: Result, targets: dict[str, float], strips: dict[str
     return Run(job, result.document(), targets, strips, capacities, starts)
 
 
-def play_all(jobs: Sequence[Job], processes: int, done: Callable[[Job], None]) -> list[Run]:
+def play_all(jobs: Sequence[Job], pool: Workers, done: Callable[[Job], None]) -> list[Run]:
     """All runs, in the order of `jobs` whatever finishes first; `done` is told of each."""
-    if processes <= 1 or len(jobs) <= 1:
-        return list(_one_by_one(jobs, done))
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(jobs)), mp_context=context) as pool:
-        futures = {pool.submit(play, job): i for i, job in enumerate(jobs)}
-        runs: dict[int, Run] = {}
-        try:
-            for future in as_completed(futures):
-                runs[futures[future]] = future.result()
-                done(jobs[futures[future]])
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    runs: dict[int, Run] = {}
+    for i, found in pool.each(play, jobs):
+        runs[i] = found
+        done(jobs[i])
     return [runs[i] for i in range(len(jobs))]
-
-
-def _one_by_one(jobs: Sequence[Job], done: Callable[[Job], None]) -> Iterator[Run]:
-    for job in jobs:
-        yield play(job)
-        done(job)
 
 
 def judge(runs: Sequence[Run]) -> League:

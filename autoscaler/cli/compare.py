@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from autoscaler.cli.progress import share_done
 from autoscaler.cli.simulate import add_override
+from autoscaler.cli.tune import add_workers
 
 if TYPE_CHECKING:
     from simulator.league import Job, League, Summary
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_override(parser)
     parser.add_argument("--seeds", type=int, default=1, metavar="K", help="number of seeds, from the scenario's on (1)")
     parser.add_argument("--seed", type=int, metavar="N", help="first seed, instead of the scenario's")
-    parser.add_argument("--jobs", type=int, default=0, metavar="N", help="processes (default: one per core)")
+    add_workers(parser)
     parser.add_argument("--json", action="store_true", help="print everything as one JSON object and nothing else")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write compare.json and report.html there")
 
@@ -44,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     from simulator.league import jobs_of, judge, leave_out, play_all
     from simulator.report_page import render
     from simulator.result import to_json
+    from simulator.workers import workers
 
     for name, least in (("seeds", 1), ("jobs", 0)):
         if getattr(args, name) < least:
@@ -57,7 +59,8 @@ def run(args: argparse.Namespace) -> int:
     for name, why in left_out.items():
         sys.stderr.write(f"warning: {name} is left out: {why}\n")
     jobs = jobs_of(args.scenarios, args.overrides, policies, args.seeds, args.seed)
-    with share_done("compare", f"{len(jobs)} runs") as progress:
+    count = min(args.jobs or os.cpu_count() or 1, len(jobs))
+    with workers(count, args.ray) as pool, share_done("compare", f"{len(jobs)} runs") as progress:
         finished = 0
 
         def done(job: Job) -> None:
@@ -66,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
             if progress is not None:
                 progress(finished / len(jobs))
 
-        league = judge(play_all(jobs, args.jobs or os.cpu_count() or 1, done))
+        league = judge(play_all(jobs, pool, done))
     for warning in league.warnings:
         sys.stderr.write(f"warning: {warning}\n")
     text = to_json(league.document())

@@ -38,12 +38,16 @@ class DemoError(LeadtimeError):
 
 @dataclass(frozen=True, slots=True)
 class LocalRay:
-    """A running head node: where its dashboard is, which port Serve's HTTP proxy will use, whose processes it is."""
+    """A running head node: where its dashboard is, which port Serve's HTTP proxy will use, whose processes it is.
+
+    `address` is what a driver connects to (`ray.init`).
+    """
 
     dashboard: str
     http_port: int
     folder: Path
     keeper_pid: int
+    address: str
 
     @property
     def http(self) -> str:
@@ -64,7 +68,7 @@ async def local_ray(gpus: int, report_interval_ms: int = 1000) -> AsyncIterator[
     owner: subprocess.Popen[bytes] | None = None
     try:
         owner = _start(folder, ports, gpus, report_interval_ms)
-        ray = LocalRay(f"http://127.0.0.1:{ports[1]}", ports[6], folder, owner.pid)
+        ray = LocalRay(f"http://127.0.0.1:{ports[1]}", ports[6], folder, owner.pid, f"127.0.0.1:{ports[0]}")
         await _until_up(ray, owner)
         yield ray
     finally:

@@ -60,7 +60,7 @@ def made(folder: Path, error: Exception | None, kept: list[Decider]) -> Demo:
     return Demo(Spec(seconds=20.0, bin_s=0.5, patience_s=0.1), build, PlainScreen(out, 2), folder)
 
 
-RAY = LocalRay("http://127.0.0.1:1", 1, Path(), 0)
+RAY = LocalRay("http://127.0.0.1:1", 1, Path(), 0, "127.0.0.1:1")
 
 
 async def test_a_controller_that_cannot_run_ends_the_demo_with_its_own_words(tmp_path: Path) -> None:

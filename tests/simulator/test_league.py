@@ -13,6 +13,7 @@ from simulator.league import Job, Run, Summary, jobs_of, judge, play_all
 from simulator.report_page import render
 from simulator.report_text import MINUS, NARROW, change, dollars, headline, percent
 from simulator.timeline import Strip
+from simulator.workers import InProcess, workers
 from tests.simulator.scenarios import SMALL, write
 
 TARGETS = {"chat/llm": 0.99}
@@ -163,7 +164,9 @@ def test_runs_come_back_in_order_whatever_ends_first(tmp_path: Path) -> None:
         ("hpa_ongoing", 2),
     ]
     done: list[Job] = []
-    alone, together = play_all(jobs, 1, done.append), play_all(jobs, 2, done.append)
+    alone = play_all(jobs, InProcess(), done.append)
+    with workers(2) as pool:
+        together = play_all(jobs, pool, done.append)
     assert len(done) == 8
     for one, other in zip(alone, together, strict=True):
         assert one.job == other.job

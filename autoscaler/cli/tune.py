@@ -1,0 +1,144 @@
+"""`leadtime tune`: search a policy's options for the cheapest that keeps the SLO on scenarios."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autoscaler.cli.progress import share_done
+from autoscaler.cli.simulate import add_override
+
+if TYPE_CHECKING:
+    from simulator.tuning import Final, Tuned
+
+DESCRIPTION = """Search the options that a policy declares as worth searching, for the cheapest that keep the SLO. Many
+settings are tried on the busiest six hours, the best of them and the defaults on everything. With --out a search that
+was broken off goes on when it is called again. best.yaml is a `policy:` block for a scenario or for the controller."""
+EXAMPLE = """leadtime tune preset:lunch-peak --policy hpa_ongoing --trials 40 --out out/hpa
+leadtime tune mine.yaml other.yaml --policy headroom.py:Headroom --jobs 4
+leadtime tune mine.yaml --policy predictive --ray auto --out out/predictive"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("scenarios", nargs="+", metavar="SCENARIO", help="scenario files, or preset:NAME")
+    parser.add_argument("--policy", required=True, metavar="P", help="whose options are searched")
+    parser.add_argument(
+        "--trials", type=int, default=40, metavar="N", help="settings to try (40; 16 at most for one option)"
+    )
+    add_override(parser)
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="seed of all luck and of the search, instead of the scenario's"
+    )
+    parser.add_argument(
+        "--slice-s",
+        type=float,
+        metavar="S",
+        help="try settings on this many seconds (six hours of what is longer than 12)",
+    )
+    add_workers(parser)
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write best.yaml, trials.csv and study.sqlite there")
+    parser.add_argument("--json", action="store_true", help="print what was found as one JSON object and nothing else")
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """`--jobs` and `--ray`, for commands that make many runs."""
+    parser.add_argument("--jobs", type=int, default=0, metavar="N", help="processes (default: one per core)")
+    parser.add_argument("--ray", metavar="ADDRESS", help="or on this Ray cluster: auto, HOST:PORT or ray://HOST:PORT")
+
+
+def run(args: argparse.Namespace) -> int:
+    from autoscaler.cli.parser import UsageError
+    from simulator.result import to_json
+    from simulator.tuning import Plan, Tuner
+    from simulator.workers import workers
+
+    for name, least in (("trials", 1), ("jobs", 0), ("seed", 0)):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise UsageError(f"leadtime tune: --{name} {value}: allowed: a whole number >= {least}")
+    if args.slice_s is not None and not args.slice_s > 0:
+        raise UsageError(f"leadtime tune: --slice-s {args.slice_s:g}: allowed: seconds > 0")
+    plan = Plan(tuple(args.scenarios), args.policy, args.trials, tuple(args.overrides), args.seed, args.slice_s)
+    if args.out is not None:
+        args.out.mkdir(parents=True, exist_ok=True)
+    tuner = Tuner(plan, None if args.out is None else args.out / "study.sqlite")
+    before = len(tuner.study.tried)
+    with workers(args.jobs, args.ray) as pool, share_done("tune", f"{args.policy}, {tuner.trials} trials") as progress:
+        found = replace(tuner.run(pool, progress), command=_command(args))
+    if args.out is not None:
+        (args.out / "best.yaml").write_text(found.yaml(), encoding="utf-8")
+        _write_trials(args.out / "trials.csv", found)
+    if args.json:
+        sys.stdout.write(to_json(_document(found)) + "\n")
+    else:
+        _print(found, args.out, before)
+    return 0
+
+
+def _command(args: argparse.Namespace) -> str:
+    words = ["leadtime", "tune", *args.scenarios, "--policy", args.policy, "--trials", str(args.trials)]
+    for text in args.overrides:
+        words += ["--set", text]
+    words += ["--seed", str(args.seed)] if args.seed is not None else []
+    return shlex.join(words + (["--slice-s", f"{args.slice_s:g}"] if args.slice_s is not None else []))
+
+
+def _document(found: Tuned) -> dict[str, Any]:
+    def final(f: Final) -> dict[str, Any]:
+        return {
+            "options": dict(f.params),
+            "cost_usd": f.score.cost_usd,
+            "misses_over_allowed": f.score.misses,
+            "judged_s": f.score.judged_s,
+        }
+
+    return {
+        "version": 1,
+        **found.block(),
+        "best": final(found.best),
+        "defaults": final(found.defaults),
+        "finals": [final(f) for f in found.finals],
+        "trials": len(found.tried),
+        "trials_cut_short": sum(t.score.stopped for t in found.tried),
+    }
+
+
+def _write_trials(path: Path, found: Tuned) -> None:
+    names = sorted({name for t in found.tried for name in t.params})
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["trial", *names, "cost_usd_per_hour", "misses_over_allowed", "state"])
+        for t in found.tried:
+            cost = t.score.cost_usd_per_hour
+            state = "refused" if t.score.refused else "cut short" if t.score.stopped else "complete"
+            shown = "" if cost is None else f"{cost:.6g}"
+            writer.writerow([t.number, *(t.params.get(n, "") for n in names), shown, f"{t.score.misses:.6g}", state])
+
+
+def _print(found: Tuned, out: Path | None, before: int) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from simulator.report_text import dollars
+
+    console = Console(highlight=False, soft_wrap=True)
+    table = Table(box=SIMPLE_HEAD, title=f"{found.policy}: judged on the whole scenarios", title_justify="left")
+    table.add_column("options")
+    for name in ("cost", "misses / allowed"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for final in sorted(found.finals, key=lambda f: f.rank):
+        words = ", ".join(f"{k}: {v}" for k, v in final.params.items()) or "(defaults)"
+        table.add_row(words, dollars(final.score.cost_usd), f"{final.score.misses:.2f}")
+    console.print(table)
+    cut = sum(t.score.stopped for t in found.tried)
+    resumed = f", {before} of them before" if before else ""
+    console.print(f"{len(found.tried)} trials{resumed}; {cut} cut short")
+    console.print(found.yaml(), markup=False, end="")
+    if out is not None:
+        console.print(f"written: {out / 'best.yaml'}, {out / 'trials.csv'}, {out / 'study.sqlite'}", markup=False)
