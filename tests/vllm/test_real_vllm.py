@@ -1,7 +1,8 @@
 """A real vLLM on this machine's CPU: calibrated from its log and from outside, then a preempting load is predicted.
 
-Only with `make test-vllm` (LEADTIME_VLLM names the virtual environment that vLLM is in). Minutes; the tolerances are
-wide, since the machine is what it is: those of a quiet one are in tests/simulator/test_calibrate_command.py.
+Only with `make test-vllm` (LEADTIME_VLLM names the virtual environment that vLLM is in). Minutes. The machine may be
+busier during the load than it was during calibration: by how much is read off the load's own steps in vLLM's log, and
+predictions are judged with that taken out. What a quiet machine gives is in tests/simulator/test_calibrate_command.py.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from pathlib import Path
 import pytest
 
 from policies.engines import load_profile
+from simulator.calibration import predicted_s
+from simulator.calibration_steps import read_steps
 from tests.cli.helpers import leadtime
 from tests.vllm.load import counter, replay
 
@@ -84,29 +87,45 @@ def batches(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Closed batches, measured by `leadtime calibrate ENDPOINT`."""
     out = tmp_path_factory.mktemp("endpoint") / "endpoint.yaml"
     engine = ENGINE.replace("kv_tokens=1504,", "")
-    ran = leadtime("calibrate", server.url, "--engine", engine, "--max-minutes", "4", "--out", str(out))
+    ran = leadtime("calibrate", server.url, "--engine", engine, "--max-minutes", "2.5", "--out", str(out))
     assert ran.code == 0, ran.err
     print(ran.out, ran.err)
     assert load_profile(str(out)).limits.kv_tokens == 1504, "the usable KV cache, as /metrics tells it"
     return out.with_name("endpoint.yaml.progress.csv")
 
 
-def test_a_preempting_load_is_predicted_from_the_log(server: Server, batches: Path, tmp_path: Path) -> None:
-    profile, requests = tmp_path / "log.yaml", tmp_path / "requests.csv"
-    words = ("--from-steps", str(server.log), "--requests", str(batches), "--engine", ENGINE, "--out", str(profile))
+def test_a_preempting_load_is_predicted(server: Server, batches: Path, tmp_path: Path) -> None:
+    """From the log and from outside: preemptions, rate and time between tokens, for the machine as it then was."""
+    from_log, requests = tmp_path / "log.yaml", tmp_path / "requests.csv"
+    words = ("--from-steps", str(server.log), "--requests", str(batches), "--engine", ENGINE, "--out", str(from_log))
     ran = leadtime("calibrate", *words)
     assert ran.code == 0, ran.err
     print(ran.out)
     before = asyncio.run(counter(server.url, "vllm:num_preemptions_total"))
+    calibrated_until = server.log.stat().st_size
     replay(server.url, "small", 120, 5.0, requests)
     preempted = asyncio.run(counter(server.url, "vllm:num_preemptions_total")) - before
-    words = ("--profile", str(profile), "--requests", str(requests), "--observed", f"preemptions={preempted:g}")
-    print(leadtime("fidelity", *words).out)
-    found = json.loads(leadtime("fidelity", *words, "--json").out)
-    assert found["observed"]["requests"] == 120
-    # The queue amplifies what a busy machine does to the service rate: rate, ITL and preemptions are judged, not TTFT.
     assert preempted > 0
-    assert found["preemptions"] > 0
-    assert abs(found["error_fraction"]["itl_s"]["p50"]) < 0.35
-    assert abs(found["error_fraction"]["preemptions"]) < 0.5
-    assert abs(found["error_fraction"]["throughput_rps"]) < 0.25
+    rest = tmp_path / "rest.log"
+    rest.write_bytes(server.log.read_bytes()[calibrated_until:])
+    for profile in (from_log, batches.with_name("endpoint.yaml")):
+        words = ("--profile", str(profile), "--requests", str(requests), "--observed", f"preemptions={preempted:g}")
+        print(leadtime("fidelity", *words).out)
+        found = json.loads(leadtime("fidelity", *words, "--json").out)
+        assert found["observed"]["requests"] == 120
+        slower = slower_than(profile, rest)
+        error = found["error_fraction"]
+        rate, itl = (1 + error["throughput_rps"]) / slower - 1, (1 + error["itl_s"]["p50"]) * slower - 1
+        print(f"the load's steps took {slower:.2f} times what {profile.stem} says of them; with that taken out:")
+        print(f"throughput {rate:+.1%}, time between tokens p50 {itl:+.1%}, preemptions {error['preemptions']:+.1%}")
+        # The queue amplifies small errors of the rate: TTFT is not judged.
+        assert abs(rate) < 0.15
+        assert abs(itl) < 0.2
+        assert abs(error["preemptions"]) < 0.5
+
+
+def slower_than(profile: Path, log: Path) -> float:
+    """How much longer the steps of a log took, all together, than a profile says of the same steps."""
+    engine = load_profile(str(profile))
+    steps = read_steps([log], engine.limits)
+    return float(steps.seconds.sum() / predicted_s(engine.step, steps).sum())
