@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -267,6 +268,35 @@ async def test_background_work_runs_beside_the_ticks_and_its_bug_stops_nobody(
     assert ended == ["cancelled at the end"]
     assert "background work ended: ValueError: bug" in caplog.text
     assert shell.controller.state.tick == 3
+
+
+async def test_writing_out_the_state_and_refits_leave_the_loops_thread(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written, refitted = [], threading.Event()
+
+    def watched(state: ControllerState, part: int, parts: int) -> dict[str, bytes]:
+        written.append(threading.get_ident())
+        return to_rows(state, part, parts)
+
+    class Due:
+        def needs_refit(self) -> bool:
+            return not refitted.is_set()
+
+        def refit(self) -> None:
+            assert threading.get_ident() != loop
+            refitted.set()
+
+        def state(self) -> dict[str, str]:
+            return {}
+
+    loop = threading.get_ident()
+    monkeypatch.setattr("autoscaler.runtime.to_rows", watched)
+    shell.controller.state.forecasters["away/llm"] = Due()
+    await shell.ticks(2)
+    assert await asyncio.to_thread(refitted.wait, 30.0)
+    assert len(written) == 2
+    assert loop not in written
 
 
 async def test_the_end_saves_the_state_and_closes_everything(shell: Shell) -> None:
