@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from autoscaler.model import Applied, DeploymentPlan, Outcome, Plan, PoolPlan
+from autoscaler.model import Applied, DeploymentPlan, Outcome, Plan, PoolPlan, ServiceGpus
 from policies.base import DeploymentKey
 from simulator.faults import Faults
 from simulator.lifecycle import Serve
@@ -61,12 +61,25 @@ class SimulatedPools:
     def __init__(self, pools: Mapping[str, NodePool], faults: Faults | None = None) -> None:
         self._pools = pools
         self._faults = faults
+        self._stands: dict[str, tuple[int, tuple[ServiceGpus, ...]]] = {}
 
     async def apply(self, plan: Plan, now_s: float) -> Outcome:
         return self.apply_now(plan)
 
+    async def release(self, now_s: float) -> Outcome:
+        """Nothing is held any more; what is empty goes as ever."""
+        done = []
+        for name, pool in self._pools.items():
+            held = bool(pool.level)
+            self._stands.pop(name, None)
+            if held:
+                pool.set_level(0)
+            words = "given back" if held else "nothing is held"
+            done.append(Applied(self.name, name, "ok" if held else "unchanged", 0, words))
+        return Outcome(self.name, tuple(done))
+
     async def close(self) -> None:
-        """Nothing to give back."""
+        """Its level stays: `release` gives it back."""
 
     def apply_now(self, plan: Plan) -> Outcome:
         return Outcome(self.name, tuple(self._applied(p, plan) for p in plan.pools if p.nodes is not None))
@@ -83,6 +96,7 @@ class SimulatedPools:
         trouble = self._faults.api_trouble("kubernetes") if self._faults else ""
         if trouble:
             return Applied(self.name, one.name, "unavailable", one.nodes, trouble)
-        outcome = "unchanged" if pool.level == one.nodes else "ok"
-        pool.set_level(one.nodes)
+        outcome = "unchanged" if self._stands.get(one.name) == (one.nodes, one.gpus) else "ok"
+        self._stands[one.name] = (one.nodes, one.gpus)
+        pool.set_level(one.nodes, one.gpus)
         return Applied(self.name, one.name, outcome, one.nodes)

@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from autoscaler.model import NodeSignal, PoolSignals
+from autoscaler.model import NodeSignal, PoolSignals, ServiceGpus
 from policies.base import LeadPath
 from simulator.draws import Draws
 from simulator.events import Event, EventQueue
 from simulator.nodes import Node, NodePool, PoolSpec
+from simulator.warm_workers import WorkerFloor
 
 
 @dataclass(slots=True, eq=False)
@@ -33,6 +34,8 @@ class Worker:
     claims: list[Claim] = field(default_factory=list)
     running_since_s: float | None = None
     idle: Event | None = None
+    warm: bool = False
+    """Started for the floor, before a replica asked."""
 
     @property
     def gpus_used(self) -> int:
@@ -73,12 +76,16 @@ class Cluster:
 
     def __init__(self, specs: Sequence[PoolSpec], queue: EventQueue, seed: int, since_s: float = 0.0) -> None:
         self._queue = queue
-        self.pools = {s.name: NodePool(s, queue, seed, since_s, self._node_ready, self._node_preempted) for s in specs}
+        self.pools = {s.name: self._pool(s, queue, seed, since_s) for s in specs}
         self.workers: list[Worker] = []
         self.waiting: list[Claim] = []
         self._pulls = {s.name: Draws(seed, f"pool/{s.name}/image_pull") for s in specs}
         self._starts = {s.name: Draws(seed, f"pool/{s.name}/worker_start") for s in specs}
         self._looks: dict[str, Event] = {}
+        self._floors = {s.name: WorkerFloor(s.worker_gpus, s.gpus_per_node // s.worker_gpus) for s in specs}
+
+    def _pool(self, spec: PoolSpec, queue: EventQueue, seed: int, since_s: float) -> NodePool:
+        return NodePool(spec, queue, seed, since_s, self._node_ready, self._node_preempted, self._set_floor)
 
     # ------------------------------------------------------------ claims
 
@@ -197,6 +204,7 @@ class Cluster:
                         imagined[name] = imagined.get(name, 0) + 1
                     spare.append(_Spare(claim.service, name, target.spec.worker_gpus - claim.gpus))
                     break
+        self._raise_to_floor(pool)
         if self.waiting:
             self._look_later()
 
@@ -218,9 +226,29 @@ class Cluster:
             return pods < per_node * len(pool.nodes)
         return pods < per_node * pool.spec.max_nodes
 
-    def _ask_for_worker(self, pool: NodePool, service: str) -> None:
-        self.workers.append(Worker(pool, service, pool.spec.worker_gpus, self._queue.now_s))
+    def _ask_for_worker(self, pool: NodePool, service: str, warm: bool = False) -> None:
+        self.workers.append(Worker(pool, service, pool.spec.worker_gpus, self._queue.now_s, warm=warm))
         self._schedule_pods(pool)
+
+    # ------------------------------------------------------------ warm workers
+
+    def _set_floor(self, pool: NodePool, nodes: int, services: Sequence[ServiceGpus]) -> None:
+        """As Ray's autoscaler takes it: at its next look, and idle workers above it may go from now on."""
+        if self._floors[pool.spec.name].set_level(nodes, services):
+            self._look_later()
+            for worker in self.workers:
+                if worker.pool is pool:
+                    self._watch_idle(worker)
+
+    def _raise_to_floor(self, pool: NodePool) -> None:
+        for service, floor in self._floors[pool.spec.name].floors.items():
+            while self._count(pool, service) < floor and self._can_add_worker(pool, 0):
+                self._ask_for_worker(pool, service, warm=True)
+            if self._count(pool, service) < floor:  # no room, or it was refused
+                self._look_later()
+
+    def _count(self, pool: NodePool, service: str) -> int:
+        return sum(1 for w in self.workers if w.pool is pool and w.service == service)
 
     # ------------------------------------------------------------ pods on nodes
 
@@ -234,7 +262,8 @@ class Cluster:
         per_node = pool.spec.gpus_per_node // pool.spec.worker_gpus
         coming = sum(1 for n in pool.nodes if n.state == "starting")
         while pending > coming * per_node:
-            if pool.request(prewarmed=False) is None:
+            ahead = all(w.warm for w in self.workers if w.pool is pool and w.state == "pending")
+            if pool.request(prewarmed=ahead) is None:
                 self._give_up_pods(pool, keep=coming * per_node)
                 return
             coming += 1
@@ -283,6 +312,8 @@ class Cluster:
 
     def _remove(self, worker: Worker) -> None:
         worker.idle = None
+        if self._count(worker.pool, worker.service) <= self._floors[worker.pool.spec.name].of(worker.service):
+            return  # it is watched again when the floor falls
         worker.state = "gone"
         self.workers.remove(worker)
         if worker.node is not None and worker.node.state == "ready":
@@ -319,6 +350,7 @@ class Cluster:
             claim.worker = None
             claim.on_lost(claim)
         self._schedule_pods(node.pool)
+        self._raise_to_floor(node.pool)
 
 
 def _node_signal(node: Node) -> NodeSignal:

@@ -7,10 +7,11 @@ in cluster.py.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from autoscaler.model import ServiceGpus
 from policies.durations import Duration
 from simulator.draws import Draws
 from simulator.events import Event, EventQueue
@@ -19,6 +20,14 @@ from simulator.meters import Meter
 if TYPE_CHECKING:
     from simulator.cluster import Worker
 
+Warms = Literal["node", "worker", "queued"]
+"""What pre-warming holds: nodes; Ray workers (cluster.py); nodes that come all at once and are booked for a while."""
+BOOKED_S = 600.0
+"""How long a queued node waits for its first worker; and of queued ones all come at once, or none."""
+AGAIN_AFTER_S = 1800.0
+"""After a booking that expired unused nothing is queued for again so long."""
+QUEUED_RUN_S = 7 * 86400.0
+"""Queued nodes go after seven days, whatever runs on them."""
 REFUSAL_BACKOFF_S = 300.0
 """How long nobody asks a pool again that refused (the cluster autoscaler's first back-off)."""
 
@@ -52,6 +61,7 @@ class PoolSpec:
     price_usd_per_hour: float | None
     preemption_per_node_hour: float = 0.0
     stockouts: tuple[Stockout, ...] = ()
+    warms: Warms = "node"
 
 
 @dataclass(slots=True, eq=False)
@@ -92,8 +102,12 @@ class NodePool:
         since_s: float,
         on_ready: Callable[[Node], None],
         on_preempted: Callable[[Node], None],
+        on_floor: Callable[[NodePool, int, Sequence[ServiceGpus]], None] = lambda pool, nodes, services: None,
     ) -> None:
+        """`on_floor`: workers that so many nodes hold are to be kept (of pools that warm workers)."""
         self.spec = spec
+        self._on_floor = on_floor
+        self._expired_at_s = -math.inf
         self.nodes: list[Node] = []
         self.refused_at_s: float | None = None
         self.level = 0
@@ -131,8 +145,8 @@ class NodePool:
         self._set_ready(node)
         return node
 
-    def request(self, prewarmed: bool) -> Node | None:
-        """Asks for a node; None when the pool is full, backs off or has no stock."""
+    def request(self, prewarmed: bool, takes_s: float | None = None) -> Node | None:
+        """Asks for a node; None when the pool is full, backs off or has no stock. `takes_s`: as another one takes."""
         if self.room <= 0 or self.backing_off:
             return None
         share = max((s.fraction for s in self.spec.stockouts if s.start_s <= self._queue.now_s < s.end_s), default=0.0)
@@ -144,7 +158,9 @@ class NodePool:
             self.started += 1
             if prewarmed:
                 self.prewarmed.append(node)
-        self._queue.after(self._provision.duration_s(self.spec.provision_s), lambda: self._become_ready(node))
+        if takes_s is None:
+            takes_s = self._provision.duration_s(self.spec.provision_s)
+        self._queue.after(takes_s, lambda: self._become_ready(node))
         return node
 
     def _new_node(self, prewarmed: bool) -> Node:
@@ -163,6 +179,9 @@ class NodePool:
         node.state = "ready"
         node.ready_at_s = self._queue.now_s
         life_s = self._lives.exponential_s(self.spec.preemption_per_node_hour / 3600.0)
+        if self.spec.warms == "queued" and node.prewarmed:
+            life_s = min(life_s, QUEUED_RUN_S)
+            self._queue.after(BOOKED_S, self.review)
         if math.isfinite(life_s):
             self._queue.after(life_s, lambda: self._preempt(node))
 
@@ -174,14 +193,22 @@ class NodePool:
 
     # ------------------------------------------------------------ holding and deleting
 
-    def set_level(self, nodes: int) -> None:
-        """What pre-warm wants in all: asks for what is missing; what is too much may go after a while."""
+    def set_level(self, nodes: int, services: Sequence[ServiceGpus] = ()) -> None:
+        """What pre-warm wants in all: asks for what is missing; what is too much may go after a while.
+
+        `services`: whose planned replicas need how many of its GPUs.
+        """
         self.level = nodes if self.spec.prewarm else 0
+        if self.spec.warms == "worker":
+            self._on_floor(self, self.level, services)
         self.review()
 
     def review(self) -> None:
         """Ask for nodes under the floor, hold as many empty ones as the floor needs, let the others time out."""
-        floor = min(max(self.spec.min_nodes, self.level), self.spec.max_nodes)
+        held = 0 if self.spec.warms == "worker" else self.level
+        floor = min(max(self.spec.min_nodes, held), self.spec.max_nodes)
+        if self.spec.warms == "queued":
+            floor = self._queue_for(floor)
         while len(self.nodes) < floor and self.request(prewarmed=True) is not None:
             pass
         empty = [n for n in self.nodes if n.state == "ready" and not n.workers]
@@ -194,6 +221,22 @@ class NodePool:
             elif node.unneeded_since_s is None:
                 node.unneeded_since_s = self._queue.now_s
                 node.deletion = self._queue.after(self.spec.scale_down_after_s, lambda n=node: self._time_out(n))  # type: ignore[misc]
+
+    def _queue_for(self, floor: int) -> int:
+        """All that is missing at once; what remains to be held are those whose booking lasts."""
+        now_s = self._queue.now_s
+        missing = floor - len(self.nodes)
+        waiting = any(node.state == "starting" for node in self.nodes)
+        if missing > 0 and not waiting and now_s - self._expired_at_s >= AGAIN_AFTER_S:
+            longest_s = max(self._provision.duration_s(self.spec.provision_s) for _ in range(missing))
+            for _ in range(missing):
+                if self.request(prewarmed=True, takes_s=longest_s) is None:
+                    break
+        unused = [n for n in self.nodes if n.state == "ready" and not n.workers and n.prewarmed]
+        expired = [n for n in unused if n.ready_at_s is not None and now_s - n.ready_at_s >= BOOKED_S]
+        if any(n.first_used_at_s is None and n.unneeded_since_s is None for n in expired):
+            self._expired_at_s = now_s
+        return min(floor, len(self.nodes) - len(expired))
 
     def keep(self, node: Node) -> None:
         """The node is needed (again)."""

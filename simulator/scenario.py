@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from autoscaler.config_errors import ALLOWED
 from autoscaler.model import GuardSettings
+from autoscaler.prewarm import Way
 from policies.base import LONGEST_ITL_S, LONGEST_TTFT_S, Slo
 from policies.durations import Duration
 from simulator.synthetic import Bursts, Day, Spike, Synthetic
@@ -71,10 +72,7 @@ Name = Annotated[
 PathText = Annotated[str, Field(min_length=1, json_schema_extra=_words("a path, relative to the scenario file"))]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
-PREWARM_BUILT = ("placeholder", "capacity_buffer", "node_pool", "none")
-PrewarmWay = Literal[
-    "placeholder", "capacity_buffer", "worker_group", "request_resources", "node_pool", "provisioning_request", "none"
-]
+PrewarmWay = Way
 FaultKind = Literal["replica_crash", "source_down", "api_errors", "controller_restart", "redeploy"]
 TELEMETRY_PROFILES = ("ray_serve", "prometheus_15s", "ideal", "serve_handles")
 

@@ -12,7 +12,7 @@ from autoscaler.config_errors import Problem, did_you_mean, shown
 from autoscaler.config_yaml import Loc
 from policies.base import DeploymentKey, PolicyError
 from policies.engines import EngineProfile
-from simulator.scenario import PREWARM_BUILT, DeploymentBlock, HistoryBlock, NodePoolBlock, ScenarioFile, WorkloadBlock
+from simulator.scenario import DeploymentBlock, HistoryBlock, NodePoolBlock, ScenarioFile, WorkloadBlock
 from simulator.scenario_faults import check_faults
 
 
@@ -108,9 +108,6 @@ def _pool(at: Loc, p: NodePoolBlock) -> Iterator[Problem]:
     if nodes.initial is not None and nodes.initial < nodes.min:
         yield Problem((*at, "nodes", "initial"), f"{nodes.initial}; allowed: at least nodes.min, which is {nodes.min}")
     yield from _at_most((*at, "worker", "gpus"), p.worker.gpus, "gpus_per_node", p.gpus_per_node)
-    if p.prewarm not in PREWARM_BUILT:
-        text = f"{p.prewarm}; not built yet in this version; allowed: {', '.join(PREWARM_BUILT)}"
-        yield Problem((*at, "prewarm"), text)
     if p.preemption_per_node_hour > 0 and not p.spot:
         yield Problem(
             (*at, "preemption_per_node_hour"), f"{p.preemption_per_node_hour:g}; allowed: 0 unless spot is true"

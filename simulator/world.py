@@ -15,7 +15,7 @@ from simulator.cluster import Cluster
 from simulator.draws import component_seed
 from simulator.events import EventQueue
 from simulator.lifecycle import Serve
-from simulator.nodes import PoolSpec, Stockout
+from simulator.nodes import PoolSpec, Stockout, Warms
 from simulator.outcomes import Outcomes
 from simulator.pages import MetricPages
 from simulator.plane import Plane
@@ -28,6 +28,12 @@ from simulator.traces import RequestTrace
 from simulator.workload import ArrivalStream, Lengths, rate_arrivals, request_arrivals
 
 _LONGEST_TAIL_S = 300.0
+_WARMS: dict[str, Warms] = {
+    "worker_group": "worker",
+    "request_resources": "worker",
+    "provisioning_request": "queued",
+}
+"""What a way warms, where it is not just a node."""
 
 
 @dataclass(slots=True)
@@ -217,6 +223,7 @@ def _pool_spec(scenario: Scenario, p: NodePoolBlock) -> PoolSpec:
         autoscaler_period_s=p.worker.autoscaler_period_s,
         scale_down_after_s=p.scale_down_after_s,
         prewarm=p.prewarm != "none",
+        warms=_WARMS.get(p.prewarm, "node"),
         price_usd_per_hour=scenario.node_price_usd_per_hour(p),
         preemption_per_node_hour=p.preemption_per_node_hour,
         stockouts=tuple(Stockout(s.start_s, s.end_s, s.fraction) for s in p.stockouts),
