@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import msgspec
 import numpy as np
@@ -23,6 +22,7 @@ from policies.forecasting.mixture.memory import SeriesMemory
 from policies.forecasting.mixture.recursions import Recursions
 from policies.forecasting.mixture.regression import Regressions
 from tests.cli.helpers import python
+from tests.policies.calls import calls_of
 
 ASKED = (0.5, 0.75, 0.9, 0.95, 0.99)
 MINUTES = ForecastSpec("mixture", 60.0)
@@ -460,12 +460,15 @@ def test_the_memory_of_two_weeks_is_a_few_hundred_kilobytes() -> None:
     assert forecaster.calibrated
 
 
-def test_a_bin_costs_well_under_a_millisecond() -> None:
-    forecaster = fed(humps(1.0))
-    values = humps(1.3)[DAY:]
-    began = time.process_time()
-    feed(forecaster, values, DAY)
-    assert (time.process_time() - began) / len(values) < 1.5e-3
+def test_a_bin_costs_the_same_few_hundred_calls_however_much_is_remembered() -> None:
+    values = humps(2.1)
+    calls = []
+    for days in (1, 2):
+        forecaster = fed(values[: days * DAY])
+        later = values[days * DAY : days * DAY + 120]
+        calls.append(calls_of(lambda f=forecaster, v=later, d=days: feed(f, v, d * DAY)) / len(later))  # type: ignore[misc]
+    assert calls[1] < 1.2 * calls[0]
+    assert calls[1] < 500
 
 
 def test_neither_numba_nor_statsmodels_is_loaded_to_forecast() -> None:
