@@ -1,0 +1,92 @@
+"""What is finished, by content: a run is found again by its scenario, traffic, policy, options, seed and policy's code.
+
+A change of the simulator itself does not make old runs invalid here; the revision that made them is kept beside each,
+and told in the table. `--fresh` begins anew.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Mapping
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from policies.registry import create_policy
+
+ROOT = Path(__file__).resolve().parents[2]
+_IMPORT = re.compile(r"^\s*from (policies[\w.]*) import", re.MULTILINE)
+
+
+class Store:
+    """A folder of JSON files, each written whole or not at all."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        path = self.folder / f"{key}.json"
+        return json.loads(path.read_text("utf-8")) if path.is_file() else None
+
+    def everything(self) -> list[dict[str, Any]]:
+        """Whatever is there, also of settings that are no longer asked for."""
+        return [json.loads(path.read_text("utf-8")) for path in sorted(self.folder.glob("*.json"))]
+
+    def put(self, key: str, found: Mapping[str, Any]) -> None:
+        path = self.folder / f"{key}.json"
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps({**found, "revision": revision()}), "utf-8")
+        part.replace(path)
+
+
+def key_of(kind: str, scenario: Path, policy: str, *rest: Any) -> str:
+    """Of a run, by everything that it depends on but the simulator's code."""
+    content = json.dumps([kind, content_of(str(scenario)), policy, code_of(policy), *rest], sort_keys=True)
+    return blake2b(content.encode(), digest_size=12).hexdigest()
+
+
+@cache
+def content_of(scenario: str) -> str:
+    """A scenario with its traces' bytes instead of their paths."""
+    text = Path(scenario).read_text("utf-8")
+    document = yaml.safe_load(text)
+    for d in document["deployments"]:
+        path = Path(d["workload"]["rates"])
+        d["workload"]["rates"] = blake2b(path.read_bytes(), digest_size=12).hexdigest()
+    return json.dumps(document, sort_keys=True)
+
+
+@cache
+def code_of(policy: str) -> str:
+    """The policy's module and what it imports of `policies`, with the forecasters where it asks for a forecast."""
+    made = create_policy(policy, {})
+    todo, seen = [type(made).__module__], dict[str, bytes]()
+    if made.forecast is not None:
+        found = sorted((ROOT / "policies" / "forecasting").rglob("*.py"))
+        todo += [".".join(p.relative_to(ROOT).with_suffix("").parts) for p in found]
+    while todo:
+        name = todo.pop()
+        base = ROOT / Path(*name.split("."))
+        path = base.with_suffix(".py") if base.with_suffix(".py").is_file() else base / "__init__.py"
+        if name in seen or not path.is_file():
+            continue
+        seen[name] = path.read_bytes()
+        todo += _IMPORT.findall(seen[name].decode("utf-8"))
+    digest = blake2b(digest_size=8)
+    for name in sorted(seen):
+        digest.update(name.encode() + seen[name])
+    return digest.hexdigest()
+
+
+@cache
+def revision() -> str:
+    """The commit, with + where the tree was changed."""
+    words = ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+", "--exclude=*"]
+    ran = subprocess.run(words, capture_output=True, text=True, check=False)
+    return ran.stdout.strip() or "unknown"

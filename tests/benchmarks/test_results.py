@@ -1,0 +1,221 @@
+"""The league's runner: scenarios that can be made by anybody, work that is never done twice, a table that adds up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.results import play as room
+from benchmarks.results.__main__ import SHORT, Session, Size
+from benchmarks.results.play import Judge, Refer, play
+from benchmarks.results.render import Entry, Table, render
+from benchmarks.results.store import Store, code_of, key_of
+from benchmarks.results.world import FULL, QUICK, Pair, build, read_league
+from simulator.scenario_file import load_scenario
+from simulator.workers import InProcess
+from tests.simulator.scenarios import SMALL, write
+
+LEAGUE = read_league()
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> list[Pair]:
+    return build(LEAGUE, None, tmp_path_factory.mktemp("quick"), QUICK)
+
+
+def test_all_twelve_are_made_from_what_ships(quick: list[Pair]) -> None:
+    assert len({p.name for p in quick}) == 12
+    for pair in quick:
+        assert pair.stand_ins
+        for path in (pair.train, pair.judge):
+            scenario = load_scenario(str(path))
+            assert scenario.duration_s == 4 * 3600.0
+            assert all(d.history is not None for d in scenario.deployments)
+
+
+def test_a_scenario_is_sized_by_its_peak_and_judged_after_it_was_trained(tmp_path: Path) -> None:
+    for pair, scenario in zip(build(LEAGUE, None, tmp_path, FULL), LEAGUE["scenarios"], strict=True):
+        train, judge = load_scenario(str(pair.train)), load_scenario(str(pair.judge))
+        assert (train.duration_s, judge.duration_s) == (86400.0, 2 * 86400.0)
+        for before, after, wanted in zip(train.deployments, judge.deployments, scenario["deployments"], strict=True):
+            begin_s = before.block.workload.start_s
+            assert after.block.workload.start_s == begin_s + train.duration_s
+            assert 4 <= wanted["peak"] <= 30
+            assert wanted["peak"] < after.block.replicas.max <= 37
+
+
+def test_public_traces_are_used_where_they_are(tmp_path: Path) -> None:
+    folder = Path(__file__).resolve().parents[3] / "shared" / "traces"
+    if not folder.is_dir():
+        pytest.skip("no public traces here")
+    assert all(not pair.stand_ins for pair in build(LEAGUE, folder, tmp_path, QUICK))
+
+
+# ---------------------------------------------------------------- work
+
+
+def small_pair(folder: Path) -> Pair:
+    text = SMALL.replace("duration_s: 300\ntick_s", "duration_s: 120\ntick_s")
+    rates = folder / "rates.csv"
+    rates.write_text("timestamp_s,rps\n" + "".join(f"{60 * i},{4 + 8 * (i % 3)}\n" for i in range(10)), "utf-8")
+    begin, end = text.index("      synthetic:"), text.index("node_pools:\n")
+    workload = f"      rates: {rates}\n      prompt_tokens: 400\n      output_tokens: 50\n"
+    path = Path(write(folder, text[:begin] + workload + text[end:]))
+    return Pair("small", "a test", path, path, (), {"chat/llm": 0.99})
+
+
+class _Remembers(InProcess):
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+
+    def each(self, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        self.asked += tasks
+        return super().each(function, tasks)
+
+
+TINY = Size("tiny", QUICK, ("hpa_ongoing",), (1, 2), 2, 60.0, 3, 3, ())
+
+
+def test_what_is_finished_is_not_done_again_and_what_is_missing_is_told(tmp_path: Path) -> None:
+    session = Session(TINY, tmp_path / "results", [small_pair(tmp_path)])
+    before = session.table("make results")
+    assert before.missing > 0
+    assert "**Not finished**" in render(before)
+    first, second = _Remembers(), _Remembers()
+    session.run(first)
+    tuned = 2 if session.tuned(session.pairs[0], "hpa_ongoing") else 0  # the defaults may be the best
+    assert len(first.asked) == 2 + 2 + 2 + 1 + 1 + tuned + 1  # oracle, static, default, lead, tune, tuned, hindsight
+    Session(TINY, tmp_path / "results", session.pairs).run(second)
+    assert second.asked == []
+    table = session.table("make results")
+    assert table.missing == 0
+    page = render(table)
+    for label in (
+        "oracle *",
+        "oracle_lead *",
+        "hindsight *",
+        "static *",
+        "hpa_ongoing | default",
+        "hpa_ongoing | tuned",
+    ):
+        assert f"| {label}" in page
+    assert "**Not finished**" not in page
+
+
+def test_a_key_is_of_content_not_of_place_and_of_the_policys_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    one, other = small_pair(tmp_path / "a"), small_pair(tmp_path / "b")
+    assert key_of("judge", one.judge, "keda", {}, 1) == key_of("judge", other.judge, "keda", {}, 1)
+    assert key_of("judge", one.judge, "keda", {}, 1) != key_of("judge", one.judge, "keda", {}, 2)
+    assert key_of("judge", one.judge, "keda", {}, 1) != key_of("judge", one.judge, "hpa_kv", {}, 1)
+    assert code_of("keda") != code_of("hpa_kv")
+
+
+def test_a_file_of_the_store_is_whole_or_not_there(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    (tmp_path / "broken.part").write_text("{", "utf-8")
+    assert store.get("broken") is None
+    store.put("good", {"a": 1})
+    assert (store.get("good") or {})["a"] == 1
+
+
+def test_a_searched_reference_is_one_setting_on_all_seeds(tmp_path: Path) -> None:
+    scenario = str(small_pair(tmp_path).judge)
+    found = play(Refer(scenario, "hindsight", (1, 2), 3, ({"target_fraction": 0.4},)))
+    assert [d["seed"] for d in found["documents"]] == [1, 2]
+    assert found["documents"][0]["policy_options"] == found["documents"][1]["policy_options"] == found["options"]
+    tuned = [play(Judge(scenario, "hpa_ongoing", {"target_fraction": 0.4}, seed)) for seed in (1, 2)]
+    if all(t["reaches_target"] for t in tuned):
+        assert sum(d["cost_usd"] for d in found["documents"]) <= sum(t["cost_usd"] for t in tuned) + 1e-6
+
+
+def test_only_a_constant_fleet_may_fail_to_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from autoscaler.errors import ScenarioError
+
+    def simulate(*_: Any) -> Any:
+        raise ScenarioError("does not fit")
+
+    scenario = str(small_pair(tmp_path).judge)
+    monkeypatch.setattr(room, "simulate", simulate)
+    assert play(Judge(scenario, "static", {}, 1)) == {"impossible": "does not fit"}
+    with pytest.raises(ScenarioError):
+        play(Judge(scenario, "keda", {}, 1))
+
+
+# ---------------------------------------------------------------- the table
+
+
+def document(cost: float, attained: float) -> dict[str, Any]:
+    return {
+        "cost_usd": cost,
+        "requests": 1000,
+        "slo_attainment_fraction": attained,
+        "ttft_s": {"p99": 1.0},
+        "cold_starts_hidden": 1,
+        "cold_starts_exposed": 2,
+        "deployments": {"chat/llm": {"slo_attainment_fraction": attained}},
+    }
+
+
+def entry(policy: str, setting: str, costs: Sequence[float], attained: float) -> Entry:
+    return Entry("s", policy, setting, [document(c, attained) for c in costs], {"target": 1.0})
+
+
+def table(*entries: Entry) -> Table:
+    return Table(
+        "quick", {"s": "a test"}, (), entries, (1, 2), 3600.0, 3600.0, 6, 3600.0, 0, 60.0, 60.0, ("abc",),
+        "make results-quick", {"s": {"chat/llm": 0.99}},
+    )  # fmt: skip
+
+
+def test_ratios_are_paired_by_seed() -> None:
+    page = render(table(entry("oracle_lead", "", (10, 100), 1.0), entry("keda", "default", (20, 200), 1.0)))
+    assert "| keda | default | 110 ± 1,144 | 2.00 ± 0.00 | 100.00 % |" in page
+
+
+def test_relations_say_no_where_they_do_not_hold() -> None:
+    good = render(
+        table(
+            entry("oracle", "", (8, 8), 1.0),
+            entry("oracle_lead", "", (10, 10), 1.0),
+            entry("static", "", (20, 20), 1.0),
+            entry("hindsight", "", (12, 12), 1.0),
+            entry("hpa_ongoing", "tuned", (13, 13), 0.995),
+            entry("keda", "default", (5, 5), 0.9),
+        )
+    )
+    assert "| s | yes, 0.80 | yes, hindsight 1.20 | yes, 0.92 | yes, 2.00 |" in good
+    assert "| keda | default | 5 ± 0 | 0.50 ± 0.00 | 90.00 %, misses |" in good
+    bad = render(
+        table(
+            entry("oracle", "", (11, 11), 1.0),
+            entry("oracle_lead", "", (10, 10), 1.0),
+            entry("static", "", (9, 9), 1.0),
+            entry("hindsight", "", (14, 14), 1.0),
+            entry("hpa_ongoing", "tuned", (13, 13), 0.995),
+        )
+    )
+    assert "| s | **no**, 1.10 | **no**, static 0.90 | **no**, 1.08 | **no**, 0.90 |" in bad
+
+
+def test_who_misses_comes_after_who_reaches_the_target() -> None:
+    page = render(
+        table(
+            entry("oracle_lead", "", (10, 10), 1.0),
+            entry("keda", "default", (5, 5), 0.9),
+            entry("wva", "default", (50, 50), 0.999),
+        )
+    )
+    rows = [line for line in page.splitlines() if "| default |" in line]
+    assert [row.split("|")[1].strip() for row in rows] == ["wva", "keda", "wva", "keda"]
+
+
+def test_the_quick_edition_is_named_as_such() -> None:
+    assert SHORT.name == "quick"
+    assert "quick edition" in render(table(entry("oracle_lead", "", (1, 1), 1.0)))
