@@ -103,6 +103,7 @@ CASES = (
     Case("LeadtimeActuatorFailing", "forbidden again and again", _actuator("forbidden", "0+12x60"), "25m",
          {**OF_JOB, "actuator": "ray_serve", "outcome": "forbidden"}),
     Case("LeadtimeActuatorFailing", "all goes well", _actuator("ok", "0+12x60"), "25m"),
+    Case("LeadtimeActuatorFailing", "a policy inside Serve is to follow", _actuator("published", "0+12x60"), "25m"),
     Case("LeadtimeActuatorFailing", "one conflict", _actuator("conflict", "0 1x60"), "25m"),
     Case("LeadtimeDryRunForgotten", "eight days", {f"leadtime_dry_run{{{POD}}}": "1x200"}, "192h", OF_JOB, "1h"),
     Case("LeadtimeDryRunForgotten", "installed two days ago", {f"leadtime_dry_run{{{POD}}}": "1x48"}, "48h", step="1h"),
