@@ -88,6 +88,31 @@ def test_the_example_runs_in_compare_also_in_other_processes(folder: Path) -> No
     assert runs[0]["requests"] == runs[1]["requests"]
 
 
+def test_the_example_is_tuned_and_what_is_found_runs(folder: Path) -> None:
+    scenario, out = str(folder / "scenario.yaml"), folder / "out"
+    words = ("--policy", f"{folder}/headroom.py:Headroom", "--trials", "3", "--jobs", "2", "--out", str(out))
+    ran = leadtime("tune", scenario, *words)
+    assert ran.code == 0, ran.err
+    assert (out / "trials.csv").read_text(encoding="utf-8").startswith("trial,headroom_fraction,")
+    text = SMALL.replace("policy: {name: hpa_ongoing}\n", (out / "best.yaml").read_text(encoding="utf-8"))
+    ran = leadtime("simulate", str(write(folder, text, "tuned.yaml")), "--json", "--set", "duration_s=20")
+    assert json.loads(ran.out)["policy"] == "headroom"
+
+
+def test_a_wrong_answer_ends_a_search_with_one_line_and_exit_1(folder: Path) -> None:
+    text = CONSTANT.replace("SAID", "-1").replace(
+        "class Constant(PolicyPlugin):",
+        "from dataclasses import dataclass\nfrom policies.options import between, option\n"
+        "@dataclass(frozen=True)\nclass O:\n    a: float = option(1.0, doc='d', search=between(0, 2))\n"
+        "class Constant(PolicyPlugin):\n    Options = O",
+    )
+    (folder / "constant.py").write_text(text, encoding="utf-8")
+    scenario = str(folder / "scenario.yaml")
+    ran = leadtime("tune", scenario, "--policy", f"{folder}/constant.py:Constant", "--jobs", "2", "--trials", "2")
+    assert ran.code == 1
+    assert ran.err.splitlines()[-1].startswith("policy constant: propose(): replicas: chat/llm: -1; allowed:")
+
+
 def test_the_example_is_found_by_its_entry_point(folder: Path) -> None:
     """As an installed package has it: a module and the package's metadata."""
     metadata = folder / "headroom-1.0.dist-info"
