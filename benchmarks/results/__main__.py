@@ -3,7 +3,7 @@
     python -m benchmarks.results [--quick] [--traces DIR] [--jobs N] [--ray ADDRESS] [--only SCENARIO] [--render]
 
 Everything goes below results/full (or results/quick): scenarios and traces as they were made, a file for each finished
-run, the studies, and results.md. `--render` only writes results.md from what is there, `--publish FILE` copies it.
+run, the studies, and results.markdown. `--render` only writes that from what is there, `--publish FILE` copies it.
 """
 
 from __future__ import annotations
@@ -205,10 +205,10 @@ def main() -> None:
             _add_elapsed(folder, time.monotonic() - started)
         command = f"make results{'-quick' if args.quick else ''}"
         text = render(session.table(command))
-        (folder / "results.md").write_text(text, "utf-8")
+        (folder / "results.markdown").write_text(text, "utf-8")
         if args.publish is not None:
             args.publish.write_text(text, "utf-8")
-    print(folder / "results.md")
+    print(folder / "results.markdown")
 
 
 if __name__ == "__main__":
