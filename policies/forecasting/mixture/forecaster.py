@@ -20,6 +20,7 @@ from policies.forecasting.check import CoverageCheck
 from policies.forecasting.mixture import fits
 from policies.forecasting.mixture.answers import Answers
 from policies.forecasting.mixture.blend import WINDOW, Blend
+from policies.forecasting.mixture.columns import BY_HOUR, BY_LEVEL, COLUMNS, KNOW_SEASON, MEMBER_OF, RECORD
 from policies.forecasting.mixture.grid import DAY_S, HORIZONS_S, LEVELS, UPPER, Grid, Ints
 from policies.forecasting.mixture.kept import Kept, pack_exact, unpack_exact
 from policies.forecasting.mixture.members import (
@@ -28,7 +29,6 @@ from policies.forecasting.mixture.members import (
     RISE_TO,
     SEASONAL,
     STACK,
-    STACK_INPUTS,
     HourShape,
     Members,
 )
@@ -38,13 +38,6 @@ from policies.forecasting.mixture.recursions import Recursions
 from policies.forecasting.mixture.refits import RefitPlan
 from policies.forecasting.mixture.spread import INPUTS, Spread, level_size
 
-_BY_LEVEL = [MEMBERS.index(name) for name in ("last", "max10", "stack")]
-_BY_HOUR = [MEMBERS.index(name) for name in ("max10", "stack")]
-_MEMBER_OF = np.array([*range(len(MEMBERS)), *_BY_LEVEL, *_BY_HOUR])
-"""Columns of the blend: every member with its learned scale; some by the level; some by the last hour's errors."""
-COLUMNS = (*MEMBERS, *(f"{MEMBERS[m]}/level" for m in _BY_LEVEL), *(f"{MEMBERS[m]}/hour" for m in _BY_HOUR))
-STACK_COLUMN = STACK
-_KNOW_SEASON = np.flatnonzero(np.isin(_MEMBER_OF, (*SEASONAL, STACK)))
 _NONE = -(2**62)
 _EPOCH = date(1970, 1, 1).toordinal()
 _ENOUGH = 60
@@ -58,31 +51,6 @@ _LEARNED_SEASONS = 3
 _CHECK_HORIZON_S = 300.0
 _SHORTEST_SEASON_S = 9000.0
 """Its horizons, windows and half-lives are made for seasons from here on."""
-
-
-class _Record:
-    """Where the parts of one horizon's forecast lie in a row that waits for its outcome."""
-
-    def __init__(self) -> None:
-        sizes = {
-            "points": len(MEMBERS),
-            "scales": len(COLUMNS),
-            "base": len(MEMBERS),
-            "stack": STACK_INPUTS,
-            "spread": len(MEMBERS) * INPUTS,
-            "upper": len(COLUMNS) * len(LEVELS[UPPER]),
-            "mixed": len(LEVELS),
-            "rest": 7,
-        }
-        self.at: dict[str, slice] = {}
-        width = 0
-        for name, size in sizes.items():
-            self.at[name] = slice(width, width + size)
-            width += size
-        self.width = width
-
-
-_RECORD = _Record()
 
 
 class MixtureForecaster(Kept):
@@ -109,7 +77,7 @@ class MixtureForecaster(Kept):
         self.index = _NONE
         """Number of the newest bin, counted from the epoch (a simulation's past lies before it); _NONE: none yet."""
         self._slots = grid.farthest + 1
-        self.waiting = np.zeros((self._slots, grid.size, _RECORD.width), dtype=np.float32)
+        self.waiting = np.zeros((self._slots, grid.size, RECORD.width), dtype=np.float32)
         """Forecasts whose outcome is not known yet: a ring by step."""
         self.made = np.full(self._slots, _NONE, dtype=np.int64)
         """Which step each of them was made at; _NONE where it was blind."""
@@ -252,15 +220,15 @@ class MixtureForecaster(Kept):
         mean = memory.unit
         points, stack_inputs, x = self.members.points(memory, self.recursions, self.shape)
         learned, hour, base, inputs = self.spread.sizes(memory.step, points, mean)
-        by_column = points.take(_MEMBER_OF, axis=1)
-        level = level_size(by_column[:, len(MEMBERS) : len(MEMBERS) + len(_BY_LEVEL)], mean)
-        scales = np.concatenate((learned, level, hour.take(_BY_HOUR, axis=1)), axis=1)
+        by_column = points.take(MEMBER_OF, axis=1)
+        level = level_size(by_column[:, len(MEMBERS) : len(MEMBERS) + len(BY_LEVEL)], mean)
+        scales = np.concatenate((learned, level, hour.take(BY_HOUR, axis=1)), axis=1)
         rising = (mean * (stack_inputs[:, RISE_TO] - stack_inputs[:, RISE_FROM]) > _RISE * learned[:, STACK]).astype(
             np.int64
         )
         each, mixed, context, width = self.blend.mix(memory.step, by_column, scales, rising, mean)
         if into is not None:
-            at, horizons = _RECORD.at, len(points)
+            at, horizons = RECORD.at, len(points)
             into[:, at["points"]] = points
             into[:, at["scales"]] = scales
             into[:, at["base"]] = base
@@ -277,7 +245,7 @@ class MixtureForecaster(Kept):
 
     def _learn(self, step: int) -> None:
         """Take in the outcomes that this step completes."""
-        grid, at = self.grid, _RECORD.at
+        grid, at = self.grid, RECORD.at
         origins = step - grid.reach
         slots = origins % self._slots
         ready = self.made[slots] == origins
@@ -299,11 +267,11 @@ class MixtureForecaster(Kept):
         errors = actual[:, None] - points
         x, mean = record[:, -7], record[:, -6]
         self.spread.learn(rows, origins, errors, record[:, at["base"]], record[:, at["spread"]].reshape(-1, INPUTS))
-        most = _CUT_SIZES * scales[:, STACK_COLUMN] / mean
+        most = _CUT_SIZES * scales[:, STACK] / mean
         self.members.learn(rows, record[:, at["stack"]], (actual - x) / mean, most)
         upper = record[:, at["upper"]].reshape(len(record), len(COLUMNS), -1)
         contexts = record[:, [-1, -4, -3, -2]].astype(np.int64)
-        scaled = errors.take(_MEMBER_OF, axis=1) / np.maximum(scales, 1e-30)
+        scaled = errors.take(MEMBER_OF, axis=1) / np.maximum(scales, 1e-30)
         self.blend.learn(rows, origins, actual, scaled, upper, record[:, at["mixed"]], contexts)
 
     def _largest(self) -> Floats:
@@ -383,13 +351,12 @@ class MixtureForecaster(Kept):
         near, far = np.nanmax(np.append(memory.ahead(), -np.inf)), float(np.nanmax(past))
         if not near > 0.05 * memory.mean:
             return 1.0
-        trust = float(self.blend.weights[1, -1, _KNOW_SEASON].sum())
+        trust = float(self.blend.weights[1, -1, KNOW_SEASON].sum())
         return 1.0 + trust * (min(max(far / float(near), 1.0), 5.0) - 1.0)
 
     def dates(self) -> Dates:
         """The past moments whose errors are remembered for every learned horizon (see paths.py)."""
-        column = STACK_COLUMN
-        return Dates.common(self.blend.dates, self.blend.errors[:, column], np.minimum(self.blend.filled, WINDOW))
+        return Dates.common(self.blend.dates, self.blend.errors[:, STACK], np.minimum(self.blend.filled, WINDOW))
 
     def paths(self, horizon_s: float, n: int, seed: int, dates: NDArray[np.int64] | None = None) -> Floats:
         """See Forecaster.paths. `dates`: past steps to take the errors of (see joint.py); None = drawn by the seed."""
