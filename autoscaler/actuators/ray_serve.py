@@ -118,6 +118,8 @@ def refusal(answer: Answer, key: DeploymentKey, sent_token: bool) -> ActuatorErr
         return (
             None if _is_json_object(answer) else Unavailable("answered 200, but not as Ray Serve does: a login page?")
         )
+    if status == 400 and "not found" in said.lower():  # Ray before 2.60; since then it is a 404
+        return NotFound(said)
     if status == 400:
         return Rejected(f"Ray Serve refused the request: {said}")
     if status in (401, 403):
@@ -125,7 +127,7 @@ def refusal(answer: Answer, key: DeploymentKey, sent_token: bool) -> ActuatorErr
         return Forbidden(f"answered {status}: {hint}")
     if status == 404:
         return NotFound(
-            said if _is_json_object(answer) else "no scale API there: Ray older than 2.60, or no dashboard?"
+            said if _is_json_object(answer) else "no scale API there: Ray older than 2.53, or no dashboard?"
         )
     if status == 412 and "delet" in said.lower():
         return NotFound(f"{key.deployment} is being deleted")

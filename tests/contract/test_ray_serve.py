@@ -106,6 +106,11 @@ class TestRayServeActuator(ActuatorContract):
         assert 0 < len(why) < 300
         assert "\n" not in why
 
+    async def test_an_unknown_deployment_in_the_words_of_an_older_ray(self, world: DashboardWorld) -> None:
+        world.dashboard.status = 400
+        world.dashboard.body = '{"error": "Application or Deployment not found"}'
+        assert (await one(world))[0] == "notfound"
+
     async def test_no_answer_is_unavailable_within_the_deadline(self, world: DashboardWorld) -> None:
         world.dashboard.hang = True
         outcome, why = await one(world)
