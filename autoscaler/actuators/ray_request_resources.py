@@ -9,6 +9,7 @@ whoever calls request_resources besides leadtime takes it over.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -77,6 +78,7 @@ class RayRequestResources:
     def __init__(self, heads: Callable[[], Sequence[RayHead]]) -> None:
         self._heads = heads
         self._writing: dict[Place, asyncio.Lock] = {}
+        self._numbers = itertools.count()
 
     async def look(self, pool: WarmPool, plan: PoolPlan | None, now_s: float) -> Held:
         heads = [head for head in self._heads() if pool.service in (None, head.place)]
@@ -142,7 +144,7 @@ class RayRequestResources:
         bundles = [dict(bundle) for units, bundle in levels.values() for _ in range(units)]
         body = {
             "entrypoint": f"python -c {shlex.quote(_CODE % json.dumps(bundles))}",
-            "submission_id": f"leadtime-prewarm-{now_s * 1000:.0f}-{len(before.ended)}",
+            "submission_id": f"leadtime-prewarm-{now_s * 1000:.0f}-{next(self._numbers)}",
             "metadata": {MARK: json.dumps({name: [units, dict(bundle)] for name, (units, bundle) in levels.items()})},
         }
         client = before.head.client

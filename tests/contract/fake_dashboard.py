@@ -59,6 +59,8 @@ class FakeDashboard:
     """(application, deployment, body) of every scale request, good or bad."""
     url: str = ""
     ray_version: str = "2.60.0"
+    more_routes: list[web.RouteDef] = field(default_factory=list)
+    """What else the head answers (the Jobs API)."""
 
     def of(self, app: str, deployment: str) -> FakeDeployment:
         return self.applications[app].deployments[deployment]
@@ -75,6 +77,7 @@ class FakeDashboard:
                 web.post("/api/v1/applications/{app}/deployments/{deployment}/scale", self._scale),
             ]
         )
+        application.add_routes(self.more_routes)
         runner = web.AppRunner(application, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)

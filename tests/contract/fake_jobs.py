@@ -35,13 +35,7 @@ class FakeJobs:
     @contextlib.asynccontextmanager
     async def serve(self) -> AsyncIterator[FakeJobs]:
         application = web.Application()
-        application.add_routes(
-            [
-                web.get("/api/jobs/", self._list),
-                web.post("/api/jobs/", self._submit),
-                web.delete("/api/jobs/{id}", self._delete),
-            ]
-        )
+        application.add_routes(self.routes())
         runner = web.AppRunner(application, shutdown_timeout=0.1)
         await runner.setup()
         try:
@@ -50,6 +44,13 @@ class FakeJobs:
             yield self
         finally:
             await runner.cleanup()
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/api/jobs/", self._list),
+            web.post("/api/jobs/", self._submit),
+            web.delete("/api/jobs/{id}", self._delete),
+        ]
 
     def lose_everything(self) -> None:
         """The head came back without what it knew."""
