@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 VLLM := .venv-vllm
 OLD_RAY := .venv-old-ray
-OLDEST_RAY := 2.53.0
+OLDER_RAY := 2.53.0
 BIN := $(VENV)/bin
 EXTRAS := ray,kube,mqtt,prometheus,gke,sim,dev
 
@@ -36,10 +36,10 @@ test-vllm: venv $(VLLM)/.made  ## against a real vLLM on this machine's CPU (its
 
 $(OLD_RAY)/.made:
 	$(PYTHON) -m venv $(OLD_RAY)
-	$(OLD_RAY)/bin/python -m pip install -q --disable-pip-version-check "ray[serve]==$(OLDEST_RAY)" "protobuf<7"
+	$(OLD_RAY)/bin/python -m pip install -q --disable-pip-version-check "ray[serve]==$(OLDER_RAY)" "protobuf<7"
 	@touch $@
 
-test-old-ray: venv $(OLD_RAY)/.made  ## the live tests on the oldest supported Ray (its own .venv-old-ray, 0.6 GB)
+test-old-ray: venv $(OLD_RAY)/.made  ## the live tests on Ray 2.53, the first with an external scaler (its own .venv-old-ray, 0.4 GB)
 	@LEADTIME_RAY=$(OLD_RAY) $(BIN)/python -m pytest -s tests/live
 
 check: venv  ## lint, types, import layers, documentation links
