@@ -163,6 +163,8 @@ async def test_capacity_comes_before_replicas_and_everything_is_given_back(
         # the plan falls
         release.wants(replicas=4, nodes=0)
         await until(lambda: cluster.held() == 0, 20)
+        await until(lambda: len(cluster.workers()) == 2)
+        await asyncio.sleep(0.2)
         assert len(cluster.workers()) == 2, "what is in use stays"
 
         # SIGTERM
