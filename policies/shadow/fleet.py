@@ -26,7 +26,7 @@ _LONGEST_QUEUE_S = 120.0
 SHORT, LONG = 0, 1
 HALF_LIVES_S = (86400.0, 3 * 86400.0)
 """Of the record on which rules are compared, and of the one that tells what a miss costs in the long run."""
-_MISSED, _COST, _STARTS = 0, 1, 2
+MISSED, COST, STARTS, SQUARES = 0, 1, 2, 3
 
 
 @dataclass(slots=True)
@@ -44,7 +44,10 @@ class ShadowMemory:
     backlog: bytearray = field(default_factory=bytearray)
     """float64 (rules): replica-seconds that wait."""
     record: bytearray = field(default_factory=bytearray)
-    """float64 (2 half-lives, missed / cost / starts, rules): faded sums."""
+    """float64 (2 half-lives, missed / cost / starts / squares of what whole blocks of time missed, rules): faded."""
+    block: bytearray = field(default_factory=bytearray)
+    """float64 (rules): missed in the block of time that has not ended."""
+    block_bins: int = 0
     demand_sums: list[float] = field(default_factory=lambda: [0.0, 0.0])
     weights: list[float] = field(default_factory=lambda: [0.0, 0.0])
     """Faded demand, and faded number of bins."""
@@ -75,7 +78,9 @@ class Shadow:
             memory.wants = bytearray(2 * ROWS * size)
             memory.demand = bytearray(4 * ROWS)
             memory.backlog = bytearray(8 * size)
-            memory.record = bytearray(8 * 2 * 3 * size)
+            memory.record = bytearray(8 * 2 * 4 * size)
+            memory.block = bytearray(8 * size)
+            memory.block_bins = 0
             memory.demand_sums, memory.weights = [0.0, 0.0], [0.0, 0.0]
         self.memory = memory
         self.family = family
@@ -83,7 +88,8 @@ class Shadow:
         self.wants: NDArray[np.int16] = np.frombuffer(memory.wants, dtype=np.int16).reshape(ROWS, size)
         self.demand: NDArray[np.float32] = np.frombuffer(memory.demand, dtype=np.float32)
         self.backlog: Floats = np.frombuffer(memory.backlog, dtype=np.float64)
-        self.record: Floats = np.frombuffer(memory.record, dtype=np.float64).reshape(2, 3, size)
+        self.record: Floats = np.frombuffer(memory.record, dtype=np.float64).reshape(2, 4, size)
+        self.block: Floats = np.frombuffer(memory.block, dtype=np.float64)
 
     @property
     def target(self) -> NDArray[np.int16]:
@@ -104,11 +110,30 @@ class Shadow:
         now = np.stack([missed, total, np.maximum(total - before, 0)])
         for i, half_life_s in enumerate(HALF_LIVES_S):
             fade = 0.5 ** (bin_s / half_life_s)
-            self.record[i] *= fade
-            self.record[i] += now
+            self.record[i, :SQUARES] *= fade
+            self.record[i, :SQUARES] += now
             memory.demand_sums[i] = memory.demand_sums[i] * fade + demand
             memory.weights[i] = memory.weights[i] * fade + 1.0
+        self.block += missed
+        memory.block_bins += 1
         return np.asarray(missed)
+
+    def end_block(self, bin_s: float) -> None:
+        """A block of time is over: what it missed counts as one event."""
+        for i, half_life_s in enumerate(HALF_LIVES_S):
+            fade = 0.25 ** (self.memory.block_bins * bin_s / half_life_s)
+            self.record[i, SQUARES] = self.record[i, SQUARES] * fade + self.block * self.block
+        self.block[:] = 0.0
+        self.memory.block_bins = 0
+
+    def expected_misses(self, which: int, doubt: float) -> Floats:
+        """What each rule missed, less `doubt` (0..1) of what an average event of it had: one says nothing of the next.
+
+        sum - doubt * sum of squares / sum: with full doubt nothing is left of a single event, nearly all of many.
+        """
+        missed = self.record[which, MISSED]
+        lone = self.record[which, SQUARES] / np.maximum(missed, 1e-9)
+        return np.asarray(np.maximum(missed - doubt * lone, 0.0))
 
     def decide(
         self, demand: float, quantiles: Quantiles, lead_bins: int, bin_s: float, use: float, bounds: tuple[int, int],

@@ -13,8 +13,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from policies.shadow.fleet import LONG, SHORT, Shadow
-from policies.shadow.rules import Floats
+from policies.shadow.fleet import COST, LONG, SHORT, STARTS, Shadow
+from policies.shadow.rules import Floats, Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,10 @@ class PriceSettings:
     repay_days: float = 3.0
     spend_days: float = 1.0
     """Over which a debt of misses is repaid, a credit spent."""
-    cap: float = 1.0
+    cap: float = 2.0
     """A miss is never worth more than this over the allowed share."""
+    least: float = 1.0
+    """A miss is never worth less than this: serving it would have cost as much."""
     least_share: float = 0.5
     most_share: float = 3.0
     """Bounds of what is steered for at the moment, in multiples of the aim."""
@@ -37,8 +39,10 @@ class PriceSettings:
     """Half-life of the account."""
     stick: float = 0.005
     """Another rule is followed when it is better by this share."""
-    start_cost: float = 0.0
+    start_cost: float = 1.0
     """What a start costs beside the bill, in lead times of one replica."""
+    doubt_days: float = 7.0
+    """Before so much was seen, misses that came in one event count for less than those of many."""
 
 
 @dataclass(slots=True)
@@ -61,29 +65,38 @@ class Account:
 
 
 def choose(
-    shadow: Shadow, account: Account, allowed_share: float, bin_s: float, lead_bins: int, settings: PriceSettings
-) -> int:
-    """The rule to follow from now on, by its number; updates the account. `allowed_share` = 1 - the SLO's target."""
+    shadow: Shadow, account: Account, allowed_share: float, bin_s: float, lead_bins: int, settings: PriceSettings,
+    among: Ints | None = None,
+) -> int:  # fmt: skip
+    """The rule to follow from now on, by its number; updates the account.
+
+    `allowed_share` = 1 - the SLO's target; `among`: the numbers of the rules to choose from, ascending (None: all).
+    """
     memory = shadow.memory
+    rules = np.arange(shadow.family.size) if among is None else among
+    record = shadow.record[:, :, rules]
+    doubt = max(0.0, 1.0 - memory.rows * bin_s / (settings.doubt_days * 86400.0)) if settings.doubt_days > 0 else 0.0
+    missed = np.stack([shadow.expected_misses(which, doubt)[rules] for which in (SHORT, LONG)])
     aim = allowed_share * settings.aim_share
     day = [memory.demand_sums[i] / max(memory.weights[i], 1.0) * 86400.0 / bin_s for i in (SHORT, LONG)]
     credit = aim * account.seen - account.missed
     days = settings.repay_days if credit < 0 else settings.spend_days
     now = aim + credit / max(day[LONG] * days, 1e-9)
     now = min(max(now, aim * settings.least_share), aim * settings.most_share)
-    costs = [shadow.record[i, 1] + settings.start_cost * lead_bins * shadow.record[i, 2] for i in (SHORT, LONG)]
-    today = hull_slope(shadow.record[SHORT, 0], costs[SHORT], now * memory.demand_sums[SHORT])
-    general = hull_slope(shadow.record[LONG, 0], costs[LONG], aim * memory.demand_sums[LONG])
+    costs = record[:, COST] + settings.start_cost * lead_bins * record[:, STARTS]
+    today = hull_slope(missed[SHORT], costs[SHORT], now * memory.demand_sums[SHORT])
+    general = hull_slope(missed[LONG], costs[LONG], aim * memory.demand_sums[LONG])
     general = max(general, 0.5) if np.isfinite(general) else 1000.0
     price = min(max(today, general / settings.leeway), general * settings.leeway)
     cap = settings.cap / allowed_share
     account.capped = price > cap
-    price = min(price, cap)
+    price = min(max(price, settings.least), cap)
     account.price, account.share_now = price, now
-    bill = costs[SHORT] + price * (1.0 + 1e-6) * shadow.record[SHORT, 0]
+    bill = costs[SHORT] + price * (1.0 + 1e-6) * missed[SHORT]
     best = int(np.argmin(bill))
-    if not 0 <= account.rule < len(bill) or bill[account.rule] > bill[best] * (1.0 + settings.stick):
-        account.rule = best
+    current = np.flatnonzero(rules == account.rule)
+    if not len(current) or bill[current[0]] > bill[best] * (1.0 + settings.stick):
+        account.rule = int(rules[best])
     return account.rule
 
 

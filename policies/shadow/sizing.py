@@ -13,7 +13,8 @@ from policies.shadow.fleet import ROWS, SHORT, Quantiles, Shadow, ShadowMemory
 from policies.shadow.price import Account, PriceSettings, choose
 from policies.shadow.rules import Family, Floats
 
-_CHOOSE_EVERY_S = 900.0
+CHOOSE_EVERY_S = 900.0
+"""How long a rule is followed before another may be chosen."""
 _FIRST_RULE = "hold 0.95"
 _ENOUGH_S = 3600.0
 """Of record, before which the first rule is followed."""
@@ -65,22 +66,31 @@ class Sizing:
 
     family: Family = field(default_factory=Family)
     settings: PriceSettings = field(default_factory=PriceSettings)
-    use: float = 0.95
+    use: float = 1.0
     learn_use: bool = True
 
     def close(
         self, memory: SizingMemory, end_s: float, demand: float, lead: Floats, keep: Floats, s: Frame,
         got: Got | None,
     ) -> None:  # fmt: skip
-        """A bin that ended at `end_s` closed: the rules are judged by it, and decide for the next."""
-        lead_bins = min(s.lead_bins, ROWS - 2)
+        """A bin that ended at `end_s` closed: rules are judged by it and decide for the next; one of them is chosen."""
         memory.use = memory.use or self.use
-        shadow = self.shadow(memory, s)
-        if memory.shadow.rows:
-            shadow.score(demand, lead_bins, s.bin_s, memory.use)
         if got is not None and got.missed_share is not None:
             memory.account.book(demand, got.missed_share * demand, s.bin_s, self.settings)
             self._learn_use(memory, demand, got.running, got.missed_share, s)
+        shadow = self.advance(memory, end_s, demand, lead, keep, s)
+        memory.bins += 1
+        if memory.bins * s.bin_s >= CHOOSE_EVERY_S or memory.account.rule < 0:
+            self._choose(memory, shadow, s)
+
+    def advance(
+        self, memory: SizingMemory, end_s: float, demand: float, lead: Floats, keep: Floats, s: Frame
+    ) -> Shadow:
+        """The replay alone: what the bin costs every rule, and what each tells its fleet for the next."""
+        lead_bins = min(s.lead_bins, ROWS - 2)
+        shadow = self.shadow(memory, s)
+        if memory.shadow.rows:
+            shadow.score(demand, lead_bins, s.bin_s, memory.use)
         number = round(end_s / s.bin_s)
         clock = Clock(memory.clock, s.bin_s)
         clock.learn(number, demand, lead_bins + 1)
@@ -88,9 +98,7 @@ class Sizing:
         quantiles = Quantiles(lead, keep, lead if at is None else at)
         shadow.decide(demand, quantiles, lead_bins, s.bin_s, memory.use, s.bounds, s.quantum)
         memory.closed_at_s = end_s
-        memory.bins += 1
-        if memory.bins * s.bin_s >= _CHOOSE_EVERY_S or memory.account.rule < 0:
-            self._choose(memory, shadow, lead_bins, s)
+        return shadow
 
     def ready(self, memory: SizingMemory, bin_s: float) -> bool:
         """There is record enough to go by."""
@@ -99,12 +107,13 @@ class Sizing:
     def shadow(self, memory: SizingMemory, s: Frame) -> Shadow:
         return Shadow(memory.shadow, self.family, max(1, s.bounds[0]))
 
-    def _choose(self, memory: SizingMemory, shadow: Shadow, lead_bins: int, s: Frame) -> None:
+    def _choose(self, memory: SizingMemory, shadow: Shadow, s: Frame) -> None:
         memory.bins = 0
+        shadow.end_block(s.bin_s)
         if memory.shadow.weights[SHORT] * s.bin_s < 0.99 * _ENOUGH_S:
             memory.account.rule = self.family.names.index(_FIRST_RULE)
             return
-        choose(shadow, memory.account, s.allowed_share, s.bin_s, lead_bins, self.settings)
+        choose(shadow, memory.account, s.allowed_share, s.bin_s, s.lead_bins, self.settings)
 
     def _learn_use(self, memory: SizingMemory, demand: float, running: float, share: float, s: Frame) -> None:
         """The fluid model is right where it counts as many misses as users had."""
