@@ -51,7 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if args.nodes:
-        raise UsageError("leadtime demo: --nodes: not built yet in this version; `leadtime simulate` has nodes")
+        instead = "`leadtime simulate preset:quickstart` has nodes (docs/demo.md tells what was seen with real ones)"
+        raise UsageError(f"leadtime demo: --nodes: not built yet in this version; {instead}")
     spec = _spec(args)
     if importlib.util.find_spec("ray") is None or importlib.util.find_spec("ray.serve") is None:
         raise InputError("leadtime demo: it needs Ray Serve, which is not installed: pip install 'leadtime[ray]'")
