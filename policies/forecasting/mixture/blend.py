@@ -34,7 +34,7 @@ _HALF_LIFE_S = DAY_S / 2
 _SETTLE = 30
 _OTHER_SHARE = 0.03
 """How much an outcome counts in the set of weights that it does not belong to."""
-_STRETCH_STEP = 0.008
+_STRETCH_STEP = 0.014
 _STRETCH_MOST = 0.7
 """Largest logarithm of each of the three stretches."""
 _HOURS, _FIVES, _WIDTHS = 24, 12, 8
