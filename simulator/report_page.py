@@ -14,6 +14,7 @@ from simulator import report_svg as draw
 from simulator import report_text as text
 from simulator.league import League, Run, Summary
 from simulator.report_style import STYLE
+from simulator.report_table import pareto_table, row_starts, strips_table
 from simulator.timeline import Strip
 
 _LEAST_MISSES = 1e-4
@@ -105,7 +106,8 @@ def _pareto(rows: Sequence[Summary], runs: Sequence[Run]) -> str:
     )
     return (
         f'<section><h3>Cost against SLO misses</h3><p class="caption">{caption}</p>{plot}'
-        '<p class="axis">requests that missed the SLO, logarithmic →</p></section>'
+        '<p class="axis">requests that missed the SLO, logarithmic →</p>'
+        f"{pareto_table(known, runs)}</section>"
     )
 
 
@@ -160,6 +162,10 @@ def _strips(rows: Sequence[Summary], runs: Sequence[Run]) -> str:
             run = next(r for r in runs if r.job.policy == row.policy)
             blocks.append(_strip(key, row, run, tops[key]))
     end_s = runs[0].document["duration_s"]
+    starts = [_clock(t, end_s) for t in row_starts(end_s)]
+    tables = [
+        (f"<h4>{escape(key)}</h4>" if len(keys) > 1 else "") + strips_table(key, rows, runs, starts) for key in keys
+    ]
     clock = "".join(
         draw.words(_clock(end_s * i / 4, end_s), 25.0 * i if i < 4 else None, 0.0, f"tick t{i}", right=0.0)
         for i in range(5)
@@ -174,7 +180,7 @@ def _strips(rows: Sequence[Summary], runs: Sequence[Run]) -> str:
     return (
         f'<section><h3>{title}</h3><p class="caption">{legend}</p>'
         f'{"".join(blocks)}<div class="strip clock"><div></div><div class="plot">{clock}</div><div></div></div>'
-        "</section>"
+        f"{''.join(tables)}</section>"
     )
 
 

@@ -62,6 +62,10 @@ th:first-child{text-align:left;padding-left:0;white-space:nowrap}
 tr.own th,tr.own td{font-weight:650}
 .soft{color:var(--ink3);font-weight:400;font-size:12px}
 article+article{margin-top:56px;border-top:2px solid var(--ink2);padding-top:24px}
+details{margin:8px 0 0;font-size:13px}
+summary{cursor:pointer;color:var(--accent);font-size:12px;min-height:24px;padding:4px 0}
+summary:focus-visible{outline:2px solid var(--accent);outline-offset:2px}
+.clock+details{margin-top:16px}
 footer{margin-top:40px;border-top:1px solid var(--line);padding-top:8px;font-size:12px;color:var(--ink2)}
 footer p{margin:4px 0}code{font-size:12px}
 @media (max-width:720px){main{padding:16px}.title{font-size:22px}.strip{grid-template-columns:1fr;gap:4px}
