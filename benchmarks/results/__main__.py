@@ -32,8 +32,6 @@ RIVALS = (
 FEW = ("predictive", "hpa_ongoing", "hpa_queue", "ray_serve")
 FIXED: Mapping[str, Options] = {"ray_serve": {"decide_every_s": 5.0}}
 """Serve decides every 0.1 s; here every 5 s, which its reports every 10 s and delays of 30 and 600 s hardly feel."""
-_AT_ONCE = 4
-"""Scenarios that are under way together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +62,9 @@ class Session:
         self.store = Store(folder / "runs")
 
     def run(self, pool: Workers) -> None:
-        """Everything that is not there yet; what depends on tuning after the tuning."""
-        for i in range(0, len(self.pairs), _AT_ONCE):
-            group = self.pairs[i : i + _AT_ONCE]
+        """Everything that is not there yet, a scenario per worker at a time; what depends on tuning after it."""
+        for i in range(0, len(self.pairs), pool.count):
+            group = self.pairs[i : i + pool.count]
             self._play(pool, [k for pair in group for k in self.first(pair).items()])
             self._play(pool, [k for pair in group for k in self.second(pair).items()])
 
