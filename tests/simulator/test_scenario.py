@@ -66,7 +66,11 @@ def refused(folder: Path, *changes: tuple[str, str], overrides: tuple[str, ...] 
             "  requests: x.csv\n      synthetic:",
             "requests and synthetic are given; allowed: exactly one",
         ),
-        ("price_usd_per_hour: 10", "prewarm: workers", "prewarm: 'workers'; allowed: none, placeholder, capacity_buffer"),
+        (
+            "price_usd_per_hour: 10",
+            "prewarm: workers",
+            "prewarm: 'workers'; allowed: none, placeholder, capacity_buffer",
+        ),
         ("price_usd_per_hour: 10", "worker_gpus: 1", "unknown key"),
         ("tick_s: 5", "tick_s: 5\ngpu_budget: {nvidia-h100: 4}", "did you mean 'nvidia-h100-80gb'?"),
     ],
