@@ -44,11 +44,15 @@ PERIODS_UNTIL_SETTLED = 3
 SERVE_UPSCALE_DELAY_S, SERVE_DOWNSCALE_DELAY_S = 30.0, 600.0
 """The delays of Serve's default rule."""
 
+NOT_READ_YET = "no plan was read yet"
+
 _LONGEST_BYTES = 4 * 1024 * 1024
 _MOST_REPLICAS = 100_000
 _LONGEST_PERIOD_S = 3600.0
 _TRIES = 6
 """Several controllers stand behind one address, and only the leader has targets: ask so often before giving up."""
+_SAY_AGAIN_S = 60.0
+"""Another reason for the same thing is logged at most so often."""
 _EPSILON_S = 1e-6
 _LOG = logging.getLogger("ray.serve")
 
@@ -233,7 +237,7 @@ class PlanReader:
         self._clock_s, self._wall_s = clock_s, wall_s
         self._stop = threading.Event()
         self.seen: Sighting | None = None
-        self.why = "no plan was read yet"
+        self.why = NOT_READ_YET
         """Why the last read brought nothing to follow; empty when it did."""
 
     def start(self) -> None:
@@ -396,7 +400,7 @@ class LeadtimePolicy:
         self._rule = ServeRule(settings.upscale_delay_s, settings.downscale_delay_s)
         self._clock_s: Callable[[], float] = time.monotonic
         self._reader = PlanReader(settings)
-        self._said = ""
+        self._said, self._said_at_s = "", -math.inf
         self._started = bool(problems)
         if problems:
             self._reader.why = "; ".join(problems)
@@ -438,15 +442,20 @@ class LeadtimePolicy:
         return wanted
 
     def _default(self, ctx: Any, level: int, why: str, now_s: float) -> int:
-        self._say(ctx, f"Serve's default rule decides: {why}", logging.WARNING)
+        level_of = logging.INFO if why == NOT_READ_YET else logging.WARNING
+        self._say(ctx, f"Serve's default rule decides: {why}", level_of)
         target_ongoing = float(ctx.config.get_target_ongoing_requests())
         requests = float(ctx.total_num_requests)
         return self._rule.replicas(int(ctx.current_num_replicas), level, requests, target_ongoing, now_s)
 
     def _say(self, ctx: Any, words: str, level: int) -> None:
-        if words != self._said:
-            self._said = words
-            _LOG.log(level, "leadtime: %s/%s: %s", ctx.app_name, ctx.deployment_name, words)
+        if words == self._said:
+            return
+        now_s, same = self._clock_s(), words.partition(":")[0] == self._said.partition(":")[0]
+        if same and now_s - self._said_at_s < _SAY_AGAIN_S and NOT_READ_YET not in self._said:
+            return
+        self._said, self._said_at_s = words, now_s
+        _LOG.log(level, "leadtime: %s/%s: %s", ctx.app_name, ctx.deployment_name, words)
 
 
 def _key_of(plan: PublishedPlan, service: str, name: str) -> tuple[str | None, str]:

@@ -130,6 +130,22 @@ def test_the_service_tells_which_key_is_meant(service: str, keys: list[str], fou
     assert followed.answer() == (2 if found is None else found)
 
 
+def test_reasons_that_take_turns_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    followed = Followed()
+    with caplog.at_level(logging.INFO, "ray.serve"):
+        for second in range(600):
+            followed.now_s = float(second)
+            followed.policy._reader.why = ("no answer in time", "connection refused")[second % 2]
+            followed.answer()
+        assert len(caplog.records) <= 11
+        followed.see(1600.0)
+        followed.see(1601.0)
+        followed.now_s += 15.0
+        followed.see(1616.0)
+        followed.answer()
+    assert caplog.records[-1].message == "leadtime: chat/llm: follows leadtime's plan"
+
+
 # ---------------------------------------------------------------- nothing raises
 
 
