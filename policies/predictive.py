@@ -27,7 +27,7 @@ from policies.durations import Duration
 from policies.forecasting import check_spec
 from policies.options import between, option
 from policies.predictive_pools import Claim, pool_proposals
-from policies.predictive_shadow import followed_term, in_force, live
+from policies.predictive_shadow import followed_term, in_force, live, next_term
 from policies.predictive_state import DeploymentMemory, PredictiveState, ShadowBook, learn_level, level, remember_wanted
 from policies.predictive_terms import (
     Situation,
@@ -154,7 +154,8 @@ class PredictivePolicy:
         """The largest want; the terms come with the winner first."""
         followed = self._followed(s, memory.shadow, fleet) if self.options.follow else None
         if followed is not None:
-            return _largest([followed, backlog_term(s), saturation_term(s, memory), serving_term(s), _least(s)], s)
+            others = [backlog_term(s), saturation_term(s, memory), serving_term(s), _awake(s), _least(s)]
+            return _largest([followed, *others], s, next_term(self.sizing, memory.shadow))
         # A hint raises the forecast too: where they want the same, the hint is the reason.
         arguments = [hint_term(s), forecast_term(s), load_term(s), backlog_term(s), saturation_term(s, memory)]
         arguments.append(serving_term(s))
@@ -217,16 +218,25 @@ def _quantum(d: DeploymentView, fleet: FleetView) -> int:
     return max(1, pool.gpus_per_node // max(d.gpus_per_replica, 1))
 
 
+def _awake(s: Situation) -> Term | None:
+    """One replica while somebody may come before it could serve: at zero every request of a lead time would wait."""
+    expected = forecast_term(s) or hint_term(s)
+    if s.view.min_replicas > 0 or expected is None or expected.wants < 1:
+        return None
+    return Term("awake", 1, expected.why)
+
+
 def _least(s: Situation) -> Term:
     return Term("min_replicas", s.view.min_replicas, f"replicas.min is {s.view.min_replicas}")
 
 
-def _largest(arguments: Sequence[Term | None], s: Situation) -> ReplicaProposal:
-    """The largest want first, then the others."""
+def _largest(arguments: Sequence[Term | None], s: Situation, passed_over: Term | None) -> ReplicaProposal:
+    """The largest want first, then the others, at last one that does not count."""
     terms = [t for t in arguments if t is not None]
     if s.view.rate_rps is None:
         terms.append(Term("unknown", s.present, f"the rate is unknown: no fewer than the present {s.present}"))
-    return _ordered(terms)
+    proposal = _ordered(terms)
+    return proposal if passed_over is None else replace(proposal, terms=(*proposal.terms, passed_over))
 
 
 def _ordered(terms: Sequence[Term]) -> ReplicaProposal:

@@ -124,3 +124,13 @@ def followed_term(sizing: Sizing, book: ShadowBook, s: Situation, lead_s: float)
     cap = " (as much as it may be)" if account.capped else ""
     words = f"rule {sizing.rule(book.sizing)!r} is the cheapest at {account.price:.1f} replica-seconds for a missed one"
     return Term("rule", wants, f"{words}{cap}; a replica asked for now serves within {lead_s:.0f} s")
+
+
+def next_term(sizing: Sizing, book: ShadowBook) -> Term | None:
+    """The more careful rule that was not followed, and what would change that."""
+    account = book.sizing.account
+    wants = sizing.target(book.sizing, account.next_rule)
+    if wants is None:
+        return None
+    name = sizing.family.names[account.next_rule]
+    return Term("next rule", wants, f"rule {name!r} would be followed from {account.next_price:.1f} on")

@@ -56,6 +56,9 @@ class Account:
     share_now: float = 0.0
     """The share of misses that is steered for at the moment."""
     capped: bool = False
+    next_rule: int = -1
+    """The more careful rule that would be followed from `next_price` on; -1: none misses less."""
+    next_price: float = 0.0
 
     def book(self, demand: float, missed: float, bin_s: float, settings: PriceSettings) -> None:
         """One bin: its demand (replica-bins), and what of it users did not get within the SLO."""
@@ -97,7 +100,22 @@ def choose(
     current = np.flatnonzero(rules == account.rule)
     if not len(current) or bill[current[0]] > bill[best] * (1.0 + settings.stick):
         account.rule = int(rules[best])
+        current = np.array([best])
+    account.next_rule, account.next_price = _next_rule(missed[SHORT], costs[SHORT], int(current[0]))
+    if account.next_rule >= 0:
+        account.next_rule = int(rules[account.next_rule])
     return account.rule
+
+
+def _next_rule(missed: Floats, cost: Floats, current: int) -> tuple[int, float]:
+    """Place of the rule that misses less at the lowest price for each miss less, and that price; (-1, 0): none."""
+    less = missed[current] - missed
+    better = np.flatnonzero(less > 1e-9)
+    if not len(better):
+        return -1, 0.0
+    prices = (cost[better] - cost[current]) / less[better]
+    first = int(np.argmin(prices))
+    return int(better[first]), max(0.0, float(prices[first]))
 
 
 def hull_slope(missed: Floats, cost: Floats, at: float) -> float:

@@ -124,9 +124,9 @@ class Sizing:
         moved = _DRIFT * (model - share * demand) / max(day * s.allowed_share, 1e-9)
         memory.use = min(max(memory.use * (1.0 + min(max(moved, -0.05), 0.05)), _LEAST_USE), _MOST_USE)
 
-    def target(self, memory: SizingMemory) -> int | None:
-        """What the followed rule wants; None before the first bin."""
-        rule = memory.account.rule
+    def target(self, memory: SizingMemory, rule: int | None = None) -> int | None:
+        """What a rule (None: the followed one) tells its fleet; None before the first bin."""
+        rule = memory.account.rule if rule is None else rule
         if not memory.shadow.rows or not 0 <= rule < self.family.size:
             return None
         at = ((memory.shadow.rows - 1) % ROWS * self.family.size + rule) * 2

@@ -287,3 +287,12 @@ def test_nobody_asked_and_nothing_expected_wants_nothing() -> None:
     sizing, memory = Sizing(), SizingMemory()
     frame = Frame(18, BIN_S, (0, 4), 0.05)
     assert play(sizing, memory, np.zeros(400), frame)[-1] == 0
+
+
+def test_the_rule_that_was_passed_over_is_named_with_the_price_from_which_it_would_be_followed() -> None:
+    shadow, account = family_of_two()
+    account.seen = 14000.0
+    assert choose(shadow, account, 0.05, BIN_S, 18, PriceSettings()) == 1
+    assert account.next_rule == 0
+    trusted = float(shadow.expected_misses(0, 1.0)[1])
+    assert account.next_price == pytest.approx((2000.0 - 1200.0) / trusted)

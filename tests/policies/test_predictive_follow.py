@@ -1,0 +1,145 @@
+"""`predictive` where it follows the cheapest rule of the shadow family: history, zero, limits, words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from policies.base import DeploymentView, Diary, Forecast, ForecastSpec, LeadTimes, PoolView, ReplicaProposal
+from policies.durations import Duration
+from policies.forecasting import create
+from policies.forecasting.diary import teach
+from policies.predictive import PredictiveOptions, PredictivePolicy
+from policies.predictive_state import PredictiveState
+from policies.shadow.rules import LEVELS
+from tests.policies.build import KEY, fleet, view
+
+BIN_S = 10.0
+POOL = PoolView("h100", 8, nodes_ready=1, nodes_starting=0, max_nodes=4)
+
+
+def policy(**options: Any) -> PredictivePolicy:
+    return PredictivePolicy(PredictiveOptions(follow=True, **options))
+
+
+def said(rps: float, spread: float = 0.1) -> Forecast:
+    """The same quantiles at every horizon, `spread` of the rate up and down."""
+    row = tuple(rps * (1.0 + spread * (2.0 * level - 1.0)) for level in LEVELS)
+    return Forecast("mixture", 0.0, (10.0, 2560.0), LEVELS, (row, row), True, "a test")
+
+
+def run(
+    p: PredictivePolicy, state: PredictiveState, rates: list[float], d: DeploymentView, begin_s: float = 0.0
+) -> list[ReplicaProposal]:
+    """One bin a look; the fleet is what was asked for at the look before."""
+    found = []
+    for i, rps in enumerate(rates):
+        now_s = begin_s + (i + 1) * BIN_S
+        seen = replace(d, rate_rps=rps, bins=((now_s, rps),), forecast=said(rps))
+        proposal = p.propose(fleet(seen, now_s=now_s), state, now_s).replicas[KEY]
+        found.append(proposal)
+        d = replace(d, target=proposal.replicas, running=proposal.replicas)
+    return found
+
+
+def diary(hours: float, rps: float = 8.0) -> Diary:
+    spec = ForecastSpec("last", BIN_S, levels=LEVELS)
+    ends_s = BIN_S * np.arange(-round(hours * 360) + 1, 1)
+    found = teach(create(spec), spec, ends_s, np.full(len(ends_s), rps))
+    assert found is not None
+    return found
+
+
+def names(proposal: ReplicaProposal) -> list[str]:
+    return [t.name for t in proposal.terms]
+
+
+def test_the_first_hour_is_sized_by_the_forecast_and_then_a_rule_is_followed() -> None:
+    found = run(policy(), PredictiveState(), [8.0] * 400, view())
+    assert "rule" not in names(found[100])
+    assert found[-1].terms[0].name == "rule"
+    assert found[-1].replicas == 4
+    assert "replica-seconds for a missed one" in found[-1].terms[0].why
+
+
+def test_history_is_rehearsed_over_the_first_looks_and_followed_at_once() -> None:
+    p, state = policy(), PredictiveState()
+    p.take_diary(state, KEY, diary(5.0))
+    found = run(p, state, [8.0] * 4, view())
+    assert ["rule" in names(one) for one in found] == [False, True, True, True]
+    assert state.deployments[KEY.full].shadow.diary is None
+
+
+def test_a_saved_memory_goes_on_in_the_middle_of_history() -> None:
+    p, state = policy(), PredictiveState()
+    p.take_diary(state, KEY, diary(5.0))
+    run(p, state, [8.0], view())
+    saved = msgspec.convert(msgspec.json.decode(msgspec.json.encode(state)), PredictiveState)
+    assert saved == state
+    after = [run(p, one, [8.0, 9.0, 8.0], view(), begin_s=10.0) for one in (state, saved)]
+    assert after[0] == after[1]
+
+
+def test_what_was_not_asked_to_follow_keeps_no_history() -> None:
+    state = PredictiveState()
+    PredictivePolicy(PredictiveOptions(follow=False)).take_diary(state, KEY, diary(1.0))
+    assert state.deployments == {}
+
+
+def test_backlog_and_saturation_are_answered_whatever_the_rule_says() -> None:
+    p, state = policy(), PredictiveState()
+    run(p, state, [8.0] * 400, view())
+    d = view(bins=(), forecast=said(8.0), target=4, running=4)
+    waits = p.propose(fleet(replace(d, waiting=600.0), now_s=4010.0), state, 4010.0).replicas[KEY]
+    assert waits.terms[0].name == "backlog"
+    full = p.propose(fleet(replace(d, kv_usage_fraction=0.97), now_s=4020.0), state, 4020.0).replicas[KEY]
+    assert (full.terms[0].name, full.replicas) == ("saturation", 5)
+
+
+def test_an_unknown_rate_is_never_less_than_the_present() -> None:
+    p, state = policy(), PredictiveState()
+    run(p, state, [8.0] * 400, view())
+    blind = view(rate_rps=None, bins=(), forecast=said(1.0), target=7, running=7)
+    assert p.propose(fleet(blind, now_s=4010.0), state, 4010.0).replicas[KEY].replicas == 7
+
+
+def test_it_sleeps_when_nothing_comes_and_wakes_before_what_is_expected() -> None:
+    p, state = policy(), PredictiveState()
+    idle = view(min_replicas=0, rate_rps=0.0, ongoing=0.0, target=1, running=1)
+    assert run(p, state, [0.0] * 400, idle)[-1].replicas == 0
+    asleep = replace(idle, target=0, running=0, bins=(), forecast=said(2.0))
+    woken = p.propose(fleet(asleep, now_s=4010.0), state, 4010.0).replicas[KEY]
+    assert (woken.replicas, woken.terms[0].name) == (1, "awake")
+
+
+def test_alone_on_its_pool_it_wants_whole_nodes_and_beside_others_it_does_not() -> None:
+    d = view(gpus_per_replica=2, node_pools=("h100",), lead_times=LeadTimes(*(Duration(60.0),) * 3))
+    other = view(key=replace(KEY, app="other"), node_pools=("h100",))
+    for companions, expected in (((), 8), ((other,), 5)):
+        p, state, wanted = policy(), PredictiveState(), 0
+        for i in range(400):
+            now_s = (i + 1) * BIN_S
+            seen = replace(d, bins=((now_s, 11.0),), rate_rps=11.0, forecast=said(11.0), capacity_rps=2.5)
+            found = p.propose(fleet(seen, *companions, pools=(POOL,), now_s=now_s), state, now_s)
+            wanted = found.replicas[KEY].replicas
+            d = replace(d, target=wanted, running=wanted)
+        assert wanted == expected
+
+
+def test_misses_that_a_limit_caused_do_not_count_against_the_rule() -> None:
+    """Somebody let it have fewer than it wanted: what users missed says nothing of how it sizes."""
+    accounts = []
+    for target in (4, 1):
+        p, state = policy(), PredictiveState()
+        run(p, state, [8.0] * 400, view())
+        for i in range(50):
+            now_s = 4000.0 + (i + 1) * BIN_S
+            d = view(bins=((now_s, 8.0),), forecast=said(8.0), target=target, running=target, judged_requests=80.0)
+            p.propose(fleet(replace(d, judged_missed=40.0), now_s=now_s), state, now_s)
+        accounts.append(state.deployments[KEY.full].shadow.sizing.account.missed)
+    assert accounts[0] > 0
+    assert accounts[1] == pytest.approx(0.0)
