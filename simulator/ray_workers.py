@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any, TypeVar
 
 from autoscaler.errors import LeadtimeError
@@ -49,7 +50,8 @@ def ray_workers(address: str) -> Iterator[RayWorkers]:
         said = str(error).strip().splitlines()
         raise LeadtimeError(f"--ray {address}: no Ray cluster answers there: {said[0] if said else error}") from error
     try:
-        yield RayWorkers(ray)
+        with redirect_stdout(sys.stderr):  # where Ray's threads tell of lost workers; stdout is the command's own
+            yield RayWorkers(ray)
     finally:
         ray.shutdown()
 

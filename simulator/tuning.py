@@ -29,7 +29,7 @@ SAFETY = 0.7
 """Share of the allowed misses that a chosen setting may use up on the traffic that it was tuned on."""
 SLICE_S = 6 * 3600.0
 _WARMUP_S = 1800.0
-_STOP_AT = 8.0
+_STOP_AT = 4.0
 """A trial is given up once it has missed so many times what it may in all."""
 _GENERATION = 8
 _FINAL_MISSES = (2.0, 1.0, 0.4, 0.1)
