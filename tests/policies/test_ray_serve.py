@@ -137,3 +137,8 @@ def test_every_recorded_aggregation_of_ray_2_60_is_reproduced() -> None:
     for case in json.loads(GOLDEN.read_text())["aggregation"]:
         series = [tuple((t, v) for t, v in points) for points in case["series"]]
         assert aggregate(series, case["now"], case["fn"]) == pytest.approx(case["value"], rel=1e-9), case["fn"]
+
+
+def test_how_often_it_decides_can_be_set() -> None:
+    assert create_policy("ray_serve", {}).period_s == 1.0
+    assert create_policy("ray_serve", {"decide_every_s": 5}).period_s == 5.0
