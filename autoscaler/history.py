@@ -18,8 +18,9 @@ from autoscaler import demand
 from autoscaler.controller import Controller
 from autoscaler.errors import LeadtimeError
 from autoscaler.model import Signals
-from policies.base import DeploymentKey, ForecastSpec
+from policies.base import DeploymentKey, Diary, ForecastSpec
 from policies.forecasting import Forecaster, ForecasterState, create
+from policies.forecasting.diary import teach
 
 log = logging.getLogger("leadtime")
 
@@ -45,10 +46,11 @@ class RateHistory(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Learned:
-    """Of one deployment: bins for the live forecaster, or another one that has learned them; and token counts."""
+    """Of one deployment: bins for the live forecaster, or another one that has learned them; token counts."""
 
     bins: Sequence[tuple[float, float]] = ()
     forecaster: Forecaster | None = None
+    diary: Diary | None = None
     tokens: demand.TokenSums | None = None
     rounds: int = 1
 
@@ -113,8 +115,8 @@ class HistoryAtStart:
         found = await self._rates(key, spec, max(now_s - self._reach_s, last_s), now_s)
         tokens = await self._tokens(key, now_s)
         if not found or short:
-            return _Learned(found, None, tokens)
-        return _Learned((), await self._taught(spec, found, saved), tokens)
+            return _Learned(found, tokens=tokens)
+        return _Learned((), *await self._taught(spec, found, saved), tokens)
 
     async def _catch_up(self, key: DeploymentKey, spec: ForecastSpec, learned: _Learned, now_s: float) -> _Learned:
         """Ticks went on meanwhile: learn what came since."""
@@ -126,13 +128,13 @@ class HistoryAtStart:
 
     async def _taught(
         self, spec: ForecastSpec, bins: Sequence[tuple[float, float]], saved: ForecasterState | None
-    ) -> Forecaster:
+    ) -> tuple[Forecaster, Diary | None]:
         forecaster = create(spec)
         if saved is not None:
             forecaster.restore(saved)
+        times_s, rates_rps = [at_s for at_s, _ in bins], [rate for _, rate in bins]
         async with self._one_at_a_time:
-            await asyncio.to_thread(_show, forecaster, bins)
-        return forecaster
+            return forecaster, await asyncio.to_thread(teach, forecaster, spec, times_s, rates_rps)
 
     async def _rates(
         self, key: DeploymentKey, spec: ForecastSpec, since_s: float, until_s: float
@@ -165,6 +167,8 @@ def _take_over(controller: Controller, key: DeploymentKey, learned: _Learned) ->
     """True when there was something."""
     if learned.forecaster is not None:
         controller.state.forecasters[key.full] = learned.forecaster
+        if learned.diary is not None:
+            controller.show_diary(key, learned.diary)
     elif learned.bins:
         controller.seed_history(key, [at_s for at_s, _ in learned.bins], [rate for _, rate in learned.bins])
     memory = controller.state.memory(key.full).demand
