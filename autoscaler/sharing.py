@@ -6,7 +6,7 @@ priorities need it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -21,6 +21,10 @@ class Claim:
     guaranteed_gpus: int = 0
     priority: int = 0
     weight: float = 1.0
+    holds: int = 0
+    """Replicas that run or start."""
+    draining: int = 0
+    """Replicas that were given up and still hold their GPUs."""
 
 
 def share(claims: Sequence[Claim], budget_gpus: int) -> dict[str, int]:
@@ -41,6 +45,27 @@ def share(claims: Sequence[Claim], budget_gpus: int) -> dict[str, int]:
     for priority in sorted({c.priority for c in claims}, reverse=True):
         left = _max_min([c for c in claims if c.priority == priority], granted, left)
     return granted
+
+
+def paced(claims: Sequence[Claim], granted: Mapping[str, int], budget_gpus: int) -> dict[str, int]:
+    """The grants, growing only into GPUs that nobody holds any more: what was lent comes back as replicas drain.
+
+    Who is below its guarantee grows first, then by priority; what a claim holds is never touched here.
+    """
+    paced_grants = dict(granted)
+    free = budget_gpus - sum((c.holds + c.draining) * c.gpus_per_replica for c in claims)
+
+    def first(claim: Claim) -> tuple[bool, int, str]:
+        return claim.holds * claim.gpus_per_replica >= claim.guaranteed_gpus, -claim.priority, claim.name
+
+    for claim in sorted(claims, key=first):
+        wanted = granted[claim.name] - claim.holds
+        if wanted <= 0:
+            continue
+        more = min(wanted, max(free, 0) // claim.gpus_per_replica)
+        paced_grants[claim.name] = claim.holds + more
+        free -= more * claim.gpus_per_replica
+    return paced_grants
 
 
 def _max_min(claims: Sequence[Claim], granted: dict[str, int], left: int) -> int:
