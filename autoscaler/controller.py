@@ -31,7 +31,7 @@ from autoscaler.model import (
     Signals,
 )
 from autoscaler.outlook import Outlook
-from autoscaler.sharing import Claim, share
+from autoscaler.sharing import Claim, paced, share
 from policies.base import (
     DeploymentKey,
     Diary,
@@ -44,6 +44,7 @@ from policies.base import (
     Term,
 )
 from policies.forecasting import create
+from policies.forecasting.diary import teach
 from policies.registry import create_policy
 
 _LEAD_LEVEL = 0.9
@@ -95,12 +96,15 @@ class Controller:
 
     def seed_history(self, key: DeploymentKey, times_s: Sequence[float], rates_rps: Sequence[float]) -> None:
         """Show the forecaster what happened before the first tick: ends of bins (ascending) and their mean rates."""
-        forecaster = outlook.forecaster_of(self.state, self.policy.forecast, key)
-        if forecaster is not None:
-            forecaster.observe_many(times_s, rates_rps)
+        spec = self.policy.forecast
+        forecaster = outlook.forecaster_of(self.state, spec, key)
+        if forecaster is not None and spec is not None:
+            diary = teach(forecaster, spec, times_s, rates_rps)
+            if diary is not None:
+                self.show_diary(key, diary)
 
     def show_diary(self, key: DeploymentKey, diary: Diary) -> None:
-        """What the forecaster would have said in the past, for a policy that learns from it."""
+        """What the forecaster would have said in the past, for a policy that rehearses on it."""
         take: Callable[[Any, DeploymentKey, Diary], None] | None = getattr(self.policy, "take_diary", None)
         if take is not None:
             take(self.state.policy_state, key, diary)
@@ -116,7 +120,7 @@ class Controller:
         self.take_settings(signals.settings)
         self.state.tick += 1
         pools = {p.name: p for p in signals.pools}
-        learned = [word for pool in signals.pools for word in supply.learn_nodes(self.state, pool, now_s)]
+        learned = [word for pool in signals.pools for word in supply.learn_pool(self.state, pool, now_s)]
         fleet = []
         for one in sorted(signals.deployments, key=lambda d: d.key):
             found, words = outlook.look(self.config, self.policy.forecast, self.state, one, pools, signals.hints, now_s)
@@ -203,15 +207,33 @@ class Controller:
                     continue
                 wants = max(d.settings.min_replicas, min(own.replicas, d.settings.max_replicas))
                 s = d.settings
-                claims.append(Claim(d.key.full, wants, d.gpus, s.min_replicas, s.guaranteed_gpus, s.priority, s.weight))
+                holds, draining = (
+                    (d.observation.running or 0) + len(d.observation.starting),
+                    d.observation.draining or 0,
+                )
+                claims.append(
+                    Claim(
+                        d.key.full,
+                        wants,
+                        d.gpus,
+                        s.min_replicas,
+                        s.guaranteed_gpus,
+                        s.priority,
+                        s.weight,
+                        holds,
+                        draining,
+                    )
+                )
                 by_name[d.key.full] = d.key
-            for name, replicas in share(claims, budget).items():
-                key = by_name[name]
+            fits = share(claims, budget)
+            for claim, replicas in zip(claims, paced(claims, fits, budget).values(), strict=True):
+                key = by_name[claim.name]
                 granted[key] = replicas
-                wanted = next(c.wants for c in claims if c.name == name)
-                if replicas < wanted:
-                    why = f"the budget of {budget} {kind} GPUs is shared: {replicas} of {wanted} replicas fit"
-                    records[key] = GuardRecord(guard.BUDGET, key, wanted, replicas, why)
+                if replicas < claim.wants:
+                    why = f"the budget of {budget} {kind} GPUs is shared: {replicas} of {claim.wants} replicas fit"
+                    if replicas < fits[claim.name]:
+                        why += f" until others have drained, {fits[claim.name]} then"
+                    records[key] = GuardRecord(guard.BUDGET, key, claim.wants, replicas, why)
         return granted, records
 
     def _gpu_kind(self, settings: DeploymentSettings) -> str:

@@ -172,6 +172,22 @@ class NodeMemory:
     """Nodes of a pool whose way to Ready was already learned."""
 
     learned: list[str] = field(default_factory=list)
+    workers: list[str] = field(default_factory=list)
+    """Worker pods whose stages were learned."""
+    zones: dict[str, ZoneMemory] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class ZoneMemory:
+    """What asking for nodes in a zone came to; both counts fade. Zone "": nobody said which."""
+
+    came: float = 0.0
+    refused: float = 0.0
+    kind: str = ""
+    """Of the last refusal."""
+    refused_at_s: float = 0.0
+    seen_s: float = 0.0
+    """When the counts were last faded."""
 
 
 @dataclass(slots=True)

@@ -75,6 +75,8 @@ class KubernetesParts:
     elector: LeaderElector | None
     api: ClusterApi
     fleet: KubeRayFleet
+    pools: KubernetesPools | None
+    """None: nodes are not watched."""
 
 
 def process_identity() -> str:
@@ -146,6 +148,7 @@ def kubernetes_parts(
         AnnotationPauseSource(discovery.paused_services, known_keys),
     ]
     background: list[Work] = [discovery.run]
+    pools: KubernetesPools | None = None
     if settings.nodes:
         pools = KubernetesPools(
             api,
@@ -177,6 +180,7 @@ def kubernetes_parts(
         elector=elector,
         api=api,
         fleet=fleet,
+        pools=pools,
     )
 
 

@@ -171,6 +171,28 @@ class NodeSignal:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerSignal:
+    """A Ray worker pod on its way from a node to being up; times it was not seen at are None."""
+
+    name: str
+    scheduled_at_s: float | None = None
+    up_at_s: float | None = None
+    pull_s: float | None = None
+    """Its image's pull; 0 = the image was there, None = nobody said."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolRefusal:
+    """A request for nodes that was refused."""
+
+    at_s: float
+    kind: str
+    """`stockout`, `quota` or `other`."""
+    zone: str = ""
+    words: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class PoolSignals:
     """The nodes of one pool; `refused_at_s` is when the last request for a node was refused (stock-out, quota)."""
 
@@ -178,6 +200,9 @@ class PoolSignals:
     as_of_s: float
     nodes: tuple[NodeSignal, ...]
     refused_at_s: float | None = None
+    workers: tuple[WorkerSignal, ...] = ()
+    refusals: tuple[PoolRefusal, ...] = ()
+    """The last ones, oldest first."""
 
 
 @dataclass(frozen=True, slots=True)

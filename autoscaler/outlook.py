@@ -141,7 +141,8 @@ def look(
     if inventory is not None and inventory.as_of_s <= now_s:
         stages = supply.stages_of(config, settings, pool_name, key)
         ended = supply.take_in_replicas(key, memory.supply, inventory, path, now_s, supply.room(pool, gpus))
-        learned = [supply.learn_replica(state.book, s, stages[s.path], now_s) for s in ended if s.runs]
+        shown = pool is not None and bool(pool.workers)
+        learned = [supply.learn_replica(state.book, s, stages[s.path], now_s, shown) for s in ended if s.runs]
         nodes_come = pool is not None and any(node.state == "starting" for node in pool.nodes)
         supply.learn_under_way(state.book, memory.supply, stages, nodes_come, now_s)
     times = supply.lead_times_of(config, settings, pool_name, state.book, key)

@@ -179,6 +179,9 @@ def _pool(board: Board, pool: PoolSignals) -> dict[str, Any]:
     peak = settings.max_nodes if settings else None
     return {
         "nodes": {**counts, "refused": refused},
+        "refusals": [
+            {"at_s": one.at_s, "kind": one.kind, "zone": one.zone or None, "why": one.words} for one in pool.refusals
+        ],
         "wanted": wanted,
         "cost_usd_per_hour": None if price is None else price * len(pool.nodes),
         "static_peak_usd_per_hour": None if price is None or peak is None else price * peak,

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import repeat
 
-from autoscaler.controller_state import ControllerState, NodeMemory, StartMemory, SupplyMemory
+from autoscaler.controller_state import ControllerState, NodeMemory, StartMemory, SupplyMemory, ZoneMemory
 from autoscaler.model import (
     ControllerConfig,
     DeploymentInventory,
@@ -22,7 +22,16 @@ from autoscaler.model import (
 )
 from policies.base import DeploymentKey, LeadPath, LeadTimes, PoolView, StartView
 from policies.durations import Duration
-from policies.leadtimes import PROVISION, StageBook, StagePriors, lead_times, provision_key, stages
+from policies.leadtimes import (
+    PROVISION,
+    StageBook,
+    StagePriors,
+    image_pull_key,
+    lead_times,
+    provision_key,
+    stages,
+    worker_start_key,
+)
 
 _NOT_YET_RUNNING = ("STARTING",)
 _ALIVE = ("RUNNING", "UPDATING", "RECOVERING", "PENDING_MIGRATION")
@@ -30,6 +39,9 @@ _RAISE_TO_START_S = 15.0
 """A replica that appears within this time of our raising the target is ours, and was asked for then."""
 _LEAD_LEVEL = 0.9
 """Nodes that end within this quantile of a new node's lead time are as good as gone."""
+_OF_WORKERS = ("/image_pull", "/worker_start")
+"""Ends of the keys of the stages that worker pods show."""
+_ZONE_HALF_LIFE_S = 86400.0
 _DEFAULT_STARTUP = Startup()
 
 
@@ -178,6 +190,12 @@ def with_supply(
     )
 
 
+def learn_pool(state: ControllerState, pool: PoolSignals, now_s: float) -> list[str]:
+    """Everything that a pool's nodes, worker pods and refusals teach; in words."""
+    learners = (learn_nodes, learn_workers, learn_refusals)
+    return [words for learn in learners for words in learn(state, pool, now_s)]
+
+
 def learn_nodes(state: ControllerState, pool: PoolSignals, now_s: float) -> list[str]:
     """Learn the time from request to Ready of nodes that became Ready; what was learned, in words."""
     memory = state.pools.setdefault(pool.name, NodeMemory())
@@ -191,6 +209,7 @@ def learn_nodes(state: ControllerState, pool: PoolSignals, now_s: float) -> list
         memory.learned.append(node.name)
         seconds = node.ready_at_s - node.requested_at_s
         if seconds > 0:
+            _zone(memory, node.zone, now_s).came += 1.0
             state.book.observe(provision_key(pool.name), seconds, now_s)
             words.append(f"node {node.name} of pool {pool.name} was Ready {seconds:.0f} s after it was asked for")
     memory.learned = [name for name in memory.learned if name in names]
@@ -198,14 +217,70 @@ def learn_nodes(state: ControllerState, pool: PoolSignals, now_s: float) -> list
     return words
 
 
-def learn_replica(book: StageBook, start: EndedStart, parts: Mapping[str, Duration], now_s: float) -> str:
+def learn_workers(state: ControllerState, pool: PoolSignals, now_s: float) -> list[str]:
+    """Learn the stages of Ray workers that came up, from their pods and Events; what was learned, in words.
+
+    Scheduled to up is the image's pull and the worker's own start; the pull is its own stage where somebody told of it.
+    """
+    memory = state.pools.setdefault(pool.name, NodeMemory())
+    words = []
+    for worker in pool.workers:
+        if worker.name in memory.workers or worker.scheduled_at_s is None or worker.up_at_s is None:
+            continue
+        memory.workers.append(worker.name)
+        seconds = worker.up_at_s - worker.scheduled_at_s
+        if worker.pull_s is None or seconds <= worker.pull_s:
+            continue
+        if worker.pull_s > 0:
+            state.book.observe(image_pull_key(pool.name), worker.pull_s, now_s)
+        state.book.observe(worker_start_key(pool.name), seconds - worker.pull_s, now_s)
+        words.append(
+            f"worker {worker.name} was up {seconds:.0f} s after it had a node, {worker.pull_s:.0f} s of it pull"
+        )
+    names = {worker.name for worker in pool.workers}
+    memory.workers = [name for name in memory.workers if name in names]
+    return words
+
+
+def learn_refusals(state: ControllerState, pool: PoolSignals, now_s: float) -> list[str]:
+    """Count refused requests by zone; the new ones, in words."""
+    memory = state.pools.setdefault(pool.name, NodeMemory())
+    words = []
+    for one in pool.refusals:
+        zone = _zone(memory, one.zone, now_s)
+        if one.at_s <= zone.refused_at_s:
+            continue
+        zone.refused, zone.kind, zone.refused_at_s = zone.refused + 1.0, one.kind, one.at_s
+        where = f" in {one.zone}" if one.zone else ""
+        words.append(f"pool {pool.name}: nodes were refused{where} ({one.kind})")
+    return words
+
+
+def _zone(memory: NodeMemory, name: str, now_s: float) -> ZoneMemory:
+    """The zone's memory, faded to now: half of what it knows is forgotten in a day."""
+    zone = memory.zones.setdefault(name, ZoneMemory(seen_s=now_s))
+    kept = 0.5 ** (max(0.0, now_s - zone.seen_s) / _ZONE_HALF_LIFE_S)
+    zone.came, zone.refused, zone.seen_s = zone.came * kept, zone.refused * kept, now_s
+    return zone
+
+
+def refused_share(zone: ZoneMemory) -> float:
+    """Share of the requests for nodes that are refused: one in eleven before any was seen."""
+    return (zone.refused + 0.1) / (zone.came + zone.refused + 1.1)
+
+
+def learn_replica(
+    book: StageBook, start: EndedStart, parts: Mapping[str, Duration], now_s: float, workers_seen: bool = False
+) -> str:
     """Learn one start that ended well. `parts`: keys and priors of the stages of its path.
 
+    `workers_seen`: image and worker are measured by themselves (`learn_workers`).
     Of a start on a free GPU that is the replica's own stage; of others only the whole was seen, and each stage learns
     its share. When nodes become Ready is seen by itself (`learn_nodes`).
     """
     seconds = start.ended_at_s - start.asked_at_s
-    book.observe_together(parts, seconds, now_s, [key for key in parts if key.endswith(PROVISION)])
+    seen = (PROVISION, *_OF_WORKERS) if workers_seen else (PROVISION,)
+    book.observe_together(parts, seconds, now_s, [key for key in parts if key.endswith(seen)])
     return f"{start.key}: a replica was RUNNING {seconds:.1f} s after it was asked for ({start.path.replace('_', ' ')})"
 
 

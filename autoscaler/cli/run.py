@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from autoscaler.cli.logs import set_up_logs
 from autoscaler.errors import ConfigError, LeadtimeError
 
 if TYPE_CHECKING:
-    from autoscaler.actuators.prewarm import PrewarmActuator
+    from autoscaler.actuators.prewarm import PrewarmActuator, Refusal
     from autoscaler.actuators.ray_request_resources import RayHead
     from autoscaler.board import Board
     from autoscaler.config_convert import Config, MqttConfig, ServiceConfig
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from autoscaler.ports import Actuator, Source
     from autoscaler.prewarming import Surroundings
     from autoscaler.runtime import Clock, Runtime
+    from autoscaler.sources.kubernetes import KubernetesPools
     from autoscaler.sources.prometheus import PrometheusClient
 
 DESCRIPTION = """\
@@ -232,7 +234,20 @@ def _prewarm(config: Config, cluster: KubernetesParts | None, listed: Sequence[R
 
     budget_s = cluster.write_budget_s if cluster else None
     heads = _heads(listed, cluster)
-    return prewarm_actuators(config.prewarm, _surroundings(config, cluster.api if cluster else None, heads, budget_s))
+    around = _surroundings(config, cluster.api if cluster else None, heads, budget_s)
+    if cluster is not None and cluster.pools is not None:
+        around = replace(around, on_refusal=_teller(cluster.pools))
+    return prewarm_actuators(config.prewarm, around)
+
+
+def _teller(pools: KubernetesPools) -> Callable[[Refusal], None]:
+    """What a way hears of refused capacity goes where the Events' is."""
+    from autoscaler.model import PoolRefusal
+
+    def tell(one: Refusal) -> None:
+        pools.hear(one.pool, PoolRefusal(one.at_s, one.kind, one.zone, one.words))
+
+    return tell
 
 
 def _surroundings(

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from autoscaler.kubernetes_resources import NODES, PODS, RAY_CLUSTERS, RAY_SERVICES, ClusterApi, Resource
-from autoscaler.model import DeploymentSettings, PoolSettings
+from autoscaler.kubernetes_resources import EVENTS, NODES, PODS, RAY_CLUSTERS, RAY_SERVICES, ClusterApi, Resource
+from autoscaler.model import DeploymentSettings, PoolRefusal, PoolSettings, PoolSignals
 from autoscaler.ports import Reading
 from autoscaler.sources.annotations import (
     AnnotationReading,
@@ -24,11 +25,21 @@ from autoscaler.sources.kuberay_objects import RayClusterView, RayServiceView, p
 from autoscaler.sources.kuberay_services import KubeService, ObjectKey, ServiceKey, discover
 from autoscaler.sources.kuberay_upgrade import ServiceChange, change
 from autoscaler.sources.kubernetes_cache import ObjectCache, WatchTimes
-from autoscaler.sources.kubernetes_nodes import PLACEHOLDER_LABEL, NodeView, PodView, parse_node, parse_pod, pools_of
+from autoscaler.sources.kubernetes_events import FAILED_SCALE_UP, PULLED, parse_failed_scale_up, parse_pulled
+from autoscaler.sources.kubernetes_nodes import (
+    PLACEHOLDER_LABEL,
+    NodeView,
+    PodView,
+    parse_node,
+    parse_pod,
+    pool_name,
+    pools_of,
+)
 from autoscaler.sources.readings import Pools
 from policies.base import DeploymentKey
 
 _WORKER_PODS = "ray.io/node-type=worker"
+_REFUSALS_KEPT = 20
 _PLACEHOLDER_PODS = f"{PLACEHOLDER_LABEL}=true"
 
 
@@ -173,7 +184,7 @@ class KubernetesPools:
         placeholders_in: str | None = None,
         times: WatchTimes | None = None,
     ) -> None:
-        """`placeholders_in`: also watch the pods there that hold warm nodes."""
+        """`placeholders_in`: also watch the pods there that hold warm nodes, and Events about them."""
         self._pools = tuple(pools)
         places: list[str | None] = [*namespaces] or [None]
         watched = [(place, _WORKER_PODS) for place in places]
@@ -184,18 +195,65 @@ class KubernetesPools:
             ObjectCache(api, PODS, place, parse_pod, now_s=now_s, labels=labels, times=times)
             for place, labels in watched
         ]
+        told: list[str | None] = list(dict.fromkeys(place for place, _ in watched))
+        self._failed = [_events(api, place, FAILED_SCALE_UP, parse_failed_scale_up, now_s, times) for place in told]
+        self._pulled = [_events(api, place, PULLED, parse_pulled, now_s, times) for place in places]
+        self._heard: dict[str, list[PoolRefusal]] = {}
+
+    def hear(self, pool: str, refusal: PoolRefusal) -> None:
+        """Capacity that was refused where no Event tells of it (Google's API, a ProvisioningRequest)."""
+        kept = self._heard.setdefault(pool, [])
+        if not kept or (kept[-1].kind, kept[-1].words) != (refusal.kind, refusal.words):
+            kept.append(refusal)
+        else:
+            kept[-1] = refusal  # it lasts
+        del kept[:-_REFUSALS_KEPT]
 
     async def run(self) -> None:
         """Watch until cancelled."""
-        await _run([self._nodes, *self._pods])
+        await _run([self._nodes, *self._pods, *self._failed, *self._pulled])
 
     async def read(self, now_s: float) -> Reading:
         up, as_of_s, why = _status([self._nodes, *self._pods])
         if as_of_s is None:
             return Reading(self.name, False, None, None, why)
         pods = [pod for cache in self._pods for pod in cache.items.values()]
-        pools = pools_of(self._pools, self._nodes.items.values(), pods, as_of_s)
-        return Reading(self.name, up, as_of_s, Pools(pools), why)
+        pools = pools_of(self._pools, self._nodes.items.values(), pods, as_of_s, self._pulls_s())
+        return Reading(self.name, up, as_of_s, Pools(tuple(self._with_refusals(pool, pods) for pool in pools)), why)
+
+    def _pulls_s(self) -> Mapping[tuple[str, str], float] | None:
+        """By pod; None while Events cannot be read."""
+        if not all(cache.synced for cache in self._pulled):
+            return None
+        seconds: dict[tuple[str, str], float] = {}
+        for cache in self._pulled:
+            for one in cache.items.values():
+                key = (one.namespace, one.pod)
+                seconds[key] = seconds.get(key, 0.0) + one.seconds
+        return seconds
+
+    def _with_refusals(self, pool: PoolSignals, pods: Sequence[PodView]) -> PoolSignals:
+        places = {(pod.namespace, pod.name): pool_name(self._pools, pod.wanted) for pod in pods}
+        found = list(self._heard.get(pool.name, ()))
+        for cache in self._failed:
+            for one in cache.items.values():
+                if places.get((one.namespace, one.pod)) == pool.name:
+                    found += [PoolRefusal(one.at_s, one.kind, zone, one.words) for zone in one.zones or ("",)]
+        found.sort(key=lambda one: (one.at_s, one.zone))
+        last_s = found[-1].at_s if found else pool.refused_at_s
+        return replace(pool, refused_at_s=last_s, refusals=tuple(found[-_REFUSALS_KEPT:]))
+
+
+def _events(
+    api: ClusterApi,
+    namespace: str | None,
+    reason: str,
+    parse: Any,
+    now_s: Callable[[], float],
+    times: WatchTimes | None,
+) -> ObjectCache[Any]:
+    fields = f"reason={reason}"
+    return ObjectCache(api, EVENTS, namespace, parse, now_s=now_s, fields=fields, times=times)
 
 
 async def _run(caches: Sequence[ObjectCache[Any]]) -> None:

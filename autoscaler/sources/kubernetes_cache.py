@@ -48,6 +48,7 @@ class ObjectCache(Generic[V]):
         *,
         now_s: Callable[[], float],
         labels: str = "",
+        fields: str = "",
         times: WatchTimes | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: random.Random | None = None,
@@ -60,7 +61,7 @@ class ObjectCache(Generic[V]):
         self.lists = 0
         self.unreadable = 0
         """Objects that `parse` could not make sense of."""
-        self._api, self._parse, self._labels = api, parse, labels
+        self._api, self._parse, self._labels, self._fields = api, parse, labels, fields
         self._now_s, self._sleep, self._changed = now_s, sleep, changed
         self._times = times or WatchTimes()
         self._jitter = jitter or random.Random()
@@ -106,8 +107,8 @@ class ObjectCache(Generic[V]):
         items: dict[Key, V] = {}
         version = ""
         pages = self._api.pages(
-            self.resource, self.namespace, labels=self._labels, page_size=self._times.page_size
-        )  # fmt: skip
+            self.resource, self.namespace, labels=self._labels, fields=self._fields, page_size=self._times.page_size
+        )
         async for page in pages:
             for obj in page.items:
                 self._take(items, obj)
@@ -136,8 +137,8 @@ class ObjectCache(Generic[V]):
         began_at_s = self._now_s()
         lasts_s = self._times.lasts_s * (0.9 + 0.2 * self._jitter.random())
         watch = self._api.watch(
-            self.resource, self.namespace, self._version, labels=self._labels, lasts_s=lasts_s,
-            silence_s=self._times.silence_s,
+            self.resource, self.namespace, self._version, labels=self._labels, fields=self._fields,
+            lasts_s=lasts_s, silence_s=self._times.silence_s,
         )  # fmt: skip
         async for batch in watch:
             self._apply(batch)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from autoscaler.fields import mapping, mappings, quantity, time_s
 from autoscaler.kubernetes_resources import Object
-from autoscaler.model import NodeSignal, PoolSettings, PoolSignals
+from autoscaler.model import NodeSignal, PoolSettings, PoolSignals, WorkerSignal
 from autoscaler.sources.kuberay_objects import container_gpus
 
 PLACEHOLDER_LABEL = "leadtime.dev/placeholder"
@@ -71,6 +71,9 @@ class PodView:
     unschedulable: bool = False
     """The scheduler said that no node can take it."""
     over: bool = False
+    scheduled_at_s: float | None = None
+    up_at_s: float | None = None
+    """Since when it is Ready."""
     worker: bool = False
     placeholder: bool = False
 
@@ -119,7 +122,8 @@ def parse_pod(obj: Object) -> PodView | None:
     worker, placeholder = labels.get("ray.io/node-type") == "worker", labels.get(PLACEHOLDER_LABEL) == "true"
     if not worker and not placeholder:
         return None
-    scheduled = next((c for c in mappings(status, "conditions") if c.get("type") == "PodScheduled"), {})
+    conditions = {str(c.get("type")): c for c in mappings(status, "conditions")}
+    scheduled, ready = conditions.get("PodScheduled", {}), conditions.get("Ready", {})
     done = scheduled.get("status") == "True"
     return PodView(
         namespace=str(meta.get("namespace", "")),
@@ -130,15 +134,24 @@ def parse_pod(obj: Object) -> PodView | None:
         wanted=_wanted(spec),
         unschedulable=not done and scheduled.get("reason") == "Unschedulable" and "deletionTimestamp" not in meta,
         over=status.get("phase") in _OVER,
+        scheduled_at_s=time_s(scheduled.get("lastTransitionTime")) if done else None,
+        up_at_s=time_s(ready.get("lastTransitionTime")) if ready.get("status") == "True" else None,
         worker=worker,
         placeholder=placeholder,
     )
 
 
 def pools_of(
-    settings: Iterable[PoolSettings], nodes: Iterable[NodeView], pods: Iterable[PodView], as_of_s: float
+    settings: Iterable[PoolSettings],
+    nodes: Iterable[NodeView],
+    pods: Iterable[PodView],
+    as_of_s: float,
+    pulls_s: Mapping[tuple[str, str], float] | None = None,
 ) -> tuple[PoolSignals, ...]:
-    """One PoolSignals for each pool of the settings, in their order; a node or pod of no such pool is left out."""
+    """One PoolSignals for each pool of the settings, in their order; a node or pod of no such pool is left out.
+
+    `pulls_s`: how long the images of pods (namespace, name) took to come; None: nobody knows.
+    """
     settings = tuple(settings)
     pods = [pod for pod in pods if not pod.over]
     by_pool: dict[str, list[NodeSignal]] = {pool.name: [] for pool in settings}
@@ -156,7 +169,30 @@ def pools_of(
             by_pool[name].append(signal)
     for pool in settings:
         by_pool[pool.name] = _with_asked_for(by_pool[pool.name], _asked_for(pool, settings, pods))
-    return tuple(PoolSignals(pool.name, as_of_s, tuple(by_pool[pool.name])) for pool in settings)
+    return tuple(
+        PoolSignals(
+            pool.name, as_of_s, tuple(by_pool[pool.name]),
+            workers=_workers(by_pool[pool.name], by_node, pulls_s),
+        )
+        for pool in settings
+    )  # fmt: skip
+
+
+def _workers(
+    nodes: Iterable[NodeSignal],
+    by_node: Mapping[str, Sequence[PodView]],
+    pulls_s: Mapping[tuple[str, str], float] | None,
+) -> tuple[WorkerSignal, ...]:
+    pods = [pod for node in nodes for pod in by_node.get(node.name, ()) if pod.worker]
+    return tuple(
+        WorkerSignal(
+            f"{pod.namespace}/{pod.name}",
+            pod.scheduled_at_s,
+            pod.up_at_s,
+            None if pulls_s is None else pulls_s.get((pod.namespace, pod.name), 0.0),
+        )
+        for pod in pods
+    )
 
 
 def pool_name(settings: Sequence[PoolSettings], labels: Iterable[str]) -> str | None:

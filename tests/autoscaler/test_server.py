@@ -149,6 +149,7 @@ async def test_status_has_the_shape_of_the_contract(pages: Pages) -> None:
     assert set(llm["lead_time_s"]) == {"free_gpu", "warm_node", "new_node"}
     assert status["pools"]["h100"] == {
         "nodes": {"busy": 1, "prewarmed": 1, "arriving": 0, "refused": 0},
+        "refusals": [],
         "wanted": status["pools"]["h100"]["wanted"],
         "cost_usd_per_hour": 72.0,
         "static_peak_usd_per_hour": 144.0,

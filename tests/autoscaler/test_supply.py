@@ -5,8 +5,18 @@ from __future__ import annotations
 import pytest
 
 from autoscaler.controller import Controller
-from autoscaler.model import DeploymentSettings, NodeSignal, PoolSettings, PoolSignals, ReplicaSignal, Signals
-from autoscaler.supply import learn_nodes
+from autoscaler.controller_state import ControllerState
+from autoscaler.model import (
+    DeploymentSettings,
+    NodeSignal,
+    PoolRefusal,
+    PoolSettings,
+    PoolSignals,
+    ReplicaSignal,
+    Signals,
+    WorkerSignal,
+)
+from autoscaler.supply import learn_nodes, learn_pool, refused_share
 from policies.durations import Duration
 from tests.autoscaler.build import KEY, Says, config, inventory, metrics, signals
 
@@ -151,3 +161,62 @@ def test_a_start_that_waits_for_a_node_on_its_way_is_not_taken_for_a_slow_engine
     there = NodeSignal("n1", "ready", requested_at_s=0.0, ready_at_s=200.0, gpus=1, gpus_used=1, workers=1)
     hung = controller.step(on_nodes(2400.0, used, there, starting=("s",)), 2400.0).lead_times[KEY]
     assert hung.free_gpu.median_s > prior.free_gpu.median_s
+
+
+# ---------------------------------------------------------------- workers and refusals, as the cluster shows them
+
+
+def seen(
+    *workers: WorkerSignal, refusals: tuple[PoolRefusal, ...] = (), nodes: tuple[NodeSignal, ...] = ()
+) -> PoolSignals:
+    return PoolSignals("h100", 1000.0, nodes, workers=workers, refusals=refusals)
+
+
+def test_a_worker_that_came_up_teaches_its_images_pull_and_its_own_start_once() -> None:
+    state = ControllerState()
+    worker = WorkerSignal("llm/w", 100.0, 190.0, pull_s=60.0)
+    for _ in range(2):
+        words = learn_pool(state, seen(worker), 1000.0)
+    assert words == []
+    assert state.book.stages["h100/image_pull"].starts == 1.0
+    assert state.book.estimate("h100/image_pull", Duration(0.0)).median_s == pytest.approx(60.0)
+    assert state.book.estimate("h100/worker_start", Duration(0.0)).median_s == pytest.approx(30.0)
+
+
+def test_an_image_that_was_there_teaches_nothing_of_pulls() -> None:
+    state = ControllerState()
+    (words,) = learn_pool(state, seen(WorkerSignal("llm/w", 100.0, 112.0, pull_s=0.0)), 1000.0)
+    assert words == "worker llm/w was up 12 s after it had a node, 0 s of it pull"
+    assert set(state.book.stages) & {"h100/image_pull", "h100/worker_start"} == {"h100/worker_start"}
+
+
+def test_without_events_nobody_can_tell_pull_from_start() -> None:
+    state = ControllerState()
+    assert learn_pool(state, seen(WorkerSignal("llm/w", 100.0, 190.0, pull_s=None)), 1000.0) == []
+    assert "h100/worker_start" not in state.book.stages
+
+
+def test_refusals_are_counted_by_zone_once_each_and_fade() -> None:
+    state = ControllerState()
+    refused = (PoolRefusal(900.0, "stockout", "us-central1-a"), PoolRefusal(950.0, "quota", "us-central1-b"))
+    words = learn_pool(state, seen(refusals=refused), 1000.0)
+    assert words == [
+        "pool h100: nodes were refused in us-central1-a (stockout)",
+        "pool h100: nodes were refused in us-central1-b (quota)",
+    ]
+    assert learn_pool(state, seen(refusals=refused), 1005.0) == []
+    zones = state.pools["h100"].zones
+    assert zones["us-central1-b"].kind == "quota"
+    first = refused_share(zones["us-central1-a"])
+    came = NodeSignal("n", "ready", 1000.0, 1100.0, 8, zone="us-central1-a")
+    learn_pool(state, seen(refusals=refused, nodes=(came,)), 1100.0)
+    assert refused_share(zones["us-central1-a"]) < first
+    learn_pool(state, seen(refusals=refused), 1000.0 + 3 * 86400.0)
+    assert zones["us-central1-a"].refused == pytest.approx(1 / 8, rel=0.01)
+
+
+def test_what_was_learned_of_zones_survives_a_restart() -> None:
+    state = ControllerState()
+    learn_pool(state, seen(refusals=(PoolRefusal(900.0, "stockout", "a"),)), 1000.0)
+    again = ControllerState.from_bytes(state.to_bytes())
+    assert again.pools["h100"].zones["a"].refused == pytest.approx(1.0)

@@ -45,7 +45,10 @@ DISCOVERY = {
 }
 EVENTS = rights("lt", "events.k8s.io", "events", "", "create", "patch")
 LEASE = rights("lt", "coordination.k8s.io", "leases", "demo-leadtime", "get", "update")
-PODS = rights("lt", "", "pods", "", "list", "watch")
+PODS = {
+    *rights("lt", "", "pods", "", "list", "watch"),
+    *rights("lt", "events.k8s.io", "events", "", "list", "watch"),
+}
 NODES = {("ClusterRole", "", "", "nodes", "", verb) for verb in ("list", "watch")}
 
 

@@ -93,6 +93,7 @@ def _is_micro_time(text: Any) -> bool:
     return len(head) == 19 and head[10] == "T" and len(tail) == 7 and tail[:6].isdigit() and tail[6] == "Z"
 
 
+_EVENTS = _META_FIELDS | {"reason", "type", "reportingController", "regarding.kind", "regarding.name"}
 _PODS = _META_FIELDS | {"spec.nodeName", "status.phase", "spec.schedulerName", "spec.restartPolicy"}
 
 BUILT_IN: tuple[ResourceType, ...] = (
@@ -106,7 +107,7 @@ BUILT_IN: tuple[ResourceType, ...] = (
     ResourceType("", "v1", "services", "Service", status_subresource=True, short_names=("svc",)),
     ResourceType("", "v1", "configmaps", "ConfigMap", short_names=("cm",)),
     ResourceType("", "v1", "secrets", "Secret"),
-    ResourceType("events.k8s.io", "v1", "events", "Event", short_names=("ev",), check=_check_event),
+    ResourceType("events.k8s.io", "v1", "events", "Event", short_names=("ev",), check=_check_event, selectable=_EVENTS),
     ResourceType(
         "apps", "v1", "deployments", "Deployment", status_subresource=True, scale_subresource=True,
         counts_generation=True, short_names=("deploy",),

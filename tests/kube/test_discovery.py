@@ -41,6 +41,7 @@ ROLES = (
         ("ray.io", "rayservices", "list watch"),
         ("ray.io", "rayclusters", "list watch"),
         ("", "pods", "list watch"),
+        ("events.k8s.io", "events", "list watch"),
     ),
     role("leadtime-control", "leadtime", ("", "configmaps", "get patch"), names=("control",)),
     {

@@ -51,6 +51,7 @@ def roles(*, acts: bool) -> list[dict[str, Any]]:
         ("ray.io", "rayservices", "list watch"),
         ("ray.io", "rayclusters", "list watch"),
         ("", "pods", "list watch"),
+        ("events.k8s.io", "events", "list watch"),
     ]
     if acts:
         watched.append(("events.k8s.io", "events", "create"))
@@ -299,3 +300,47 @@ async def test_node_pools_reach_the_signals(api: FakeApi) -> None:
 
         await until(lambda: bool(nodes()))
         assert [(n.name, n.state, n.gpus_used, n.workers) for n in nodes()] == [("h100-1", "ready", 8, 1)]
+
+
+async def test_refused_scale_ups_and_image_pulls_reach_the_signals(api: FakeApi) -> None:
+    api.add(objects.ray_service(annotations=ENABLED, status=objects.service_status("old")))
+    waiting, up = objects.pod("waits", on=None), objects.pod("up")
+    up["status"]["conditions"].append({"type": "Ready", "status": "True", "lastTransitionTime": "2026-03-01T10:04:00Z"})
+    for pod in (waiting, up):
+        api.add(pod)
+    refused = "Node scale up in zones us-central1-a associated with this pod failed: GCE out of resources."
+    pulled = 'Successfully pulled image "ray:1" in 1m0s (1m0s including waiting)'
+    for name, reason, pod, note in (("e1", "FailedScaleUp", "waits", refused), ("e2", "Pulled", "up", pulled)):
+        api.add(
+            {
+                "apiVersion": "events.k8s.io/v1",
+                "kind": "Event",
+                "metadata": {"name": name, "namespace": "llm"},
+                "eventTime": "2026-03-01T10:05:00.000000Z",
+                "reportingController": "x",
+                "reportingInstance": "x",
+                "action": "x",
+                "reason": reason,
+                "type": "Normal",
+                "note": note,
+                "regarding": {"kind": "Pod", "namespace": "llm", "name": pod},
+            }
+        )
+    async with cluster_of(api, "old") as cluster:
+        runtime = await cluster.start("a")
+
+        def told() -> bool:
+            signals = runtime.board.signals
+            return bool(
+                signals is not None and signals.pools and signals.pools[0].refusals and signals.pools[0].workers
+            )
+
+        await until(told)
+        assert runtime.board.signals is not None
+        (pool,) = runtime.board.signals.pools
+        assert [(r.kind, r.zone) for r in pool.refusals] == [("stockout", "us-central1-a")]
+        assert pool.refused_at_s == pool.refusals[0].at_s
+        assert [(w.name, w.pull_s) for w in pool.workers] == [("llm/up", 60.0)]
+        await until(lambda: bool(runtime.controller.state.pools["h100"].workers))
+        record = runtime.controller.state.book.stages["h100/worker_start"]
+        assert record.starts == 1.0
