@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.base import Slo
-from simulator.outcomes import FAILED, OK, TIMED_OUT, UNFINISHED, Ended, Outcomes, StartWindow, cold_starts
+from simulator.outcomes import FAILED, OK, TIMED_OUT, UNFINISHED, Batches, Ended, Outcomes, StartWindow, cold_starts
 from simulator.samples import Samples
 
 SLO = Slo(ttft_s=2.0, itl_s=0.05, target_fraction=0.99)
@@ -151,3 +151,29 @@ def test_merging_keeps_exactness_where_it_can() -> None:
 def test_no_values_have_no_distribution() -> None:
     empty = Samples()
     assert (empty.mean, empty.max, empty.quantiles((0.5,))) == (None, None, [None])
+
+
+@pytest.mark.parametrize("piece", [1, 7, 64, 1000])
+def test_outcomes_are_the_same_whatever_pieces_requests_come_in(piece: int) -> None:
+    rng = np.random.default_rng(3)
+    count = 1000
+    arrival_s = np.sort(rng.uniform(0.0, 3000.0, count))
+    tokens = rng.integers(2, 200, count)
+    ttft_s = rng.lognormal(-1.0, 1.5, count)
+    everything = Ended(
+        arrival_s, tokens, tokens, ttft_s, arrival_s + ttft_s + 0.02 * tokens, 0.1 * ttft_s, np.zeros(count, np.int64)
+    )
+    made = []
+    for size in (piece, count):
+        found = Outcomes(Slo(), 10.0, 3600.0)
+        batches = Batches(found.add, size=64)
+        for start in range(0, count, size):
+            batches.add(everything.part(slice(start, start + size)))
+        batches.close()
+        made.append(found)
+    one, other = made
+    assert one.requests == other.requests > 900
+    assert (one.within_slo, one.output_tokens) == (other.within_slo, other.output_tokens)
+    assert one.ttft_s.mean == other.ttft_s.mean  # to the last bit
+    assert one.e2e_s.quantiles((0.5, 0.99)) == other.e2e_s.quantiles((0.5, 0.99))
+    assert one.waits_s.tolist() == other.waits_s.tolist()
