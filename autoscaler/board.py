@@ -11,7 +11,16 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from autoscaler.model import Applied, ControllerConfig, DeploymentPlan, Outcome, PauseState, Plan, Signals
+from autoscaler.model import (
+    Applied,
+    ControllerConfig,
+    DeploymentPlan,
+    Outcome,
+    PauseState,
+    Plan,
+    Signals,
+    nodes_usd_per_hour,
+)
 from autoscaler.score import Score
 from policies.base import DeploymentKey
 
@@ -95,12 +104,11 @@ class Board:
 
     def _add_cost(self, seconds: float) -> None:
         assert self.signals is not None
-        prices = {pool.name: pool.price_usd_per_hour for pool in self.config.pools}
+        settings = {pool.name: pool for pool in self.config.pools}
         for pool in self.signals.pools:
-            price = prices.get(pool.name)
-            if price is not None:
-                cost = len(pool.nodes) * price * seconds / 3600.0
-                self.cost_usd[pool.name] = self.cost_usd.get(pool.name, 0.0) + cost
+            rate = nodes_usd_per_hour(settings[pool.name], pool.nodes) if pool.name in settings else None
+            if rate is not None:
+                self.cost_usd[pool.name] = self.cost_usd.get(pool.name, 0.0) + rate * seconds / 3600.0
 
 
 def _in_force(plan: Plan) -> set[tuple[str, DeploymentKey | None]]:

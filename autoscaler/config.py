@@ -333,6 +333,12 @@ class NodePool(_Block):
     price_usd_per_hour: float | None = Field(
         default=None, ge=0, description="US dollars per node and hour; null = GPUs x the profile's price, else unknown."
     )
+    real_prices_usd_per_hour: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default={},
+        description="Prices by real node pool, where a ComputeClass or auto-provisioning chooses it.",
+        examples=[{"h100-spot": 30.0}],
+        json_schema_extra=_words("a mapping of node pools to US dollars per node and hour"),
+    )
     min_nodes: int = Field(default=0, ge=0, description="Fewest nodes that the pool is ever asked to hold.")
     max_nodes: int | None = Field(default=None, ge=0, description="Most nodes that the pool can have; null = unknown.")
     provision_s: DurationS = _prior(_POOL.provision_s, "from asking for a node until it is Ready")

@@ -271,6 +271,7 @@ def _pool(entry: NodePool, deployments: Sequence[DeploymentSettings]) -> PoolSet
         prewarm=entry.prewarm,
         max_run_s=warm_pool(entry, "", "").max_run_s,
         price_usd_per_hour=price if entry.price_usd_per_hour is None else entry.price_usd_per_hour,
+        real_prices_usd_per_hour=dict(entry.real_prices_usd_per_hour),
         provision_s=entry.provision_s,
         image_pull_s=entry.image_pull_s,
         worker_start_s=entry.worker_start_s,

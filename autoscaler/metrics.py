@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from autoscaler import __version__
 from autoscaler.board import STEP_EDGES_S, Board
 from autoscaler.metrics_deployments import counter, deployment_families, gauge
-from autoscaler.model import PoolPlan, PoolSignals, Signals
+from autoscaler.model import PoolPlan, PoolSignals, Signals, nodes_usd_per_hour
 from autoscaler.status import nodes_by_state
 
 _REFUSED_FOR_S = 300.0
@@ -113,12 +113,16 @@ class Exporter(Collector):
             "leadtime_pool_refused", "1 while the last request for a node was refused (stock-out, quota).",
             [((pool.name,), float(self._refused(pool))) for pool in signals.pools], ("pool",),
         )  # fmt: skip
-        prices = {pool.name: pool.price_usd_per_hour for pool in self._board.config.pools}
+        settings = {pool.name: pool for pool in self._board.config.pools}
+        rates = {
+            pool.name: nodes_usd_per_hour(settings[pool.name], pool.nodes)
+            for pool in signals.pools
+            if pool.name in settings
+        }
         yield gauge(
             "leadtime_pool_cost_usd_per_hour", "Cost per hour of the nodes that a pool has now.",
             [
-                ((pool.name,), price * len(pool.nodes))
-                for pool in signals.pools if (price := prices.get(pool.name)) is not None
+                ((name,), rate) for name, rate in rates.items() if rate is not None
             ], ("pool",),
         )  # fmt: skip
         yield gauge(

@@ -5,7 +5,7 @@ All frozen and slotted; units in the names; `None` is unknown, never 0. No behav
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -480,9 +480,20 @@ class PoolSettings:
     max_run_s: float | None = None
     """Its nodes go this long after they came, whatever runs on them; None: never."""
     price_usd_per_hour: float | None = None
+    real_prices_usd_per_hour: Mapping[str, float] = field(default_factory=dict)
+    """Of nodes by the real node pool that they turned out to be of (a ComputeClass); others: `price_usd_per_hour`."""
     provision_s: Duration = Duration(150.0, 0.45)
     image_pull_s: Duration = Duration(40.0, 0.47)
     worker_start_s: Duration = Duration(20.0, 0.47)
+
+
+def nodes_usd_per_hour(settings: PoolSettings, nodes: Iterable[NodeSignal]) -> float | None:
+    """What these nodes cost together; None: the price of one of them, or of the pool, is unknown."""
+    prices = [settings.real_prices_usd_per_hour.get(node.pool, settings.price_usd_per_hour) for node in nodes]
+    known = [price for price in prices if price is not None]
+    if len(known) < len(prices) or (not prices and settings.price_usd_per_hour is None):
+        return None
+    return sum(known, 0.0)
 
 
 @dataclass(frozen=True, slots=True)

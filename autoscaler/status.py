@@ -11,7 +11,7 @@ from typing import Any
 from autoscaler.board import Board, Decision
 from autoscaler.demand import ATTAINMENT_WINDOW_S
 from autoscaler.guard import OBSERVED_ONLY
-from autoscaler.model import DeploymentPlan, Hint, Observation, Plan, PoolSignals, Signals
+from autoscaler.model import DeploymentPlan, Hint, Observation, Plan, PoolSignals, Signals, nodes_usd_per_hour
 from policies.base import DeploymentKey, Forecast, LeadPath, LeadTimes
 
 VERSION = 1
@@ -183,7 +183,7 @@ def _pool(board: Board, pool: PoolSignals) -> dict[str, Any]:
             {"at_s": one.at_s, "kind": one.kind, "zone": one.zone or None, "why": one.words} for one in pool.refusals
         ],
         "wanted": wanted,
-        "cost_usd_per_hour": None if price is None else price * len(pool.nodes),
+        "cost_usd_per_hour": None if settings is None else nodes_usd_per_hour(settings, pool.nodes),
         "static_peak_usd_per_hour": None if price is None or peak is None else price * peak,
     }
 

@@ -14,6 +14,7 @@ from autoscaler.model import (
     PoolSignals,
     ServiceGpus,
     Signals,
+    nodes_usd_per_hour,
 )
 from autoscaler.prewarm import WarmPool, shares
 from policies.durations import Duration
@@ -95,3 +96,11 @@ def test_workers_are_shared_by_what_the_planned_replicas_need() -> None:
 
 def test_signals_without_pools_are_signals_all_the_same() -> None:
     assert Controller(config(pools=POOLS), policy=Says(1)).step(Signals(), 1.0).pools[0].gpus == ()
+
+
+def test_nodes_cost_what_the_real_pool_that_they_came_from_costs() -> None:
+    pool = PoolSettings("gpu-class", price_usd_per_hour=80.0, real_prices_usd_per_hour={"spot": 30.0})
+    nodes = [node("a", pool="spot"), node("b", pool="on-demand"), node("c")]
+    assert nodes_usd_per_hour(pool, nodes) == 190.0
+    assert nodes_usd_per_hour(PoolSettings("x", real_prices_usd_per_hour={"spot": 30.0}), nodes) is None
+    assert nodes_usd_per_hour(PoolSettings("x", price_usd_per_hour=80.0), []) == 0.0
