@@ -36,11 +36,11 @@ SETTINGS = PriceSettings()
 VARIANTS = (
     Variant(FULL),
     Variant("no clock rules", without=("clock", "clock vendor")),
-    Variant("no forecast rules", without=("hold", "brief", "keep", "vendor")),
+    Variant("no forecast rules", without=("hold", "early", "keep", "vendor")),
     Variant("no keep rules", without=("keep",)),
     Variant("no newsvendor rules", without=("vendor", "clock vendor")),
     Variant("no reactive rules", without=("reactive",)),
-    Variant("only reactive rules", without=("hold", "brief", "keep", "clock", "vendor", "clock vendor")),
+    Variant("only reactive rules", without=("hold", "early", "keep", "clock", "vendor", "clock vendor")),
     Variant("no cost of a start", replace(SETTINGS, start_cost=0.0)),
     Variant("no cap on the price", replace(SETTINGS, cap=1e6)),
     Variant("cap 1 instead of 2", replace(SETTINGS, cap=1.0)),

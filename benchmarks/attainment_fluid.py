@@ -16,11 +16,10 @@ import numpy as np
 
 from policies.base import ForecastSpec
 from policies.forecasting import create
-from policies.predictive_shadow import at_horizon, keep_s
 from policies.shadow.fleet import ROWS
 from policies.shadow.price import Account, PriceSettings, choose
 from policies.shadow.rules import LEVELS, Family, Floats, Ints
-from policies.shadow.sizing import CHOOSE_EVERY_S, Frame, Sizing, SizingMemory
+from policies.shadow.sizing import CHOOSE_EVERY_S, Ahead, Frame, Sizing, SizingMemory
 from simulator.traces import read_rates
 
 BIN_S = 10.0
@@ -174,9 +173,9 @@ def play(m: Material, c: Case, variants: Sequence[Variant]) -> tuple[list[Figure
             for variant, fleet, account in zip(variants, fleets, accounts, strict=True):
                 account.book(demand, fleet.serve(demand, lead) * demand, BIN_S, variant.settings)
         rows = m.forecasts[i].astype(np.float64) / scale
-        ahead = at_horizon(rows, _LADDER, horizon_s), at_horizon(rows, _LADDER, keep_s(horizon_s))
+        ahead = Ahead.of(rows, _LADDER, horizon_s)
         before = sizing.shadow(memory, frame).record[1].copy()
-        shadow = sizing.advance(memory, (i + 1) * BIN_S, demand, *ahead, frame)
+        shadow = sizing.advance(memory, (i + 1) * BIN_S, demand, ahead, frame)
         if live:
             record += shadow.record[1] - before * fade
         if (i + 1) % every == 0:

@@ -13,12 +13,10 @@ import numpy as np
 from policies.base import DeploymentView, Diary, Forecast, Term
 from policies.predictive_state import ShadowBook
 from policies.predictive_terms import Situation
-from policies.shadow.rules import Floats
-from policies.shadow.sizing import Frame, Got, Sizing
+from policies.shadow.sizing import Ahead, Frame, Got, Sizing
 
 _REHEARSED_AT_ONCE = 1000
 """Bins per look: about a seventh of a second."""
-_LONGEST_KEEP_S = 2400.0
 
 
 def live(sizing: Sizing, book: ShadowBook, s: Situation, lead_s: float, quantum: int, bin_s: float) -> None:
@@ -36,8 +34,8 @@ def live(sizing: Sizing, book: ShadowBook, s: Situation, lead_s: float, quantum:
             continue
         frame = _frame(d, lead_s, quantum, bin_s)
         demand = rate_rps * s.replicas_per_rps
-        lead, keep = _quantiles(sizing, d.forecast, demand, s, lead_s)
-        sizing.close(book.sizing, end_s, demand, lead, keep, frame, _got(book, sizing, s))
+        ahead = _ahead(sizing, d.forecast, demand, s, lead_s)
+        sizing.close(book.sizing, end_s, demand, ahead, frame, _got(book, sizing, s))
         book.requests = book.missed = 0.0
 
 
@@ -56,32 +54,15 @@ def _got(book: ShadowBook, sizing: Sizing, s: Situation) -> Got | None:
     return Got(float(s.view.running), book.missed / book.requests if known else None)
 
 
-def _quantiles(
-    sizing: Sizing, forecast: Forecast | None, demand: float, s: Situation, lead_s: float
-) -> tuple[Floats, Floats]:
-    """At the lead time and at twice of it, in replicas; today's demand where there is no forecast."""
+def _ahead(sizing: Sizing, forecast: Forecast | None, demand: float, s: Situation, lead_s: float) -> Ahead:
+    """What is expected, in replicas; today's demand where there is no forecast."""
     levels = sizing.family.array_of_levels
     if forecast is None or not forecast.values_rps or s.replicas_per_rps is None:
-        return np.full(len(levels), demand), np.full(len(levels), demand)
+        return Ahead(*(np.full(len(levels), demand),) * 3)
     rows = np.array(forecast.values_rps)
     if forecast.levels != sizing.family.levels:
         rows = np.stack([np.interp(levels, forecast.levels, row) for row in rows])
-    rows = np.where(rows < s.wake_rps, 0.0, rows) * s.replicas_per_rps
-    return at_horizon(rows, forecast.horizons_s, lead_s), at_horizon(rows, forecast.horizons_s, keep_s(lead_s))
-
-
-def keep_s(lead_s: float) -> float:
-    """How far a rule that keeps replicas looks: until one given up now and wanted back would have paid."""
-    return min(2.0 * lead_s, max(_LONGEST_KEEP_S, lead_s))
-
-
-def at_horizon(rows: Floats, horizons_s: tuple[float, ...], horizon_s: float) -> Floats:
-    """Row of this horizon, interpolated linearly."""
-    after = min(int(np.searchsorted(horizons_s, horizon_s)), len(horizons_s) - 1)
-    if after == 0 or horizon_s >= horizons_s[after]:
-        return np.asarray(rows[after])
-    share = (horizon_s - horizons_s[after - 1]) / (horizons_s[after] - horizons_s[after - 1])
-    return np.asarray(rows[after - 1] * (1.0 - share) + rows[after] * share)
+    return Ahead.of(np.where(rows < s.wake_rps, 0.0, rows) * s.replicas_per_rps, forecast.horizons_s, lead_s)
 
 
 def _rehearse(sizing: Sizing, book: ShadowBook, diary: Diary, s: Situation, lead_s: float, quantum: int) -> None:
@@ -92,7 +73,7 @@ def _rehearse(sizing: Sizing, book: ShadowBook, diary: Diary, s: Situation, lead
     steps = np.frombuffer(diary.forecasts, dtype=np.float16).reshape(shape)
     frame = _frame(s.view, lead_s, quantum, diary.bin_s)
     until = min(book.rehearsed + _REHEARSED_AT_ONCE, len(rates))
-    lead = keep = np.zeros(len(diary.levels))
+    ahead = Ahead(*(np.zeros(len(diary.levels)),) * 3)
     for i in range(book.rehearsed, until):
         demand = float(rates[i]) * s.replicas_per_rps
         made = (i + 1) // diary.bins_per_step - 1
@@ -101,10 +82,9 @@ def _rehearse(sizing: Sizing, book: ShadowBook, diary: Diary, s: Situation, lead
         if (i + 1) % diary.bins_per_step == 0 or i == book.rehearsed:
             rows = steps[made].astype(np.float64) * diary.unit_rps
             rows = np.where(rows < s.wake_rps, 0.0, rows) * s.replicas_per_rps
-            lead = at_horizon(rows, diary.horizons_s, lead_s)
-            keep = at_horizon(rows, diary.horizons_s, keep_s(lead_s))
+            ahead = Ahead.of(rows, diary.horizons_s, lead_s)
         end_s = diary.last_end_s - (len(rates) - 1 - i) * diary.bin_s
-        sizing.close(book.sizing, end_s, demand, lead, keep, frame, None)
+        sizing.close(book.sizing, end_s, demand, ahead, frame, None)
     book.rehearsed = until
     if until == len(rates):
         book.diary, book.rehearsed = None, 0

@@ -57,11 +57,13 @@ class ShadowMemory:
 class Quantiles:
     """Of demand, in replicas at the SLO, by the family's levels.
 
-    `lead`: of the largest until a replica asked for now serves; `keep`: of the largest until one given up now and
-    wanted back would have paid; `clock`: of demand at the moment at which a replica asked for now serves.
+    `lead`: of the largest until a replica asked for now serves; `early`: until half a lead time later; `keep`: until
+    one given up now and wanted back would have paid; `clock`: of demand at the moment at which a replica asked for now
+    serves.
     """
 
     lead: Floats
+    early: Floats
     keep: Floats
     clock: Floats
 
@@ -145,11 +147,11 @@ class Shadow:
         self.demand[at] = demand
         memory.rows += 1
         recent = np.array([self._largest(round(window_s / bin_s)) for window_s in family.windows_s])
-        wants = family.wants(quantiles.lead, quantiles.clock, recent, use)
+        wants = family.wants(quantiles.lead, quantiles.early, quantiles.clock, recent, use)
         self.wants[at] = wants
         held = np.array(_window(self.wants, memory.rows, lead_bins + 1, np.maximum), dtype=np.float64)
         brief = min(lead_bins, round(_BRIEF_S / bin_s)) + 1
-        held[blocks["brief"]] = _window(self.wants[:, blocks["brief"]], memory.rows, brief, np.maximum)
+        held[blocks["early"]] = _window(self.wants[:, blocks["early"]], memory.rows, brief, np.maximum)
         held[blocks["keep"]] = whole(quantiles.keep * (1.0 / use))
         held[blocks["reactive"]] = wants[blocks["reactive"]]
         target = np.maximum(wants, np.minimum(self.targets[at - 1], held))

@@ -22,7 +22,7 @@ UTILIZATIONS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Of what a replica carries within the SLO: what the reactive rules steer for."""
 WINDOWS_S = (60.0, 300.0, 900.0)
 """How long the reactive rules hold."""
-_QUANTILE_KINDS = ("hold", "brief", "keep", "clock")
+_QUANTILE_KINDS = ("hold", "early", "keep", "clock")
 _PRICE_KINDS = ("vendor", "clock vendor")
 _EPSILON = 1e-9
 _MOST = 30_000.0
@@ -33,7 +33,7 @@ class Family:
     """Which rules there are, in blocks.
 
     A rule for each level: `hold` wants the quantile of the largest demand until a replica asked for now serves, held
-    for a lead time; `brief` holds it for two minutes, for what comes a little later than expected; `keep` does not give
+    for a lead time; `early` looks half a lead time farther and holds for two minutes; `keep` does not give
     up what the quantile wants within the break-even time; `clock` wants the quantile, by the same minute of earlier
     hours, of demand at the moment at which a replica asked for now serves, held for a lead time. A rule for each price:
     `vendor` and `clock vendor` want the number that is worth its price under either distribution, held for a lead time.
@@ -83,16 +83,17 @@ class Family:
     def _demand_per_replica(self) -> Floats:
         return 1.0 / np.array(self.utilizations)
 
-    def wants(self, lead: Floats, clock: Floats, recent: Floats, use: float) -> Floats:
+    def wants(self, lead: Floats, early: Floats, clock: Floats, recent: Floats, use: float) -> Floats:
         """Replicas that each rule wants for now, whole numbers, shape (size,).
 
-        `lead`, `clock`: quantiles (levels), in replicas at the SLO, of the largest demand until a replica asked for now
-        serves, and of demand at that moment by the clock. `recent`: largest demand in each of `windows_s`. `use`: share
-        of what a replica carries at the SLO that may be planned with.
+        Quantiles (levels) of demand, in replicas at the SLO: `lead`, the largest until a replica asked for now serves;
+        `early`, until half a lead time later; `clock`, at that moment by the clock. `recent`: largest demand in each of
+        `windows_s`. `use`: share of what a replica carries at the SLO that may be planned with.
         """
         n, out, blocks = len(self.levels), np.empty(self.size), self.blocks
         by_lead, by_clock = lead * (1.0 / use), clock * (1.0 / use)
-        out[:n] = out[n : 2 * n] = out[2 * n : 3 * n] = by_lead
+        out[:n] = out[2 * n : 3 * n] = by_lead
+        np.multiply(early, 1.0 / use, out=out[n : 2 * n])
         out[3 * n : 4 * n] = by_clock
         out[blocks["vendor"]] = self._newsvendor(by_lead)
         out[blocks["clock vendor"]] = self._newsvendor(by_clock)

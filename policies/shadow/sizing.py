@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from policies.shadow.clock import Clock, ClockMemory
 from policies.shadow.fleet import ROWS, SHORT, Quantiles, Shadow, ShadowMemory
 from policies.shadow.price import Account, PriceSettings, choose
@@ -21,6 +23,8 @@ _ENOUGH_S = 3600.0
 _DRIFT = 0.1
 """How far the usable share moves, in logarithms, for a day's allowed misses that came more or fewer than the model
 said."""
+_EARLY = 1.5
+_LONGEST_KEEP_S = 2400.0
 _LEAST_USE, _MOST_USE = 0.6, 1.1
 
 
@@ -53,6 +57,33 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
+class Ahead:
+    """Quantiles of the largest demand, by the family's levels, in replicas at the SLO.
+
+    Until a replica asked for now serves; until half a lead time later; until one given up now would have paid.
+    """
+
+    lead: Floats
+    early: Floats
+    keep: Floats
+
+    @classmethod
+    def of(cls, rows: Floats, horizons_s: tuple[float, ...], lead_s: float) -> Ahead:
+        """From a forecast's rows (horizons, levels)."""
+        reaches_s = (lead_s, _EARLY * lead_s, min(2.0 * lead_s, max(_LONGEST_KEEP_S, lead_s)))
+        return cls(*(_at_horizon(rows, horizons_s, reach_s) for reach_s in reaches_s))
+
+
+def _at_horizon(rows: Floats, horizons_s: tuple[float, ...], horizon_s: float) -> Floats:
+    """Row of this horizon, interpolated linearly."""
+    after = min(int(np.searchsorted(horizons_s, horizon_s)), len(horizons_s) - 1)
+    if after == 0 or horizon_s >= horizons_s[after]:
+        return np.asarray(rows[after])
+    share = (horizon_s - horizons_s[after - 1]) / (horizons_s[after] - horizons_s[after - 1])
+    return np.asarray(rows[after - 1] * (1.0 - share) + rows[after] * share)
+
+
+@dataclass(frozen=True, slots=True)
 class Got:
     """What users got in a bin: replicas that ran; share of requests that missed the SLO (None: nobody knows)."""
 
@@ -70,7 +101,7 @@ class Sizing:
     learn_use: bool = True
 
     def close(
-        self, memory: SizingMemory, end_s: float, demand: float, lead: Floats, keep: Floats, s: Frame,
+        self, memory: SizingMemory, end_s: float, demand: float, ahead: Ahead, s: Frame,
         got: Got | None,
     ) -> None:  # fmt: skip
         """A bin that ended at `end_s` closed: rules are judged by it and decide for the next; one of them is chosen."""
@@ -78,14 +109,12 @@ class Sizing:
         if got is not None and got.missed_share is not None:
             memory.account.book(demand, got.missed_share * demand, s.bin_s, self.settings)
             self._learn_use(memory, demand, got.running, got.missed_share, s)
-        shadow = self.advance(memory, end_s, demand, lead, keep, s)
+        shadow = self.advance(memory, end_s, demand, ahead, s)
         memory.bins += 1
         if memory.bins * s.bin_s >= CHOOSE_EVERY_S or memory.account.rule < 0:
             self._choose(memory, shadow, s)
 
-    def advance(
-        self, memory: SizingMemory, end_s: float, demand: float, lead: Floats, keep: Floats, s: Frame
-    ) -> Shadow:
+    def advance(self, memory: SizingMemory, end_s: float, demand: float, ahead: Ahead, s: Frame) -> Shadow:
         """The replay alone: what the bin costs every rule, and what each tells its fleet for the next."""
         lead_bins = min(s.lead_bins, ROWS - 2)
         shadow = self.shadow(memory, s)
@@ -95,7 +124,7 @@ class Sizing:
         clock = Clock(memory.clock, s.bin_s)
         clock.learn(number, demand, lead_bins + 1)
         at = clock.quantiles(number, lead_bins + 1, self.family.array_of_levels)
-        quantiles = Quantiles(lead, keep, lead if at is None else at)
+        quantiles = Quantiles(ahead.lead, ahead.early, ahead.keep, ahead.lead if at is None else at)
         shadow.decide(demand, quantiles, lead_bins, s.bin_s, memory.use, s.bounds, s.quantum)
         memory.closed_at_s = end_s
         return shadow

@@ -15,7 +15,7 @@ from policies.shadow.clock import Clock, ClockMemory
 from policies.shadow.fleet import ROWS, Quantiles, Shadow, ShadowMemory
 from policies.shadow.price import Account, PriceSettings, choose, hull_slope
 from policies.shadow.rules import Family, Floats
-from policies.shadow.sizing import Frame, Got, Sizing, SizingMemory
+from policies.shadow.sizing import Ahead, Frame, Got, Sizing, SizingMemory
 
 FAMILY = Family()
 BIN_S = 10.0
@@ -41,7 +41,7 @@ def play(
     wanted = []
     for i, value in enumerate(demand.tolist()):
         expected = flat(value if ahead is None else float(ahead[i]), spread)
-        sizing.close(memory, start_s + (i + 1) * BIN_S, value, expected, expected, frame, None)
+        sizing.close(memory, start_s + (i + 1) * BIN_S, value, Ahead(expected, expected, expected), frame, None)
         wanted.append(sizing.target(memory) or 0)
     return wanted
 
@@ -93,12 +93,12 @@ def test_a_rule_that_holds_keeps_what_it_wanted_for_a_lead_time() -> None:
     series = [4.0] + [1.0] * 40
     wanted = []
     for demand in series:
-        quantiles = Quantiles(flat(demand), flat(demand), flat(demand))
+        quantiles = Quantiles(*(flat(demand),) * 4)
         shadow.decide(demand, quantiles, 18, BIN_S, 1.0, (1, 50))
         wanted.append(dict(zip(FAMILY.names, shadow.target.tolist(), strict=True)))
     held = [row["hold 0.95"] for row in wanted]
     assert held == [4] * 19 + [1] * 22
-    assert [row["brief 0.95"] for row in wanted] == [4] * 13 + [1] * 28
+    assert [row["early 0.95"] for row in wanted] == [4] * 13 + [1] * 28
     assert [row["keep 0.95"] for row in wanted] == [4] + [1] * 40
     assert [row["reactive 1/60 s"] for row in wanted] == [4] * 6 + [1] * 35
     assert wanted[0]["reactive 0.5/60 s"] == 8
@@ -106,14 +106,14 @@ def test_a_rule_that_holds_keeps_what_it_wanted_for_a_lead_time() -> None:
 
 def test_a_newsvendor_buys_certainty_and_leaves_the_tail_where_it_is_dear() -> None:
     rare = np.where(LEVELS < 0.99, 1.0, 20.0)
-    wants = dict(zip(FAMILY.names, FAMILY.wants(rare, rare, np.ones(3), 1.0).tolist(), strict=True))
+    wants = dict(zip(FAMILY.names, FAMILY.wants(rare, rare, rare, np.ones(3), 1.0).tolist(), strict=True))
     assert wants["vendor 2"] == 1
     assert wants["vendor 128"] == 20
 
 
 def test_replicas_are_wanted_in_whole_nodes_where_one_more_costs_nothing() -> None:
     shadow = Shadow(ShadowMemory(), FAMILY, 1)
-    shadow.decide(2.3, Quantiles(flat(2.3), flat(2.3), flat(2.3)), 18, BIN_S, 1.0, (1, 7), quantum=4)
+    shadow.decide(2.3, Quantiles(*(flat(2.3),) * 4), 18, BIN_S, 1.0, (1, 7), quantum=4)
     assert set(shadow.target.tolist()) <= {4, 7}
 
 
@@ -267,7 +267,7 @@ def test_more_misses_than_the_model_counts_lower_what_is_planned_with_and_fewer_
     worse, better = SizingMemory(), SizingMemory()
     sizing = Sizing()
     for i in range(2000):
-        args = (float(10 * (i + 1)), 3.0, flat(3.0), flat(3.0), FRAME)
+        args = (float(10 * (i + 1)), 3.0, Ahead(*(flat(3.0),) * 3), FRAME)
         sizing.close(worse, *args, Got(4.0, 0.2))
         sizing.close(better, *args, Got(2.9, 0.0))
     assert worse.use < 1.0 < better.use
