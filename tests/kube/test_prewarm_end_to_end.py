@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from autoscaler.config import load_config
 from autoscaler.config_convert import Config
 from autoscaler.runtime import Runtime
 from tests.chart import chart
+from tests.kube import objects
 from tests.kube.crds import KUBERAY
 from tests.kube.crds_autoscaling import AUTOSCALING
 from tests.kube.fake_api import FakeApi
@@ -232,3 +234,74 @@ async def test_the_kill_switch_leaves_what_is_held(tmp_path: Path, monkeypatch: 
         release.wants(replicas=1, nodes=0)
         await asyncio.sleep(1.2)
         assert cluster.held() == 2
+
+
+REQUEST = {
+    "apiVersion": "autoscaling.x-k8s.io/v1",
+    "kind": "ProvisioningRequest",
+    "metadata": {"name": "demo-leadtime-warm-h100", "namespace": "lt"},
+}
+PLACEHOLDERS = {**REQUEST, "apiVersion": "apps/v1", "kind": "Deployment"}
+
+
+def no_quota(cluster: WarmCluster) -> None:
+    cluster.gke.finish("Insufficient regional quota to satisfy request: resource NVIDIA_H100_GPUS")
+
+
+def no_node_comes(cluster: WarmCluster) -> None:
+    """Evicted or never placed, and waiting for longer than nodes ever take."""
+    short = {"type": "Available", "status": "False", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    cluster.api.set_status(PLACEHOLDERS, {"replicas": 2, "readyReplicas": 0, "conditions": [short]})
+
+
+def booking_expired(cluster: WarmCluster) -> None:
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    said = {"type": "BookingExpired", "status": "True", "reason": "R", "message": "", "lastTransitionTime": now}
+    cluster.api.set_status(REQUEST, {"conditions": [said]})
+
+
+def out_of_stock(cluster: WarmCluster) -> None:
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    said = {"type": "Failed", "status": "True", "reason": "R", "message": "GCE_STOCKOUT", "lastTransitionTime": now}
+    cluster.api.set_status(REQUEST, {"conditions": [said]})
+
+
+@pytest.mark.parametrize(
+    ("way", "fault", "words", "kind"),
+    [
+        ("node_pool", no_quota, "operation operation-0 failed (quota): Insufficient regional quota", "quota"),
+        ("placeholder", no_node_comes, "0 of 2 placeholders hold a node, 2 wait for one, for ", "other"),
+        ("provisioning_request", booking_expired, "the booking of 2 expired unused", None),
+        ("provisioning_request", out_of_stock, "the request for 2 failed (GCE_STOCKOUT)", "stockout"),
+    ],
+)  # fmt: skip
+async def test_capacity_that_does_not_come_is_a_clear_state_and_the_policy_hears_of_it(
+    way: str,
+    fault: Callable[[WarmCluster], None],
+    words: str,
+    kind: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with installed(tmp_path, way, monkeypatch) as (cluster, release):
+        cluster.broken, cluster.gke.quick = True, False
+        cluster.api.add(objects.node("h100-0"))
+        await until(lambda: len(cluster.workers()) == 1)
+        release.wants(replicas=1, nodes=3)
+        runtime = release.start()
+        await until(lambda: cluster.held() > 0, 20)
+        fault(cluster)
+
+        def says() -> str:
+            applied = runtime.board.applied.get("h100")
+            return "" if applied is None else applied.why
+
+        await until(lambda: says().startswith(words), 20)
+
+        def kinds() -> set[str]:
+            signals = runtime.board.signals
+            return {one.kind for pool in (signals.pools if signals else ()) for one in pool.refusals}
+
+        await until(lambda: kinds() == ({kind} if kind else set()), 20)
+        await until(lambda: (runtime.controller.state.pools["h100"].zones == {}) == (kind is None), 20)
+        cluster.gke.finish()
