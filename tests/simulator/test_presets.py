@@ -38,6 +38,7 @@ def test_nobody_pays_for_replicas_before_the_first_question() -> None:
     scenario = load_scenario("preset:scale-from-zero-chat", ["duration_s=1200"])
     found = simulate(scenario, make_policy(scenario, Choice()))
     assert sum(d.outcomes.requests for d in found.deployments) == 0
+    assert sum(d.allocated_gpu_s for d in found.deployments) == 0  # a warm node is another matter
 
 
 # ---------------------------------------------------------------- what the texts say, by the traffic alone
