@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from autoscaler import coverage, explain, guard, outlook, supply
+from autoscaler import coverage, explain, guard, outlook, supply, supply_pools
 from autoscaler.acting import blocked_because, on_its_way
 from autoscaler.asking import ask, fresh_state
 from autoscaler.controller_state import ControllerState
@@ -120,7 +120,7 @@ class Controller:
         self.take_settings(signals.settings)
         self.state.tick += 1
         pools = {p.name: p for p in signals.pools}
-        learned = [word for pool in signals.pools for word in supply.learn_pool(self.state, pool, now_s)]
+        learned = [word for pool in signals.pools for word in supply_pools.learn_pool(self.state, pool, now_s)]
         fleet = []
         for one in sorted(signals.deployments, key=lambda d: d.key):
             found, words = outlook.look(self.config, self.policy.forecast, self.state, one, pools, signals.hints, now_s)

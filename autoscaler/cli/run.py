@@ -8,10 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,17 +17,13 @@ from autoscaler.cli.logs import set_up_logs
 from autoscaler.errors import ConfigError, LeadtimeError
 
 if TYPE_CHECKING:
-    from autoscaler.actuators.prewarm import PrewarmActuator, Refusal
     from autoscaler.actuators.ray_request_resources import RayHead
     from autoscaler.board import Board
     from autoscaler.config_convert import Config, MqttConfig, ServiceConfig
     from autoscaler.history import HistoryAtStart
-    from autoscaler.kubernetes_resources import ClusterApi
     from autoscaler.kubernetes_shell import KubernetesParts
     from autoscaler.ports import Actuator, Source
-    from autoscaler.prewarming import Surroundings
     from autoscaler.runtime import Clock, Runtime
-    from autoscaler.sources.kubernetes import KubernetesPools
     from autoscaler.sources.prometheus import PrometheusClient
 
 DESCRIPTION = """\
@@ -128,7 +121,7 @@ def build(config: Config, clock: Clock | None = None, serve_pages: bool = True, 
     try:
         controller = restored_controller(config.controller, store)
         board, pause = new_board(config.controller), PauseSwitch(store)
-        cluster = _cluster(config, board, elect)
+        cluster = cluster_parts(config, board, elect)
         sources, actuators = _ports(config, cluster, board)
         server = Server(board, pause, config.server.host, config.server.port, config.server.token_file)
         return Runtime(
@@ -152,7 +145,7 @@ def build(config: Config, clock: Clock | None = None, serve_pages: bool = True, 
         raise
 
 
-def _cluster(config: Config, board: Board, elect: bool) -> KubernetesParts | None:
+def cluster_parts(config: Config, board: Board, elect: bool) -> KubernetesParts | None:
     """What the controller has of Kubernetes. Errors: ConfigError when no cluster can be reached by these settings."""
     block = config.kubernetes
     if block is None:
@@ -163,7 +156,7 @@ def _cluster(config: Config, board: Board, elect: bool) -> KubernetesParts | Non
 
         settings = KubernetesSettings(
             watch_namespaces=block.watch_namespaces,
-            namespace=_namespace(config),
+            namespace=own_place(config),
             name=block.name,
             tokens=block.tokens,
             nodes=block.nodes,
@@ -192,6 +185,7 @@ def _ports(config: Config, cluster: KubernetesParts | None, board: Board) -> tup
     from autoscaler.actuators.ray_request_resources import RayHead
     from autoscaler.actuators.ray_serve import RayServeActuator
     from autoscaler.actuators.recording import RecordingActuator
+    from autoscaler.cli.warm import warm_actuators
     from autoscaler.dashboard_client import DashboardClient
     from autoscaler.sources.node_metrics import NodeMetricsSource
     from autoscaler.sources.ray_dashboard import RayDashboardSource
@@ -218,7 +212,7 @@ def _ports(config: Config, cluster: KubernetesParts | None, board: Board) -> tup
         actuators += () if config.controller.dry_run else cluster.actuators
     sources += _prometheus_sources(config, cluster)
     actuators = actuators or [RecordingActuator(elsewhere=[pool.name for pool in config.prewarm])]
-    actuators += _prewarm(config, cluster, heads)
+    actuators += warm_actuators(config, cluster, heads)
     if config.mqtt is not None:
         source, plans = _mqtt(config.mqtt, board)
         sources.append(source)
@@ -226,103 +220,7 @@ def _ports(config: Config, cluster: KubernetesParts | None, board: Board) -> tup
     return sources, actuators
 
 
-def _prewarm(config: Config, cluster: KubernetesParts | None, listed: Sequence[RayHead]) -> list[PrewarmActuator]:
-    """Also in a dry run: they look, and say what they would send. `listed`: the services of the settings."""
-    if not config.prewarm:
-        return []
-    from autoscaler.prewarming import prewarm_actuators
-
-    budget_s = cluster.write_budget_s if cluster else None
-    heads = _heads(listed, cluster)
-    around = _surroundings(config, cluster.api if cluster else None, heads, budget_s)
-    if cluster is not None and cluster.pools is not None:
-        around = replace(around, on_refusal=_teller(cluster.pools))
-    return prewarm_actuators(config.prewarm, around)
-
-
-def _teller(pools: KubernetesPools) -> Callable[[Refusal], None]:
-    """What a way hears of refused capacity goes where the Events' is."""
-    from autoscaler.model import PoolRefusal
-
-    def tell(one: Refusal) -> None:
-        pools.hear(one.pool, PoolRefusal(one.at_s, one.kind, one.zone, one.words))
-
-    return tell
-
-
-def _surroundings(
-    config: Config,
-    api: ClusterApi | None,
-    heads: Callable[[], Sequence[RayHead]],
-    write_budget_s: Callable[[], float] | None = None,
-) -> Surroundings:
-    from autoscaler.prewarming import Surroundings
-
-    return Surroundings(
-        api=api,
-        namespace=_namespace(config),
-        watch_namespaces=config.kubernetes.watch_namespaces if config.kubernetes else (),
-        matches=[entry.match for entry in config.controller.deployments],
-        heads=heads,
-        write_budget_s=write_budget_s,
-    )
-
-
-def _heads(listed: Sequence[RayHead], cluster: KubernetesParts | None) -> Callable[[], Sequence[RayHead]]:
-    """Ray clusters of the settings, and those that discovery found."""
-    from autoscaler.actuators.ray_request_resources import RayHead
-
-    def heads() -> Sequence[RayHead]:
-        found = cluster.fleet.active_clients() if cluster else {}
-        return [*listed, *(RayHead(*place, client) for place, client in found.items())]
-
-    return heads
-
-
-@asynccontextmanager
-async def standing_prewarm(config: Config) -> AsyncIterator[list[PrewarmActuator]]:
-    """The actuators that pre-warm, without a controller around them. Errors: ConfigError."""
-    from autoscaler.actuators.ray_request_resources import RayHead
-    from autoscaler.dashboard_client import DashboardClient
-    from autoscaler.prewarming import prewarm_actuators
-    from autoscaler.runtime import new_board
-
-    clients = [
-        RayHead(s.namespace, s.name, DashboardClient(s.dashboard, s.token_file, s.ca_file, s.timeout_s))
-        for s in config.services
-    ]
-    cluster = _cluster(config, new_board(config.controller), elect=False)
-    tasks = [asyncio.ensure_future(work()) for work in cluster.background] if cluster else []
-    actuators = prewarm_actuators(
-        config.prewarm, _surroundings(config, cluster.api if cluster else None, _heads(clients, cluster))
-    )
-    try:
-        if cluster is not None and any(pool.way == "request_resources" for pool in config.prewarm):
-            await _until_found(cluster)
-        yield actuators
-    finally:
-        for actuator in actuators:
-            await actuator.close()
-        for head in clients:
-            await head.client.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        if cluster is not None:
-            await cluster.fleet.inventories.close()
-
-
-async def _until_found(cluster: KubernetesParts, within_s: float = 15.0) -> None:
-    """Let discovery find the Ray clusters, and make their links. Errors: LeadtimeError when it cannot."""
-    ends_at_s = time.monotonic() + within_s
-    while not cluster.discovery.synced:
-        if time.monotonic() > ends_at_s:
-            raise LeadtimeError(f"the Ray clusters were not found: {cluster.discovery.status()[2]}")
-        await asyncio.sleep(0.1)
-    await cluster.fleet.read(time.time())
-
-
-def _namespace(config: Config) -> str:
+def own_place(config: Config) -> str:
     """Where the lease, the kill switch and the chart's objects are."""
     if config.kubernetes is None:
         return "default"

@@ -16,7 +16,7 @@ from autoscaler.model import (
     Signals,
     WorkerSignal,
 )
-from autoscaler.supply import learn_nodes, learn_pool, refused_share
+from autoscaler.supply_pools import learn_nodes, learn_pool, refused_share
 from policies.durations import Duration
 from tests.autoscaler.build import KEY, Says, config, inventory, metrics, signals
 

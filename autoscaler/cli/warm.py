@@ -1,0 +1,119 @@
+"""The actuators that pre-warm, for a controller and for `leadtime release`. It wires, and is no command."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from autoscaler.errors import LeadtimeError
+
+if TYPE_CHECKING:
+    from autoscaler.actuators.prewarm import PrewarmActuator, Refusal
+    from autoscaler.actuators.ray_request_resources import RayHead
+    from autoscaler.config_convert import Config
+    from autoscaler.kubernetes_resources import ClusterApi
+    from autoscaler.kubernetes_shell import KubernetesParts
+    from autoscaler.prewarming import Surroundings
+    from autoscaler.sources.kubernetes import KubernetesPools
+
+
+def warm_actuators(config: Config, cluster: KubernetesParts | None, listed: Sequence[RayHead]) -> list[PrewarmActuator]:
+    """Also in a dry run: they look, and say what they would send. `listed`: the services of the settings."""
+    if not config.prewarm:
+        return []
+    from autoscaler.prewarming import prewarm_actuators
+
+    budget_s = cluster.write_budget_s if cluster else None
+    heads = _heads(listed, cluster)
+    around = _surroundings(config, cluster.api if cluster else None, heads, budget_s)
+    if cluster is not None and cluster.pools is not None:
+        around = replace(around, on_refusal=_teller(cluster.pools))
+    return prewarm_actuators(config.prewarm, around)
+
+
+def _teller(pools: KubernetesPools) -> Callable[[Refusal], None]:
+    """What a way hears of refused capacity goes where the Events' is."""
+    from autoscaler.model import PoolRefusal
+
+    def tell(one: Refusal) -> None:
+        pools.hear(one.pool, PoolRefusal(one.at_s, one.kind, one.zone, one.words))
+
+    return tell
+
+
+def _surroundings(
+    config: Config,
+    api: ClusterApi | None,
+    heads: Callable[[], Sequence[RayHead]],
+    write_budget_s: Callable[[], float] | None = None,
+) -> Surroundings:
+    from autoscaler.cli.run import own_place
+    from autoscaler.prewarming import Surroundings
+
+    return Surroundings(
+        api=api,
+        namespace=own_place(config),
+        watch_namespaces=config.kubernetes.watch_namespaces if config.kubernetes else (),
+        matches=[entry.match for entry in config.controller.deployments],
+        heads=heads,
+        write_budget_s=write_budget_s,
+    )
+
+
+def _heads(listed: Sequence[RayHead], cluster: KubernetesParts | None) -> Callable[[], Sequence[RayHead]]:
+    """Ray clusters of the settings, and those that discovery found."""
+    from autoscaler.actuators.ray_request_resources import RayHead
+
+    def heads() -> Sequence[RayHead]:
+        found = cluster.fleet.active_clients() if cluster else {}
+        return [*listed, *(RayHead(*place, client) for place, client in found.items())]
+
+    return heads
+
+
+@asynccontextmanager
+async def standing_prewarm(config: Config) -> AsyncIterator[list[PrewarmActuator]]:
+    """The actuators that pre-warm, without a controller around them. Errors: ConfigError."""
+    from autoscaler.actuators.ray_request_resources import RayHead
+    from autoscaler.cli.run import cluster_parts
+    from autoscaler.dashboard_client import DashboardClient
+    from autoscaler.prewarming import prewarm_actuators
+    from autoscaler.runtime import new_board
+
+    clients = [
+        RayHead(s.namespace, s.name, DashboardClient(s.dashboard, s.token_file, s.ca_file, s.timeout_s))
+        for s in config.services
+    ]
+    cluster = cluster_parts(config, new_board(config.controller), elect=False)
+    tasks = [asyncio.ensure_future(work()) for work in cluster.background] if cluster else []
+    actuators = prewarm_actuators(
+        config.prewarm, _surroundings(config, cluster.api if cluster else None, _heads(clients, cluster))
+    )
+    try:
+        if cluster is not None and any(pool.way == "request_resources" for pool in config.prewarm):
+            await _until_found(cluster)
+        yield actuators
+    finally:
+        for actuator in actuators:
+            await actuator.close()
+        for head in clients:
+            await head.client.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if cluster is not None:
+            await cluster.fleet.inventories.close()
+
+
+async def _until_found(cluster: KubernetesParts, within_s: float = 15.0) -> None:
+    """Let discovery find the Ray clusters, and make their links. Errors: LeadtimeError when it cannot."""
+    ends_at_s = time.monotonic() + within_s
+    while not cluster.discovery.synced:
+        if time.monotonic() > ends_at_s:
+            raise LeadtimeError(f"the Ray clusters were not found: {cluster.discovery.status()[2]}")
+        await asyncio.sleep(0.1)
+    await cluster.fleet.read(time.time())
