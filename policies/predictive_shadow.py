@@ -17,6 +17,8 @@ from policies.shadow.sizing import Ahead, Frame, Got, Sizing
 
 _REHEARSED_AT_ONCE = 1000
 """Bins per look: about a seventh of a second."""
+_SETTLES_S = 120.0
+"""What a replica carries is not known well before: the first requests to finish are the short ones."""
 
 
 def live(sizing: Sizing, book: ShadowBook, s: Situation, lead_s: float, quantum: int, bin_s: float) -> None:
@@ -24,7 +26,8 @@ def live(sizing: Sizing, book: ShadowBook, s: Situation, lead_s: float, quantum:
     d = s.view
     book.requests += d.judged_requests
     book.missed += d.judged_missed
-    if s.replicas_per_rps is None:
+    book.begun_at_s = s.now_s if book.begun_at_s is None else book.begun_at_s
+    if s.replicas_per_rps is None or s.now_s - book.begun_at_s < _SETTLES_S:
         return
     if book.diary is not None:
         _rehearse(sizing, book, book.diary, s, lead_s, quantum)
@@ -67,7 +70,7 @@ def _ahead(sizing: Sizing, forecast: Forecast | None, demand: float, s: Situatio
 
 def _rehearse(sizing: Sizing, book: ShadowBook, diary: Diary, s: Situation, lead_s: float, quantum: int) -> None:
     """The next part of the diary, with what is known now of capacity and lead times."""
-    assert s.replicas_per_rps is not None
+    per_rps = book.replicas_per_rps = book.replicas_per_rps or s.replicas_per_rps or 0.0
     rates = np.frombuffer(diary.rates_rps, dtype=np.float32)
     shape = (-1, len(diary.horizons_s), len(diary.levels))
     steps = np.frombuffer(diary.forecasts, dtype=np.float16).reshape(shape)
@@ -75,19 +78,19 @@ def _rehearse(sizing: Sizing, book: ShadowBook, diary: Diary, s: Situation, lead
     until = min(book.rehearsed + _REHEARSED_AT_ONCE, len(rates))
     ahead = Ahead(*(np.zeros(len(diary.levels)),) * 3)
     for i in range(book.rehearsed, until):
-        demand = float(rates[i]) * s.replicas_per_rps
+        demand = float(rates[i]) * per_rps
         made = (i + 1) // diary.bins_per_step - 1
         if made < 0:
             continue
         if (i + 1) % diary.bins_per_step == 0 or i == book.rehearsed:
             rows = steps[made].astype(np.float64) * diary.unit_rps
-            rows = np.where(rows < s.wake_rps, 0.0, rows) * s.replicas_per_rps
+            rows = np.where(rows < s.wake_rps, 0.0, rows) * per_rps
             ahead = Ahead.of(rows, diary.horizons_s, lead_s)
         end_s = diary.last_end_s - (len(rates) - 1 - i) * diary.bin_s
         sizing.close(book.sizing, end_s, demand, ahead, frame, None)
     book.rehearsed = until
     if until == len(rates):
-        book.diary, book.rehearsed = None, 0
+        book.diary, book.rehearsed, book.replicas_per_rps = None, 0, None
 
 
 def in_force(sizing: Sizing, book: ShadowBook, bin_s: float) -> bool:

@@ -35,6 +35,10 @@ class ShadowBook:
     """Of the past, until it was rehearsed."""
     rehearsed: int = 0
     """Bins of it."""
+    begun_at_s: float | None = None
+    """The first look."""
+    replicas_per_rps: float | None = None
+    """What a request per second takes up, as it was when the rehearsal began."""
     requests: float = 0.0
     missed: float = 0.0
     """Held against the SLO since the last bin closed, and those that missed it."""

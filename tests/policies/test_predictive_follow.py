@@ -66,21 +66,22 @@ def test_the_first_hour_is_sized_by_the_forecast_and_then_a_rule_is_followed() -
     assert "replica-seconds for a missed one" in found[-1].terms[0].why
 
 
-def test_history_is_rehearsed_over_the_first_looks_and_followed_at_once() -> None:
+def test_history_is_rehearsed_when_capacity_has_settled_and_followed_at_once() -> None:
     p, state = policy(), PredictiveState()
     p.take_diary(state, KEY, diary(5.0))
-    found = run(p, state, [8.0] * 4, view())
-    assert ["rule" in names(one) for one in found] == [False, True, True, True]
+    found = run(p, state, [8.0] * 16, view())
+    assert ["rule" in names(one) for one in found] == [False] * 13 + [True] * 3
     assert state.deployments[KEY.full].shadow.diary is None
 
 
 def test_a_saved_memory_goes_on_in_the_middle_of_history() -> None:
     p, state = policy(), PredictiveState()
     p.take_diary(state, KEY, diary(5.0))
-    run(p, state, [8.0], view())
+    run(p, state, [8.0] * 13, view())
+    assert 0 < state.deployments[KEY.full].shadow.rehearsed < 1800
     saved = msgspec.convert(msgspec.json.decode(msgspec.json.encode(state)), PredictiveState)
     assert saved == state
-    after = [run(p, one, [8.0, 9.0, 8.0], view(), begin_s=10.0) for one in (state, saved)]
+    after = [run(p, one, [8.0, 9.0, 8.0, 9.0], view(), begin_s=130.0) for one in (state, saved)]
     assert after[0] == after[1]
 
 
