@@ -129,12 +129,12 @@ class Shadow:
         self.memory.block_bins = 0
 
     def expected_misses(self, which: int, doubt: float) -> Floats:
-        """What each rule missed, less `doubt` (0..1) of what an average event of it had: one says nothing of the next.
+        """What each rule missed, less `doubt` (0..1) of what came in one event alone: it says nothing of the next.
 
-        sum - doubt * sum of squares / sum: with full doubt nothing is left of a single event, nearly all of many.
+        sum - doubt * max(0, 2 * sum of squares / sum - sum): nothing is left of a single event, all of two alike.
         """
         missed = self.record[which, MISSED]
-        lone = self.record[which, SQUARES] / np.maximum(missed, 1e-9)
+        lone = np.maximum(2.0 * self.record[which, SQUARES] / np.maximum(missed, 1e-9) - missed, 0.0)
         return np.asarray(np.maximum(missed - doubt * lone, 0.0))
 
     def decide(
