@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from autoscaler.actuators.placeholder_pods import refuse_others, replicas_patch, set_replicas
-from autoscaler.actuators.prewarm import Held, shown
+from autoscaler.actuators.prewarm import Allowed, Held, shown
 from autoscaler.errors import ActuatorError, NotFound, Rejected
 from autoscaler.fields import mapping, mappings, text, time_s, whole
 from autoscaler.kubernetes_resources import CAPACITY_BUFFERS, ClusterApi, Object, Resource
@@ -45,10 +45,10 @@ class CapacityBuffers:
         return shown(replicas_patch(held.seen, level))
 
     async def write(
-        self, pool: WarmPool, held: Held, level: int, plan: PoolPlan | None, now_s: float, within_s: float
+        self, pool: WarmPool, held: Held, level: int, plan: PoolPlan | None, now_s: float, allowed_s: Allowed
     ) -> str:
         assert self._resource is not None  # it was looked at
-        await set_replicas(self._api, self._resource, pool, replicas_patch(held.seen, level), "", within_s)
+        await set_replicas(self._api, self._resource, pool, replicas_patch(held.seen, level), "", allowed_s())
         return f"{held.level} -> {level} chunks"
 
     async def close(self) -> None:

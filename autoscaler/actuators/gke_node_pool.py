@@ -19,7 +19,7 @@ from google.api_core import exceptions as google_errors
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import container_v1
 
-from autoscaler.actuators.prewarm import Held
+from autoscaler.actuators.prewarm import Allowed, Held
 from autoscaler.errors import ActuatorError, Conflict, Forbidden, NotFound, Rejected, Unavailable
 from autoscaler.kubernetes_resources import Throttled
 from autoscaler.model import PoolPlan
@@ -88,7 +88,7 @@ class GkeNodePools:
         return msgspec.json.encode(request, order="sorted").decode() if request else ""
 
     async def write(
-        self, pool: WarmPool, held: Held, level: int, plan: PoolPlan | None, now_s: float, within_s: float
+        self, pool: WarmPool, held: Held, level: int, plan: PoolPlan | None, now_s: float, allowed_s: Allowed
     ) -> str:
         gke = _gke(pool)
         request = self._request(gke, held, level)
@@ -96,7 +96,7 @@ class GkeNodePools:
         api = self._api()
         async with _wrapped(gke.path):
             send = api.set_node_pool_autoscaling if gke.autoscaled else api.set_node_pool_size
-            operation = await send(request=request, retry=None, timeout=within_s)
+            operation = await send(request=request, retry=None, timeout=allowed_s())
         self._operations[pool.name] = _Operation(operation.name, now_s)
         what = "least size" if gke.autoscaled else "size"
         return f"{what} {held.level} -> {self._reachable(held, level)}: operation {operation.name}"

@@ -15,11 +15,11 @@ from typing import Any
 
 import msgspec
 
-from autoscaler.actuators.prewarm import Held
-from autoscaler.errors import NotFound, Rejected
+from autoscaler.actuators.prewarm import Allowed, Held
+from autoscaler.errors import ActuatorError, NotFound, Rejected
 from autoscaler.fields import mapping, mappings, text, whole
 from autoscaler.kuberay_patch import GroupChange, patch_of, set_group
-from autoscaler.kubernetes_resources import RAY_SERVICES, ClusterApi, Object, list_all
+from autoscaler.kubernetes_resources import RAY_SERVICES, ClusterApi, Object, Throttled, list_all
 from autoscaler.model import PoolPlan, ServiceGpus
 from autoscaler.prewarm import WarmPool, shares
 
@@ -62,16 +62,23 @@ class KubeRayWorkers:
             self._known[pool.name] = await self._all_places(pool)
         known = self._known[pool.name] | {(s.namespace, s.service) for s in (plan.gpus if plan else ())}
         groups: dict[Place, _Group] = {}
+        refused: dict[Place, Rejected] = {}
         for place in sorted(known if pool.service is None else {pool.service}):
-            found = await self._read(pool, place)
+            try:
+                found = await self._read(pool, place, giving_back=plan is None)
+            except Rejected as refusal:  # one service that cannot be held must not keep what others were given
+                refused[place] = refusal
+                continue
             if found is not None:
                 groups[place] = found
+        if refused and not groups:
+            raise next(iter(refused.values()))
         if not groups and plan is not None:
             raise NotFound(f"pool {pool.name}: no RayService has a worker group on it (or consents to be scaled)")
-        self._known[pool.name] = set(groups)
+        self._known[pool.name] = {*groups, *refused}
         level = sum(group.least * group.hosts for group in groups.values())
         capped = [f"{n}/{s} is at its maxReplicas {g.most}" for (n, s), g in groups.items() if g.least == g.most]
-        return Held(level, "; ".join(capped), groups)
+        return Held(level, "; ".join([*capped, *map(str, refused.values())]), groups)
 
     def patch(self, pool: WarmPool, held: Held, level: int, plan: PoolPlan | None) -> str:
         sent = {
@@ -81,12 +88,22 @@ class KubeRayWorkers:
         return msgspec.json.encode(sent).decode() if sent else ""
 
     async def write(
-        self, pool: WarmPool, held: Held, level: int, plan: PoolPlan | None, now_s: float, within_s: float
+        self, pool: WarmPool, held: Held, level: int, plan: PoolPlan | None, now_s: float, allowed_s: Allowed
     ) -> str:
         words = []
+        failed: ActuatorError | None = None
         for (namespace, name), group, change in self._changes(pool, held, level, plan):
-            await set_group(self._api, RAY_SERVICES, namespace, name, change, obj=group.obj, timeout_s=within_s)
+            limit_s = allowed_s()
+            try:
+                await set_group(self._api, RAY_SERVICES, namespace, name, change, obj=group.obj, timeout_s=limit_s)
+            except Throttled:
+                raise
+            except ActuatorError as error:  # the other services' levels do not wait for this one's
+                failed = failed or error
+                continue
             words.append(f"{namespace}/{name} group {group.name}: minReplicas {group.least} -> {change.min_replicas}")
+        if failed is not None:
+            raise failed
         return "; ".join(words)
 
     async def close(self) -> None:
@@ -118,7 +135,7 @@ class KubeRayWorkers:
                     found.add((text(meta, "namespace"), text(meta, "name")))
         return found
 
-    async def _read(self, pool: WarmPool, place: Place) -> _Group | None:
+    async def _read(self, pool: WarmPool, place: Place, giving_back: bool) -> _Group | None:
         """The service's group on the pool; None where it has none, or is gone. Errors: Rejected."""
         try:
             obj = await self._api.get(RAY_SERVICES, *place)
@@ -136,6 +153,10 @@ class KubeRayWorkers:
         if mapping(mapping(obj, "spec"), "rayClusterConfig").get("enableInTreeAutoscaling") is not True:
             raise Rejected(f"{where}: nobody acts on minReplicas: set rayClusterConfig.enableInTreeAutoscaling: true")
         (group,) = groups
+        gpus = _worker_gpus(group)
+        if gpus not in (None, pool.unit_gpus) and not giving_back:
+            words = f"a worker has {gpus:g} GPUs, and pool {pool.name} counts workers of {pool.unit_gpus}"
+            raise Rejected(f"{where} group {text(group, 'groupName')}: {words}: set node_pools[].warm.gpus: {gpus:g}")
         most = whole(group.get("maxReplicas"))
         return _Group(
             obj,
@@ -157,6 +178,17 @@ def _groups_on(obj: Object, pool: WarmPool) -> list[Mapping[str, Any]]:
     if by_name or not pool.gpu:
         return by_name
     return [group for i, group in enumerate(groups) if pool.gpu in selected[i]]
+
+
+def _worker_gpus(group: Mapping[str, Any]) -> float | None:
+    """GPUs of one worker pod of the group; None where its template does not say."""
+    pod = mapping(mapping(group, "template"), "spec")
+    found = 0.0
+    for container in mappings(pod, "containers"):
+        resources = mapping(container, "resources")
+        asked = {**mapping(resources, "requests"), **mapping(resources, "limits")}
+        found += sum(float(n) for name, n in asked.items() if name.endswith("/gpu") and str(n).isdecimal())
+    return found or None
 
 
 def _selector(group: Mapping[str, Any]) -> set[str]:

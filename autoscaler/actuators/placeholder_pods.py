@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from autoscaler.actuators.prewarm import Held, shown
+from autoscaler.actuators.prewarm import Allowed, Held, shown
 from autoscaler.errors import Conflict, Rejected
 from autoscaler.fields import mapping, mappings, time_s, whole
 from autoscaler.kubernetes_resources import DEPLOYMENTS, ClusterApi, Object, PatchOperation, Resource
@@ -83,9 +83,9 @@ class PlaceholderPods:
         return shown(replicas_patch(held.seen, level))
 
     async def write(
-        self, pool: WarmPool, held: Held, level: int, plan: PoolPlan | None, now_s: float, within_s: float
+        self, pool: WarmPool, held: Held, level: int, plan: PoolPlan | None, now_s: float, allowed_s: Allowed
     ) -> str:
-        await set_replicas(self._api, DEPLOYMENTS, pool, replicas_patch(held.seen, level), "scale", within_s)
+        await set_replicas(self._api, DEPLOYMENTS, pool, replicas_patch(held.seen, level), "scale", allowed_s())
         return f"{held.level} -> {level} placeholders"
 
     async def close(self) -> None:

@@ -21,6 +21,12 @@ from autoscaler.model import Applied, Outcome, Plan, PoolPlan
 from autoscaler.prewarm import WarmPool
 
 _LONGEST_WAIT_S = 120.0
+Allowed = Callable[[], float]
+"""Asked directly before each write: the seconds that it may take. Errors: LeaseRanOut."""
+
+
+class LeaseRanOut(ActuatorError):
+    """No write may start any more: another controller may lead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +69,9 @@ class PrewarmWay(Protocol):
         ...
 
     async def write(
-        self, pool: WarmPool, held: Held, level: int, plan: PoolPlan | None, now_s: float, within_s: float
+        self, pool: WarmPool, held: Held, level: int, plan: PoolPlan | None, now_s: float, allowed_s: Allowed
     ) -> str:
-        """Bring it to the level; words on what follows from it (may be empty)."""
+        """Bring it to the level; words on what follows from it (may be empty). Several writes ask `allowed_s` each."""
         ...
 
     async def close(self) -> None: ...
@@ -118,7 +124,7 @@ class PrewarmActuator:
 
     async def _one(self, pool: WarmPool, one: PoolPlan, plan: Plan, now_s: float) -> Applied:
         waits_s = self._wait_until_s.get(pool.name, 0.0) - now_s
-        if waits_s > 0:
+        if 0 < waits_s <= _LONGEST_WAIT_S:  # longer: the clock was set back
             return self._said(pool, "withheld", None, f"asked to wait: next try in {math.ceil(waits_s)} s")
         held = await self._way.look(pool, one, now_s)
         self._hear(pool, held, now_s)
@@ -128,6 +134,7 @@ class PrewarmActuator:
             return self._said(pool, "withheld", held.level, why)
         patch = self._way.patch(pool, held, level, one)
         if not patch:
+            self._failures.pop(pool.name, None)
             return self._said(pool, "unchanged", held.level, held.words)
         if plan.dry_run or not plan.leader:
             why = "dry run" if plan.dry_run else "not the leader"
@@ -135,12 +142,19 @@ class PrewarmActuator:
         return await self._write(pool, held, level, one, now_s)
 
     async def _write(self, pool: WarmPool, held: Held, level: int, one: PoolPlan | None, now_s: float) -> Applied:
-        budget_s = self._write_budget_s()
-        if budget_s <= 0:
-            return self._said(pool, "withheld", level, "the lease ran out")
-        words = await self._way.write(pool, held, level, one, now_s, min(budget_s, self._deadline_s))
+        try:
+            self._allowed_s()
+            words = await self._way.write(pool, held, level, one, now_s, self._allowed_s)
+        except LeaseRanOut as over:
+            return self._said(pool, "withheld", level, str(over))
         self._failures.pop(pool.name, None)
         return self._said(pool, "ok", level, words)
+
+    def _allowed_s(self) -> float:
+        budget_s = self._write_budget_s()
+        if budget_s <= 0:
+            raise LeaseRanOut("the lease ran out")
+        return min(budget_s, self._deadline_s)
 
     async def _give_back(self, pool: WarmPool, now_s: float) -> Applied:
         held = await self._way.look(pool, None, now_s)
@@ -162,6 +176,8 @@ class PrewarmActuator:
             error = refused
         except (ActuatorError, SourceError, ConfigError) as refused:
             error = refused if isinstance(refused, ActuatorError) else Unavailable(str(refused))
+        except Exception as odd:  # an answer of a shape that nobody expected must not take the other pools with it
+            error = Unavailable(f"not understood: {type(odd).__name__}: {' '.join(str(odd).split())[:200]}")
         return Applied(self.name, name, type(error).__name__.lower(), None, str(error))
 
     def _back_off(self, pool: str, retry_after_s: float | None, now_s: float) -> None:

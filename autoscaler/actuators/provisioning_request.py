@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from autoscaler.actuators.placeholder_pods import OWNER_LABEL, refuse_others
-from autoscaler.actuators.prewarm import Held
+from autoscaler.actuators.prewarm import Allowed, Held
 from autoscaler.errors import NotFound
 from autoscaler.fields import mapping, mappings, text, time_s, whole
 from autoscaler.kubernetes_resources import PROVISIONING_REQUESTS, ClusterApi, Object
@@ -73,14 +73,15 @@ class ProvisioningRequests:
         return msgspec.json.encode(steps).decode() if steps else ""
 
     async def write(
-        self, pool: WarmPool, held: Held, level: int, plan: PoolPlan | None, now_s: float, within_s: float
+        self, pool: WarmPool, held: Held, level: int, plan: PoolPlan | None, now_s: float, allowed_s: Allowed
     ) -> str:
         for step in _steps(pool, held.seen, level, plan is None):
+            limit_s = allowed_s()
             if "delete" in step:
                 uid = held.seen.uid
-                await self._api.delete(PROVISIONING_REQUESTS, pool.namespace, pool.object, uid=uid, timeout_s=within_s)
+                await self._api.delete(PROVISIONING_REQUESTS, pool.namespace, pool.object, uid=uid, timeout_s=limit_s)
             else:
-                await self._api.create(PROVISIONING_REQUESTS, pool.namespace, step["create"], timeout_s=within_s)
+                await self._api.create(PROVISIONING_REQUESTS, pool.namespace, step["create"], timeout_s=limit_s)
         return f"asks for {level} at once, all or nothing" if level else "the request is withdrawn"
 
     async def close(self) -> None:

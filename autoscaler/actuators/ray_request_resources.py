@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from autoscaler.actuators.prewarm import Held
+from autoscaler.actuators.prewarm import Allowed, Held
 from autoscaler.dashboard_client import Answer, DashboardClient, NoAnswer
 from autoscaler.errors import ActuatorError, Forbidden, NotFound, Rejected, Unavailable
 from autoscaler.fields import mapping, text
@@ -99,7 +99,7 @@ class RayRequestResources:
         return json.dumps(sent) if sent else ""
 
     async def write(
-        self, pool: WarmPool, held: Held, level: int, plan: PoolPlan | None, now_s: float, within_s: float
+        self, pool: WarmPool, held: Held, level: int, plan: PoolPlan | None, now_s: float, allowed_s: Allowed
     ) -> str:
         words = []
         for place, units in self._changes(pool, held, level, plan).items():
@@ -109,7 +109,7 @@ class RayRequestResources:
                 if newest.failed_at_s is not None and now_s - newest.failed_at_s < AGAIN_AFTER_S:
                     raise Unavailable(f"{'/'.join(place)}: {newest.words}")
                 levels = {**newest.levels, pool.name: (units, _bundle(pool))}
-                await self._submit(newest, levels, now_s, within_s)
+                await self._submit(newest, levels, now_s, allowed_s())
             words.append(f"{'/'.join(place)}: {units} workers of pool {pool.name} asked for")
         return "; ".join(words)
 

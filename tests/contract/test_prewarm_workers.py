@@ -140,3 +140,50 @@ async def test_a_restarted_controller_finds_what_was_held_and_gives_it_back() ->
         world.actuator = actuator(client)
         await world.actuator.release(5.0)
         assert world.least() == 0
+
+
+async def test_a_worker_of_another_size_than_the_pool_counts_in_is_refused_and_still_given_back() -> None:
+    halves = objects.cluster_spec(objects.worker_group("h100x4", gpus=4))
+    service = objects.ray_service(annotations=ENABLED, cluster=halves)
+    async with api_with(service, crds=KUBERAY, namespaces=("llm",)) as (api, client):
+        world = WorkersWorld(api, client)
+        world.actuator = actuator(client)
+        applied = await apply(world, plan_of(2, world=world))
+        assert applied.outcome == "rejected"
+        assert applied.why.endswith("set node_pools[].warm.gpus: 4")
+        world.actuator = actuator(client, WarmPool("h100", "worker_group", 8, 4))
+        await apply(world, plan_of(2, world=world))
+        assert world.least(service) == 4
+        world.actuator = actuator(client)
+        assert [one.outcome for one in (await world.actuator.release(5.0)).applied] == ["ok"]
+        assert world.least(service) == 0
+
+
+async def test_a_service_that_cannot_be_held_keeps_nothing_from_the_others() -> None:
+    a, b = (objects.ray_service(name, annotations=ENABLED) for name in ("a", "b"))
+    async with api_with(a, b, crds=KUBERAY, namespaces=("llm",)) as (api, client):
+        world = WorkersWorld(api, client)
+        world.actuator = actuator(client)
+        needs = (ServiceGpus("llm", "a", 8), ServiceGpus("llm", "b", 8))
+        plan = Plan(1, 1.0, True, False, (), (PoolPlan("h100", 2, 0, (), 0, needs),))
+        await world.actuator.apply(plan, 1.0)
+        assert (world.least(a), world.least(b)) == (1, 1)
+        api.change(a, {"spec": {"rayClusterConfig": {"enableInTreeAutoscaling": False}}})
+        nothing = Plan(2, 2.0, True, False, (), (PoolPlan("h100", 0, 0, (), 0, ()),))
+        (applied,) = (await world.actuator.apply(nothing, 2.0)).applied
+        assert (applied.outcome, world.least(b)) == ("ok", 0)
+        api.change(a, {"spec": {"rayClusterConfig": {"enableInTreeAutoscaling": True}}})
+        await world.actuator.apply(nothing, 3.0)
+        assert world.least(a) == 0
+
+
+async def test_the_second_of_two_writes_is_not_begun_when_the_lease_ran_out_during_the_first() -> None:
+    a, b = (objects.ray_service(name, annotations=ENABLED) for name in ("a", "b"))
+    left_s = iter((5.0, 5.0, 0.0))
+    async with api_with(a, b, crds=KUBERAY, namespaces=("llm",)) as (api, client):
+        world = WorkersWorld(api, client)
+        ways = KubeRayWorkers(client, ["llm"], consent([POOL], ()))
+        world.actuator = PrewarmActuator(ways, [POOL], write_budget_s=lambda: next(left_s))
+        applied = await apply(world, plan_of(2, world=world))
+        assert (applied.outcome, applied.why) == ("withheld", "the lease ran out")
+        assert await world.writes() == 1
