@@ -339,8 +339,10 @@ class NodePool(_Block):
         examples=[{"h100-spot": 30.0}],
         json_schema_extra=_words("a mapping of node pools to US dollars per node and hour"),
     )
-    min_nodes: int = Field(default=0, ge=0, description="Fewest nodes that the pool is ever asked to hold.")
-    max_nodes: int | None = Field(default=None, ge=0, description="Most nodes that the pool can have; null = unknown.")
+    min_nodes: int = Field(default=0, ge=0, le=100_000, description="Fewest nodes that the pool is ever asked to hold.")
+    max_nodes: int | None = Field(
+        default=None, ge=0, le=100_000, description="Most nodes that the pool can have; null = unknown."
+    )
     provision_s: DurationS = _prior(_POOL.provision_s, "from asking for a node until it is Ready")
     image_pull_s: DurationS = _prior(_POOL.image_pull_s, "to pull the image on a new node")
     worker_start_s: DurationS = _prior(_POOL.worker_start_s, "from image present until the Ray worker is up")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,10 @@ _KEYS_OF = {
 """Keys of `warm` that only some ways know."""
 _QUEUED = "queued-provisioning.gke.io"
 _SEVEN_DAYS_S = 604_800
+_OBJECT_WAYS = ("placeholder", "capacity_buffer", "provisioning_request")
+"""They write to an object that the chart makes for the pool, whose label holds the pool's name."""
+_OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+_LABEL = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 
 
 def check_prewarm(settings: Settings) -> Iterator[Problem]:
@@ -43,6 +48,56 @@ def check_prewarm(settings: Settings) -> Iterator[Problem]:
         if gpus is not None and gpus > pool.gpus_per_node:
             text = f"{gpus}; allowed: at most gpus_per_node, which is {pool.gpus_per_node}"
             yield Problem((*at, "warm", "gpus"), text)
+        if pool.prewarm in _OBJECT_WAYS:
+            yield from _names(at, pool, settings)
+    yield from _shared(settings)
+
+
+def _names(at: Loc, pool: NodePool, settings: Settings) -> Iterator[Problem]:
+    """What Kubernetes does not take as a label or a name would fail in the middle of an install."""
+    if not _LABEL.fullmatch(pool.name):
+        text = "the chart's object bears it as a label; allowed: letters, digits, '-', '_' and '.', at most 63"
+        yield Problem((*at, "name"), f"{pool.name!r}; {text}")
+        return
+    name = _object(pool, settings)
+    if not _OBJECT_NAME.fullmatch(name):
+        text = "as Kubernetes names objects: a-z, 0-9, '-' and '.' (warm.object names it otherwise than the pool)"
+        yield Problem((*at, "warm", "object"), f"{name!r}; allowed: {text}")
+
+
+def _object(pool: NodePool, settings: Settings) -> str:
+    block = settings.kubernetes
+    return warm_pool(pool, "leadtime" if block is None else block.name, "").object
+
+
+def _shared(settings: Settings) -> Iterator[Problem]:
+    """Two pools that write to one thing would take turns with two levels."""
+    first: dict[tuple[str, ...], int] = {}
+    for i, pool in enumerate(settings.node_pools):
+        key = _target(pool, settings)
+        if key is None:
+            continue
+        taken = first.setdefault(key, i)
+        if taken != i:
+            loc: Loc = ("node_pools", i, "warm", key[0])
+            text = f"{'/'.join(key[1:])}; node_pools[{taken}] writes to it already; allowed: each by one pool only"
+            yield Problem(loc, text)
+    groups = [(i, p.warm.group, p.warm.service) for i, p in enumerate(settings.node_pools) if p.warm.group is not None]
+    for n, (i, group, service) in enumerate(groups):
+        for j, other, place in groups[:n]:
+            if group == other and (service == place or None in (service, place)):
+                text = f"{group!r}; node_pools[{j}] writes to it already; allowed: each by one pool only"
+                yield Problem(("node_pools", i, "warm", "group"), text)
+
+
+def _target(pool: NodePool, settings: Settings) -> tuple[str, ...] | None:
+    """Which key of `warm` names what the pool's way writes to, and its name; None where that is no single thing."""
+    if pool.prewarm in _OBJECT_WAYS:
+        return ("object", _object(pool, settings))
+    gke = pool.warm.gke
+    if pool.prewarm == "node_pool" and gke is not None:
+        return ("gke", gke.project, gke.location, gke.cluster, gke.node_pool or pool.name)
+    return None
 
 
 def _where(at: Loc, pool: NodePool, settings: Settings) -> Iterator[Problem]:

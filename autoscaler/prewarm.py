@@ -28,8 +28,8 @@ WHERE: Mapping[str, frozenset[str]] = {
     "none": frozenset({"node_pool", "auto_provisioning", "compute_class", "autopilot"}),
     "placeholder": frozenset({"node_pool", "auto_provisioning", "compute_class", "autopilot"}),
     "capacity_buffer": frozenset({"node_pool", "auto_provisioning", "compute_class", "autopilot"}),
-    "worker_group": frozenset({"node_pool", "auto_provisioning", "compute_class", "autopilot"}),
-    "request_resources": frozenset({"node_pool", "auto_provisioning", "compute_class", "autopilot"}),
+    "worker_group": frozenset({"node_pool", "auto_provisioning", "compute_class"}),
+    "request_resources": frozenset({"node_pool", "auto_provisioning", "compute_class"}),
     "node_pool": frozenset({"node_pool"}),
     "provisioning_request": frozenset({"node_pool"}),
 }

@@ -508,7 +508,16 @@ _GKE = "warm: {gke: {project: p, location: l, cluster: c}}"
     [
         (_KUBE, "prewarm: node_pool\n    provisioner: autopilot\n    gpu: nvidia-l4\n    " + _GKE,
          "prewarm: node_pool; its nodes come from Autopilot, where node pools are Google's; allowed: none, placeholder, "
-         "capacity_buffer, worker_group, request_resources"),
+         "capacity_buffer"),
+        (_KUBE, "prewarm: worker_group\n    provisioner: autopilot\n    gpu: nvidia-l4",
+         "prewarm: worker_group; its nodes come from Autopilot, where node pools are Google's; allowed: none, placeholder, "
+         "capacity_buffer"),
+        (_KUBE, "prewarm: request_resources\n    provisioner: autopilot\n    gpu: nvidia-l4",
+         "prewarm: request_resources; its nodes come from Autopilot"),
+        (_KUBE, "prewarm: placeholder\n    warm: {object: H100_x}",
+         "warm.object: 'H100_x'; allowed: as Kubernetes names objects"),
+        (_KUBE, "min_nodes: -1", "min_nodes: -1; allowed: a whole number from 0 to 100000"),
+        (_KUBE, "max_nodes: 1000000000", "max_nodes: 1000000000; allowed: "),
         (_KUBE, "prewarm: node_pool\n    provisioner: auto_provisioning\n    gpu: nvidia-l4\n    " + _GKE,
          "prewarm: node_pool; its nodes come from node auto-provisioning, which makes and deletes node pools by itself"),
         (_KUBE, "prewarm: provisioning_request\n    provisioner: compute_class",
@@ -551,3 +560,35 @@ def test_every_way_to_prewarm_is_accepted_where_it_works(tmp_path: Path, kube: s
     path.write_text(WARM % (kube, f"    {pool}"), encoding="utf-8")
     (warm,) = load_config(path).prewarm
     assert (warm.name, warm.way) == ("h100", pool.split()[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        (
+            "'H100:80'",
+            "node_pools[0].name: 'H100:80'; the chart's object bears it as a label; allowed: letters, digits",
+        ),
+        ("a_b", "node_pools[0].warm.object: 'leadtime-warm-a_b'; allowed: as Kubernetes names objects"),
+        ("H100", "node_pools[0].warm.object: 'leadtime-warm-H100'; allowed: as Kubernetes names objects"),
+        ("x" * 64, "the chart's object bears it as a label"),
+    ],
+)
+def test_a_pool_whose_name_kubernetes_would_not_take_is_refused(tmp_path: Path, name: str, says: str) -> None:
+    text = WARM.replace("name: h100", f"name: {name}") % (_KUBE, "    prewarm: placeholder")
+    assert says in complaint(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("ways", "says"),
+    [
+        ("prewarm: placeholder, warm: {object: same}", "warm.object: same; node_pools[0] writes to it already"),
+        ("prewarm: worker_group, warm: {group: g}", "warm.group: 'g'; node_pools[0] writes to it already"),
+        ("prewarm: node_pool, warm: {gke: {project: p, location: l, cluster: c, node_pool: n1}}",
+         "warm.gke: p/l/c/n1; node_pools[0] writes to it already"),
+    ],
+)  # fmt: skip
+def test_two_pools_that_would_write_to_one_thing_are_refused(tmp_path: Path, ways: str, says: str) -> None:
+    pools = "".join(f"\n  - {{name: {name}, gpus_per_node: 8, {ways}}}" for name in ("a", "b"))
+    text = f"version: 1\nkubernetes: {{nodes: true}}\nnode_pools:{pools}\n"
+    assert f"node_pools[1].{says}; allowed: each by one pool only" in complaint(tmp_path, text)

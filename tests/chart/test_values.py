@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import helm_python as helm
 import pytest
 import yaml
 
 from autoscaler.config import load_config, settings_schema
+from autoscaler.prewarm import WHERE, Provisioner
 from charts.generate.__main__ import INSTALL, ROOT
 from charts.generate.files import generated_files, renewed, values_schema, values_table
 from charts.generate.values import VALUES
@@ -161,6 +162,21 @@ def test_what_the_settings_refuse_the_chart_refuses() -> None:
             render({"config": config})
 
 
+def pools(*entries: dict[str, Any]) -> dict[str, Any]:
+    return {"config": {"node_pools": list(entries)}}
+
+
+@pytest.mark.parametrize("way", sorted(WHERE))
+@pytest.mark.parametrize("provisioner", get_args(Provisioner))
+def test_the_chart_refuses_a_way_where_the_settings_do(way: str, provisioner: str) -> None:
+    values = pools({"name": "h100", "prewarm": way, "provisioner": provisioner, "gpu": "nvidia-l4"})
+    if provisioner in WHERE[way]:
+        assert render(values)
+    else:
+        with pytest.raises(helm.HelmError, match=f"prewarm {way} does not work where nodes come from {provisioner}"):
+            render(values)
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [
@@ -173,6 +189,12 @@ def test_what_the_settings_refuse_the_chart_refuses() -> None:
         ({"config": {"server": {"port": 0}}}, "config.server.port: a fixed port"),
         ({"discovery": False}, "config.services: empty"),
         ({"prometheusRule": {"disabled": ["LeadtimeCaped"]}}, "LeadtimeCaped"),
+        (pools({"name": "a_b", "prewarm": "placeholder"}), "would have an object .demo-leadtime-warm-a_b"),
+        (pools({"name": "a:b", "prewarm": "capacity_buffer"}), "is no label value of Kubernetes"),
+        (
+            pools(*({"name": n, "prewarm": "placeholder", "warm": {"object": "same"}} for n in ("a", "b"))),
+            "one object .same",
+        ),
         ({"files": {"leadtime.yaml": "x"}}, "files: leadtime.yaml is the settings file"),
     ],
 )

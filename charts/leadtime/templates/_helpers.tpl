@@ -138,9 +138,45 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and (not .Values.discovery) (not $config.services) (not $features.discovery) -}}
 {{- fail "config.services: empty; with discovery false, list the Ray clusters to look after" -}}
 {{- end -}}
+{{- include "leadtime.checkPools" . -}}
 {{- range .Values.prometheusRule.disabled -}}
 {{- if not (has . (include "leadtime.alertNames" $ | fromYamlArray)) -}}
 {{- fail (printf "prometheusRule.disabled: %q is no alert of this chart; allowed: %s" . (join ", " (include "leadtime.alertNames" $ | fromYamlArray))) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Pools whose way cannot work there, or whose objects the API would refuse in the middle of an install: the settings'
+     own checks (config_prewarm.py) would end the pod only after it. */}}
+{{- define "leadtime.checkPools" -}}
+{{- $config := include "leadtime.config" . | fromYaml -}}
+{{- $anywhere := list "node_pool" "auto_provisioning" "compute_class" "autopilot" -}}
+{{- $where := dict
+      "placeholder" $anywhere
+      "capacity_buffer" $anywhere
+      "worker_group" (without $anywhere "autopilot")
+      "request_resources" (without $anywhere "autopilot")
+      "node_pool" (list "node_pool")
+      "provisioning_request" (list "node_pool") -}}
+{{- $taken := dict -}}
+{{- range ($config.node_pools | default list) -}}
+{{- $way := default "none" .prewarm -}}
+{{- $from := default "node_pool" .provisioner -}}
+{{- if and (ne "none" $way) (not (has $from (get $where $way))) -}}
+{{- fail (printf "config.node_pools: %q: prewarm %s does not work where nodes come from %s (docs/gke.md)" .name $way $from) -}}
+{{- end -}}
+{{- if has $way (list "placeholder" "capacity_buffer" "provisioning_request") -}}
+{{- $object := include "leadtime.warmName" (list $ .) -}}
+{{- if not (regexMatch "^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$" .name) -}}
+{{- fail (printf "config.node_pools: the name %q is no label value of Kubernetes; allowed: letters, digits, '-', '_' and '.', at most 63" .name) -}}
+{{- end -}}
+{{- if or (gt (len $object) 253) (not (regexMatch "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$" $object)) -}}
+{{- fail (printf "config.node_pools: %q would have an object %q; allowed: a-z, 0-9, '-' and '.'; warm.object names it otherwise" .name $object) -}}
+{{- end -}}
+{{- if hasKey $taken $object -}}
+{{- fail (printf "config.node_pools: %q and %q have one object %q; allowed: each its own" (get $taken $object) .name $object) -}}
+{{- end -}}
+{{- $_ := set $taken $object .name -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
