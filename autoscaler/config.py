@@ -172,6 +172,10 @@ class Service(_Block):
         description="How replicas are set: external = posted to Serve's external-scaler API; policy = nothing is "
         "posted, and leadtime_serve_policy in Serve's autoscaling_config follows the published plan.",
     )
+    nodes: bool = Field(
+        default=False,
+        description="true = nodes of node_pools are those that this Ray cluster lists (a Ray without Kubernetes).",
+    )
 
 
 class Replicas(_Block):

@@ -78,6 +78,7 @@ def _bounds(settings: Settings) -> Iterator[Problem]:
         yield from _at_most(("deployments", i, "replicas", "min"), d.replicas.min, "replicas.max", d.replicas.max)
     for i, p in enumerate(settings.node_pools):
         yield from _at_most(("node_pools", i, "min_nodes"), p.min_nodes, "max_nodes", p.max_nodes)
+    yield from _nodes_of_ray(settings)
     guards, election = settings.guards, settings.leader_election
     if guards.stale_after_s < 2 * settings.tick_s:
         text = f"{guards.stale_after_s:g}; allowed: at least two ticks, which is {2 * settings.tick_s:g}"
@@ -85,6 +86,17 @@ def _bounds(settings: Settings) -> Iterator[Problem]:
     if election.renew_deadline_s >= election.lease_s:
         text = f"{election.renew_deadline_s:g}; allowed: less than lease_s, which is {election.lease_s:g}"
         yield Problem(("leader_election", "renew_deadline_s"), text)
+
+
+def _nodes_of_ray(settings: Settings) -> Iterator[Problem]:
+    """A list of nodes of which no pool is told, or which several clusters tell of one pool."""
+    told = [i for i, s in enumerate(settings.services) if s.nodes]
+    for i in told:
+        if not settings.node_pools:
+            yield Problem(("services", i, "nodes"), "true; there are no node_pools; allowed: with node_pools")
+        elif i != told[0]:
+            text = f"true; services[{told[0]}] tells of the nodes; allowed: true for one service"
+            yield Problem(("services", i, "nodes"), text)
 
 
 def _at_most(loc: Loc, value: int, limit_key: str, limit: int | None) -> Iterator[Problem]:

@@ -47,6 +47,8 @@ class ServiceConfig:
     ca_file: Path | None
     timeout_s: float
     act: ActWay = "external"
+    nodes: bool = False
+    """Its dashboard's list of nodes is read, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,7 @@ def to_config(settings: Settings, file: SettingsFile) -> Config:
                 ca_file=optional_path(file, s.ca_file),
                 timeout_s=s.timeout_s,
                 act=s.act,
+                nodes=s.nodes,
             )
             for s in settings.services
         ),

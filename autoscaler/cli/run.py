@@ -189,6 +189,7 @@ def _ports(config: Config, cluster: KubernetesParts | None, board: Board) -> tup
     from autoscaler.dashboard_client import DashboardClient
     from autoscaler.sources.node_metrics import NodeMetricsSource
     from autoscaler.sources.ray_dashboard import RayDashboardSource
+    from autoscaler.sources.ray_nodes import RayNodesSource
 
     sources: list[Source] = []
     actuators: list[Actuator] = []
@@ -200,6 +201,8 @@ def _ports(config: Config, cluster: KubernetesParts | None, board: Board) -> tup
         heads.append(RayHead(*place, client))
         sources.append(RayDashboardSource(f"ray_dashboard{suffix}", *place, client, service.act))
         sources.append(NodeMetricsSource(f"node_metrics{suffix}", *place, client, timeout_s=service.timeout_s))
+        if service.nodes:
+            sources.append(RayNodesSource(f"ray_nodes{suffix}", client, config.controller.pools))
         if not config.controller.dry_run:
             budget_s = cluster.write_budget_s if cluster else None
             actuators.append(
