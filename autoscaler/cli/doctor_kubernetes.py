@@ -13,11 +13,14 @@ from autoscaler.config_convert import Config, KubernetesConfig
 from autoscaler.errors import ConfigError, LeadtimeError
 from autoscaler.kuberay_fleet import mounted_token
 from autoscaler.kubernetes_resources import (
+    CAPACITY_BUFFERS,
     CONFIG_MAPS,
+    DEPLOYMENTS,
     EVENTS,
     LEASES,
     NODES,
     PODS,
+    PROVISIONING_REQUESTS,
     RAY_CLUSTERS,
     RAY_SERVICES,
     ClusterApi,
@@ -44,9 +47,11 @@ class Right:
     name: str = ""
     needed: bool = True
     """False: without it something is missing, and the rest works."""
+    subresource: str = ""
 
     def __str__(self) -> str:
-        what = f"{self.resource.plural}.{self.resource.group}" if self.resource.group else self.resource.plural
+        plural = f"{self.resource.plural}/{self.subresource}" if self.subresource else self.resource.plural
+        what = f"{plural}.{self.resource.group}" if self.resource.group else plural
         place = f"in namespace {self.namespace}" if self.namespace else "in the whole cluster"
         return f"{self.verb} {what}{' ' + self.name if self.name else ''} {place}"
 
@@ -59,8 +64,7 @@ def rights(config: Config, block: KubernetesConfig) -> Iterator[Right]:
             for verb in ("list", "watch"):
                 yield Right(verb, resource, place, "to find Ray services")
         if block.nodes:
-            for verb in ("list", "watch"):
-                yield Right(verb, PODS, place, "to see workers", needed=False)
+            yield from _seeing_pods(place)
         if block.events and not config.controller.dry_run:
             for verb in ("create", "patch"):
                 yield Right(verb, EVENTS, place, "to write Events", needed=False)
@@ -73,6 +77,39 @@ def rights(config: Config, block: KubernetesConfig) -> Iterator[Right]:
     if config.election is not None:
         for verb in ("get", "update"):
             yield Right(verb, LEASES, own, "to elect a leader", block.name)
+    yield from prewarm_rights(config, block, own)
+
+
+def _seeing_pods(place: str) -> Iterator[Right]:
+    for verb in ("list", "watch"):
+        yield Right(verb, PODS, place, "to see workers and placeholders", needed=False)
+        yield Right(verb, EVENTS, place, "to see refused nodes and how long images took", needed=False)
+
+
+def prewarm_rights(config: Config, block: KubernetesConfig, own: str) -> Iterator[Right]:
+    """Of the ways to pre-warm that are in use: to look, and where it acts to write."""
+    acts = not config.controller.dry_run
+    for pool in config.prewarm:
+        purpose = f"to pre-warm pool {pool.name} by {pool.way}"
+        if pool.way == "placeholder":
+            yield Right("get", DEPLOYMENTS, own, purpose, pool.object)
+            if acts:
+                yield Right("patch", DEPLOYMENTS, own, purpose, pool.object, subresource="scale")
+        elif pool.way == "capacity_buffer":
+            for verb in ("get", "patch") if acts else ("get",):
+                yield Right(verb, CAPACITY_BUFFERS[0], own, purpose, pool.object)
+        elif pool.way == "provisioning_request":
+            for verb in ("get", "delete") if acts else ("get",):
+                yield Right(verb, PROVISIONING_REQUESTS, own, purpose, pool.object)
+            if acts:
+                yield Right("create", PROVISIONING_REQUESTS, own, purpose)
+        elif pool.way == "worker_group":
+            for place in block.watch_namespaces or ("",):
+                for verb in ("get", "patch") if acts else ("get",):
+                    yield Right(verb, RAY_SERVICES, place, purpose)
+    elsewhere = bool(block.watch_namespaces) and own not in block.watch_namespaces
+    if block.nodes and elsewhere and any(pool.way == "placeholder" for pool in config.prewarm):
+        yield from _seeing_pods(own)
 
 
 async def kubernetes_findings(
@@ -122,6 +159,7 @@ async def _allowed(api: ClusterApi, right: Right) -> bool:
         "resource": right.resource.plural,
         "namespace": right.namespace,
         "name": right.name,
+        "subresource": right.subresource,
     }
     body = {
         "apiVersion": ACCESS_REVIEWS.api_version,

@@ -267,7 +267,9 @@ class FakeApi:
 
     def _review(self, request: Request) -> web.Response:
         """Whether the user who asks may do something: everybody may ask that."""
-        wanted = request.body["spec"]["resourceAttributes"]
+        wanted = dict(request.body["spec"]["resourceAttributes"])
+        if wanted.get("subresource"):
+            wanted["resource"] += "/" + wanted["subresource"]
         parts = [wanted.get(part, "") for part in ("verb", "group", "resource", "namespace", "name")]
         free = self.rbac is None or request.user == ADMIN
         allowed = free or bool(self.rbac and self.rbac.permits(Attributes(request.user, *parts)))
