@@ -18,10 +18,7 @@ from autoscaler import __version__
 from autoscaler.board import STEP_EDGES_S, Board
 from autoscaler.metrics_deployments import counter, deployment_families, gauge
 from autoscaler.model import PoolPlan, PoolSignals, Signals, nodes_usd_per_hour
-from autoscaler.status import nodes_by_state
-
-_REFUSED_FOR_S = 300.0
-"""As long as this after a refused request a pool counts as out of stock."""
+from autoscaler.status import is_refused, nodes_by_state
 
 
 class Exporter(Collector):
@@ -138,4 +135,4 @@ class Exporter(Collector):
         return self._board.plan.pools if self._board.plan is not None else ()
 
     def _refused(self, pool: PoolSignals) -> bool:
-        return pool.refused_at_s is not None and self._now_s() - pool.refused_at_s < _REFUSED_FOR_S
+        return is_refused(pool, self._now_s())

@@ -17,6 +17,8 @@ from policies.base import DeploymentKey, Forecast, LeadPath, LeadTimes
 VERSION = 1
 _PATHS: tuple[LeadPath, ...] = ("free_gpu", "warm_node", "new_node")
 _QUANTILES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))
+_REFUSED_FOR_S = 300.0
+"""As long as this after a refused request a pool counts as out of stock."""
 
 
 def status_view(board: Board, now_s: float) -> dict[str, Any]:
@@ -175,7 +177,7 @@ def _pool(board: Board, pool: PoolSignals) -> dict[str, Any]:
     plans = board.plan.pools if board.plan else ()
     wanted = next((p.nodes for p in plans if p.name == pool.name), None)
     counts = nodes_by_state(pool)
-    refused = max(0, (wanted or 0) - len(pool.nodes)) if pool.refused_at_s is not None else 0
+    refused = max(0, (wanted or 0) - len(pool.nodes)) if is_refused(pool, pool.as_of_s) else 0
     peak = settings.max_nodes if settings else None
     return {
         "nodes": {**counts, "refused": refused},
@@ -186,6 +188,11 @@ def _pool(board: Board, pool: PoolSignals) -> dict[str, Any]:
         "cost_usd_per_hour": None if settings is None else nodes_usd_per_hour(settings, pool.nodes),
         "static_peak_usd_per_hour": None if price is None or peak is None else price * peak,
     }
+
+
+def is_refused(pool: PoolSignals, now_s: float) -> bool:
+    """Whether nodes of the pool were refused of late."""
+    return pool.refused_at_s is not None and now_s - pool.refused_at_s < _REFUSED_FOR_S
 
 
 def nodes_by_state(pool: PoolSignals) -> dict[str, int]:

@@ -9,6 +9,9 @@ from autoscaler.model import PoolSignals
 from policies.leadtimes import StageBook, image_pull_key, provision_key, worker_start_key
 
 _ZONE_HALF_LIFE_S = 86400.0
+_MOST_ZONES = 64
+_ONE_REFUSAL_S = 240.0
+"""Told again within this it is the same refusal, which lasts: an autoscaler asks again after five minutes or more."""
 
 
 def learn_pool(state: ControllerState, pool: PoolSignals, now_s: float) -> list[str]:
@@ -64,14 +67,18 @@ def learn_workers(state: ControllerState, pool: PoolSignals, now_s: float) -> li
 
 
 def learn_refusals(state: ControllerState, pool: PoolSignals, now_s: float) -> list[str]:
-    """Count refused requests by zone; the new ones, in words."""
+    """Count refused requests by zone, one that lasts once; the new ones, in words."""
     memory = state.pools.setdefault(pool.name, NodeMemory())
     words = []
     for one in pool.refusals:
         zone = _zone(memory, one.zone, now_s)
         if one.at_s <= zone.refused_at_s:
             continue
-        zone.refused, zone.kind, zone.refused_at_s = zone.refused + 1.0, one.kind, one.at_s
+        lasts = one.kind == zone.kind and one.at_s - zone.refused_at_s < _ONE_REFUSAL_S
+        zone.kind, zone.refused_at_s = one.kind, one.at_s
+        if lasts:
+            continue
+        zone.refused += 1.0
         where = f" in {one.zone}" if one.zone else ""
         words.append(f"pool {pool.name}: nodes were refused{where} ({one.kind})")
     return words
@@ -80,6 +87,8 @@ def learn_refusals(state: ControllerState, pool: PoolSignals, now_s: float) -> l
 def _zone(memory: NodeMemory, name: str, now_s: float) -> ZoneMemory:
     """The zone's memory, faded to now: half of what it knows is forgotten in a day."""
     zone = memory.zones.setdefault(name, ZoneMemory(seen_s=now_s))
+    if len(memory.zones) > _MOST_ZONES:  # their names come from the words of Events
+        del memory.zones[min((n for n in memory.zones if n != name), key=lambda n: memory.zones[n].seen_s)]
     kept = 0.5 ** (max(0.0, now_s - zone.seen_s) / _ZONE_HALF_LIFE_S)
     zone.came, zone.refused, zone.seen_s = zone.came * kept, zone.refused * kept, now_s
     return zone

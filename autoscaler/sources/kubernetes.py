@@ -40,6 +40,8 @@ from policies.base import DeploymentKey
 
 _WORKER_PODS = "ray.io/node-type=worker"
 _REFUSALS_KEPT = 20
+_LASTS_S = 240.0
+"""The same refusal told again within this is still that one."""
 _PLACEHOLDER_PODS = f"{PLACEHOLDER_LABEL}=true"
 
 
@@ -203,10 +205,9 @@ class KubernetesPools:
     def hear(self, pool: str, refusal: PoolRefusal) -> None:
         """Capacity that was refused where no Event tells of it (Google's API, a ProvisioningRequest)."""
         kept = self._heard.setdefault(pool, [])
-        if not kept or (kept[-1].kind, kept[-1].words) != (refusal.kind, refusal.words):
-            kept.append(refusal)
-        else:
-            kept[-1] = refusal  # it lasts
+        if kept and _lasts(kept[-1], refusal):
+            kept.pop()
+        kept.append(refusal)
         del kept[:-_REFUSALS_KEPT]
 
     async def run(self) -> None:
@@ -260,6 +261,11 @@ async def _run(caches: Sequence[ObjectCache[Any]]) -> None:
     async with asyncio.TaskGroup() as group:
         for cache in caches:
             group.create_task(cache.run(), name=f"watch {cache.resource.plural} {cache.namespace or ''}".strip())
+
+
+def _lasts(before: PoolRefusal, now: PoolRefusal) -> bool:
+    """Whether it is the same refusal told again: its words say for how long, so they differ each time."""
+    return (before.kind, before.zone) == (now.kind, now.zone) and now.at_s - before.at_s < _LASTS_S
 
 
 def _status(caches: Sequence[ObjectCache[Any]]) -> tuple[bool, float | None, str]:

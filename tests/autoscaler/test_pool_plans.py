@@ -17,6 +17,7 @@ from autoscaler.model import (
     nodes_usd_per_hour,
 )
 from autoscaler.prewarm import WarmPool, shares
+from autoscaler.status import is_refused
 from policies.durations import Duration
 from tests.autoscaler.build import Says, config, inventory, metrics, signals
 
@@ -104,3 +105,9 @@ def test_nodes_cost_what_the_real_pool_that_they_came_from_costs() -> None:
     assert nodes_usd_per_hour(pool, nodes) == 190.0
     assert nodes_usd_per_hour(PoolSettings("x", real_prices_usd_per_hour={"spot": 30.0}), nodes) is None
     assert nodes_usd_per_hour(PoolSettings("x", price_usd_per_hour=80.0), []) == 0.0
+
+
+def test_a_refusal_of_long_ago_counts_no_more() -> None:
+    refused = PoolSignals("h100", 1000.0, (), refused_at_s=800.0)
+    assert (is_refused(refused, 1000.0), is_refused(refused, 1100.0)) == (True, False)
+    assert not is_refused(PoolSignals("h100", 1000.0, ()), 1000.0)

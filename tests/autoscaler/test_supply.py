@@ -215,6 +215,24 @@ def test_refusals_are_counted_by_zone_once_each_and_fade() -> None:
     assert zones["us-central1-a"].refused == pytest.approx(1 / 8, rel=0.01)
 
 
+def test_a_refusal_that_lasts_is_one_however_often_it_is_told() -> None:
+    state, words = ControllerState(), []
+    for at_s in range(0, 900, 5):
+        words += learn_pool(
+            state, seen(refusals=(PoolRefusal(900.0 + at_s, "other", "", f"for {at_s} s"),)), 900.0 + at_s
+        )
+    assert words == ["pool h100: nodes were refused (other)"]
+    assert learn_pool(state, seen(refusals=(PoolRefusal(2100.0, "other"),)), 2100.0) == words
+
+
+def test_no_more_zones_are_kept_than_there_can_be() -> None:
+    state = ControllerState()
+    for n in range(500):
+        learn_pool(state, seen(refusals=(PoolRefusal(float(n), "quota", f"z{n}"),)), float(n))
+    zones = state.pools["h100"].zones
+    assert (len(zones), "z499" in zones, "z0" in zones) == (64, True, False)
+
+
 def test_what_was_learned_of_zones_survives_a_restart() -> None:
     state = ControllerState()
     learn_pool(state, seen(refusals=(PoolRefusal(900.0, "stockout", "a"),)), 1000.0)

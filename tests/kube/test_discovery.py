@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from autoscaler.model import DeploymentSettings, PauseState, PoolSettings
+from autoscaler.model import DeploymentSettings, PauseState, PoolRefusal, PoolSettings
 from autoscaler.sources.kubernetes import KubernetesDiscovery, KubernetesPools
 from autoscaler.sources.kubernetes_cache import WatchTimes
 from autoscaler.sources.kubernetes_pause import AnnotationPauseSource, KubernetesPauseSource, set_paused
@@ -192,6 +192,24 @@ async def test_pools_are_read_from_nodes_and_pods(api: FakeApi) -> None:
             break
         await asyncio.sleep(0.05)
     assert reading.data.pools[0].nodes == ()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await client.close()
+
+
+async def test_a_refusal_that_is_told_each_tick_is_kept_once(api: FakeApi) -> None:
+    api.add(objects.node())
+    client = client_of(api, "t")
+    pools = KubernetesPools(client, ["llm"], [PoolSettings("h100")], now_s=asyncio.get_running_loop().time, times=QUICK)
+    task = asyncio.ensure_future(pools.run())
+    await until(lambda: pools._nodes.synced and all(cache.synced for cache in pools._pods))
+    for tick in range(100):
+        pools.hear("h100", PoolRefusal(5.0 * tick, "other", "", f"wait for one, for {5 * tick} s"))
+    pools.hear("h100", PoolRefusal(5000.0, "quota", "", "no quota"))
+    reading = await pools.read(0.0)
+    assert isinstance(reading.data, Pools)
+    told = [(one.at_s, one.kind) for one in reading.data.pools[0].refusals]
+    assert told == [(495.0, "other"), (5000.0, "quota")]
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     await client.close()
