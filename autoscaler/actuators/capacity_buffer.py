@@ -21,6 +21,7 @@ from autoscaler.prewarm import WarmPool
 GKE_LEAST = (1, 35, 2, 1842000)
 """GKE's first version with active buffers."""
 _GKE_VERSION = re.compile(r"v?(\d+)\.(\d+)\.(\d+)-gke\.(\d+)")
+_NO_KIND = "could not find the requested resource"
 _NOBODY = "nobody acts on the buffer: it has no status (is the cluster autoscaler's capacity buffer controller on?)"
 
 
@@ -56,15 +57,17 @@ class CapacityBuffers:
 
     async def _read(self, pool: WarmPool) -> Object:
         """The buffer, by the newest version that is served. Errors: NotFound with what is missing."""
-        known = CAPACITY_BUFFERS if self._resource is None else (self._resource,)
-        for resource in known:
+        known = CAPACITY_BUFFERS if self._resource is None else (self._resource, *CAPACITY_BUFFERS)
+        missing: NotFound | None = None
+        for resource in dict.fromkeys(known):  # an upgraded cluster may serve another one
             try:
                 found = await self._api.get(resource, pool.namespace, pool.object)
             except NotFound as error:
-                missing = error
+                missing = error if missing is None or _NO_KIND in str(missing) else missing
             else:
                 self._resource = resource
                 return found
+        assert missing is not None
         raise await self._why_missing(missing)
 
     async def _why_missing(self, error: NotFound) -> ActuatorError:
@@ -76,7 +79,7 @@ class CapacityBuffers:
         refused = too_old(version)
         if refused is not None:
             return Rejected(refused)
-        if "could not find the requested resource" in str(error):
+        if _NO_KIND in str(error):
             return NotFound(f"the cluster ({version}) has no CapacityBuffers (autoscaling.x-k8s.io): {error}")
         return error
 

@@ -15,6 +15,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 from autoscaler.actuators.prewarm import Allowed, Held
 from autoscaler.dashboard_client import Answer, DashboardClient, NoAnswer
@@ -33,7 +34,8 @@ _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 _CODE = (
     "import sys; sys.path[:] = [place for place in sys.path if place]; "  # a folder `ray` where the job runs is not Ray
     "import ray; ray.init(address='auto', log_to_driver=False, logging_level='warning'); "
-    "from ray.autoscaler.sdk import request_resources; request_resources(bundles=%s)"
+    "from ray.autoscaler.sdk import request_resources; "
+    "request_resources(bundles=[bundle for n, bundle in %s for _ in range(n)])"  # written out they outgrow a command
 )
 
 Place = tuple[str, str]
@@ -141,7 +143,7 @@ class RayRequestResources:
         return _asked(head, sorted(ours, key=_started_ms), now_s)
 
     async def _submit(self, before: _Asked, levels: Mapping[str, Level], now_s: float, within_s: float) -> None:
-        bundles = [dict(bundle) for units, bundle in levels.values() for _ in range(units)]
+        bundles = [[units, dict(bundle)] for units, bundle in levels.values() if units]
         body = {
             "entrypoint": f"python -c {shlex.quote(_CODE % json.dumps(bundles))}",
             "submission_id": f"leadtime-prewarm-{now_s * 1000:.0f}-{next(self._numbers)}",
@@ -155,7 +157,7 @@ class RayRequestResources:
         _refuse(answer, client)
         for submission in before.ended:  # only what is over can be deleted; what cannot be stays listed
             try:
-                await client.delete(JOBS + submission, within_s)
+                await client.delete(JOBS + quote(submission, safe=""), within_s)
             except NoAnswer:
                 return
 
@@ -171,7 +173,7 @@ def _asked(head: RayHead, jobs: Sequence[Mapping[str, Any]], now_s: float) -> _A
         if status in ("FAILED", "STOPPED"):
             message = " ".join(text(job, "message").split())[-200:]
             words = f"the job that asks for resources {status.lower()}: {message or 'no reason given'}"
-            failed_at_s = (job.get("end_time") or 0) / 1000.0
+            failed_at_s = _ms(job, "end_time") / 1000.0
             continue
         words, failed_at_s = ("" if status == "SUCCEEDED" else f"the job is {status.lower()}"), None
         levels = _levels(str(mapping(job, "metadata").get(MARK)))
@@ -187,8 +189,12 @@ def _levels(written: str) -> Mapping[str, Level]:
 
 
 def _started_ms(job: Mapping[str, Any]) -> float:
-    started = job.get("start_time")
-    return float(started) if isinstance(started, int | float) else 0.0
+    return _ms(job, "start_time")
+
+
+def _ms(job: Mapping[str, Any], key: str) -> float:
+    at = job.get(key)
+    return float(at) if isinstance(at, int | float) else 0.0
 
 
 def _bundle(pool: WarmPool) -> Mapping[str, float]:

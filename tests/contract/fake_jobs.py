@@ -14,7 +14,7 @@ from typing import Any
 
 from aiohttp import web
 
-_BUNDLES = re.compile(r"request_resources\(bundles=(\[.*\])\)'?$")
+_BUNDLES = re.compile(r"bundle for n, bundle in (\[.*\]) for _ in range\(n\)\]\)'?$")
 
 
 @dataclass
@@ -83,7 +83,7 @@ class FakeJobs:
         }
         found = _BUNDLES.search(body["entrypoint"])
         if self.status == "SUCCEEDED" and found is not None:
-            self.standing = json.loads(found[1])
+            self.standing = [bundle for n, bundle in json.loads(found[1]) for _ in range(n)]
         return web.json_response({"job_id": submission, "submission_id": submission})
 
     async def _delete(self, request: web.Request) -> web.Response:

@@ -9,6 +9,7 @@ import pytest
 
 from autoscaler.actuators.capacity_buffer import CapacityBuffers, too_old
 from autoscaler.actuators.prewarm import PrewarmActuator
+from autoscaler.kubernetes_resources import CAPACITY_BUFFERS as RESOURCES
 from autoscaler.prewarm import WarmPool
 from tests.contract.prewarm_contract import PrewarmContract, apply, plan_of
 from tests.contract.prewarm_kubernetes import LABELS, KubernetesWorld, api_with
@@ -120,6 +121,17 @@ async def test_a_missing_buffer_is_told_from_a_missing_kind() -> None:
         world.actuator = PrewarmActuator(CapacityBuffers(client), [POOL])
         applied = await apply(world, plan_of(2, world=world))
         assert (applied.outcome, '"lt-warm-h100" not found' in applied.why) == ("notfound", True)
+
+
+async def test_a_cluster_that_was_upgraded_is_asked_for_the_version_that_it_serves_now() -> None:
+    old = {**BUFFER, "apiVersion": "autoscaling.x-k8s.io/v1alpha1"}
+    async with api_with(old, crds=[capacity_buffers("v1alpha1")]) as (api, client):
+        way = CapacityBuffers(client)
+        way._resource = RESOURCES[0]
+        world = BufferWorld(api, client)
+        world.actuator = PrewarmActuator(way, [POOL])
+        assert (await apply(world, plan_of(1, world=world))).outcome == "ok"
+        assert way._resource == RESOURCES[1]
 
 
 def test_versions_are_compared_number_by_number() -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from types import SimpleNamespace
+from unittest.mock import patch
 
 import pytest
 
 from autoscaler.actuators.prewarm import PrewarmActuator
-from autoscaler.actuators.ray_request_resources import RayHead, RayRequestResources
+from autoscaler.actuators.ray_request_resources import MARK, RayHead, RayRequestResources
 from autoscaler.dashboard_client import DashboardClient
 from autoscaler.model import Applied, Plan, PoolPlan, ServiceGpus
 from autoscaler.prewarm import WarmPool
@@ -68,6 +72,27 @@ class TestRayRequestResources(PrewarmContract):
     async def test_giving_back_what_is_not_held_writes_nothing(self, world: JobsWorld) -> None:
         assert {one.outcome for one in (await world.actuator.release(1010.0)).applied} == {"unchanged"}
         assert await world.writes() == 0
+
+    async def test_the_command_stays_short_and_asks_for_every_bundle(self, world: JobsWorld) -> None:
+        plan = Plan(1, 1001.0, True, False, (), (PoolPlan("h100", 100_000, 0, (), 0, ()),))
+        await world.actuator.apply(plan, 1001.0)
+        (body,) = world.jobs.posts
+        python, option, code = shlex.split(body["entrypoint"])
+        assert (python, option, len(body["entrypoint"]) < 1000) == ("python", "-c", True)
+        asked: list[list[dict[str, float]]] = []
+        sdk = SimpleNamespace(request_resources=lambda bundles: asked.append(bundles))
+        ray = SimpleNamespace(init=lambda **given: None)
+        modules = {"ray": ray, "ray.autoscaler": SimpleNamespace(sdk=sdk), "ray.autoscaler.sdk": sdk}
+        with patch.dict(sys.modules, modules), patch.object(sys, "path", list(sys.path)):
+            exec(code, {})
+        assert asked == [[{"GPU": 8}] * 100_000]
+
+    async def test_jobs_of_odd_shapes_are_no_trouble(self, world: JobsWorld) -> None:
+        for n, odd in enumerate(({"metadata": None}, {"end_time": "soon"}, {"start_time": []}, {"status": 7})):
+            job = {"submission_id": f"odd/{n}", "status": "FAILED", "metadata": {MARK: "[]"}, "message": 1, **odd}
+            world.jobs.jobs[f"odd/{n}"] = job
+        assert (await apply(world, plan_of(2, world=world))).outcome == "ok"
+        assert await world.held() == 2
 
     async def test_a_dry_run_shows_the_call(self, world: JobsWorld) -> None:
         applied = await apply(world, plan_of(2, world=world, dry_run=True))
