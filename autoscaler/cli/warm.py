@@ -30,9 +30,15 @@ def warm_actuators(config: Config, cluster: KubernetesParts | None, listed: Sequ
     budget_s = cluster.write_budget_s if cluster else None
     heads = _heads(listed, cluster)
     around = _surroundings(config, cluster.api if cluster else None, heads, budget_s)
+    around = replace(around, deadline_s=within_s(config.controller.tick_s))
     if cluster is not None and cluster.pools is not None:
         around = replace(around, on_refusal=_teller(cluster.pools))
     return prewarm_actuators(config.prewarm, around)
+
+
+def within_s(tick_s: float) -> float:
+    """How long one pool may take: less than the runtime waits (0.9 of a tick, at least 1 s), so that it can say why."""
+    return min(4.0, max(0.9, 0.8 * tick_s))
 
 
 def _teller(pools: KubernetesPools) -> Callable[[Refusal], None]:
