@@ -103,7 +103,8 @@ def _event(call: Call, line: bytes) -> WatchEvent:
     if not isinstance(obj, Mapping):
         raise Unavailable(f"{call}: a line that is no event")
     if kind == "ERROR":
-        raise refusal(call, int(obj.get("code") or 500), msgspec.json.encode(obj), None)
+        code = obj.get("code")
+        raise refusal(call, code if isinstance(code, int) else 500, msgspec.json.encode(obj), None)
     if kind not in _EVENT_TYPES:
         raise Unavailable(f"{call}: an event of the unknown type {kind!r}")
     meta = obj.get("metadata")
@@ -150,7 +151,9 @@ def _status_message(raw: bytes) -> tuple[str, Mapping[str, Any]]:
     try:
         status = msgspec.json.decode(raw)
         if isinstance(status, dict) and status.get("kind") == "Status":
-            return one_line(status.get("message") or status.get("reason") or ""), status.get("details") or {}
+            details = status.get("details")
+            words = one_line(status.get("message") or status.get("reason") or "")
+            return words, details if isinstance(details, Mapping) else {}
     except msgspec.DecodeError:
         pass
     return "(an answer that is no Kubernetes Status)", {}

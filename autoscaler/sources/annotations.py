@@ -17,6 +17,8 @@ from autoscaler.sources.kuberay_objects import ANNOTATION_PREFIX
 from policies.base import LONGEST_ITL_S, LONGEST_TTFT_S, Slo
 from policies.options import nearest
 
+MOST_REPLICAS = 100_000
+"""As many as a policy inside Serve takes; one absurd target would make the whole published plan unusable there."""
 _YES, _NO = ("true",), ("false",)
 
 
@@ -70,7 +72,7 @@ def _way(text: str) -> str:
 
 def _whole(least: int) -> Callable[[str], int]:
     def read(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or int(text) < least:
+        if not text.isascii() or not text.isdigit() or not least <= int(text) <= MOST_REPLICAS:
             raise ValueError
         return int(text)
 
@@ -98,8 +100,8 @@ _KINDS: Mapping[str, _Kind] = {
     "enabled": _Kind("enabled", _boolean, '"true" or "false"'),
     "paused": _Kind("paused", _boolean, '"true" or "false"'),
     "act": _Kind("act", _way, "external or policy"),
-    "min-replicas": _Kind("min_replicas", _whole(0), "a whole number >= 0"),
-    "max-replicas": _Kind("max_replicas", _whole(1), "a whole number >= 1"),
+    "min-replicas": _Kind("min_replicas", _whole(0), f"a whole number from 0 to {MOST_REPLICAS}"),
+    "max-replicas": _Kind("max_replicas", _whole(1), f"a whole number from 1 to {MOST_REPLICAS}"),
     "slo-ttft-s": _Kind(
         "slo_ttft_s", _up_to(LONGEST_TTFT_S), f"seconds > 0 and <= {LONGEST_TTFT_S:g} (2000 ms are written 2)"
     ),
