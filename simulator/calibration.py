@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -132,6 +133,8 @@ def _non_negative(columns: list[Array], seconds: Array) -> list[float]:
 
 # ---------------------------------------------------------------- step tables
 
+_LARGEST = 1e12
+"""What no token count and no step time reaches: a slip of columns or units, and its square must still be a number."""
 _ENGINE_COLUMNS = ("model", "gpu", "tp", "dtype")
 """What tells engines apart: a law is fitted to the steps of one."""
 
@@ -167,13 +170,16 @@ def _table_steps(path: Path, select: Mapping[str, str]) -> Steps:
 def _table_step(path: Path, number: int, row: Mapping[str, str]) -> tuple[float, float, float, float, float]:
     def value(column: str) -> float:
         try:
-            return float(row[column])
-        except (KeyError, TypeError, ValueError) as error:
-            raise TraceError(f"{path}: row {number}: {column}: {row.get(column)!r}; allowed: a number") from error
+            found = float(row[column])
+        except (KeyError, TypeError, ValueError):
+            found = float("nan")
+        above = column in ("step_ms", "num_seqs")
+        if not 0 <= found < _LARGEST or (above and found == 0):
+            allowed = f"a number {'above' if above else '>='} 0 and below {_LARGEST:g}"
+            raise TraceError(f"{path}: row {number}: {column}: {row.get(column)!r}; allowed: {allowed}")
+        return found
 
     seconds = value("step_ms") / 1e3
-    if not seconds > 0:
-        raise TraceError(f"{path}: row {number}: step_ms: {row['step_ms']!r}; allowed: a number above 0")
     if "batch" in row:
         return value("batch"), value("batch") * value("context_tokens"), 0.0, 0.0, seconds
     prefill = value("prefill_tokens")
@@ -190,7 +196,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     """A CSV (optionally .gz) as dictionaries. Errors: TraceError naming the file."""
     try:
         raw = path.read_bytes()
-        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
+        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
         return list(csv.DictReader(text.splitlines()))
-    except (OSError, UnicodeDecodeError, csv.Error, EOFError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error, EOFError, zlib.error) as error:
         raise TraceError(f"{path}: cannot be read: {error}") from error

@@ -18,6 +18,7 @@ import gzip
 import io
 import json
 import math
+import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from simulator.traces import Floats, Ints, write_requests, write_text
 Row = tuple[float, int, int]
 """Seconds, prompt tokens, output tokens."""
 _MAX_TOKENS = 2**31 - 1
+_LONGEST_SHOWN = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +98,18 @@ def _csv_rows(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, Mapping[
     for name in needed:
         if name not in (reader.fieldnames or ()):
             raise TraceError(f"{path}: row 1: column {name!r} is missing; needed: {','.join(needed)}")
-    for row in reader:
-        where = f"{path}: row {reader.line_num}"
+    for where, row in _rows_of(path, reader):
         if None in row or any(row[name] is None for name in needed):
             raise TraceError(f"{where}: not as many columns as the header ({len(reader.fieldnames or ())})")
         yield where, row
+
+
+def _rows_of(path: Path, reader: csv.DictReader[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    try:
+        for row in reader:
+            yield f"{path}: row {reader.line_num}", row
+    except csv.Error as error:
+        raise TraceError(f"{path}: row {reader.line_num}: not a CSV row: {error}") from None
 
 
 # ---------------------------------------------------------------- JSON
@@ -111,10 +120,7 @@ def _mooncake(path: Path) -> Iterator[Row]:
         if not line.strip():
             continue
         where = f"{path}: row {number}"
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise TraceError(f"{where}: not JSON: {error.msg}") from None
+        row = _json(where, line)
         if not isinstance(row, dict):
             raise TraceError(f"{where}: expected a JSON object with timestamp, input_length, output_length")
         tokens = _tokens(where, row, "input_length"), _tokens(where, row, "output_length")
@@ -134,10 +140,7 @@ _BENCH = ("start_times", "input_lens", "output_lens")
 
 def read_bench(path: Path, also: Sequence[str] = ()) -> dict[str, list[Any]]:
     """The lists of a detailed benchmark result, all of one length. Errors: TraceError naming file and key."""
-    try:
-        document = json.loads(_text(path).read())
-    except json.JSONDecodeError as error:
-        raise TraceError(f"{path}: row {error.lineno}: not JSON: {error.msg}") from None
+    document = _json(str(path), _text(path).read())
     if not isinstance(document, dict):
         raise TraceError(f"{path}: expected one JSON object, as `vllm bench serve --save-result` writes it")
     lists = {}
@@ -156,7 +159,9 @@ def read_bench(path: Path, also: Sequence[str] = ()) -> dict[str, list[Any]]:
 def write_observed(source: Path, out: Path) -> int:
     """A detailed benchmark result as the CSV that `leadtime fidelity` reads; how many requests. Errors: TraceError."""
     lists = read_bench(source, ("ttfts", "itls"))
-    first_s = min((_number(f"{source}: start_times", {"": t}, "") for t in lists["start_times"]), default=0.0)
+    if not lists["start_times"]:
+        raise TraceError(f"{source}: start_times: no requests in it")
+    first_s = min(_number(f"{source}: start_times", {"": t}, "") for t in lists["start_times"])
     lines = ["arrival_s,prompt_tokens,output_tokens,ttft_s,e2e_s,mean_itl_s,status"]
     for i in range(len(lists["start_times"])):
         where, row = f"{source}: request {i + 1}", {name: values[i] for name, values in lists.items()}
@@ -184,19 +189,34 @@ def _text(path: Path) -> io.TextIOBase:
         return io.StringIO(data.decode("utf-8-sig"))
     except FileNotFoundError:
         raise TraceError(f"{path}: no such file") from None
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise TraceError(f"{path}: cannot be read: {error}") from error
+
+
+def _json(where: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        line = "" if "row" in where else f" row {error.lineno}:"
+        raise TraceError(f"{where}:{line} not JSON: {error.msg}") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets without end
+        raise TraceError(f"{where}: not JSON that can be read: {error}") from None
 
 
 def _number(where: str, row: Mapping[str, Any], name: str) -> float:
     value = row.get(name)
     try:
         number = math.nan if isinstance(value, bool) or value is None else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not 0 <= number < math.inf:
-        raise TraceError(f"{where}: {f'{name}: ' if name else ''}{value!r}; allowed: a number >= 0")
+        raise TraceError(f"{where}: {f'{name}: ' if name else ''}{_brief(value)}; allowed: a number >= 0")
     return number
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 def _tokens(where: str, row: Mapping[str, Any], name: str) -> int:

@@ -25,7 +25,7 @@ from simulator.synthetic import Bursts, Day, Spike, Synthetic
 def _spread(value: Any) -> Duration:
     """A bare number (a constant), or `{median, p99}` (a log-normal). Errors: PydanticCustomError."""
     numbers = list(value.values()) if isinstance(value, dict) else [value]
-    plain = all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers)
+    plain = all(isinstance(n, int | float) and not isinstance(n, bool) and n <= _MAX_SPREAD for n in numbers)
     try:
         if isinstance(value, Duration):
             return value
@@ -53,18 +53,24 @@ MAX_DURATION_S = 3.2e8
 """Ten years: what is longer is a slip of units, and would be simulated until memory ends."""
 MAX_NODES = 100_000
 MAX_SCALE = 1e6
+_MAX_SPREAD = 1e9
+"""Thirty years, or more tokens than any model reads."""
 _SPREAD_SCHEMA: dict[str, Any] = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "object"}]}
 DurationS = Annotated[
     Duration,
     PlainValidator(_spread),
     PlainSerializer(_plain),
-    WithJsonSchema({**_SPREAD_SCHEMA, **_words("seconds >= 0, or {median: .., p99: ..} with 0 < median <= p99")}),
+    WithJsonSchema(
+        {**_SPREAD_SCHEMA, **_words("seconds from 0 to 1e9, or {median: .., p99: ..} with 0 < median <= p99")}
+    ),
 ]
 Tokens = Annotated[
     Duration,
     PlainValidator(_spread),
     PlainSerializer(_plain),
-    WithJsonSchema({**_SPREAD_SCHEMA, **_words("tokens >= 0, or {median: .., p99: ..} with 0 < median <= p99")}),
+    WithJsonSchema(
+        {**_SPREAD_SCHEMA, **_words("tokens from 0 to 1e9, or {median: .., p99: ..} with 0 < median <= p99")}
+    ),
 ]
 Name = Annotated[
     str, Field(pattern=r"^[^/\s*]+$", max_length=253, json_schema_extra=_words("a name without '/', '*' or spaces"))
@@ -310,7 +316,7 @@ class NodePoolBlock(Block):
     worker: WorkerBlock = Field(default=WorkerBlock(), description="The Ray worker pod.")
     prewarm: PrewarmWay = Field(default="placeholder", description="How nodes are started ahead of need.")
     price_usd_per_hour: float | None = Field(
-        default=None, ge=0, description="Of a node; null = GPUs times the profile's price."
+        default=None, ge=0, le=1e9, description="Of a node; null = GPUs times the profile's price."
     )
     spot: bool = Field(default=False, description="Can be taken away (preemption_per_node_hour).")
     preemption_per_node_hour: float = Field(default=0.0, ge=0, description="How often a spot node is taken away.")

@@ -12,8 +12,18 @@ from autoscaler.config_errors import Problem, did_you_mean, shown
 from autoscaler.config_yaml import Loc
 from policies.base import DeploymentKey, PolicyError
 from policies.engines import EngineProfile
-from simulator.scenario import DeploymentBlock, HistoryBlock, NodePoolBlock, ScenarioFile, WorkloadBlock
+from simulator.scenario import (
+    DeploymentBlock,
+    HistoryBlock,
+    NodePoolBlock,
+    ScenarioFile,
+    SyntheticBlock,
+    WorkloadBlock,
+)
 from simulator.scenario_faults import check_faults
+from simulator.traces import MAX_REQUESTS_PER_BIN
+
+_MAX_BINS = 1e7
 
 
 def check_file(file: ScenarioFile) -> list[Problem]:
@@ -90,6 +100,18 @@ def _workload(at: Loc, w: WorkloadBlock, file: ScenarioFile) -> Iterator[Problem
     if w.synthetic is not None and w.synthetic.week and len(w.synthetic.week) != 7:
         text = f"{len(w.synthetic.week)} factors; allowed: 7, one for each day"
         yield Problem((*at, "synthetic", "week"), text)
+    if w.synthetic is not None:
+        yield from _in_memory((*at, "synthetic"), w.synthetic, w.rate_scale)
+
+
+def _in_memory(at: Loc, s: SyntheticBlock, rate_scale: float) -> Iterator[Problem]:
+    """All bins are held at once, and the arrivals of a bin."""
+    if s.duration_s / s.bin_s > _MAX_BINS:
+        text = f"{s.bin_s:g}; allowed: at most {_MAX_BINS:g} bins in duration_s, which is {s.duration_s:g}"
+        yield Problem((*at, "bin_s"), text)
+    if (requests := s.base_rps * rate_scale * s.bin_s) > MAX_REQUESTS_PER_BIN:
+        allowed = f"at most {MAX_REQUESTS_PER_BIN:g} requests in a bin of bin_s"
+        yield Problem((*at, "base_rps"), f"{s.base_rps:g}, {requests:g} requests in a bin; allowed: {allowed}")
 
 
 def _history(at: Loc, h: HistoryBlock, w: WorkloadBlock) -> Iterator[Problem]:

@@ -29,8 +29,10 @@ _RATE_COLUMNS = ("timestamp_s", "rps")
 _RATE_OPTIONAL = ("prompt_tokens", "output_tokens")
 _MAX_TOKENS = 2**31 - 1
 _PLAIN_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_MAX_REQUESTS_PER_BIN = 1e8
+MAX_REQUESTS_PER_BIN = 1e8
 """The arrivals of a bin are drawn at once, in memory."""
+_MAX_TIME_S = 1e11
+"""Three thousand years: what is later is in milliseconds."""
 _BIN_TOLERANCE_S = 1e-3
 """How far a bin's start may lie from the grid: files print times with three or more decimals."""
 
@@ -109,11 +111,11 @@ def read_rates(path: Path, before_s: float | None = None) -> RateTrace:
         )
     for name in header:
         _check_not_negative(path, text, name, columns[name])
-    if (much := np.flatnonzero(columns["rps"] * bin_s > _MAX_REQUESTS_PER_BIN)).size:
+    if (much := np.flatnonzero(columns["rps"] * bin_s > MAX_REQUESTS_PER_BIN)).size:
         rps = columns["rps"][much[0]]
         raise TraceError(
             f"{_row(path, text, int(much[0]))}: rps: {rps:g} for {bin_s:g} s; "
-            f"allowed: at most {_MAX_REQUESTS_PER_BIN:g} requests in a bin (are the units requests/s and seconds?)"
+            f"allowed: at most {MAX_REQUESTS_PER_BIN:g} requests in a bin (are the units requests/s and seconds?)"
         )
     if before_s is not None and time_s[-1] + bin_s > before_s + _BIN_TOLERANCE_S:
         columns = {name: values[:-1] for name, values in columns.items()}
@@ -148,8 +150,11 @@ def write_text(path: Path, text: str) -> None:
 
 def kind_of(path: Path) -> str:
     """'requests' or 'rates', by the header. Errors: TraceError."""
-    _, header = _open(path, (), (*_REQUEST_COLUMNS, *_REQUEST_OPTIONAL, *_RATE_COLUMNS))
-    return "rates" if "rps" in header else "requests"
+    text, header = _read(path)
+    kind = "rates" if "rps" in header else "requests"
+    columns = (_RATE_COLUMNS, _RATE_OPTIONAL) if kind == "rates" else (_REQUEST_COLUMNS, _REQUEST_OPTIONAL)
+    _check_header(path, text, header, *columns)
+    return kind
 
 
 # ---------------------------------------------------------------- reading
@@ -157,6 +162,12 @@ def kind_of(path: Path) -> str:
 
 def _open(path: Path, required: tuple[str, ...], optional: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
     """The file's text and its header, checked."""
+    text, header = _read(path)
+    _check_header(path, text, header, required, optional)
+    return text, header
+
+
+def _read(path: Path) -> tuple[str, tuple[str, ...]]:
     try:
         data = path.read_bytes()
         if path.suffix == ".gz" or data[:2] == b"\x1f\x8b":
@@ -166,10 +177,14 @@ def _open(path: Path, required: tuple[str, ...], optional: tuple[str, ...]) -> t
         raise TraceError(f"{path}: no such file") from None
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise TraceError(f"{path}: cannot be read: {error}") from error
-    first, _, rest = text.partition("\n")
-    if not first.strip():
+    return text, tuple(cell.strip() for cell in text.partition("\n")[0].strip().split(","))
+
+
+def _check_header(
+    path: Path, text: str, header: tuple[str, ...], required: tuple[str, ...], optional: tuple[str, ...]
+) -> None:
+    if header == ("",):
         raise TraceError(f"{path}: the file is empty; expected a header {','.join(required)}")
-    header = tuple(cell.strip() for cell in first.strip().split(","))
     allowed = (*required, *optional)
     unknown = [name for name in header if name not in allowed]
     missing = [name for name in required if name not in header]
@@ -183,9 +198,8 @@ def _open(path: Path, required: tuple[str, ...], optional: tuple[str, ...]) -> t
         )
         also = f" (and optionally {', '.join(optional)})" if optional else ""
         raise TraceError(f"{path}: row 1: {what}; the header must be {','.join(required)}{also}")
-    if not rest.strip():
+    if not text.partition("\n")[2].strip():
         raise TraceError(f"{path}: no rows after the header")
-    return text, header
 
 
 def _cut(path: Path, text: str, header: tuple[str, ...], before_s: float | None) -> str:
@@ -258,6 +272,12 @@ def _check_sorted(path: Path, text: str, time_s: Floats) -> None:
             f"{_row(path, text, i)}: timestamp_s: {time_s[i]:g} after {time_s[i - 1]:g}; allowed: rows sorted by time"
         )
     _check_not_negative(path, text, "timestamp_s", time_s)
+    if time_s[-1] > _MAX_TIME_S:
+        first = int(np.searchsorted(time_s, _MAX_TIME_S, side="right"))
+        raise TraceError(
+            f"{_row(path, text, first)}: timestamp_s: {time_s[first]:g}; "
+            f"allowed: at most {_MAX_TIME_S:g} (is the unit seconds?)"
+        )
 
 
 def _check_not_negative(path: Path, text: str, name: str, values: Floats) -> None:

@@ -91,7 +91,7 @@ def _lines(document: dict[str, Any], refused: int) -> list[str]:
 def _shown(value: float | None) -> str:
     if value is None:
         return "?"
-    return f"{value:,}" if isinstance(value, int) or float(value).is_integer() else f"{value:.4g}"
+    return f"{round(value):,}" if float(value).is_integer() else f"{value:.4g}"
 
 
 def _error(value: float | None) -> str:

@@ -7,7 +7,6 @@ shipped in `presets/`, named by its path without the ending (`llama-3.1-8b/h100/
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
@@ -20,6 +19,8 @@ from policies.durations import Duration
 from policies.engines.steplaw import StepLaw
 
 _PRESETS = Path(__file__).parent / "presets"
+_LARGEST = 1e9
+"""Of every number in a profile, whether seconds, dollars or tokens: what is beyond is a slip, and sums overflow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +129,16 @@ def parse_profile(data: Any, source: str) -> EngineProfile:
         if not isinstance(value, bool):
             raise PolicyError(f"{source}: scheduling.{key}: {value!r}; allowed: true or false")
     price = top.get("price_usd_per_gpu_hour")
+    law = _step_law(step, source)
+    host_s = _number(step.get("host_s", 0.0), source, "step.host_s")
+    if host_s == 0 and law.step_s(1, 1, 1, 1) == 0:
+        raise PolicyError(f"{source}: step: a step takes no time at all; allowed: a_s or another part above 0 seconds")
     return EngineProfile(
         name=str(_required(top, source, "name")),
         gpus=_integer(top.get("gpus", 1), source, "gpus"),
         gpu=str(_required(top, source, "gpu")),
-        step=_step_law(step, source),
-        host_s=_number(step.get("host_s", 0.0), source, "step.host_s"),
+        step=law,
+        host_s=host_s,
         api_s=_number(top.get("api_s", 0.0), source, "api_s"),
         limits=Limits(**{k: _integer(v, source, f"limits.{k}") for k, v in limits.items()}),
         scheduling=Scheduling(**scheduling),
@@ -192,12 +197,12 @@ def _required(mapping: Mapping[str, Any], source: str, key: str, inside: str = "
 
 
 def _number(value: Any, source: str, key: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-        raise PolicyError(f"{source}: {key}: {value!r}; allowed: a finite number >= 0")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LARGEST:
+        raise PolicyError(f"{source}: {key}: {value!r}; allowed: a finite number >= 0, at most {_LARGEST:g}")
     return float(value)
 
 
 def _integer(value: Any, source: str, key: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise PolicyError(f"{source}: {key}: {value!r}; allowed: a whole number >= 1")
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _LARGEST:
+        raise PolicyError(f"{source}: {key}: {value!r}; allowed: a whole number >= 1, at most {_LARGEST:g}")
     return value

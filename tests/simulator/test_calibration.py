@@ -69,6 +69,24 @@ def test_a_bad_number_names_file_row_and_column(tmp_path: Path) -> None:
         read_tables([table], {"model": "llama"})
 
 
+@pytest.mark.parametrize("step_ms", ["nan", "inf", "-6", "0", "1e300"])
+def test_a_step_time_that_cannot_be_is_refused(step_ms: str, tmp_path: Path) -> None:
+    table = tmp_path / "decode.csv"
+    table.write_text(f"batch,context_tokens,step_ms\n1,100,6.1\n1,200,{step_ms}\n")
+    with pytest.raises(TraceError, match=r"decode.csv: row 3: step_ms: '.+'; allowed: a number above 0"):
+        read_tables([table], {})
+
+
+@pytest.mark.parametrize("bad", ["prefill_tokens=-5", "num_seqs=0", "cached_prefix_tokens=nan", "prefill_tokens="])
+def test_a_token_count_that_cannot_be_is_refused(bad: str, tmp_path: Path) -> None:
+    column, _, value = bad.partition("=")
+    row = {"prefill_tokens": "512", "cached_prefix_tokens": "0", "num_seqs": "1", "step_ms": "20"} | {column: value}
+    table = tmp_path / "prefill.csv"
+    table.write_text(f"{','.join(row)}\n{','.join(row.values())}\n")
+    with pytest.raises(TraceError, match=rf"prefill.csv: row 2: {column}: '{value}'; allowed: a number"):
+        read_tables([table], {})
+
+
 @pytest.mark.parametrize("name", preset_names())
 def test_a_preset_written_again_reads_the_same(name: str, tmp_path: Path) -> None:
     profile = load_profile(name)

@@ -127,3 +127,32 @@ def test_a_wrong_format_or_file_is_named(tmp_path: Path) -> None:
     assert (ran.code, ran.err) == (2, f"{tmp_path / 'none.csv'}: no such file\n")
     ran = leadtime("trace", "convert", "--format", "azure", "--observed", "in", "out.csv")
     assert "only for --format vllm-bench" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("form", "data", "said"),
+    [
+        ("azure", gzip.compress(AZURE_2023.encode() * 40)[:-30], "in: cannot be read"),
+        ("azure", b"\x1f\x8b\x08\0\0\0\0\0\0\xff" + b"\xff" * 40, "in: cannot be read"),
+        ("azure", AZURE_2023.encode() + b"2023-11-16 18:15:46," + b"9" * 200_000 + b",1\n", "not a CSV row"),
+        ("mooncake", b'{"timestamp": 1' + b"0" * 400 + b', "input_length": 1, "output_length": 1}', "in: row 1: times"),
+        ("mooncake", b'{"timestamp": 1' + b"0" * 5000 + b', "input_length": 1, "output_length": 1}', "in: row 1: not"),
+        ("mooncake", b"[" * 100_000, "in: row 1: not JSON that can be read"),
+    ],
+    ids=["truncated", "corrupt", "long cell", "too large", "thousands of digits", "nested"],
+)
+def test_broken_and_monstrous_files_are_refused_in_one_line(form: str, data: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(data)
+    ran = leadtime("trace", "convert", "--format", form, str(tmp_path / "in"), str(tmp_path / "out.csv"))
+    assert ran.code == 2
+    assert said in ran.err
+    assert ran.err.count("\n") == 1
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_benchmark_without_requests_gives_no_observed_requests(tmp_path: Path) -> None:
+    (tmp_path / "in").write_text(json.dumps({name: [] for name in BENCH}))
+    words = ("--format", "vllm-bench", "--observed", str(tmp_path / "in"), str(tmp_path / "seen.csv"))
+    ran = leadtime("trace", "convert", *words)
+    assert (ran.code, ran.err) == (2, f"{tmp_path / 'in'}: start_times: no requests in it\n")
+    assert not (tmp_path / "seen.csv").exists()

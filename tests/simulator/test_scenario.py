@@ -53,7 +53,14 @@ def refused(folder: Path, *changes: tuple[str, str], overrides: tuple[str, ...] 
             "llama-3.1-70b/h100/tp8",
             "a replica needs 8 GPUs; allowed: at most 1, gpus_per_node of pool h100",
         ),
-        ("median: 500, p99: 2000", "median: 500, p99: 20", "prompt_tokens: median: 500, p99: 20; allowed: tokens >= 0"),
+        (
+            "median: 500, p99: 2000",
+            "median: 500, p99: 20",
+            "prompt_tokens: median: 500, p99: 20; allowed: tokens from 0 to 1e9",
+        ),
+        ("median: 500, p99: 2000", "median: 1.0e+300, p99: 1.0e+300", "allowed: tokens from 0 to 1e9, or {median"),
+        ("median: 20, p99: 40", "median: 20, p99: 1.0e+300", "p99: 1e+300; allowed: seconds from 0 to 1e9"),
+        ("price_usd_per_hour: 10", "price_usd_per_hour: 1.0e+308", "price_usd_per_hour: 1e+308; allowed"),
         ("duration_s: 300\ntick", "duration_s: 0\ntick", "duration_s: 0; allowed: a number > 0"),
         (
             "duration_s: 300\ntick",
@@ -79,6 +86,19 @@ def test_a_mistake_is_one_line_that_names_the_key_and_what_is_allowed(
     tmp_path: Path, before: str, after: str, said: str
 ) -> None:
     assert said in refused(tmp_path, (before, after))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("bin_s=1e-9", "workload.synthetic.bin_s: 1e-09; allowed: at most 1e+07 bins in duration_s, which is"),
+        ("base_rps=1e12", "workload.synthetic.base_rps: 1e+12, 1e+13 requests in a bin; allowed: at most 1e+08"),
+    ],
+)
+def test_made_up_traffic_that_memory_cannot_hold_is_refused(tmp_path: Path, change: str, said: str) -> None:
+    with pytest.raises(InputError) as error:
+        load_scenario(write(tmp_path), [f"deployments.0.workload.synthetic.{change}"])
+    assert said in str(error.value)
 
 
 def test_a_trace_that_is_missing_or_wrong_is_named_with_its_row(tmp_path: Path) -> None:

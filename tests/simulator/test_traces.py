@@ -12,6 +12,7 @@ import pytest
 from autoscaler.errors import TraceError
 from simulator.traces import RateTrace, kind_of, read_rates, read_requests, write_rates, write_requests
 
+HEADER_OF_REQUESTS = "timestamp_s,prompt_tokens,output_tokens\n"
 SHARED = Path(__file__).parents[3] / "shared" / "traces"
 
 
@@ -53,6 +54,8 @@ RATES = "timestamp_s,rps\n"
         (REQUESTS, "no rows after the header"),
         ("time,prompt_tokens,output_tokens\n0,1,1\n", "row 1: unknown column 'time'"),
         ("timestamp_s,prompt_tokens,output_tokens,colour\n0,1,1,3\n", "row 1: unknown column 'colour'"),
+        (HEADER_OF_REQUESTS + "1,1,1\n1700000000000,1,1\n", "row 3: timestamp_s: 1.7e+12; allowed: at most 1e+11"),
+        (HEADER_OF_REQUESTS + "1e300,1,1\n", "row 2: timestamp_s: 1e+300; allowed: at most 1e+11"),
         (REQUESTS + "0,1,1\n2,1,1\n1,1,1\n", "row 4: timestamp_s: 1 after 2"),
         (REQUESTS + "0,1,1\n1,nan,1\n", "row 3: prompt_tokens: 'nan'; allowed: a finite number"),
         (REQUESTS + "0,1,1\n1,-4,1\n", "row 3: prompt_tokens: -4"),
@@ -156,7 +159,14 @@ def test_cells_that_only_look_like_numbers_are_named_with_their_row(tmp_path: Pa
     assert said in str(error.value)
 
 
-@pytest.mark.parametrize("rows", ["0,1\n10,1e12\n20,1\n", "0,1\n1e13,1\n"])
+@pytest.mark.parametrize("rows", ["0,1\n10,1e12\n20,1\n", "0,1\n1e10,1\n"])
 def test_a_bin_with_more_requests_than_memory_holds_is_refused(tmp_path: Path, rows: str) -> None:
     with pytest.raises(TraceError, match=r"row [23]: rps: .*; allowed: at most 1e\+08 requests in a bin"):
         read_rates(file(tmp_path, RATES + rows))
+
+
+def test_an_unknown_column_is_told_with_the_columns_of_its_kind(tmp_path: Path) -> None:
+    with pytest.raises(TraceError, match=r"'foo'; the header must be timestamp_s,rps \(and optionally prompt_tokens"):
+        kind_of(file(tmp_path, "timestamp_s,rps,foo\n0,1,1\n60,1,1\n"))
+    with pytest.raises(TraceError, match="'colour'; the header must be timestamp_s,prompt_tokens,output_tokens"):
+        kind_of(file(tmp_path, "timestamp_s,colour\n0,1\n"))
