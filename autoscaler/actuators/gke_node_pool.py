@@ -27,6 +27,8 @@ from autoscaler.prewarm import GkePool, WarmPool
 
 OPERATION_WITHIN_S = 900.0
 """An operation that takes longer is said to be late; it goes on, and no other one can begin."""
+BUSY_KNOWN_S = 60.0
+"""So long what the last plan said of the nodes in use counts when everything is given back."""
 AGAIN_AFTER_S = 120.0
 """After an operation that failed the next one follows no sooner."""
 _IDENTITY = "no credentials for Google's API: Workload Identity (serviceAccount.annotations), or GOOGLE_APPLICATION_..."
@@ -64,6 +66,8 @@ class GkeNodePools:
         self._make = client
         self._client: container_v1.ClusterManagerAsyncClient | None = None
         self._operations: dict[str, _Operation] = {}
+        self._busy: dict[str, tuple[int | None, float]] = {}
+        """By pool: nodes in use, and when the plan said so."""
 
     async def look(self, pool: WarmPool, plan: PoolPlan | None, now_s: float) -> Held:
         gke = _gke(pool)
@@ -78,10 +82,15 @@ class GkeNodePools:
         waits, refusal = await self._waits(pool, gke, now_s)
         words, no_stock = _conditions(found)
         level, most = _level(found, zones)
-        busy = None if plan is None else plan.busy_nodes
+        if plan is not None:
+            self._busy[pool.name] = (plan.busy_nodes, now_s)
+        busy, seen_at_s = self._busy.get(pool.name, (None, -math.inf))
+        if now_s - seen_at_s > BUSY_KNOWN_S:
+            busy = None
         size = "" if gke.autoscaled else f"size {level}; it is not reduced while workers run on the pool"
         said = "; ".join(part for part in (waits, words, size) if part)
-        return Held(level, said, _Seen(found, zones, most, waits, busy), refusal or no_stock)
+        keeps = not gke.autoscaled and not waits and busy != 0
+        return Held(level, said, _Seen(found, zones, most, waits, busy), refusal or no_stock, keeps)
 
     def patch(self, pool: WarmPool, held: Held, level: int, plan: PoolPlan | None) -> str:
         request = self._request(_gke(pool), held, level)

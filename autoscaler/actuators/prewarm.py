@@ -50,6 +50,8 @@ class Held:
     seen: Any = None
     refusal: tuple[str, str] | None = None
     """(kind, words): capacity was refused since."""
+    keeps: bool = False
+    """It must not be given back now, which is said and is no failure: somebody may use it."""
 
 
 class PrewarmWay(Protocol):
@@ -160,7 +162,8 @@ class PrewarmActuator:
         held = await self._way.look(pool, None, now_s)
         if not self._way.patch(pool, held, pool.rest, None):
             if held.level > pool.rest:  # it cannot be given back now
-                return self._said(pool, "withheld", held.level, held.words or f"{held.level} are still held")
+                outcome = "unchanged" if held.keeps else "withheld"
+                return self._said(pool, outcome, held.level, held.words or f"{held.level} are still held")
             return self._said(pool, "unchanged", held.level, "nothing is held")
         applied = await self._write(pool, held, pool.rest, None, now_s)
         return Applied(applied.actuator, applied.what, applied.outcome, applied.value, applied.why or "given back")

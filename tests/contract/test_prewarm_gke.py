@@ -191,9 +191,19 @@ async def test_a_size_is_not_reduced_while_workers_run_on_the_pool(sized: GkeWor
     applied = await apply(sized, plan_of(2, 1, world=sized, tick=2))
     assert (applied.outcome, applied.value) == ("unchanged", 4)
     assert applied.why == "size 4; it is not reduced while workers run on the pool"
-    assert (await sized.actuator.release(1010.0)).applied[0].outcome == "withheld"
+    (kept,) = (await sized.actuator.release(1010.0)).applied
+    assert (kept.outcome, kept.value) == ("unchanged", 4)
+    assert kept.why == "size 4; it is not reduced while workers run on the pool"
     assert (await apply(sized, plan_of(0, 0, world=sized, tick=3))).outcome == "ok"
     assert await sized.held() == 0
+
+
+async def test_a_size_is_given_back_at_the_end_only_where_nobody_uses_the_nodes(sized: GkeWorld) -> None:
+    await apply(sized, plan_of(4, 0, world=sized))
+    (kept,) = (await sized.actuator.release(2000.0)).applied  # the last plan is too old to be believed
+    assert (kept.outcome, await sized.held()) == ("unchanged", 4)
+    (given,) = (await sized.actuator.release(1010.0)).applied
+    assert (given.outcome, await sized.held()) == ("ok", 0)
 
 
 @pytest.mark.parametrize("autoscaled", [True, False])
