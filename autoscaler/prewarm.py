@@ -33,7 +33,7 @@ WHERE: Mapping[str, frozenset[str]] = {
     "node_pool": frozenset({"node_pool"}),
     "provisioning_request": frozenset({"node_pool"}),
 }
-"""Which way works on nodes from where (docs/prewarm.md says why)."""
+"""Which way works on nodes from where (docs/gke.md says why)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import copy
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema
 import pytest
@@ -14,6 +14,7 @@ import yaml
 
 from autoscaler.cli.registry import built_commands
 from autoscaler.config import load_config
+from autoscaler.prewarm import WHERE, Provisioner
 from autoscaler.sources.serve_config import parse_serve_config
 from tests.chart.chart import NAME, ROOT, one, render
 
@@ -121,6 +122,16 @@ def test_the_ray_service_is_one_that_leadtime_may_scale_and_its_values_match() -
     assert warm["prepull"] == [container["image"]]
     secret = service["spec"]["rayClusterConfig"]["authOptions"]["secretName"]
     assert values("values.yaml")["secrets"] == [{"name": secret}]
+
+
+def test_the_table_says_which_way_works_where_as_the_settings_do() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \|$", PAGE.split("### Which way works where")[1], re.MULTILINE)
+    said = {way: [cell.startswith("yes") for cell in cells.split(" | ")[:4]] for way, cells in rows if way != "prewarm"}
+    assert said == {
+        way: [provisioner in places for provisioner in get_args(Provisioner)]
+        for way, places in WHERE.items()
+        if way != "none"
+    }
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"(?:^    |-- |`)leadtime ([a-z]+)", PAGE, re.MULTILINE))))

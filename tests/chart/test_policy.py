@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
-from tests.chart.chart import CASES, Doc, of_kind, one, pod_specs, render, values_of
+from tests.chart.chart import CASES, ROOT, Doc, of_kind, one, pod_specs, render, values_of
 from tests.kube.rbac import Attributes, Rbac
 from tests.kube.status import ApiError
 
@@ -168,6 +169,24 @@ def test_a_way_to_prewarm_adds_its_own_rights_and_in_dry_run_no_write(way: str) 
     assert table(render(prewarming(way, dry_run=False))) == looks | EVENTS | more
     dry = table(render(prewarming(way, dry_run=True)))
     assert dry == looks | {right for right in more if right[5] not in WRITES}
+
+
+def test_the_table_of_rights_in_the_docs_is_what_is_rendered_over_all_ways() -> None:
+    page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    section = page.split("## Rights")[1].split("## Network")[0]
+    said = {
+        (group, resource, verb)
+        for group, resources, verbs in re.findall(r"`([\w.\"-]+)` ([\w/, ]+): ([\w, ]+)", section)
+        for resource in resources.split(", ")
+        for verb in verbs.strip().split(", ")
+    }
+    given = {
+        (right[2] or '""', right[3], right[5])
+        for way in WAYS
+        for hooks in (False, True)
+        for right in table(render({"replicas": 2, **prewarming(way, dry_run=False)}), hooks)
+    }
+    assert said == given
 
 
 def test_uninstalling_gives_back_what_prewarming_holds() -> None:
