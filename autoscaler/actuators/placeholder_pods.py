@@ -48,10 +48,30 @@ async def set_replicas(
         await api.patch(resource, *place, operations, subresource=subresource, timeout_s=within_s)
     except Rejected as refusal:  # the server says 422 for a failed test and for a value it does not like
         now = await api.get(resource, *place, timeout_s=within_s)
-        if mapping(now, "spec").get("replicas", 0) != operations[0].value:
-            words = f"kubernetes: {resource.plural} {'/'.join(place)}: its replicas changed since they were read"
+        if any(one.op == "test" and _at(now, one.path) != one.value for one in operations):
+            words = f"kubernetes: {resource.plural} {'/'.join(place)}: it changed since it was read"
             raise Conflict(f"{words}; decided again at the next tick") from refusal
         raise
+
+
+def _at(obj: Any, pointer: str) -> Any:
+    for part in pointer.removeprefix("/").split("/"):
+        obj = obj.get(part) if isinstance(obj, Mapping) else None
+    return obj
+
+
+def scale_patch(version: str, seen: int, level: int) -> tuple[PatchOperation, ...]:
+    """Of a scale subresource, if the object is still the one that was read.
+
+    A Scale of 0 has no `spec.replicas` on the wire (Go's omitempty), so that can neither be tested nor replaced; its
+    spec holds nothing else and is written whole.
+    """
+    if seen == level:
+        return ()
+    return (
+        PatchOperation("test", "/metadata/resourceVersion", version),
+        PatchOperation("add", "/spec", {"replicas": level}),
+    )
 
 
 def replicas_patch(seen: int | None, level: int) -> tuple[PatchOperation, ...]:
@@ -77,15 +97,17 @@ class PlaceholderPods:
         level = whole(mapping(obj, "spec").get("replicas"))
         level = 1 if level is None else level  # Kubernetes' own default
         words, stuck = _fares(obj, level, now_s)
-        return Held(level, words, level, ("other", words) if stuck else None)
+        version = str(mapping(obj, "metadata").get("resourceVersion"))
+        return Held(level, words, version, ("other", words) if stuck else None)
 
     def patch(self, pool: WarmPool, held: Held, level: int, plan: PoolPlan | None) -> str:
-        return shown(replicas_patch(held.seen, level))
+        return shown(scale_patch(held.seen, held.level, level))
 
     async def write(
         self, pool: WarmPool, held: Held, level: int, plan: PoolPlan | None, now_s: float, allowed_s: Allowed
     ) -> str:
-        await set_replicas(self._api, DEPLOYMENTS, pool, replicas_patch(held.seen, level), "scale", allowed_s())
+        patch = scale_patch(held.seen, held.level, level)
+        await set_replicas(self._api, DEPLOYMENTS, pool, patch, "scale", allowed_s())
         return f"{held.level} -> {level} placeholders"
 
     async def close(self) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from autoscaler.actuators.placeholder_pods import PlaceholderPods
 from autoscaler.actuators.prewarm import PrewarmActuator, Refusal
 from autoscaler.kubernetes_api import KubernetesApi
+from autoscaler.kubernetes_resources import DEPLOYMENTS
 from autoscaler.prewarm import WarmPool
 from tests.contract.prewarm_contract import PrewarmContract, apply, plan_of
 from tests.kube.fake_api import FakeApi
@@ -17,7 +19,7 @@ from tests.kube.helpers import client_of
 from tests.kube.traffic import Fault, when
 
 POOL = WarmPool("h100", "placeholder", 8, 4, namespace="lt", object="lt-warm-h100")
-DEPLOYMENT = {
+DEPLOYMENT: dict[str, Any] = {
     "apiVersion": "apps/v1",
     "kind": "Deployment",
     "metadata": {"name": "lt-warm-h100", "namespace": "lt", "labels": {"leadtime.dev/prewarm": "h100"}},
@@ -63,19 +65,30 @@ def waiting(ready: int, replicas: int, since: str = "1970-01-01T00:10:00Z") -> d
 
 class TestPlaceholderPods(PrewarmContract):
     async def test_only_the_scale_is_written_and_only_if_it_is_as_it_was_read(self, world: PlaceholderWorld) -> None:
+        version = world.api.read(DEPLOYMENT)["metadata"]["resourceVersion"]
         await apply(world, plan_of(1, world=world))
         (request,) = world.api.traffic.writes()
         assert (request.verb, request.resource, request.name) == ("patch", "deployments/scale", "lt-warm-h100")
         assert request.body == [
-            {"op": "test", "path": "/spec/replicas", "value": 0},
-            {"op": "replace", "path": "/spec/replicas", "value": 2},
+            {"op": "test", "path": "/metadata/resourceVersion", "value": version},
+            {"op": "add", "path": "/spec", "value": {"replicas": 2}},
         ]
+        assert world.api.read(DEPLOYMENT)["spec"] == {**DEPLOYMENT["spec"], "replicas": 2}
+
+    async def test_a_scale_of_zero_has_no_replicas_on_the_wire_and_is_raised_all_the_same(
+        self, world: PlaceholderWorld
+    ) -> None:
+        for nodes in (1, 0, 1):
+            assert (await apply(world, plan_of(nodes, world=world))).outcome == "ok"
+            scale = await world.client.get(DEPLOYMENTS, "lt", "lt-warm-h100", subresource="scale")
+            assert scale["spec"] == ({"replicas": 2} if nodes else {})
 
     async def test_a_dry_run_shows_the_very_patch(self, world: PlaceholderWorld) -> None:
+        version = world.api.read(DEPLOYMENT)["metadata"]["resourceVersion"]
         applied = await apply(world, plan_of(1, world=world, dry_run=True))
         assert applied.why == (
-            'dry run; would send [{"op":"test","path":"/spec/replicas","value":0},'
-            '{"op":"replace","path":"/spec/replicas","value":2}]'
+            'dry run; would send [{"op":"test","path":"/metadata/resourceVersion","value":"' + version + '"},'
+            '{"op":"add","path":"/spec","value":{"replicas":2}}]'
         )
 
     async def test_a_deployment_without_our_label_is_left_alone(self, world: PlaceholderWorld) -> None:
@@ -106,7 +119,7 @@ class TestPlaceholderPods(PrewarmContract):
         world.api.traffic.hooks.append(meddle)
         applied = await apply(world, plan_of(1, world=world))
         assert applied.outcome == "conflict"
-        assert "changed since they were read" in applied.why
+        assert "changed since it was read" in applied.why
         assert (await apply(world, plan_of(1, world=world, tick=2))).outcome == "ok"
         assert await world.held() == 1
 

@@ -218,7 +218,8 @@ def _scale_of(obj: Object) -> dict[str, Any]:
         if k in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
     }
     replicas = obj.get("status", {}).get("replicas", 0)
-    spec = {"replicas": obj["spec"].get("replicas", 1)}
+    wanted = obj["spec"].get("replicas", 1)
+    spec = {"replicas": wanted} if wanted else {}  # as the real one writes it: Go's omitempty
     return {
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
