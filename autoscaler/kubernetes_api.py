@@ -48,8 +48,9 @@ def connect(
 ) -> KubernetesApi:
     """The cluster of a kubeconfig, else that of this pod, else that of the user's kubeconfig. Errors: ConfigError."""
     configuration = Configuration()
+    in_pod = kubeconfig is None and context is None and bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
     try:
-        if kubeconfig is None and context is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
+        if in_pod:
             kube_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
             file = None if kubeconfig is None else str(kubeconfig)
@@ -57,7 +58,7 @@ def connect(
                 file, context, client_configuration=configuration, persist_config=False
             )
     except (kube_config.ConfigException, OSError) as error:
-        where = "the pod's service account" if kubeconfig is None else str(kubeconfig)
+        where = "the pod's service account" if in_pod else str(kubeconfig or "your kubeconfig (KUBECONFIG)")
         raise ConfigError(f"kubernetes: no usable access from {where}: {one_line(error)}") from None
     return KubernetesApi(configuration, threads=threads, timeout_s=timeout_s)
 

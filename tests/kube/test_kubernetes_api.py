@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from kubernetes.client import Configuration
+from kubernetes.config import incluster_config, kube_config
 
 from autoscaler.errors import (
     ActuatorError,
@@ -250,6 +251,17 @@ def test_a_kubeconfig_that_cannot_be_used_is_one_clear_line(tmp_path: Path, monk
             connect(file, context)
         assert str(file) in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_without_access_it_is_said_where_it_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
+    with pytest.raises(ConfigError, match="no usable access from your kubeconfig"):
+        connect()
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(tmp_path / "none"))
+    with pytest.raises(ConfigError, match="no usable access from the pod's service account"):
+        connect()
 
 
 async def test_in_a_pod_the_service_account_is_used_and_its_token_read_again(
