@@ -48,6 +48,8 @@ class _Seen:
     uid: str = ""
     settled: bool = True
     """It may be replaced by one of another size."""
+    deleting: bool = False
+    """Deleted, and a finalizer keeps it: nothing can be done about it, and no other one made under its name."""
 
 
 class ProvisioningRequests:
@@ -92,6 +94,8 @@ class ProvisioningRequests:
         count = sum(whole(one.get("count")) or 0 for one in mappings(spec, "podSets"))
         true = {text(c, "type"): c for c in mappings(status, "conditions") if c.get("status") == "True"}
         uid, deleting = text(meta, "uid"), "deletionTimestamp" in meta
+        if deleting:
+            return Held(0, f"the request for {count} is being deleted", _Seen(Stage.OVER, 0, uid, False, True))
         for kind in ("BookingExpired", "CapacityRevoked", "Failed"):
             if kind in true:
                 return self._over(kind, true[kind], count, uid, now_s)
@@ -104,7 +108,7 @@ class ProvisioningRequests:
         made_s = time_s(meta.get("creationTimestamp"))
         waits_s = 0.0 if made_s is None else max(0.0, now_s - made_s)
         state = "accepted, in the queue" if "Accepted" in true else "not accepted yet"
-        settled = not deleting and (made_s is None or now_s - made_s >= self._settle_s or self._settle_s == 0)
+        settled = made_s is None or now_s - made_s >= self._settle_s or self._settle_s == 0
         return Held(
             count, f"{count} asked for {_hours(waits_s)} ago: {state}", _Seen(Stage.QUEUED, count, uid, settled)
         )
@@ -128,6 +132,8 @@ class ProvisioningRequests:
 def _steps(pool: WarmPool, seen: _Seen, level: int, everything_back: bool) -> list[dict[str, Any]]:
     """What brings the request to a level: delete, create, both or nothing."""
     delete, create = {"delete": pool.object}, {"create": request_body(pool, level)}
+    if seen.deleting:
+        return []
     if level == 0:
         there = seen.stage is not Stage.NONE and (everything_back or seen.stage is not Stage.OVER)
         return [delete] if there else []

@@ -75,6 +75,22 @@ class TestProvisioningRequests(PrewarmContract):
         }
         assert made["metadata"]["labels"]["leadtime.dev/prewarm"] == "h100"
 
+    async def test_a_request_that_a_finalizer_keeps_is_deleted_once_and_not_made_again(
+        self, world: RequestWorld
+    ) -> None:
+        await apply(world, plan_of(3, world=world))
+        world.api.change(REQUEST, {"metadata": {"finalizers": ["example.org/kept"]}})
+        assert (await apply(world, plan_of(0, world=world, tick=2))).outcome == "ok"
+        before = await world.writes()
+        for tick, nodes in ((3, 0), (4, 2)):
+            applied = await apply(world, plan_of(nodes, world=world, tick=tick))
+            assert (applied.outcome, applied.why) == ("unchanged", "the request for 3 is being deleted")
+        assert (await world.actuator.release(1010.0)).applied[0].outcome == "unchanged"
+        assert await world.writes() == before
+        world.api.change(REQUEST, {"metadata": {"finalizers": []}})
+        await apply(world, plan_of(2, world=world, tick=5))
+        assert await world.held() == 2
+
     async def test_a_dry_run_shows_the_object_that_would_be_made(self, world: RequestWorld) -> None:
         applied = await apply(world, plan_of(3, world=world, dry_run=True))
         assert applied.why.startswith('dry run; would send [{"create":{"apiVersion":"autoscaling.x-k8s.io/v1"')
