@@ -16,7 +16,7 @@ from policies.forecasting import Forecaster, ForecasterState, create
 from policies.forecasting.diary import teach
 from simulator.draws import component_seed
 from simulator.scenario_file import Deployment
-from simulator.synthetic import Synthetic, generate
+from simulator.synthetic import Synthetic, generate_for
 from simulator.traces import Floats, RateTrace
 from simulator.workload import request_arrivals
 
@@ -33,7 +33,7 @@ def history_bins(d: Deployment, bin_s: float, seed: int) -> tuple[list[float], l
     draws = component_seed(seed, f"history/{d.key.full}")
     history = d.history
     if isinstance(history, Synthetic):
-        history = _before(generate(history, component_seed(seed, f"synthetic/{d.key.full}")), w.start_s)
+        history = _before(generate_for(history, seed, f"synthetic/{d.key.full}"), w.start_s)
     begin_s = history.start_s if isinstance(history, RateTrace) else float(history.time_s[0])
     bins = int((w.start_s - begin_s) / bin_s + 1e-9)
     if bins < 1:

@@ -17,7 +17,7 @@ from autoscaler.model import GuardSettings
 from autoscaler.prewarm import Way
 from policies.base import LONGEST_ITL_S, LONGEST_TTFT_S, Slo
 from policies.durations import Duration
-from simulator.synthetic import Bursts, Day, Spike, Synthetic
+from simulator.synthetic import Bursts, Day, MixKnot, Spike, Synthetic
 
 # ---------------------------------------------------------------- kinds of values
 
@@ -132,6 +132,17 @@ class BurstsBlock(Block):
         ge=1, description="The most that the rate is multiplied by; each burst draws its own share of it."
     )
     decay_s: float = Field(default=300.0, gt=0, description="Seconds after which 1/e of a burst is left.")
+    shared: Name | None = Field(
+        default=None, description="Deployments that name the same here meet the same bursts; null = its own."
+    )
+
+
+class MixKnotBlock(Block):
+    """Lengths at one moment; a straight line leads from one to the next."""
+
+    at_s: float = Field(ge=0, description="When.")
+    prompt_factor: float = Field(default=1.0, gt=0, le=1000, description="Prompts are so many times as long.")
+    output_factor: float = Field(default=1.0, gt=0, le=1000, description="Outputs are so many times as long.")
 
 
 class SyntheticBlock(Block):
@@ -150,6 +161,7 @@ class SyntheticBlock(Block):
     spikes: list[SpikeBlock] = Field(default=[], description="Jumps at fixed times.")
     bursts: BurstsBlock | None = Field(default=None, description="Jumps at random times.")
     noise_fraction: float = Field(default=0.0, ge=0, le=5, description="Standard deviation of each bin's rate over it.")
+    mix: list[MixKnotBlock] = Field(default=[], description="How lengths shift with time.")
     prompt_tokens: Tokens | None = Field(default=None, description="Length of prompts.")
     output_tokens: Tokens | None = Field(default=None, description="Length of outputs.")
 
@@ -161,8 +173,9 @@ class SyntheticBlock(Block):
             Day(self.day.amplitude_fraction, self.day.peak_hour),
             tuple(self.week),
             tuple(Spike(s.at_s, s.width_s, s.factor, s.every_s) for s in self.spikes),
-            Bursts(self.bursts.per_day, self.bursts.factor, self.bursts.decay_s) if self.bursts else None,
+            Bursts(**self.bursts.model_dump()) if self.bursts else None,
             self.noise_fraction,
+            tuple(MixKnot(**knot.model_dump()) for knot in sorted(self.mix, key=lambda k: k.at_s)),
         )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from simulator.draws import component_seed
 from simulator.traces import Floats, RateTrace
 
 _DAY_S = 86400.0
@@ -37,11 +38,24 @@ class Spike:
 
 @dataclass(frozen=True, slots=True)
 class Bursts:
-    """Unplanned ones: Poisson in time, up to `factor` times the rate at once, fading with `decay_s`."""
+    """Unplanned ones: Poisson in time, up to `factor` times the rate at once, fading with `decay_s`.
+
+    Tenants that name the same `shared` meet the same bursts (with the same `per_day`, at the same moments).
+    """
 
     per_day: float
     factor: float
     decay_s: float = 300.0
+    shared: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MixKnot:
+    """From `at_s` on prompts and outputs are so many times as long; between two knots a straight line leads."""
+
+    at_s: float
+    prompt_factor: float = 1.0
+    output_factor: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +70,22 @@ class Synthetic:
     spikes: tuple[Spike, ...] = ()
     bursts: Bursts | None = None
     noise_fraction: float = 0.0
+    mix: tuple[MixKnot, ...] = ()
 
 
-def generate(spec: Synthetic, seed: np.random.SeedSequence) -> RateTrace:
+def generate_for(spec: Synthetic, seed: int, component: str) -> RateTrace:
+    """`generate` with the component's own stream; shared bursts come from the stream of their name."""
+    shared = spec.bursts.shared if spec.bursts is not None else None
+    common = None if shared is None else component_seed(seed, f"synthetic bursts/{shared}")
+    return generate(spec, component_seed(seed, component), common)
+
+
+def generate(
+    spec: Synthetic, seed: np.random.SeedSequence, shared_bursts: np.random.SeedSequence | None = None
+) -> RateTrace:
     """The rate of each bin (requests/s). Every part draws from a stream of its own."""
     burst_seed, noise_seed = seed.spawn(2)
+    burst_seed = shared_bursts or burst_seed
     bins = max(round(spec.duration_s / spec.bin_s), 1)
     starts: Floats = np.arange(bins, dtype=np.float64) * spec.bin_s
     middle: Floats = starts + spec.bin_s / 2
@@ -76,7 +101,24 @@ def generate(spec: Synthetic, seed: np.random.SeedSequence) -> RateTrace:
         sigma = float(np.sqrt(np.log1p(spec.noise_fraction**2)))
         normal = np.random.default_rng(noise_seed).standard_normal(bins)
         rps = rps * np.exp(sigma * normal - sigma**2 / 2)
-    return RateTrace("synthetic", 0.0, spec.bin_s, np.maximum(rps, 0.0))
+    prompt_factor, output_factor = _mix(spec.mix, middle)
+    return RateTrace(
+        "synthetic",
+        0.0,
+        spec.bin_s,
+        np.maximum(rps, 0.0),
+        prompt_factor=prompt_factor,
+        output_factor=output_factor,
+    )
+
+
+def _mix(knots: tuple[MixKnot, ...], middle: Floats) -> tuple[Floats | None, Floats | None]:
+    if not knots:
+        return None, None
+    at_s = [knot.at_s for knot in knots]
+    prompt: Floats = np.interp(middle, at_s, [knot.prompt_factor for knot in knots])
+    output: Floats = np.interp(middle, at_s, [knot.output_factor for knot in knots])
+    return prompt, output
 
 
 def _overlap(starts: Floats, bin_s: float, spike: Spike) -> Floats:

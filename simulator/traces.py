@@ -55,7 +55,10 @@ class RequestTrace:
 
 @dataclass(frozen=True, slots=True)
 class RateTrace:
-    """Mean requests/s per bin of constant width, from `start_s` on; optional mean lengths per bin."""
+    """Mean requests/s per bin of constant width, from `start_s` on; optional mean lengths per bin.
+
+    Factors (of made-up traffic) multiply the lengths that the workload states.
+    """
 
     source: str
     start_s: float
@@ -63,6 +66,8 @@ class RateTrace:
     rps: Floats
     prompt_tokens: Floats | None = None
     output_tokens: Floats | None = None
+    prompt_factor: Floats | None = None
+    output_factor: Floats | None = None
 
     @property
     def end_s(self) -> float:

@@ -214,8 +214,8 @@ def _rate_chunks(
         which = index[at]
         chunk = Requests(
             arrival_s,
-            _draw(trace.prompt_tokens, which, lengths.prompt if lengths else None, prompts, len(at)),
-            _draw(trace.output_tokens, which, lengths.output if lengths else None, outputs, len(at)),
+            _draw(trace.prompt_tokens, trace.prompt_factor, which, lengths.prompt if lengths else None, prompts),
+            _draw(trace.output_tokens, trace.output_factor, which, lengths.output if lengths else None, outputs),
             np.zeros(len(at), np.int32),
         )
         keep = (arrival_s >= 0) & (arrival_s < duration_s)
@@ -224,18 +224,33 @@ def _rate_chunks(
 
 
 def _draw(
-    means: Floats | None, which: NDArray[np.intp], length: Duration | None, rng: np.random.Generator, n: int
+    means: Floats | None,
+    factors: Floats | None,
+    which: NDArray[np.intp],
+    length: Duration | None,
+    rng: np.random.Generator,
 ) -> Ints:
     """Token counts, at least 1: about the bins' means where there are any, else about the length's median."""
     spread = Duration.from_median_p99(1.0, _DEFAULT_SPREAD).sigma if length is None else length.sigma
-    factor: Floats = np.exp(spread * rng.standard_normal(n))
+    factor: Floats = np.exp(spread * rng.standard_normal(len(which)))
     if means is not None:
         tokens: Floats = means[which] * (np.exp(-(spread**2) / 2) * factor)
     else:
         assert length is not None  # the scenario refuses lengths that are given nowhere
         tokens = length.median_s * factor
+    if factors is not None:
+        tokens = tokens * factors[which]
     counts: Ints = np.clip(np.rint(tokens), 1, _MAX_TOKENS).astype(np.int32)
     return counts
+
+
+def with_means(trace: RateTrace, prompt: Duration | None, output: Duration | None) -> RateTrace:
+    """A made-up trace whose mix shifts, as a file can hold it: with the mean lengths of each bin."""
+    columns = [
+        None if factor is None or length is None else factor * length.mean_s
+        for factor, length in ((trace.prompt_factor, prompt), (trace.output_factor, output))
+    ]
+    return RateTrace(trace.source, trace.start_s, trace.bin_s, trace.rps, columns[0], columns[1])
 
 
 def _before(requests: Requests, end_s: float) -> Requests:

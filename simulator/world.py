@@ -22,7 +22,7 @@ from simulator.plane import Plane
 from simulator.replicas import Replica, ServeSpec
 from simulator.scenario import NodePoolBlock
 from simulator.scenario_file import Deployment, Scenario
-from simulator.synthetic import Synthetic, generate
+from simulator.synthetic import Synthetic, generate_for
 from simulator.telemetry import DeploymentTelemetry, TelemetrySpec
 from simulator.traces import RequestTrace
 from simulator.workload import ArrivalStream, Lengths, rate_arrivals, request_arrivals
@@ -194,7 +194,7 @@ def arrivals_of(spec: Deployment, duration_s: float, seed: int) -> ArrivalStream
             traffic, start_s=w.start_s, rate_scale=w.rate_scale, repeat=w.repeat, duration_s=duration_s, seed=draws
         )
     if isinstance(traffic, Synthetic):
-        traffic = generate(traffic, component_seed(seed, f"synthetic/{name}"))
+        traffic = generate_for(traffic, seed, f"synthetic/{name}")
     lengths = None
     if spec.prompt_tokens is not None and spec.output_tokens is not None:
         lengths = Lengths(spec.prompt_tokens, spec.output_tokens)

@@ -153,14 +153,14 @@ def _generate(args: argparse.Namespace) -> int:
     from autoscaler.cli.parser import UsageError
     from simulator.draws import component_seed
     from simulator.scenario_file import read_synthetic
-    from simulator.synthetic import generate
+    from simulator.synthetic import generate_for
     from simulator.traces import write_rates, write_requests
-    from simulator.workload import Lengths, rate_arrivals
+    from simulator.workload import Lengths, rate_arrivals, with_means
 
     if args.seed < 0:
         raise UsageError(f"leadtime trace generate: --seed {args.seed}: allowed: a whole number >= 0")
     spec, prompt, output = read_synthetic(args.spec)
-    rates = generate(spec, component_seed(args.seed, "generate/rates"))
+    rates = with_means(generate_for(spec, args.seed, "generate/rates"), prompt, output)
     if not args.requests:
         write_rates(args.out, rates)
         return 0
