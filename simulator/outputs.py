@@ -15,6 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from autoscaler.errors import InputError
 from policies.base import DeploymentKey
 from simulator.outcomes import STATUS_NAMES, Ended
 from simulator.result import to_json
@@ -33,7 +34,8 @@ _REQUEST_COLUMNS = (
     "status",
 )
 _PART = ".part"
-_TIMELINE, _JOURNAL = "timeline.csv", "journal.jsonl"
+_TIMELINE, _JOURNAL, _REQUESTS = "timeline.csv", "journal.jsonl", "requests.csv.gz"
+_ALL = (_TIMELINE, _JOURNAL, _REQUESTS, "result.json", "report.html")
 
 
 class RequestsCsv:
@@ -79,14 +81,17 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         self.folder = folder
         self.strips = StripSink()
         folder.mkdir(parents=True, exist_ok=True)
+        for path in (folder / name for name in _ALL):
+            if path.is_dir():  # found out now: after the run it would leave some files new and some old
+                raise InputError(f"{path}: is a folder, and a file of the run has this name")
         self._stack = ExitStack()
         self._names = [_TIMELINE, _JOURNAL]
         self._timeline = self._stack.enter_context(CsvSink(self._part(_TIMELINE)))
         self._journal: IO[bytes] = self._stack.enter_context(self._part(_JOURNAL).open("wb"))
         self._requests: RequestsCsv | None = None
         if requests:
-            self._names.append("requests.csv.gz")
-            self._requests = RequestsCsv(self._part("requests.csv.gz"))
+            self._names.append(_REQUESTS)
+            self._requests = RequestsCsv(self._part(_REQUESTS))
             self._stack.callback(self._requests.close)
 
     def _part(self, name: str) -> Path:
@@ -100,18 +105,20 @@ class RunFolder(AbstractContextManager["RunFolder"]):
     def finish(self, document: dict[str, Any], report: str) -> tuple[str, ...]:
         """The run is over: give every file its name. What is left out, since nobody decided: names of files.
 
-        A file of an earlier run under such a name goes, too.
+        A file that an earlier run left and this one does not write goes, too.
         """
         self._stack.close()
         left_out = () if self._part(_JOURNAL).stat().st_size else tuple(n for n in self._names if n != _TIMELINE)
         for name in left_out:
             self._part(name).unlink()
-            (self.folder / name).unlink(missing_ok=True)
             self._names.remove(name)
         self._part("result.json").write_text(to_json(document, indent=1) + "\n", encoding="utf-8")
         self._part("report.html").write_text(report, encoding="utf-8")
         for name in (*self._names, "result.json", "report.html"):
             self._part(name).replace(self.folder / name)
+        for name in (_TIMELINE, _JOURNAL, _REQUESTS):
+            if name not in self._names:
+                (self.folder / name).unlink(missing_ok=True)
         return left_out
 
     def __exit__(

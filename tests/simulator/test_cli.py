@@ -180,6 +180,24 @@ def test_a_fleet_that_the_simulator_found_replays(tmp_path: Path) -> None:
     assert again.code == 0, again.out + again.err
 
 
+def test_a_new_run_leaves_no_requests_of_an_earlier_one(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ("simulate", write(tmp_path), "--set", "duration_s=60", "--policy", "hpa_ongoing", "--out", str(out))
+    assert leadtime(*words, "--requests").code == 0
+    assert (out / "requests.csv.gz").is_file()
+    (out / "notes.txt").write_text("a person's own")
+    assert leadtime(*words, "--seed", "2").code == 0
+    assert sorted(os.listdir(out)) == ["journal.jsonl", "notes.txt", "report.html", "result.json", "timeline.csv"]
+
+
+def test_a_folder_in_the_way_of_a_file_is_named_before_anything_runs(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "result.json").mkdir(parents=True)
+    ran = leadtime("simulate", write(tmp_path), "--out", str(out))
+    assert (ran.code, ran.err) == (2, f"{out / 'result.json'}: is a folder, and a file of the run has this name\n")
+    assert os.listdir(out) == ["result.json"]
+
+
 def test_a_computed_bill_has_no_journal_and_no_requests_and_says_so(tmp_path: Path) -> None:
     path, out = write(tmp_path), tmp_path / "out"
     words = ("simulate", path, "--set", "duration_s=60", "--out", str(out), "--requests")
