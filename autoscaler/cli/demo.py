@@ -7,6 +7,7 @@ import asyncio
 import importlib.util
 import logging
 import signal
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,9 +25,14 @@ Serve's default autoscaler. Ctrl-C ends it at any time and leaves no process beh
 EXAMPLE = """
 leadtime demo
 leadtime demo --baseline live      # the comparison for real as well: 150 s more
+leadtime demo --nodes              # GPUs on nodes that have to be made first
 leadtime demo --plain | tee demo.log
 """
 _LEAST_S, _MOST_S = 10.0, 3600.0
+_START_ON_A_NODE_S = (8.0, 10.0)
+"""With --nodes: less than without, so that a replica that has to wait for its node takes about as long."""
+_DAY_WITH_NODES_S = 240.0
+"""Of which the first 150 s are played: a day that is shorter leaves no time to make nodes in."""
 _TERMINATED = 128 + signal.SIGTERM
 
 
@@ -43,16 +49,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", metavar="DIR", type=Path, help="where journal and scenario go (default: a temporary one)"
     )
     parser.add_argument("--seed", metavar="N", type=int, default=None, help="another day's traffic")
-    parser.add_argument("--nodes", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--nodes",
+        action="store_true",
+        help="GPUs are on nodes that Ray's own autoscaler makes when they are wanted; leadtime asks for them ahead",
+    )
     # For tests: everything shorter, so that a whole demo fits into a minute.
     parser.add_argument("--day-seconds", type=float, help=argparse.SUPPRESS)
     parser.add_argument("--start-seconds", type=float, nargs=2, help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.nodes:
-        instead = "`leadtime simulate preset:quickstart` has nodes (docs/demo.md tells what was seen with real ones)"
-        raise UsageError(f"leadtime demo: --nodes: not built yet in this version; {instead}")
     spec = _spec(args)
     if importlib.util.find_spec("ray") is None or importlib.util.find_spec("ray.serve") is None:
         raise InputError("leadtime demo: it needs Ray Serve, which is not installed: pip install 'leadtime[ray]'")
@@ -64,9 +71,18 @@ def run(args: argparse.Namespace) -> int:
 def _spec(args: argparse.Namespace) -> Spec:
     from dataclasses import replace
 
+    from autoscaler.demo.nodes import Nodes
     from autoscaler.demo.spec import Spec
 
     spec = Spec(baseline=args.baseline)
+    if args.nodes:
+        if not sys.platform.startswith("linux"):
+            raise UsageError("leadtime demo: --nodes: nodes are on loopback addresses that only Linux has")
+        if args.baseline == "live":
+            raise UsageError("leadtime demo: --baseline: live; allowed with --nodes: simulated")
+        spec = replace(
+            spec, nodes=Nodes(), start_s=_START_ON_A_NODE_S, day_s=_DAY_WITH_NODES_S, bin_s=_DAY_WITH_NODES_S / 30
+        )
     if args.seconds is not None:
         if not _LEAST_S <= args.seconds <= _MOST_S:
             raise UsageError(f"leadtime demo: --seconds: {args.seconds:g}; allowed: {_LEAST_S:g} to {_MOST_S:g}")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from autoscaler.demo.local_ray import DemoError
+from autoscaler.demo.nodes import Nodes
 from autoscaler.demo.spec import APP, MAX_ONGOING, Spec, guards, policy_options
 from autoscaler.demo.traffic import Request
 from autoscaler.demo.users import Served
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from simulator.outcomes import Ended
 
 _POOL = "laptop"
-RAY_START_S = 2.5
-"""What a replica takes besides loading: a Ray worker process, imports, Serve's own part. Seen on two cores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +45,12 @@ def write_scenario(
     profile: Path,
     days_before: dict[str, Sequence[Request]],
     today: dict[str, Sequence[Request]],
+    ahead: bool = True,
 ) -> Path:
-    """The demo as a scenario: traces of every deployment (the days before and today), and the file that names them."""
+    """The demo as a scenario: traces of every deployment (the days before and today), and the file that names them.
+
+    `ahead` False: nobody asks for nodes before replicas want them.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     shift_s = spec.history_days * spec.day_s
     deployments = []
@@ -66,21 +69,13 @@ def write_scenario(
                     "itl_s": spec.slo.itl_s,
                     "target_fraction": spec.slo.target_fraction,
                 },
-                "startup": {"load_s": {"median": sum(spec.start_s) / 2, "p99": spec.start_s[1]}, "init_s": RAY_START_S},
+                "startup": spec.startup,
                 "max_ongoing_requests": MAX_ONGOING,
                 "graceful_shutdown_timeout_s": 60,
                 "workload": {"requests": trace, "start_s": shift_s},
                 "history": {"requests": trace},
             }
         )
-    pool = {
-        "name": _POOL,
-        # More than all replicas may hold: nobody ever waits for a node, as on the one machine of the live demo.
-        "gpus_per_node": min(spec.gpus + 8, 64),
-        "nodes": {"min": 1, "max": 1, "initial": 1},
-        "prewarm": "none",
-        "price_usd_per_hour": 0.0,
-    }
     document = {
         "version": 1,
         "name": "demo",
@@ -91,11 +86,42 @@ def write_scenario(
         "policy": {"name": "predictive", "options": policy_options(spec)},
         "guards": guards(),
         "deployments": deployments,
-        "node_pools": [pool],
+        "node_pools": [_laptop(spec) if spec.nodes is None else _nodes(spec.nodes, ahead)],
     }
     path = folder / "scenario.yaml"
     path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
     return path
+
+
+def _laptop(spec: Spec) -> dict[str, object]:
+    return {
+        "name": _POOL,
+        # More than all replicas may hold: nobody ever waits for a node, as on the one machine of the live demo.
+        "gpus_per_node": min(spec.gpus + 8, 64),
+        "nodes": {"min": 1, "max": 1, "initial": 1},
+        "prewarm": "none",
+        "price_usd_per_hour": 0.0,
+    }
+
+
+def _nodes(nodes: Nodes, ahead: bool) -> dict[str, object]:
+    """As Ray's own autoscaler has them: a node's worker is the node's raylet, and it looks every second."""
+    return {
+        "name": _POOL,
+        "gpus_per_node": nodes.gpus_per_node,
+        "nodes": {"min": 0, "max": nodes.most, "initial": 1},
+        "provision_s": nodes.provision_s,
+        "image_pull_s": 0.0,
+        "worker": {
+            "gpus": nodes.gpus_per_node,
+            "start_s": nodes.raylet_s,
+            "idle_timeout_s": nodes.idle_timeout_s,
+            "autoscaler_period_s": 1.0,
+        },
+        "scale_down_after_s": 1.0,
+        "prewarm": "request_resources" if ahead else "none",
+        "price_usd_per_hour": 0.0,
+    }
 
 
 def _write_trace(path: Path, requests: Sequence[Request], shift_s: float) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -24,10 +25,12 @@ from typing import Any
 import aiohttp
 
 from autoscaler.demo import processes
+from autoscaler.demo.nodes import HEAD_ADDRESS, Nodes, prepare
 from autoscaler.errors import LeadtimeError
 
 _SOCKET_ROOM = 40
 """Longest folder below which Ray's socket names still fit into the 104 bytes that the system allows."""
+_TOKEN = "token"
 _START_LIMIT_S = 90.0
 _END_LIMIT_S = 15.0
 
@@ -40,7 +43,8 @@ class DemoError(LeadtimeError):
 class LocalRay:
     """A running head node: where its dashboard is, which port Serve's HTTP proxy will use, whose processes it is.
 
-    `address` is what a driver connects to (`ray.init`).
+    `address` is what a driver connects to (`ray.init`). `token_file` holds what every request to it has to bear; None:
+    nothing, since it listens on the loopback alone.
     """
 
     dashboard: str
@@ -48,27 +52,38 @@ class LocalRay:
     folder: Path
     keeper_pid: int
     address: str
+    token_file: Path | None = None
 
     @property
     def http(self) -> str:
         return f"http://127.0.0.1:{self.http_port}"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What a request to the dashboard has to bear."""
+        if self.token_file is None:
+            return {}
+        return {"Authorization": f"Bearer {self.token_file.read_text(encoding='utf-8')}"}
 
     def memory_bytes(self) -> int:
         return processes.memory_bytes(self.keeper_pid)
 
 
 @contextlib.asynccontextmanager
-async def local_ray(gpus: int, report_interval_ms: int = 1000) -> AsyncIterator[LocalRay]:
+async def local_ray(gpus: int, report_interval_ms: int = 1000, nodes: Nodes | None = None) -> AsyncIterator[LocalRay]:
     """Start a head node with `gpus` pretended GPUs, yield it when its dashboard answers, end every process of it.
 
+    With `nodes` Ray's own autoscaler runs too, and makes such nodes when they are wanted.
     Errors: DemoError when Ray is not installed or does not come up.
     """
     folder = _folder()
     ports = list(free_ports(8))
     owner: subprocess.Popen[bytes] | None = None
     try:
-        owner = _start(folder, ports, gpus, report_interval_ms)
-        ray = LocalRay(f"http://127.0.0.1:{ports[1]}", ports[6], folder, owner.pid, f"127.0.0.1:{ports[0]}")
+        token_file = None if nodes is None else _new_token(folder)
+        owner = _start(folder, ports, gpus, report_interval_ms, nodes)
+        gcs = f"{_head_address(nodes)}:{ports[0]}"
+        ray = LocalRay(f"http://127.0.0.1:{ports[1]}", ports[6], folder, owner.pid, gcs, token_file)
         await _until_up(ray, owner)
         yield ray
     finally:
@@ -77,22 +92,42 @@ async def local_ray(gpus: int, report_interval_ms: int = 1000) -> AsyncIterator[
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _start(folder: Path, ports: Sequence[int], gpus: int, report_interval_ms: int) -> subprocess.Popen[bytes]:
+def _new_token(folder: Path) -> Path:
+    """With several nodes Ray listens on every interface: nobody else may talk to it."""
+    path = folder / _TOKEN
+    path.touch(mode=0o600)
+    path.write_text(secrets.token_urlsafe(32), encoding="utf-8")
+    return path
+
+
+def _head_address(nodes: Nodes | None) -> str:
+    return "127.0.0.1" if nodes is None else HEAD_ADDRESS
+
+
+def _start(
+    folder: Path, ports: Sequence[int], gpus: int, report_interval_ms: int, nodes: Nodes | None
+) -> subprocess.Popen[bytes]:
     gcs, dashboard, agent, grpc, metrics, runtime_env, _, client = ports
     system_config = {"metrics_report_interval_ms": report_interval_ms}
     command = [
         sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats",
-        f"--port={gcs}", "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}",
+        f"--port={gcs}", f"--node-ip-address={_head_address(nodes)}", "--dashboard-host=127.0.0.1",
+        f"--dashboard-port={dashboard}",
         f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={grpc}",
         f"--metrics-export-port={metrics}", f"--runtime-env-agent-port={runtime_env}",
         f"--ray-client-server-port={client}",
         f"--temp-dir={folder / 'ray'}", "--num-cpus=2", f"--num-gpus={gpus}", "--object-store-memory=100000000",
         "--include-log-monitor=false", f"--system-config={json.dumps(system_config)}",
     ]  # fmt: skip
+    environment = _environment(folder)
+    if nodes is not None:
+        file, more = prepare(folder, f"{HEAD_ADDRESS}:{gcs}", nodes, os.environ.get("PYTHONPATH"))
+        environment |= more | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / _TOKEN)}
+        command.append(f"--autoscaling-config={file}")
     return subprocess.Popen(
         [sys.executable, "-m", "autoscaler.demo.keeper", str(folder), *command],
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        env=_environment(folder), start_new_session=True,
+        env=environment, start_new_session=True,
     )  # fmt: skip
 
 
@@ -132,7 +167,8 @@ def free_ports(count: int) -> Iterator[int]:
 
 async def _until_up(ray: LocalRay, owner: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + _START_LIMIT_S
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5.0)) as session:
+    timeout = aiohttp.ClientTimeout(total=5.0)
+    async with aiohttp.ClientSession(timeout=timeout, headers=ray.headers) as session:
         while time.monotonic() < deadline:
             if owner.poll() is not None:
                 raise DemoError(f"leadtime demo: Ray did not start: {_last_words(ray.folder)}")
@@ -178,7 +214,7 @@ class Serve:
 
     def __init__(self, ray: LocalRay) -> None:
         self._ray = ray
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30.0))
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30.0), headers=ray.headers)
 
     async def __aenter__(self) -> Serve:
         return self
@@ -189,6 +225,7 @@ class Serve:
     async def deploy(self, *applications: Mapping[str, Any]) -> None:
         """Make these the applications (others are removed). Errors: DemoError with Serve's answer."""
         config = {
+            "proxy_location": "HeadOnly",
             "http_options": {"host": "127.0.0.1", "port": self._ray.http_port},
             "applications": list(applications),
         }

@@ -20,7 +20,15 @@ from autoscaler.config import load_config
 from autoscaler.config_convert import Config
 from autoscaler.demo import baseline, summary
 from autoscaler.demo.local_ray import DemoError, LocalRay, Serve, free_ports, local_ray
-from autoscaler.demo.report import LEADTIME_FOLDER, SCENARIO_FOLDER, WATCHING_FOLDER, moments_of_the_late, report
+from autoscaler.demo.nodes import Nodes
+from autoscaler.demo.report import (
+    LEADTIME_FOLDER,
+    NOT_AHEAD_FOLDER,
+    SCENARIO_FOLDER,
+    WATCHING_FOLDER,
+    moments_of_the_late,
+    report,
+)
 from autoscaler.demo.screens import Screen, Step
 from autoscaler.demo.spec import APP, Spec, application, settings
 from autoscaler.demo.traffic import Request, arrivals, counted, history, usual_day
@@ -61,6 +69,8 @@ class Demo:
     today: dict[str, Sequence[Request]] = field(default_factory=dict)
     before: dict[str, Sequence[Request]] = field(default_factory=dict)
     most_memory_bytes: int = 0
+    first_start_s: float | None = None
+    """From the application's deployment until every deployment had its first replica."""
 
     def __post_init__(self) -> None:
         spec = self.spec
@@ -69,7 +79,7 @@ class Demo:
             self.before[demand.deployment] = history(demand, spec.seed, spec.day_s, spec.history_days)
         low, high = spec.start_s
         self.steps = [
-            Step("a local Ray of its own: own ports, own folder, loopback only"),
+            Step(f"a local Ray of its own: own ports, own folder, {_of(spec.nodes)}"),
             Step(f"two deployments of emulated vLLM engines (a cold start takes {low:g} to {high:g} s)"),
             Step(f"{spec.seconds:g} s of traffic; leadtime decides, for real"),
             Step(f"the same traffic under Serve's own autoscaler, {_HOW[spec.baseline]}"),
@@ -94,7 +104,10 @@ class Demo:
                 outcomes += await self._showing_steps(self._simulate())
         self.screen.close()
         late = moments_of_the_late(self.spec, ours.watch, ours.served)
-        self.screen.say(report(self.spec, outcomes, late, self.folder, self.most_memory_bytes))
+        told = report(
+            self.spec, outcomes, late, self.folder, self.most_memory_bytes, ours.watch.nodes, self.first_start_s
+        )
+        self.screen.say(told)
         return outcomes
 
     # ------------------------------------------------------------ steps
@@ -124,12 +137,19 @@ class Demo:
     async def _local_ray(self) -> AsyncIterator[LocalRay]:
         async with contextlib.AsyncExitStack() as stack:
             with self._step(0):
-                ray = await self._showing_steps(stack.enter_async_context(local_ray(self.spec.gpus)))
+                ray = await self._showing_steps(stack.enter_async_context(self._started()))
             yield ray
 
+    def _started(self) -> contextlib.AbstractAsyncContextManager[LocalRay]:
+        if self.spec.nodes is None:
+            return local_ray(self.spec.gpus)
+        return local_ray(0, nodes=self.spec.nodes)
+
     async def _deploy(self, ray: LocalRay, serve: Serve, act: bool) -> None:
+        began_s = time.monotonic()
         await serve.deploy(application(self.spec, act))
         await self._until_ready(serve)
+        self.first_start_s = time.monotonic() - began_s
         await self._warm_up(ray, serve, act)
 
     async def _until_ready(self, serve: Serve) -> None:
@@ -203,7 +223,8 @@ class Demo:
         folder = self.folder / (LEADTIME_FOLDER if act else WATCHING_FOLDER)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "leadtime.yaml"
-        path.write_text(settings(self.spec, ray.dashboard, folder, port, act, PROFILE), encoding="utf-8")
+        text = settings(self.spec, ray.dashboard, folder, port, act, PROFILE, ray.token_file)
+        path.write_text(text, encoding="utf-8")
         return self.build(load_config(path))
 
     def _seed(self, runtime: Runtime) -> float:
@@ -252,9 +273,13 @@ class Demo:
     # ------------------------------------------------------------ the comparison
 
     async def _simulate(self) -> list[summary.Outcome]:
-        scenario = baseline.write_scenario(self.spec, self.folder / SCENARIO_FOLDER, PROFILE, self.before, self.today)
+        runs = [(summary.LEADTIME, "predictive", True), (summary.SERVE, "ray_serve", True)]
+        if self.spec.nodes is not None:
+            runs.insert(1, (summary.NOT_AHEAD, "predictive", False))
         found = []
-        for who, policy in ((summary.LEADTIME, "predictive"), (summary.SERVE, "ray_serve")):
+        for who, policy, ahead in runs:
+            place = self.folder / (SCENARIO_FOLDER if ahead else NOT_AHEAD_FOLDER)
+            scenario = baseline.write_scenario(self.spec, place, PROFILE, self.before, self.today, ahead)
             ran = await baseline.simulate(scenario, policy)
             found.append(self._figures(who, "simulated", ran.served, ran.replica_seconds))
         return found
@@ -264,6 +289,14 @@ class Demo:
 
     def _figures(self, who: str, how: str, served: Sequence[Served], held: float) -> summary.Outcome:
         return summary.outcome(who, how, served, held, self.spec.ttft_s)
+
+
+def _of(nodes: Nodes | None) -> str:
+    """What there is of nodes, at the end of a step's words."""
+    if nodes is None:
+        return "loopback only"
+    what = f"up to {nodes.most} nodes of {nodes.gpus_per_node} GPUs that are only a number"
+    return f"own token; its autoscaler makes {what}, in {nodes.provision_s:g} s each"
 
 
 _HOW = {"live": "for real", "simulated": "simulated"}

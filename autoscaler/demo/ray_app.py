@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from typing import Any, cast
 
 from ray import serve
 from starlette.requests import Request
@@ -25,11 +25,14 @@ def keep_to_loopback() -> None:
     Ray 2.60 binds it to every interface, and it unpickles what it is sent: not on somebody's laptop.
     """
     from ray.serve._private import replica
+    from ray.util import get_node_ip_address
 
-    name = "add_port_to_grpc_server"
+    name, address_of_node = "add_port_to_grpc_server", cast(Callable[[], str], get_node_ip_address)
+    own = address_of_node()
+    own = own if own.startswith("127.") else "127.0.0.1"
     bind = getattr(replica, name, None)
     if bind is not None:
-        setattr(replica, name, lambda server, address: bind(server, address.replace("[::]", "127.0.0.1")))
+        setattr(replica, name, lambda server, address: bind(server, address.replace("[::]", own)))
 
 
 @serve.deployment(

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from autoscaler.demo import summary
+from autoscaler.demo.nodes_watch import NodesWatch
 from autoscaler.demo.spec import Spec
 from autoscaler.demo.users import Served
 from autoscaler.demo.watch import Watch
 
 LEADTIME_FOLDER, WATCHING_FOLDER, SCENARIO_FOLDER = "leadtime", "watching", "scenario"
-"""Below the output folder: of the pass that leadtime decides, of the one that it watches, of the simulated day."""
+NOT_AHEAD_FOLDER = "scenario-nodes-not-ahead"
+"""Below the output folder: of the pass that leadtime decides, of the one that it watches, of the simulated days."""
 
 _SERVE_GIVES_BACK_S = 600.0
 """Serve's downscale_delay_s."""
@@ -26,6 +28,8 @@ def report(
     late: Sequence[summary.Moment],
     folder: Path,
     most_memory_bytes: int,
+    nodes: NodesWatch | None = None,
+    first_start_s: float | None = None,
 ) -> list[str]:
     """Lines for the end. `outcomes` holds leadtime's live pass first, and one under Serve's own autoscaler."""
     ours = outcomes[0]
@@ -36,6 +40,9 @@ def report(
     same = next((o for o in outcomes if o.who == summary.LEADTIME and o.how == rival.how), ours)
     if same is not ours:
         lines.append(f"Simulated against simulated: {same.late} late against {rival.late}.")
+    if nodes is not None:
+        lines += ["", *nodes.words(spec.seconds, first_start_s)]
+        lines += [_without(same, one) for one in outcomes if one.who == summary.NOT_AHEAD]
     defaults = (
         "Serve's defaults: 2 requests in progress per replica, averaged over 30 s; 30 s until more, 600 s until fewer."
     )
@@ -53,6 +60,13 @@ def report(
         scenario = folder / SCENARIO_FOLDER / "scenario.yaml"
         lines += ["The same day in the simulator:", f"    leadtime compare {scenario}"]
     return lines
+
+
+def _without(ours: summary.Outcome, other: summary.Outcome) -> str:
+    """What asking for nodes ahead did, of two simulated passes that differ in nothing else."""
+    late = f"{ours.late} late with nodes asked for ahead, {other.late} without"
+    held = f"{ours.replica_seconds:.0f} and {other.replica_seconds:.0f} replica-seconds"
+    return f"Simulated against simulated: {late} ({held})."
 
 
 def moments_of_the_late(spec: Spec, watch: Watch, served: Sequence[Served]) -> list[summary.Moment]:

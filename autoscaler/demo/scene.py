@@ -84,5 +84,7 @@ class Scene:
     decisions: tuple[Decision, ...] = ()
     """Newest first."""
     so_far: str = ""
+    nodes: str = ""
+    """What nodes there are, in a line."""
     alarm: str = ""
     """Something is wrong, in a sentence."""

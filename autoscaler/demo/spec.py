@@ -12,6 +12,7 @@ from typing import Literal
 
 import yaml
 
+from autoscaler.demo.nodes import POOL, Nodes
 from autoscaler.demo.traffic import DEMANDS, Demand
 from policies.base import Slo
 
@@ -19,6 +20,8 @@ APP = "demo"
 INGRESS = "OpenAiIngress"
 MAX_ONGOING = 8
 """Requests that a replica takes at once: as many as its engine runs (max_num_seqs); the rest wait at the handle."""
+RAY_START_S = 2.5
+"""What a replica takes besides loading: a Ray worker process, imports, Serve's own part. Seen on two cores."""
 _MOST = {"chat": 6, "code": 2}
 """Replicas that each deployment may have: eight in all, for Serve as for leadtime."""
 
@@ -42,6 +45,8 @@ class Spec:
     slo: Slo = Slo(ttft_s=1.0, itl_s=None, target_fraction=0.98)
     """One promise, so that one can see whether it is kept: the first token within a second, for 98 of 100."""
     demands: tuple[Demand, ...] = DEMANDS
+    nodes: Nodes | None = None
+    """GPUs are on nodes that have to be made; None: all of them are there."""
 
     def most_replicas(self, deployment: str) -> int:
         return _MOST[deployment]
@@ -52,23 +57,37 @@ class Spec:
         return sum(self.most_replicas(d.deployment) for d in self.demands)
 
     @property
+    def startup(self) -> dict[str, object]:
+        """What to expect of a replica's start besides its node, as settings and scenarios have it."""
+        low, high = self.start_s
+        return {"load_s": {"median": (low + high) / 2, "p99": high}, "init_s": RAY_START_S}
+
+    @property
     def ttft_s(self) -> float:
         """The promise on the first token."""
         assert self.slo.ttft_s is not None
         return self.slo.ttft_s
 
 
-def settings(spec: Spec, dashboard: str, folder: Path, port: int, act: bool, profile: Path) -> str:
+def settings(
+    spec: Spec, dashboard: str, folder: Path, port: int, act: bool, profile: Path, token_file: Path | None = None
+) -> str:
     """The controller's settings file. `folder` takes journal and state; without `act` it is a dry run."""
+    service: dict[str, object] = {"name": "local", "namespace": "default", "dashboard": dashboard}
+    if spec.nodes is not None:
+        service["nodes"] = True
+    if token_file is not None:
+        service["token_file"] = str(token_file)
     document = {
         "version": 1,
         "dry_run": not act,
         "tick_s": 1.0,
-        "services": [{"name": "local", "namespace": "default", "dashboard": dashboard}],
+        "services": [service],
         "deployments": [
             {
                 "match": f"{APP}/{demand.deployment}",
                 "profile": str(profile),
+                **({} if spec.nodes is None else {"node_pools": [POOL], "startup": spec.startup}),
                 "replicas": {"min": 1, "max": spec.most_replicas(demand.deployment)},
                 "slo": {
                     "ttft_s": spec.slo.ttft_s,
@@ -78,6 +97,7 @@ def settings(spec: Spec, dashboard: str, folder: Path, port: int, act: bool, pro
             }
             for demand in spec.demands
         ],
+        "node_pools": [] if spec.nodes is None else [_pool(spec.nodes)],
         # A day of 150 s: what a user leaves at its default because days last 24 h has to be told here.
         "policy": {"name": "predictive", "options": policy_options(spec)},
         "guards": guards(),
@@ -86,6 +106,20 @@ def settings(spec: Spec, dashboard: str, folder: Path, port: int, act: bool, pro
         "server": {"host": "127.0.0.1", "port": port},
     }
     return yaml.safe_dump(document, sort_keys=False)
+
+
+def _pool(nodes: Nodes) -> dict[str, object]:
+    """The pool of the controller's settings. On Ray a node is its own worker: it has no image to pull."""
+    ready_s = nodes.provision_s + nodes.raylet_s
+    return {
+        "name": POOL,
+        "gpus_per_node": nodes.gpus_per_node,
+        "max_nodes": nodes.most,
+        "prewarm": "request_resources",
+        "provision_s": {"median": ready_s, "p99": 1.6 * ready_s},
+        "image_pull_s": 0.0,
+        "worker_start_s": 0.0,
+    }
 
 
 def policy_options(spec: Spec) -> dict[str, float | str]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from autoscaler.demo.users import Served
 
 LEADTIME, SERVE = "leadtime", "Serve's default"
+NOT_AHEAD = "nodes not ahead"
+"""leadtime that leaves nodes to the replicas that wait for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,8 @@ def table(outcomes: Sequence[Outcome], ttft_s: float) -> list[str]:
     rows.append(("between tokens, p95", *(_seconds(o.itl_p95_s) for o in outcomes)))
     rows.append(("failed or unfinished", *(str(o.failed) for o in outcomes)))
     rows.append(("replica-seconds held", *(f"{o.replica_seconds:,.0f}" for o in outcomes)))
-    return [f"  {row[0]:<30}" + "".join(f"{cell:>20}" for cell in row[1:]) for row in rows]
+    room = 20 if len(outcomes) <= 3 else 16
+    return [f"  {row[0]:<30}" + "".join(f"{cell:>{room}}" for cell in row[1:]) for row in rows]
 
 
 def verdict(ours: Outcome, theirs: Outcome, why_late: str) -> list[str]:

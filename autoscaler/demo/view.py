@@ -52,6 +52,8 @@ def screen(scene: Scene, width: int = WIDTH, height: int = 50) -> RenderableType
         lines.append(Text(f"! {scene.alarm}", "bold red", no_wrap=True, overflow="ellipsis"))
     lines += [Text(), _chart_titles(scene, width), *_charts(scene, rows), Text(), *_table(scene, width)]
     lines += [Text(), *_decisions(scene.decisions, min(_DECISIONS + spare, 8), width)]
+    if scene.nodes:
+        lines += [Text(), Text(f"  {scene.nodes}")]
     if scene.so_far:
         lines += [Text(), Text(scene.so_far)]
     for line in lines:
@@ -171,7 +173,7 @@ def _decisions(decisions: Sequence[Decision], most: int, width: int) -> list[Tex
 
 def plain_line(scene: Scene) -> str:
     """One line for logs and pipes."""
-    parts = [*(_plain_lane(lane) for lane in scene.lanes), scene.so_far]
+    parts = [*(_plain_lane(lane) for lane in scene.lanes), scene.nodes, scene.so_far]
     alarm = f"  ! {scene.alarm}" if scene.alarm else ""
     return f"{_clock(scene.elapsed_s)}  " + "  |  ".join(part for part in parts if part) + alarm
 

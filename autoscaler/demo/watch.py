@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from autoscaler.board import Board
+from autoscaler.demo.nodes_watch import NodesWatch
 from autoscaler.demo.scene import Chart, Decision, Lane, Scene
 from autoscaler.demo.spec import APP, Spec
 from autoscaler.demo.users import Served
@@ -55,6 +56,11 @@ class Watch:
     samples: dict[str, list[Sample]] = field(default_factory=dict)
     decisions: list[Decision] = field(default_factory=list)
     """Oldest first."""
+    nodes: NodesWatch | None = None
+
+    def __post_init__(self) -> None:
+        if self.spec.nodes is not None:
+            self.nodes = NodesWatch(self.begin_s)
 
     # ------------------------------------------------------------ taking in
 
@@ -65,6 +71,8 @@ class Watch:
             return []
         at_s = plan.now_s - self.begin_s
         fresh = [self._learned(at_s, words) for words in plan.learned if self.act and self._ours(words)]
+        if self.nodes is not None:
+            fresh += self.nodes.take(board)
         for demand in self.spec.demands:
             key = key_of(demand.deployment)
             own, seen = plan.deployment(key), _observation(plan, key)
@@ -133,6 +141,7 @@ class Watch:
             lanes=tuple(lanes),
             decisions=tuple(reversed(self.decisions)),
             so_far=self._so_far(served, elapsed_s),
+            nodes="" if self.nodes is None else self.nodes.line(),
             alarm="; ".join(down),
         )
 

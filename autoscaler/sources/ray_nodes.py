@@ -11,6 +11,7 @@ import asyncio
 import math
 import re
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +46,8 @@ class AskedNode:
 
     name: str
     node_type: str
+    addressed: bool = True
+    """It has an address already; False: a launch that nobody has answered."""
 
 
 def parse_nodes(summary: object, status: object) -> tuple[RayNode, ...]:
@@ -83,7 +86,7 @@ def parse_asked(status: object) -> tuple[AskedNode, ...]:
             *_, address, node_type, _ = one
             asked.append(AskedNode(address, node_type))
     for node_type, count in mapping(report, "pendingLaunches").items():
-        asked += [AskedNode(f"launch-of-{node_type}-{i}", str(node_type)) for i in range(whole(count) or 0)]
+        asked += [AskedNode(f"launch-of-{node_type}-{i}", str(node_type), False) for i in range(whole(count) or 0)]
     return tuple(asked)
 
 
@@ -102,11 +105,24 @@ def _as_a_key(name: str) -> str:
     return first + "".join(part.title() for part in rest)
 
 
+_BETWEEN_S = 10.0
+"""A node that the autoscaler does not list as pending any more may take so long to be listed as alive."""
+
+
+@dataclass(slots=True)
+class _Asked:
+    """One that is on its way, or has come."""
+
+    node: AskedNode
+    first_s: float
+    last_s: float
+
+
 @dataclass(slots=True)
 class NodeMemory:
     """When each node that came was first seen to be asked for, by address: the node itself does not say."""
 
-    asked_at_s: dict[str, float] = field(default_factory=dict)
+    asked: dict[str, _Asked] = field(default_factory=dict)
     ready_at_s: dict[str, float] = field(default_factory=dict)
 
     def pools(
@@ -118,23 +134,29 @@ class NodeMemory:
         """
         found: dict[str, list[NodeSignal]] = {pool.name: [] for pool in settings}
         there = {node.address for node in nodes}
-        asked = [one for one in asked if one.name not in there]
-        self._remember(nodes, asked, now_s)
+        self._remember(nodes, there, asked, now_s)
         for node in nodes:
             name = pool_of(settings, node.names, node.gpus)
             if name is not None:
                 found[name].append(self._ready(node))
-        for one in asked:
+        for one in (known.node for known in self.asked.values() if known.node.name not in there):
             name = pool_of(settings, [one.node_type], None) or (settings[0].name if len(settings) == 1 else None)
             if name is not None:
                 gpus = next(pool.gpus_per_node for pool in settings if pool.name == name)
-                found[name].append(NodeSignal(one.name, "starting", self.asked_at_s[one.name], gpus=gpus, workers=0))
+                found[name].append(NodeSignal(one.name, "starting", self.asked[one.name].first_s, gpus=gpus, workers=0))
         return tuple(PoolSignals(name, now_s, tuple(signals)) for name, signals in found.items())
 
-    def _remember(self, nodes: Sequence[RayNode], asked: Sequence[AskedNode], now_s: float) -> None:
-        waiting = {one.name: self.asked_at_s.get(one.name, now_s) for one in asked}
-        kept = {node.address: at_s for node in nodes if (at_s := self.asked_at_s.get(node.address)) is not None}
-        self.asked_at_s = {**kept, **waiting}
+    def _remember(
+        self, nodes: Sequence[RayNode], there: AbstractSet[str], asked: Sequence[AskedNode], now_s: float
+    ) -> None:
+        for one in asked:
+            if one.name not in there:
+                self.asked.setdefault(one.name, _Asked(one, now_s, now_s)).last_s = now_s
+        self.asked = {
+            name: known
+            for name, known in self.asked.items()
+            if name in there or now_s - known.last_s <= (_BETWEEN_S if known.node.addressed else 0.0)
+        }
         self.ready_at_s = {node.node_id: self.ready_at_s.get(node.node_id, now_s) for node in nodes}
 
     def _ready(self, node: RayNode) -> NodeSignal:
@@ -143,7 +165,7 @@ class NodeMemory:
         return NodeSignal(
             node.address,
             "ready",
-            self.asked_at_s.get(node.address),
+            asked.first_s if (asked := self.asked.get(node.address)) is not None else None,
             ready_at_s,
             node.gpus,
             node.gpus_used,

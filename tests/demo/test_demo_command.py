@@ -27,6 +27,8 @@ _TOO_SLOW_S = 12.0
 """A start that should take 5 to 6 s, and some 3 s for Ray."""
 SHORT = ("--seconds", "45", "--day-seconds", "45", "--start-seconds", "5", "6")
 
+SHORT_WITH_NODES = ("--nodes", "--seconds", "45", "--day-seconds", "120", "--start-seconds", "4", "5")
+
 
 class Demo:
     """A demo as a program of its own, with its lines as they come and every process that was ever seen below it."""
@@ -158,6 +160,21 @@ def test_live_and_simulated_agree_on_first_tokens_and_on_replicas(played: Demo) 
 
 
 @pytest.mark.ray
+@pytest.mark.slow
+def test_with_nodes_leadtime_asks_rays_own_autoscaler_for_one_and_leaves_no_process(tmp_path: Path) -> None:
+    with demo(tmp_path / "out", *SHORT_WITH_NODES) as run:
+        run.read_until("", 400.0)
+        assert run.process.wait(30) == 0, run.text
+        assert run.left() == []
+        assert re.search(r"^\d:\d\d  nodes ask for 2: .* fill 2 nodes", run.text, re.MULTILINE), run.text
+        assert re.search(r"[1-9] arriving ░", run.text), run.text
+        assert re.search(r"Nodes: 1 came, [01] of them before a replica needed them", run.text), run.text
+        assert re.search(r"learned: node 127\.0\.0\.\d+ of pool gpu was Ready \d+ s after it was asked for", run.text)
+        assert re.search(r"Before the traffic the first replicas had to wait for a node: \d+ s", run.text), run.text
+        assert "Traceback" not in (run.out / "demo.log").read_text()
+
+
+@pytest.mark.ray
 def test_ctrl_c_while_ray_starts_leaves_no_process_and_exits_130(tmp_path: Path) -> None:
     with demo(tmp_path / "out", *SHORT) as run:
         run.read_until("a local Ray of its own", 60.0)
@@ -184,7 +201,7 @@ def test_ctrl_c_while_traffic_flows_leaves_no_process_and_exits_130(tmp_path: Pa
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--nodes",), "--nodes: not built yet"),
+        (("--nodes", "--baseline", "live"), "--baseline: live; allowed with --nodes: simulated"),
         (("--seconds", "5"), "--seconds: 5; allowed: 10 to 3600"),
         (("--seconds", "nan"), "--seconds: nan; allowed"),
         (("--baseline", "none"), "--baseline"),

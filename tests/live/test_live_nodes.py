@@ -6,7 +6,6 @@ import asyncio
 import json
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -17,11 +16,11 @@ import pytest
 from autoscaler.actuators.prewarm import PrewarmActuator
 from autoscaler.actuators.ray_request_resources import RayHead, RayRequestResources
 from autoscaler.dashboard_client import DashboardClient
+from autoscaler.demo.nodes import Nodes, prepare
 from autoscaler.model import Plan, PoolPlan, ServiceGpus
 from autoscaler.prewarm import WarmPool
 from tests.live.conftest import skip_without_ray
-from tests.live.local_nodes import cluster_config
-from tests.live.local_serve import HERE, LocalServe, end_processes, environment_of, free_ports, is_up
+from tests.live.local_serve import HERE, LocalServe, end_processes, environment_of, free_ports, is_up, ray_python
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 GPUS, MOST_NODES, PROVISION_S = 8, 4, 8.0
@@ -34,13 +33,12 @@ def cluster() -> Iterator[LocalServe]:
     skip_without_ray()
     folder = Path(tempfile.mkdtemp(prefix="ltn"))
     gcs, dashboard, agent, grpc, metrics, http, runtime_env, client = free_ports(8)
-    (folder / "cluster.yaml").write_text(cluster_config(gcs, folder, GPUS, MOST_NODES, PROVISION_S))
-    environment = environment_of(folder, None) | {
-        "AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_enable_autoscaler_v2": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",
-    }  # fmt: skip
+    environment = environment_of(folder, None)
+    file, more = prepare(folder, f"127.0.0.1:{gcs}", Nodes(GPUS, MOST_NODES, PROVISION_S), environment["PYTHONPATH"])
+    environment |= more
     command = [
-        str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--disable-usage-stats",
-        f"--autoscaling-config={folder / 'cluster.yaml'}", f"--port={gcs}", "--node-ip-address=127.0.0.1",
+        str(ray_python().with_name("ray")), "start", "--head", "--block", "--disable-usage-stats",
+        f"--autoscaling-config={file}", f"--port={gcs}", "--node-ip-address=127.0.0.1",
         "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}",
         f"--dashboard-agent-grpc-port={grpc}", f"--runtime-env-agent-port={runtime_env}",
         f"--metrics-export-port={metrics}", f"--ray-client-server-port={client}", f"--temp-dir={folder / 'ray'}",

@@ -71,7 +71,7 @@ def test_what_the_autoscaler_has_asked_for_is_on_its_way() -> None:
         pendingLaunches={"gpu": 1},
     )
     assert parse_asked(status) == (
-        AskedNode("127.0.0.3", "gpu"), AskedNode("10.0.0.9", "gpu"), AskedNode("launch-of-gpu-0", "gpu"),
+        AskedNode("127.0.0.3", "gpu"), AskedNode("10.0.0.9", "gpu"), AskedNode("launch-of-gpu-0", "gpu", False),
     )  # fmt: skip
     assert [node.state for node in pools_of(status)] == ["ready", "starting", "starting", "starting"]
 
@@ -85,7 +85,14 @@ def test_a_node_that_came_is_known_to_have_been_asked_for_when_it_was_first_seen
     (node,) = pools_of(STATUS, memory)
     assert (node.requested_at_s, node.ready_at_s) == (1795706870.0, 1795706880.649)
     memory.pools([POOL], (), (), 1795706990.0)
-    assert memory.asked_at_s == {}
+    assert memory.asked == {}
+
+
+def test_a_node_that_is_neither_pending_nor_alive_for_a_moment_is_still_on_its_way() -> None:
+    memory = NodeMemory()
+    memory.pools([POOL], (), [AskedNode("127.0.0.2", "gpu"), AskedNode("launch-of-gpu-0", "gpu", False)], 100.0)
+    counts = [len(memory.pools([POOL], (), (), 100.0 + after_s)[0].nodes) for after_s in (1.0, 9.0, 11.0)]
+    assert counts == [1, 1, 0]
 
 
 def test_an_answer_that_holds_a_node_as_pending_and_alive_counts_it_once() -> None:

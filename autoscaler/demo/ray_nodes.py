@@ -1,7 +1,9 @@
 """Nodes for Ray's own autoscaler on this machine: raylets on loopback addresses, with GPUs that are only a number.
 
 Ray's monitor imports it (provider type `external`); it starts `ray start` processes and ends them. A node takes
-`provision_s` to begin, like a machine that is being made. Not for anything but tests.
+`provision_s` to begin, like a machine that is being made. Not for the demo's own process, which imports no ray: the
+file is copied to where the monitor finds it, and imports nothing of ours (the monitor runs in a folder of Ray's that
+has another `autoscaler`).
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from ray.autoscaler.node_provider import NodeProvider
 from ray.autoscaler.tags import (
     NODE_KIND_HEAD,
     NODE_KIND_WORKER,
+    STATUS_SETTING_UP,
     STATUS_UP_TO_DATE,
     TAG_RAY_NODE_KIND,
     TAG_RAY_NODE_STATUS,
@@ -28,43 +31,8 @@ from ray.autoscaler.tags import (
 _START = 'sleep "$1"; shift; exec "$@"'
 
 
-def cluster_config(gcs_port: int, folder: Path, gpus_per_node: int, max_nodes: int, provision_s: float) -> str:
-    """What `ray start --autoscaling-config` takes; the many empty keys are what `ray up` would fill in."""
-    return f"""\
-cluster_name: local
-max_workers: {max_nodes}
-upscaling_speed: 100
-idle_timeout_minutes: 0.1
-provider:
-  type: external
-  module: local_nodes.LocalNodes
-  gcs: "127.0.0.1:{gcs_port}"
-  folder: "{folder}"
-  provision_s: {provision_s:g}
-  disable_node_updaters: true
-  disable_launch_config_check: true
-  foreground_node_launch: true
-auth: {{}}
-file_mounts: {{}}
-cluster_synced_files: []
-file_mounts_sync_continuously: false
-rsync_exclude: []
-rsync_filter: []
-initialization_commands: []
-setup_commands: []
-head_setup_commands: []
-worker_setup_commands: []
-head_start_ray_commands: []
-worker_start_ray_commands: []
-head_node_type: head
-available_node_types:
-  head: {{resources: {{CPU: 4}}, node_config: {{}}, min_workers: 0, max_workers: 0}}
-  gpu: {{resources: {{CPU: 4, GPU: {gpus_per_node}}}, node_config: {{}}, min_workers: 0, max_workers: {max_nodes}}}
-"""
-
-
-class LocalNodes(NodeProvider):  # type: ignore[misc]
-    """`provider_config`: gcs, folder (of the nodes' output), provision_s."""
+class LoopbackNodes(NodeProvider):
+    """`provider_config`: gcs and head (addresses), folder (of the nodes' output), provision_s."""
 
     def __init__(self, provider_config: dict[str, Any], cluster_name: str) -> None:
         super().__init__(provider_config, cluster_name)
@@ -75,7 +43,7 @@ class LocalNodes(NodeProvider):  # type: ignore[misc]
             TAG_RAY_USER_NODE_TYPE: "head",
             TAG_RAY_NODE_STATUS: STATUS_UP_TO_DATE,
         }
-        self._tags: dict[str, dict[str, str]] = {"127.0.0.1": head}
+        self._tags: dict[str, dict[str, str]] = {provider_config["head"]: head}
         """By address, which is a node's name too."""
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -116,13 +84,16 @@ class LocalNodes(NodeProvider):  # type: ignore[misc]
                 name = f"127.0.0.{self._last}"
                 self._processes[name] = self._started(name, resources)
                 self._tags[name] = {
-                    TAG_RAY_NODE_KIND: NODE_KIND_WORKER, **tags, TAG_RAY_NODE_STATUS: STATUS_UP_TO_DATE,
-                }  # fmt: skip
+                    TAG_RAY_NODE_KIND: NODE_KIND_WORKER,
+                    **tags,
+                    TAG_RAY_NODE_STATUS: STATUS_SETTING_UP,
+                }
+                # Ray counts it as pending until it hears from its raylet.
 
     def _started(self, name: str, resources: dict[str, float]) -> subprocess.Popen[bytes]:
-        ray = str(Path(sys.executable).with_name("ray"))
         command = [
-            "sh", "-c", _START, "sh", str(self.provider_config["provision_s"]), ray, "start", "--block",
+            "sh", "-c", _START, "sh", str(self.provider_config["provision_s"]),
+            sys.executable, "-m", "ray.scripts.scripts", "start", "--block",
             f"--address={self.provider_config['gcs']}", f"--node-ip-address={name}",
             f"--num-gpus={int(resources.get('GPU', 0))}", f"--num-cpus={int(resources.get('CPU', 1))}",
             "--object-store-memory=80000000", "--disable-usage-stats", "--include-log-monitor=false",
