@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 VLLM := .venv-vllm
 OLD_RAY := .venv-old-ray
-OLDER_RAY := 2.53.0
+OLDER_RAY := 2.57.0
 BIN := $(VENV)/bin
 EXTRAS := ray,kube,mqtt,prometheus,gke,sim,dev
 
@@ -34,12 +34,12 @@ $(VLLM)/.made: constraints-vllm.txt tests/vllm/install.sh
 test-vllm: venv $(VLLM)/.made  ## against a real vLLM on this machine's CPU (its own .venv-vllm, 4 GB; minutes)
 	@LEADTIME_VLLM=$(VLLM) $(BIN)/python -m pytest -s tests/vllm
 
-$(OLD_RAY)/.made:
-	$(PYTHON) -m venv $(OLD_RAY)
-	$(OLD_RAY)/bin/python -m pip install -q --disable-pip-version-check "ray[serve]==$(OLDER_RAY)" "protobuf<7"
+$(OLD_RAY)/.made-$(OLDER_RAY):
+	$(PYTHON) -m venv --clear $(OLD_RAY)
+	$(OLD_RAY)/bin/python -m pip install -q --disable-pip-version-check "ray[serve]==$(OLDER_RAY)" jinja2  # 2.57.0 forgets to ask for it
 	@touch $@
 
-test-old-ray: venv $(OLD_RAY)/.made  ## the live tests on Ray 2.53, the first with an external scaler (its own .venv-old-ray, 0.4 GB)
+test-old-ray: venv $(OLD_RAY)/.made-$(OLDER_RAY)  ## the live tests on the oldest supported Ray (its own .venv-old-ray, 0.4 GB)
 	@LEADTIME_RAY=$(OLD_RAY) $(BIN)/python -m pytest -s tests/live
 
 check: venv  ## lint, types, import layers, documentation links

@@ -101,5 +101,7 @@ def of_version(subject: str, name: str, version: str) -> Finding:
     if place == "known":
         return Finding("ok", subject, words)
     if place == "too old":
-        return Finding("fail", subject, words, f"{dotted(supported.oldest)} or newer is needed: {supported.why}")
+        return Finding(
+            "fail", subject, words, f"{dotted(supported.oldest)} or newer is needed: {supported.lacks(version)}"
+        )
     return Finding("warn", subject, words, f"{place} (tried: {supported.span})")

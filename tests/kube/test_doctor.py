@@ -17,6 +17,7 @@ from autoscaler.model import ControllerConfig, DeploymentSettings
 from autoscaler.sources.exposition import parse
 from autoscaler.sources.join import NodePage
 from autoscaler.sources.names import NAMES
+from autoscaler.versions import RAY
 from tests.cli.helpers import leadtime
 from tests.contract.fake_dashboard import FakeApplication, FakeDashboard, FakeDeployment
 from tests.kube import objects
@@ -93,10 +94,12 @@ async def test_settings_that_match_nothing_name_what_is_there(dashboard: FakeDas
 @pytest.mark.parametrize(
     ("version", "line"),
     [
+        ("2.57.0", "ok    a: Ray 2.57.0"),
         ("2.60.1", "ok    a: Ray 2.60.1"),
-        ("2.59.0", "fail  a: Ray 2.59.0; 2.60 or newer is needed: the scale API that this version speaks"),
-        ("3.0.0", "warn  a: Ray 3.0.0; newer than any that was tried (tried: 2.60 to 2.60)"),
-        ("nightly", "warn  a: Ray nightly; not understood (tried: 2.60 to 2.60)"),
+        ("2.56.1", f"fail  a: Ray 2.56.1; 2.57 or newer is needed: {RAY.why}"),
+        ("2.52.0", f"fail  a: Ray 2.52.0; 2.57 or newer is needed: the external scaler, and {RAY.why}"),
+        ("3.0.0", "warn  a: Ray 3.0.0; newer than any that was tried (tried: 2.57 to 2.60)"),
+        ("nightly", "warn  a: Ray nightly; not understood (tried: 2.57 to 2.60)"),
     ],
 )
 def test_a_version_has_its_place_in_the_table(version: str, line: str) -> None:
