@@ -150,7 +150,8 @@ def environment_of(folder: Path, token: str | None) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     kept |= {
         "PATH": f"{ray_python().parent}{os.pathsep}{os.environ['PATH']}",  # a job's `python` is Ray's, as in its images
-        "PYTHONPATH": str(HERE),
+        # Applications, and leadtime's policy inside Serve, which a Ray image holds as that one file.
+        "PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parents[1]}",
         "HOME": str(folder),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "disabled" if token is None else "token",
