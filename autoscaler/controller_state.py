@@ -5,6 +5,7 @@ Everything that decides anything is in here; nothing else of the controller has 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,9 @@ from policies.base import Totals
 from policies.leadtimes import StageBook
 
 STATE_VERSION = 1
+
+_MOST_COUNTED = 1e15
+"""No counter of requests or tokens gets that far."""
 
 
 @dataclass(slots=True)
@@ -42,6 +46,8 @@ class CounterMemory:
         """
         added = 0.0
         for name, value in current.items():
+            if not 0.0 <= value <= _MOST_COUNTED:  # nor is NaN: a broken exporter, which counts as one that is silent
+                continue
             before = self.series.get(name)
             if before is None:
                 added += value if self.started and name not in baseline else 0.0
@@ -223,6 +229,20 @@ class ControllerState:
 
     def to_bytes(self) -> bytes:
         """JSON, keys sorted, floats exact. Errors: PolicyFault when the policy's memory is no plain data."""
+        data, _ = self.to_bytes_within(math.inf)
+        assert data is not None
+        return data
+
+    def to_bytes_within(self, most_bytes: float) -> tuple[bytes | None, int]:
+        """`to_bytes` and its length; None and about its length when that is more than `most_bytes`, known early."""
+        encode = msgspec.json.Encoder(order="sorted").encode
+        forecasters: dict[str, Any] = {}
+        length = 0
+        for key, forecaster in self.forecasters.items():
+            forecasters[key] = msgspec.Raw(encode(plain_forecaster(forecaster)))
+            length += len(forecasters[key])
+            if length > most_bytes:
+                return None, length * len(self.forecasters) // len(forecasters)
         saved = _Saved(
             STATE_VERSION,
             self.tick,
@@ -232,10 +252,11 @@ class ControllerState:
             self.deployments,
             self.pools,
             self.book,
-            {key: msgspec.to_builtins(plain_forecaster(forecaster)) for key, forecaster in self.forecasters.items()},
+            forecasters,
             self.pool_nodes,
         )
-        return msgspec.json.encode(saved, order="sorted")
+        data = encode(saved)
+        return (data if len(data) <= most_bytes else None), len(data)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> ControllerState:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from operator import add, attrgetter, itemgetter
+from operator import add, attrgetter
 
 from autoscaler.controller_state import CounterMemory, DemandMemory
 from autoscaler.idle_engines import engine_gauges
@@ -25,6 +25,9 @@ ATTAINMENT_WINDOW_S = 600.0
 _FORGET_AFTER_S = 3600.0
 _LONGEST_BRIDGE_S = 600.0
 """A hole in the metrics up to this long is bridged by its mean rate; a longer one stays unknown in the bins."""
+
+_MOST_RPS = 1e6
+"""More than that is no demand but a broken counter."""
 
 _FAILING_SHARE = 0.05
 """From this share of failing requests on, growth may be retries."""
@@ -51,6 +54,11 @@ def take_in(memory: DemandMemory, metrics: DeploymentMetrics, slo: Slo, window_s
     rejected = max(0.0, memory.rejected.advance(metrics.rejected_total, now_s, since_s, metrics.baseline) - failed)
     arrivals = rejected + memory.arrivals.advance(metrics.arrivals_total, now_s, since_s, metrics.baseline)
     errors = rejected + failed
+    hole_s = 0.0 if since_s is None else now_s - since_s
+    absurd = since_s is not None and arrivals > _MOST_RPS * max(hole_s, 1.0)
+    if absurd:
+        arrivals = 0.0
+    unseen = absurd or hole_s > _LONGEST_BRIDGE_S  # or the clock was set forward: nothing is known of this interval
     tokens = _take_in_mix(memory, metrics, now_s, since_s)
     latencies = _take_in_latencies(memory, metrics, slo, now_s, since_s)
     memory.totals = _grown(memory.totals, (arrivals, *tokens, *latencies))
@@ -58,6 +66,10 @@ def take_in(memory: DemandMemory, metrics: DeploymentMetrics, slo: Slo, window_s
     if since_s is None:
         return []
     seconds = now_s - since_s
+    if unseen:
+        memory.recent.clear()
+        memory.uncounted_rps = 0.0
+        return list(_close_bins(memory, since_s, now_s, None, bin_s))
     demand = _without_retries(memory, now_s, seconds, arrivals, errors)
     memory.uncounted_rps = (arrivals - demand) / seconds
     memory.recent.append([now_s, seconds, demand, errors])
@@ -181,16 +193,17 @@ def share_below(histogram: Histogram, limit_s: float | None) -> float:
     return low_count / total
 
 
-def _close_bins(memory: DemandMemory, since_s: float, now_s: float, arrivals: float, bin_s: float) -> Iterator[Bin]:
-    seconds = now_s - since_s
-    rate_rps = arrivals / seconds
-    unseen = seconds > _LONGEST_BRIDGE_S
+def _close_bins(
+    memory: DemandMemory, since_s: float, now_s: float, arrivals: float | None, bin_s: float
+) -> Iterator[Bin]:
+    """The bins that end in (since_s, now_s]; `arrivals` None = not seen."""
+    rate_rps = None if arrivals is None else arrivals / (now_s - since_s)
     if memory.bin_end_s is None:
         memory.bin_end_s = (since_s // bin_s + 1) * bin_s
     at_s = since_s
     while at_s < now_s:
         upto_s = min(memory.bin_end_s, now_s)
-        if not unseen:
+        if rate_rps is not None:
             memory.bin_arrivals += rate_rps * (upto_s - at_s)
             memory.bin_covered_s += upto_s - at_s
         at_s = upto_s
@@ -203,14 +216,21 @@ def _close_bins(memory: DemandMemory, since_s: float, now_s: float, arrivals: fl
 
 def rate_rps(memory: DemandMemory) -> float | None:
     """Mean arrivals per second over the rate window; None before two readings."""
-    seconds = sum(r[1] for r in memory.recent)
-    return sum(r[2] for r in memory.recent) / seconds if seconds > 0 else None
+    return _per_second(memory, 2)
 
 
 def error_rate_rps(memory: DemandMemory) -> float | None:
     """Failed requests per second over the rate window."""
-    seconds = sum(r[1] for r in memory.recent)
-    return sum(r[3] for r in memory.recent) / seconds if seconds > 0 else None
+    return _per_second(memory, 3)
+
+
+def _per_second(memory: DemandMemory, column: int) -> float | None:
+    """One column of the rows of the rate window, over their seconds."""
+    total = seconds = 0.0
+    for row in memory.recent:
+        total += row[column]
+        seconds += row[1]
+    return total / seconds if seconds > 0 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,12 +261,11 @@ def token_mix(memory: DemandMemory) -> TokenMix | None:
     return TokenMix(prompt / requests, output / requests, min(cached, prompt) / requests)
 
 
-_ATTAINED_COLUMNS = tuple(itemgetter(column) for column in range(1, 5))
-
-
 def attained_fraction(memory: DemandMemory) -> float | None:
     """Share of the last 10 minutes' requests within the SLO: the worse of TTFT and ITL; None without requests."""
-    sums = [sum(map(column, memory.attained)) for column in _ATTAINED_COLUMNS]
+    sums = [sum(column) for column in zip(*memory.attained, strict=True)][1:]
+    if not sums:
+        return None
     shares = [good / total for good, total in ((sums[0], sums[1]), (sums[2], sums[3])) if total > 0]
     return min(shares) if shares else None
 

@@ -6,6 +6,7 @@ The file itself (rotation, flushing) is journal_file.py. Comparisons ignore `wal
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,12 +23,20 @@ JOURNAL_VERSION = 1
 _IGNORED = ("wall", "applied")
 
 
-def checkpoint_record(state: ControllerState, config: ControllerConfig) -> dict[str, Any]:
-    """The first record of a file: everything that `replay` needs, the settings included."""
+def checkpoint_record(
+    state: ControllerState, config: ControllerConfig, state_within_bytes: float = math.inf
+) -> dict[str, Any]:
+    """The first record of a file: everything that `replay` needs, the settings included.
+
+    A state longer than `state_within_bytes` (of base64) is left out, and `state_left_out` says so: such a file explains
+    decisions and cannot be replayed. Errors: PolicyFault when the policy's memory is no plain data.
+    """
+    saved, long = state.to_bytes_within(state_within_bytes * 3 / 4)
     return {
         "kind": "checkpoint",
         "version": JOURNAL_VERSION,
-        "state": base64.b64encode(state.to_bytes()).decode("ascii"),
+        "state": base64.b64encode(saved).decode("ascii") if saved is not None else None,
+        **({} if saved is not None else {"state_left_out": f"about {long * 4 // 3} bytes long"}),
         "config_sha256": config.sha256,
         "code_version": __version__,
         "policy": {"name": config.policy_name, "options": dict(config.policy_options)},
@@ -128,6 +137,11 @@ def decode_state(record: Mapping[str, Any]) -> ControllerState:
         raise JournalError(
             f"a journal begins with a checkpoint of version {JOURNAL_VERSION}; found kind {record.get('kind')!r}, "
             f"version {record.get('version')!r}"
+        )
+    if record.get("state_left_out"):
+        raise JournalError(
+            f"the controller's memory was left out of this file ({record['state_left_out']}, more than a third of "
+            "journal.max_bytes): its decisions can be explained, not replayed"
         )
     try:
         return ControllerState.from_bytes(base64.b64decode(record["state"], validate=True))

@@ -20,6 +20,8 @@ from autoscaler.errors import JournalError
 
 PREFIX, SUFFIX = "journal-", ".jsonl"
 _FILES = 8
+_LONGEST_PAUSE = 60
+"""Ticks between attempts to begin a file where none can be written."""
 _KINDS = ("checkpoint", "tick")
 
 
@@ -27,7 +29,8 @@ class JournalWriter:
     """Writes into `folder`, which never holds more than `max_bytes` of journal files (the oldest go first).
 
     Each tick: when `due`, take a checkpoint before the controller's step and `begin` a new file with it once the step
-    worked; then `append`. None raises for a disk's sake; `problem` is "" or one line. For one thread at a time.
+    worked; then `append`. None raises for a disk's sake; `problem` is "" or one line. For one thread at a time. A
+    journal that failed again and again is `due` more and more rarely, since a checkpoint is work.
     """
 
     def __init__(self, folder: Path, max_bytes: int = 100_000_000) -> None:
@@ -38,13 +41,20 @@ class JournalWriter:
         self._path: Path | None = None
         self._size = 0
         self._rotate_at = 0
+        self._failures = self._pause = 0
+        """Attempts in a row that failed, and how many ticks the next one waits for."""
         self._older: list[tuple[Path, int]] = []
         """Closed files, oldest first, with their sizes."""
 
     @property
     def due(self) -> bool:
         """Whether the next line must go to a new file."""
-        return self._file is None or self._size >= self._rotate_at
+        return not self._pause if self._file is None else self._size >= self._rotate_at
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """The longest checkpoint that leaves room for the ticks before and after it."""
+        return self._max_bytes // 3
 
     def begin(self, now_s: float, checkpoint: bytes) -> None:
         """Start a new file with this line: the state before the step whose record is appended next."""
@@ -59,6 +69,7 @@ class JournalWriter:
     def append(self, line: bytes) -> None:
         """Add one line (with its line break) and hand it to the operating system."""
         if self._file is None:
+            self._pause = max(0, self._pause - 1)
             return
         try:
             self._write_all(line)
@@ -68,6 +79,7 @@ class JournalWriter:
             self._fail(error)
         else:
             self._size += len(line)
+            self._failures = 0
             self._prune()
 
     def close(self) -> None:
@@ -81,7 +93,7 @@ class JournalWriter:
     # ------------------------------------------------------------ files
 
     def _start_file(self, now_s: float, line: bytes) -> None:
-        if 2 * len(line) > self._max_bytes:
+        if len(line) > self.checkpoint_bytes:
             raise OSError(0, f"journal.max_bytes {self._max_bytes} is too small for a checkpoint of {len(line)} bytes")
         self.folder.mkdir(parents=True, exist_ok=True)
         self._older = [(file, file.stat().st_size) for file in journal_files(self.folder)]
@@ -100,7 +112,7 @@ class JournalWriter:
                 partial.unlink()
             raise
         self._path, self._size = path, len(line)
-        # Checkpoints should be a small part of the journal, yet several files must fit.
+        # Checkpoints should be a small part of the journal, yet a file before this one must fit.
         self._rotate_at = max(self._max_bytes // _FILES, min(4 * len(line), self._max_bytes // 2))
 
     def _write_all(self, line: bytes) -> None:
@@ -126,6 +138,8 @@ class JournalWriter:
 
     def _fail(self, error: OSError) -> None:
         self.close()
+        self._failures += 1
+        self._pause = min(2 ** min(self._failures, 10) - 2, _LONGEST_PAUSE)
         what = error.strerror or type(error).__name__
         self.problem = f"journal folder {self.folder}: {what[:1].lower()}{what[1:]}; decisions go on without a journal"
 

@@ -45,6 +45,8 @@ from policies.registry import create_policy
 log = logging.getLogger("leadtime")
 
 
+_SLOWEST = 0.9
+"""How fast time goes on at least. Standing still would blind every rate for as long as the clock was set back."""
 _GIVE_BACK_WITHIN_S = 6.0
 """Of one actuator, at the end."""
 
@@ -123,6 +125,7 @@ class Runtime:
         self._tasks: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
         self._last_now_s = -math.inf
+        self._last_monotonic_s = 0.0
         self._save_parts = max(1, round(SAVE_EVERY_S / tick_s))
         self._said: dict[str, str] = {}
         """What was logged last on each subject, so that a lasting trouble is logged once."""
@@ -175,7 +178,7 @@ class Runtime:
     async def tick(self) -> Plan | None:
         """One round; None when the decision failed, in which case nothing is applied."""
         self.board.sign_of_life(self._clock.monotonic_s())
-        now_s = self._last_now_s = max(self._last_now_s, self._clock.now_s())  # the wall clock may be set back
+        now_s = self._time_s()
         leading = self._leader()  # asked before reading: who has just begun to lead reads again before it writes
         held = await self._polling.round(now_s)
         signals = assemble(held, self.pause.state, leading and self._leader(), now_s)
@@ -187,7 +190,7 @@ class Runtime:
             if await self._history.seed(self.controller, signals, now_s) and self._journal is not None:
                 self._journal.close()  # what history taught is no part of a tick: the next file begins with it
             self.board.sign_of_life(self._clock.monotonic_s())
-        checkpoint = self._checkpoint()
+        checkpoint = await self._checkpoint()
         started_s = self._clock.monotonic_s()
         plan = self._decide(signals, now_s)
         step_s = self._clock.monotonic_s() - started_s
@@ -200,6 +203,16 @@ class Runtime:
         self._refits.start(self.controller.state.forecasters.values())
         await self._save()
         return plan
+
+    def _time_s(self) -> float:
+        """The wall clock's time. Where that was set back, ours goes on more slowly until the two meet again."""
+        wall_s, monotonic_s = self._clock.now_s(), self._clock.monotonic_s()
+        slowest_s = self._last_now_s + _SLOWEST * (monotonic_s - self._last_monotonic_s)
+        back = wall_s < slowest_s - 1.0
+        words = "the clock was set back: time goes on a tenth slower here until it has caught up" if back else ""
+        self._say("clock", words, logging.WARNING)
+        self._last_now_s, self._last_monotonic_s = max(wall_s, slowest_s), monotonic_s
+        return self._last_now_s
 
     def _decide(self, signals: Signals, now_s: float) -> Plan | None:
         try:
@@ -238,15 +251,23 @@ class Runtime:
 
     # ------------------------------------------------------------ journal and state
 
-    def _checkpoint(self) -> bytes | None:
-        """The state before the step, when the journal is about to begin a new file."""
+    async def _checkpoint(self) -> bytes | None:
+        """The state before the step, when a new journal file is about to begin; encoded in a thread, as in `_save`."""
         if self._journal is None or not self._journal.due:
             return None
+        state, most_bytes = self.controller.state, self._journal.checkpoint_bytes
         try:
-            return journal.encode(journal.checkpoint_record(self.controller.state, self.config))
+            record = await asyncio.to_thread(journal.checkpoint_record, state, self.config, most_bytes)
+            line = await asyncio.to_thread(journal.encode, record)
         except PolicyFault as error:
             self._say("state", str(error), logging.ERROR)
             return None
+        left_out = record.get("state_left_out")
+        if left_out and not self._said.get("checkpoint"):
+            words = "journal: decisions can be explained, not replayed: the memory to replay from is %s, and may be %d"
+            log.warning(f"{words} (a third of journal.max_bytes)", left_out, most_bytes)
+        self._said["checkpoint"] = left_out or ""
+        return line
 
     def _write_journal(
         self, checkpoint: bytes | None, signals: Signals, plan: Plan, outcomes: Sequence[Outcome], step_s: float

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,6 +68,26 @@ def test_the_same_page_twice_changes_nothing() -> None:
     before = list(memory.recent)
     assert take(memory, page(10.0, {"a": 99.0})) == []
     assert memory.recent == before
+
+
+@pytest.mark.parametrize("absurd", [math.nan, math.inf, -math.inf, -5.0, 1e300])
+def test_an_absurd_reading_is_none_and_leaves_no_trace(absurd: float) -> None:
+    memory = DemandMemory()
+    bins: list[demand.Bin] = []
+    for at_s in range(0, 100, 5):
+        bins += take(memory, page(at_s, {"a": absurd if at_s == 20 else 10.0 * at_s}))
+    assert demand.rate_rps(memory) == pytest.approx(10.0)
+    assert all(rate is None or 0.0 <= rate <= 10.1 for _, rate in bins)
+    assert memory.totals.arrivals <= 950.0
+
+
+def test_a_clock_set_forward_thins_out_no_rate() -> None:
+    memory = DemandMemory()
+    for at_s in (0, 5, 10, 3615):
+        take(memory, page(at_s, {"a": 10.0 * (at_s if at_s < 3600 else at_s - 3600)}))
+    assert demand.rate_rps(memory) is None
+    take(memory, page(3620, {"a": 200.0}))
+    assert demand.rate_rps(memory) == pytest.approx(10.0)
 
 
 def test_a_long_hole_leaves_its_bins_unknown() -> None:

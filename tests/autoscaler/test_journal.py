@@ -8,6 +8,7 @@ import pytest
 
 from autoscaler import journal
 from autoscaler.controller import Controller
+from autoscaler.controller_state import ControllerState
 from autoscaler.errors import JournalError
 from autoscaler.model import (
     Applied,
@@ -75,6 +76,35 @@ def test_a_checkpoint_gives_the_state_back() -> None:
     controller.step(signals(inventory(0.0), metrics(0.0)), 0.0)
     record = json.loads(journal.encode(journal.checkpoint_record(controller.state, controller.config)))
     assert journal.decode_state(record).to_bytes() == controller.state.to_bytes()
+
+
+def test_a_memory_too_long_for_the_journal_is_left_out_and_a_replay_says_so() -> None:
+    controller = Controller(config(), policy=Says(2))
+    controller.step(signals(inventory(0.0), metrics(0.0)), 0.0)
+    whole = len(controller.state.to_bytes())
+    assert controller.state.to_bytes_within(whole) == (controller.state.to_bytes(), whole)
+    assert controller.state.to_bytes_within(whole - 1) == (None, whole)
+    record = json.loads(journal.encode(journal.checkpoint_record(controller.state, controller.config, 100)))
+    assert record["state"] is None
+    assert journal.decode_settings(record) == controller.config
+    with pytest.raises(JournalError, match=r"left out of this file .*journal\.max_bytes.* explained, not replayed"):
+        journal.decode_state(record)
+
+
+def test_how_long_a_memory_is_shows_after_a_few_forecasters() -> None:
+    asked: list[str] = []
+
+    class Remembers:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def state(self) -> str:
+            asked.append(self.name)
+            return "x" * 998  # and two quotation marks
+
+    state = ControllerState(forecasters={f"default/local/a/{i}": Remembers(str(i)) for i in range(100)})
+    assert state.to_bytes_within(2500) == (None, 100_000)
+    assert asked == ["0", "1", "2"]
 
 
 @pytest.mark.parametrize(

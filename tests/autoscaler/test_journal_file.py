@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 from pathlib import Path
@@ -121,6 +122,39 @@ def test_a_checkpoint_that_would_fill_the_folder_is_a_problem(tmp_path: Path) ->
     write(writer, range(1), checkpoint=5000)
     assert "max_bytes" in writer.problem
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("share", [0.02, 0.2, 0.33])
+def test_checkpoints_however_long_leave_room_for_ticks(tmp_path: Path, share: float) -> None:
+    writer = JournalWriter(tmp_path, max_bytes=300_000)
+    checkpoint = round(share * 300_000) - 100
+    assert checkpoint < writer.checkpoint_bytes
+    begun, kept = 0, []
+    for tick in range(1000):
+        begun += writer.due
+        write(writer, range(tick, tick + 1), padding=1000, checkpoint=checkpoint)
+        if writer.due:
+            kept.append(len(ticks_of(tmp_path)))
+    assert writer.problem == ""
+    ticks_bytes = 1000 * 1000
+    assert begun * checkpoint <= 2.2 * ticks_bytes
+    assert min(kept[-5:]) * 1000 >= 0.15 * 300_000
+
+
+def test_where_nothing_can_be_written_checkpoints_are_asked_for_more_and_more_rarely(tmp_path: Path) -> None:
+    (tmp_path / "journal").write_text("a file where a folder should be")
+    writer = JournalWriter(tmp_path / "journal")
+    asked = []
+    for tick in range(400):
+        if writer.due:
+            asked.append(tick)
+        write(writer, range(tick, tick + 1))
+    assert asked[:4] == [0, 1, 3, 9]
+    assert max(b - a for a, b in itertools.pairwise(asked)) <= 60
+    (tmp_path / "journal").unlink()
+    write(writer, range(400, 461))
+    assert writer.problem == ""
+    assert ticks_of(tmp_path / "journal")
 
 
 def test_foreign_files_in_the_folder_are_left_alone(tmp_path: Path) -> None:

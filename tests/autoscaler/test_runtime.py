@@ -10,6 +10,7 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from autoscaler import journal
@@ -175,7 +176,21 @@ async def test_the_wall_clock_set_back_does_not_take_the_controller_back(shell: 
     shell.clock.wall_offset_s -= 3600
     await shell.ticks(1)
     assert shell.runtime.board.plan is not None
-    assert shell.runtime.board.plan.now_s == START_S
+    assert shell.runtime.board.plan.now_s >= START_S
+
+
+async def test_after_the_wall_clock_was_set_back_time_goes_on_until_the_two_meet(shell: Shell) -> None:
+    await shell.ticks(1)
+    shell.clock.wall_offset_s -= 0.1
+    seen = []
+    for _ in range(30):
+        await shell.ticks(1)
+        assert shell.runtime.board.plan is not None
+        seen.append(shell.runtime.board.plan.now_s)
+    steps = np.diff(seen)
+    assert steps[:15] == pytest.approx(0.9 * shell.config.tick_s, abs=1e-4)
+    assert steps[-5:] == pytest.approx(shell.config.tick_s, abs=1e-4)
+    assert seen[-1] == pytest.approx(shell.clock.now_s() - shell.config.tick_s)
 
 
 async def test_a_paused_deployment_is_left_alone_and_resumes(shell: Shell) -> None:
@@ -210,6 +225,32 @@ async def test_a_journal_that_cannot_be_written_stops_nobody(shell: Shell, caplo
     await shell.ticks(3)
     assert shell.fleet.targets[LLM] == 3
     assert sum("without a journal" in record.message for record in caplog.records) == 1
+
+
+async def test_a_memory_too_long_for_the_journal_is_left_out_of_it_and_said_once(
+    shell: Shell, caplog: pytest.LogCaptureFixture
+) -> None:
+    shell.runtime._journal = JournalWriter(shell.folder / "journal", max_bytes=4000)
+    shell.policy.wants[LLM] = 3
+    await shell.ticks(12)
+    kinds = [record["kind"] for record in shell.recorded()]
+    assert kinds.count("checkpoint") >= 1
+    assert "tick" in kinds
+    assert all(record.get("state", "") is None for record in shell.recorded() if record["kind"] == "checkpoint")
+    assert sum("explained, not replayed" in record.message for record in caplog.records) == 1
+
+
+async def test_a_checkpoint_is_encoded_beside_the_event_loop(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    real = journal.checkpoint_record
+
+    def recorded(*given: object) -> object:
+        seen.append(threading.current_thread() is threading.main_thread())
+        return real(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(journal, "checkpoint_record", recorded)
+    await shell.ticks(2)
+    assert seen == [False]
 
 
 async def test_a_state_file_that_cannot_be_written_stops_nobody(shell: Shell, caplog: pytest.LogCaptureFixture) -> None:
