@@ -5,7 +5,9 @@ One panel for each horizon, over the last two days of origins. Self-contained: n
 
 from __future__ import annotations
 
+import time
 from html import escape
+from pathlib import PurePath
 
 import numpy as np
 
@@ -14,6 +16,8 @@ from simulator.report_svg import nice_ticks
 
 _WIDTH, _PANEL, _LEFT, _RIGHT, _TOP, _GAP = 1000, 220, 64, 16, 64, 44
 _SHOWN_S = 2 * DAY_S
+_DATES_FROM_S = 365 * DAY_S
+"""Times from here on are taken for seconds since 1970 (UTC), earlier ones for seconds since the series began."""
 _INK, _MUTED, _GRID, _ACCENT, _ACTUAL = "#12161d", "#667080", "#e4e8ee", "#1a5fb4", "#b3261e"
 _BANDS = ((3, 0.16), (2, 0.22), (1, 0.30))
 """Level index and opacity, the widest first; each reaches from the median up."""
@@ -31,7 +35,7 @@ def fan_chart(track: Track, series: Series) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" font-family="ui-sans-serif,system-ui,'
         f'sans-serif" font-size="12" fill="{_INK}"><rect width="100%" height="100%" fill="#fff"/>',
         f'<text x="{_LEFT}" y="24" font-size="16" font-weight="600">{escape(track.forecaster)} on '
-        f"{escape(series.name)}</text>",
+        f"{escape(PurePath(series.name).name)}</text>",
         f'<text x="{_LEFT}" y="44" fill="{_MUTED}">largest rate ahead (req/s): '
         f'<tspan fill="{_ACTUAL}">what came</tspan>, <tspan fill="{_ACCENT}">median and levels up to 0.9, 0.95, 0.99'
         "</tspan></text>",
@@ -59,6 +63,7 @@ def _panel(hours: Floats, actual: Floats, quantiles: Floats, top: float, words: 
         at = float(y(np.array([tick]))[0])
         parts.append(f'<path d="M{_LEFT} {at:.1f}H{_WIDTH - _RIGHT}" stroke="{_GRID}"/>')
         parts.append(f'<text x="{_LEFT - 8}" y="{at + 4:.1f}" text-anchor="end" fill="{_MUTED}">{tick:g}</text>')
+    dated = last * 3600.0 >= _DATES_FROM_S
     median = y(quantiles[:, 0])
     for level, opacity in _BANDS:
         upper = y(quantiles[:, level])
@@ -68,11 +73,15 @@ def _panel(hours: Floats, actual: Floats, quantiles: Floats, top: float, words: 
     parts.append(f'<path d="M{_points(x, y(actual))}" fill="none" stroke="{_ACTUAL}" stroke-width="1"/>')
     for hour in np.arange(np.ceil(first / 6) * 6, last + 1e-9, 6):
         at = _LEFT + (hour - first) / max(last - first, 1e-9) * (_WIDTH - _LEFT - _RIGHT)
-        label = f"day {int(hour // 24)}, {int(hour % 24):02d} h"
+        label = time.strftime("%m-%d %H:%M", time.gmtime(hour * 3600)) if dated else _of_the_series(hour)
         parts.append(
             f'<text x="{at:.1f}" y="{top + _PANEL + 16:g}" text-anchor="middle" fill="{_MUTED}">{label}</text>'
         )
     return parts
+
+
+def _of_the_series(hour: float) -> str:
+    return f"day {int(hour // 24)}, {int(hour % 24):02d} h"
 
 
 def _points(x: Floats, y: Floats) -> str:

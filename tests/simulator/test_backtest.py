@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,14 @@ def test_the_picture_shows_a_panel_for_each_horizon_and_escapes_names() -> None:
     assert text.count("coverage of 0.95") == 2
     assert "&lt;a &amp; b&gt;" in text
     assert "<script" not in text
+
+
+@pytest.mark.parametrize(("first", "label"), [(0, ">day 0, 12 h<"), (29_674_080, ">06-03 12:00<")])
+def test_the_axis_tells_days_of_the_series_or_dates(first: int, label: str) -> None:
+    given = replace(series(1.0), first=first, name="/a/long/way/to/rates.csv")
+    text = fan_chart(backtest.run(given, backtest.course_of(given, (300.0,)), "last"), given)
+    assert label in text
+    assert ">last on rates.csv<" in text
 
 
 # ---------------------------------------------------------------- the command
