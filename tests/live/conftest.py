@@ -62,8 +62,13 @@ def serve(ray_serve: LocalServe) -> LocalServe:
     ray_serve.wait("both applications listed", lambda: {"chat", "auto"} <= set(ray_serve.applications()))
     for key in (LLM, INGRESS):
         set_target(ray_serve, key, 1)
-        ray_serve.wait(f"{key} at 1", lambda k=key: ray_serve.running(k.app, k.deployment) == 1)  # type: ignore[misc]
+        ray_serve.wait(f"{key} at 1", lambda k=key: states(ray_serve, k) == ["RUNNING"])  # type: ignore[misc]
     return ray_serve
+
+
+def states(serve: LocalServe, key: DeploymentKey) -> list[str]:
+    """Of all replicas that there are, those that stop too: a handle may not know yet that they take nothing new."""
+    return [replica["state"] for replica in serve.deployment(key.app, key.deployment).get("replicas", [])]
 
 
 def set_target(serve: LocalServe, key: DeploymentKey, target: int) -> None:
