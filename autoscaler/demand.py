@@ -26,7 +26,7 @@ _FORGET_AFTER_S = 3600.0
 _LONGEST_BRIDGE_S = 600.0
 """A hole in the metrics up to this long is bridged by its mean rate; a longer one stays unknown in the bins."""
 
-_MOST_RPS = 1e6
+MOST_RPS = 1e6
 """More than that is no demand but a broken counter."""
 
 _FAILING_SHARE = 0.05
@@ -55,7 +55,7 @@ def take_in(memory: DemandMemory, metrics: DeploymentMetrics, slo: Slo, window_s
     arrivals = rejected + memory.arrivals.advance(metrics.arrivals_total, now_s, since_s, metrics.baseline)
     errors = rejected + failed
     hole_s = 0.0 if since_s is None else now_s - since_s
-    absurd = since_s is not None and arrivals > _MOST_RPS * max(hole_s, 1.0)
+    absurd = since_s is not None and arrivals > MOST_RPS * max(hole_s, 1.0)
     if absurd:
         arrivals = 0.0
     unseen = absurd or hole_s > _LONGEST_BRIDGE_S  # or the clock was set forward: nothing is known of this interval

@@ -144,6 +144,7 @@ class HistoryAtStart:
         except LeadtimeError as error:
             log.warning("%s: no history at start: %s", key, error)
             return []
+        found = [(at_s, rate) for at_s, rate in found if 0.0 <= rate <= demand.MOST_RPS]
         if found:
             words = "%s: history at start: %d bins of %g s since %.0f s ago"
             log.info(words, key, len(found), spec.bin_s, until_s - found[0][0])

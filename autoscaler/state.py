@@ -139,7 +139,7 @@ class StateStore:
             connection.execute("BEGIN IMMEDIATE")
             (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             if verdict != "ok":
-                raise sqlite3.DatabaseError(str(verdict).splitlines()[0])
+                raise sqlite3.DatabaseError(str(verdict).splitlines()[-1])
             self._prepare_schema(connection)
             connection.execute("COMMIT")
         except BaseException:

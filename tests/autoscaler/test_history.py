@@ -96,6 +96,14 @@ async def test_no_past_and_a_past_that_cannot_be_read_change_nothing() -> None:
         assert KEY not in controller.step(SIGNALS, NOW_S).forecasts
 
 
+@pytest.mark.parametrize("rate_rps", [1e300, float("inf"), float("nan"), -1.0])
+async def test_absurd_rates_of_the_past_teach_nothing_and_stop_nobody(rate_rps: float) -> None:
+    controller = Controller(config(), policy=Says(1, forecast=ForecastSpec("mixture", BIN_S)))
+    history = HistoryAtStart(Past(rate_rps, tokens=None), 7200.0)
+    assert not await history.seed(controller, SIGNALS, NOW_S)
+    assert not controller.state.forecasters
+
+
 async def test_a_forecaster_of_a_saved_state_is_only_shown_the_gap() -> None:
     for gap_s in (60.0, 7200.0):
         controller, past = taught(), Past()
