@@ -99,7 +99,7 @@ class Controller:
         spec = self.policy.forecast
         forecaster = outlook.forecaster_of(self.state, spec, key)
         if forecaster is not None and spec is not None:
-            diary = teach(forecaster, spec, times_s, rates_rps)
+            diary = teach(forecaster, spec, times_s, rates_rps, rehearses(self.policy))
             if diary is not None:
                 self.show_diary(key, diary)
 
@@ -349,6 +349,11 @@ class Controller:
             wanted = None if paused else nodes
             plans.append(PoolPlan(pool.name, wanted, there, terms, busy, needs.get(pool.name, ())))
         return tuple(plans)
+
+
+def rehearses(policy: Policy) -> bool:
+    """Whether a policy wants to know what its forecaster would have said in the past."""
+    return hasattr(policy, "take_diary") and bool(getattr(policy, "rehearses", True))
 
 
 def _stays_busy(node: NodeSignal, pool: PoolView, now_s: float) -> bool:

@@ -62,7 +62,9 @@ def guard(context: GuardContext, proposed: int) -> tuple[int, tuple[GuardRecord,
     records: list[GuardRecord] = []
     number = proposed
     _remember(context, proposed)
-    for name, check in _BOUNDS + (_FULL if context.full else ()):
+    for name, check in _BOUNDS_AND_FULL if context.full else _BOUNDS:
+        if number >= context.current and name in _ON_FEWER:
+            continue
         changed = check(context, number)
         if changed is not None and changed[0] != number:
             records.append(GuardRecord(name, context.key, number, changed[0], changed[1]))
@@ -166,3 +168,6 @@ _FULL: tuple[tuple[str, Check], ...] = (
     (STEP_DOWN, _step_down),
     (STEP_UP, _step_up),
 )
+_BOUNDS_AND_FULL = _BOUNDS + _FULL
+_ON_FEWER = frozenset((UNKNOWN, FAILING, START_UNDER_WAY, SURVIVORS, STABILIZATION, STEP_DOWN))
+"""They have nothing to say of a number that is no less than the level in force."""

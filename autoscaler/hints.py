@@ -68,6 +68,8 @@ def hear(
     Of two with the same id the later one counts. `memories` learn what multipliers multiply: until a hint begins, what
     is expected without it; from then on that stays, since what is seen afterwards may hold the hint's own demand.
     """
+    if not hints and not memories:
+        return ()
     by_id = {h.id: h for h in hints if h.key == key and h.end_at_s > now_s and h.confidence_fraction > 0}
     for gone in set(memories) - set(by_id):
         del memories[gone]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from autoscaler import coverage, demand, hints, supply
 from autoscaler.controller_state import ControllerState, DeploymentMemory
@@ -216,6 +217,7 @@ def _forecast(spec: ForecastSpec, forecaster: Forecaster | None, farthest_s: flo
     return Forecast(spec.forecaster, now_s, horizons, spec.levels, quantiles, forecaster.calibrated, forecaster.why)
 
 
+@lru_cache(maxsize=1024)
 def _ladder(bin_s: float, farthest_s: float) -> tuple[float, ...]:
     """Horizons that do not move with every learned second: the bin's width times powers of two, past the farthest."""
     horizons = [bin_s]
@@ -266,4 +268,5 @@ def _mix_of(d: Outlook, hint: Hint) -> TokenMix:
 
 def _rounded(mix: TokenMix) -> TokenMix:
     """Three digits: a mix that trembles should not make capacity tremble."""
-    return TokenMix(*(float(f"{t:.3g}") for t in (mix.prompt_tokens, mix.output_tokens, mix.cached_prompt_tokens)))
+    prompt, output, cached = mix.prompt_tokens, mix.output_tokens, mix.cached_prompt_tokens
+    return TokenMix(float(f"{prompt:.3g}"), float(f"{output:.3g}"), float(f"{cached:.3g}") if cached else 0.0)

@@ -6,7 +6,7 @@ Pure; reads inventories, learns how long each stage of a cold start takes, and s
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import repeat
 
 from autoscaler.controller_state import StartMemory, SupplyMemory
@@ -259,14 +259,43 @@ def pool_view(
     )
 
 
+@dataclass(slots=True)
+class _Believed:
+    """What follows from the settings alone, and the lead times as they were when last asked for."""
+
+    pools: tuple[PoolSettings, ...]
+    settings: DeploymentSettings | None
+    priors: StagePriors
+    stages: Mapping[LeadPath, Mapping[str, Duration]]
+    estimates: list[Duration] = field(default_factory=list)
+    times: LeadTimes | None = None
+
+
+_BELIEVED: dict[tuple[int, int, str | None, DeploymentKey], _Believed] = {}
+"""By the identity of the settings (they are kept here, so that it stays theirs): made once, not at every tick."""
+_MOST_BELIEVED = 10_000
+
+
+def _believed_of(
+    config: ControllerConfig, settings: DeploymentSettings | None, pool_name: str | None, key: DeploymentKey
+) -> _Believed:
+    asked = (id(config.pools), id(settings), pool_name, key)
+    found = _BELIEVED.get(asked)
+    if found is None:
+        if len(_BELIEVED) >= _MOST_BELIEVED:
+            _BELIEVED.clear()
+        before = priors(settings, next((p for p in config.pools if p.name == pool_name), None))
+        paths: tuple[LeadPath, ...] = ("free_gpu", "warm_node", "new_node")
+        by_path = {path: stages(key.full, pool_name, path, before) for path in paths}
+        found = _BELIEVED[asked] = _Believed(config.pools, settings, before, by_path)
+    return found
+
+
 def stages_of(
     config: ControllerConfig, settings: DeploymentSettings | None, pool_name: str | None, key: DeploymentKey
-) -> dict[LeadPath, dict[str, Duration]]:
+) -> Mapping[LeadPath, Mapping[str, Duration]]:
     """For every path the keys of its stages with what is believed of them before anything was seen."""
-    pool = next((p for p in config.pools if p.name == pool_name), None)
-    believed = priors(settings, pool)
-    paths: tuple[LeadPath, ...] = ("free_gpu", "warm_node", "new_node")
-    return {path: stages(key.full, pool_name, path, believed) for path in paths}
+    return _believed_of(config, settings, pool_name, key).stages
 
 
 def lead_times_of(
@@ -277,5 +306,9 @@ def lead_times_of(
     key: DeploymentKey,
 ) -> LeadTimes:
     """How long a replica of this deployment takes on each path, from priors and what was learned."""
-    pool = next((p for p in config.pools if p.name == pool_name), None)
-    return lead_times(book, key.full, pool_name, priors(settings, pool))
+    believed = _believed_of(config, settings, pool_name, key)
+    estimates = [book.estimate(stage_key, prior) for stage_key, prior in believed.stages["new_node"].items()]
+    if believed.times is None or estimates != believed.estimates:
+        believed.estimates = estimates
+        believed.times = lead_times(book, key.full, pool_name, believed.priors)
+    return believed.times

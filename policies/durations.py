@@ -61,7 +61,7 @@ class Duration:
         """Seconds that the duration does not exceed with probability `level` (0 < level < 1)."""
         if self.sigma == 0.0:
             return self.median_s
-        return self.median_s * math.exp(self.sigma * _NORMAL.inv_cdf(level))
+        return self.median_s * math.exp(self.sigma * _score(level))
 
     def remaining(self, elapsed_s: float, level: float) -> float:
         """Quantile of what is left, given that `elapsed_s` have passed and it is not over yet.
@@ -80,6 +80,10 @@ class Duration:
     def total(parts: list[Duration]) -> Duration:
         """The sum of independent durations, as the log-normal with the sum's mean and variance (Fenton-Wilkinson)."""
         return parts[0] if len(parts) == 1 else _total(tuple(parts))
+
+
+_score = lru_cache(maxsize=1024)(_NORMAL.inv_cdf)
+"""Kept: the same few levels are asked for at every tick."""
 
 
 @lru_cache(maxsize=4096)

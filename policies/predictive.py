@@ -101,6 +101,11 @@ class PredictivePolicy:
             self.forecast = replace(self.forecast, levels=self.sizing.family.levels)
         check_spec(self.forecast)
 
+    @property
+    def rehearses(self) -> bool:
+        """Diaries are taken (`take_diary`)."""
+        return self.options.follow
+
     def new_state(self) -> PredictiveState:
         return PredictiveState()
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from statistics import NormalDist
 
 from policies.base import Diary
 from policies.shadow.sizing import SizingMemory
 
 _NORMAL = NormalDist()
+_score = lru_cache(maxsize=64)(_NORMAL.inv_cdf)
 _LOWEST_LEVEL, _HIGHEST_LEVEL = 0.5, 0.99
 _GAIN = 0.5
 """Standard normal units that the level falls in one season of traffic without a miss."""
@@ -73,7 +75,7 @@ class PredictiveState:
 def level(start: float, memory: DeploymentMemory) -> float:
     """The quantile in force: where it starts, moved by feedback, within [0.5, 0.99]."""
     start = min(max(start, _LOWEST_LEVEL), 0.9999)
-    z = _NORMAL.inv_cdf(start) + memory.shift
+    z = _score(start) + memory.shift
     return min(max(_NORMAL.cdf(z), _LOWEST_LEVEL), max(_HIGHEST_LEVEL, start))
 
 

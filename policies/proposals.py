@@ -5,7 +5,7 @@ Not for judging numbers (bounds and guards do that): only for their being number
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from numbers import Integral
 from typing import Any, TypeVar
 
@@ -24,8 +24,8 @@ def checked(proposal: object, fleet: FleetView) -> FleetProposal:
     """The proposal in plain types. Errors: WrongProposalError."""
     if not isinstance(proposal, FleetProposal):
         raise WrongProposalError(f"returned {shown(proposal)}; allowed: a FleetProposal")
-    keys = {d.key: str(d.key) for d in fleet.deployments}
-    pools = {p.name: p.name for p in fleet.pools}
+    keys = {d.key for d in fleet.deployments}
+    pools = {p.name for p in fleet.pools}
     return FleetProposal(
         {key: _replicas(key, one) for key, one in _items(proposal.replicas, keys, "replicas", DeploymentKey)},
         {name: _nodes(name, one) for name, one in _items(proposal.pools, pools, "pools", str)},
@@ -45,7 +45,7 @@ def shown(value: object) -> str:
 
 
 def _items(
-    mapping: object, known: Mapping[Any, str], field: str, kind: type[DeploymentKey] | type[str]
+    mapping: object, known: Collection[Any], field: str, kind: type[DeploymentKey] | type[str]
 ) -> Iterable[tuple[Any, object]]:
     if not isinstance(mapping, Mapping):
         raise WrongProposalError(f"{field}: {shown(mapping)}; allowed: a mapping of {kind.__name__} to proposals")
@@ -53,7 +53,8 @@ def _items(
         if not isinstance(key, kind):
             raise WrongProposalError(f"{field}: key {shown(key)}; allowed: a {kind.__name__}, as the view has it")
         if key not in known:
-            hint, allowed = nearest(str(key), known.values()), ", ".join(known.values()) or "none here"
+            names = sorted(map(str, known))
+            hint, allowed = nearest(str(key), names), ", ".join(names) or "none here"
             raise WrongProposalError(f"{field}: unknown key {str(key)!r}{hint} (allowed: {allowed})")
         yield key, one
 

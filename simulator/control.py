@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from autoscaler.controller import Controller
+from autoscaler.controller import Controller, rehearses
 from autoscaler.journal import checkpoint_record, encode, tick_record
 from autoscaler.model import Outcome, Plan, Signals
 from autoscaler.state_rows import SAVE_EVERY_S, from_rows, row_names, to_rows
@@ -69,7 +69,7 @@ class ControlLoop:
             spec = self._policy.forecast
             if d.history is not None and spec is not None:
                 bins = history_bins(d, spec.bin_s, self._world.seed)
-                forecaster, diary = taught_forecaster(spec, *bins)
+                forecaster, diary = taught_forecaster(spec, *bins, rehearses(self._policy))
                 controller.state.forecasters[d.key.full] = forecaster
                 if diary is not None:
                     controller.show_diary(d.key, diary)

@@ -70,22 +70,22 @@ def _mean_rates(trace: RateTrace, first_s: float, bin_s: float, bins: int) -> Fl
 
 
 def taught_forecaster(
-    spec: ForecastSpec, times_s: Sequence[float], rates_rps: Sequence[float]
+    spec: ForecastSpec, times_s: Sequence[float], rates_rps: Sequence[float], write: bool = True
 ) -> tuple[Forecaster, Diary | None]:
-    """A forecaster that has seen this history, and what it would have said on the way.
+    """A forecaster that has seen this history, and what it would have said on the way (if `write`).
 
     It takes seconds to learn weeks: what was learned once is kept.
     """
     forecaster, diary = create(spec), None
     if len(times_s):
         bins = (np.array(values, dtype=np.float64).tobytes() for values in (times_s, rates_rps))
-        state, diary = _learned(spec, *bins)
+        state, diary = _learned(spec, *bins, write)
         forecaster.restore(state)
     return forecaster, diary
 
 
 @lru_cache(maxsize=16)
-def _learned(spec: ForecastSpec, times_s: bytes, rates_rps: bytes) -> tuple[ForecasterState, Diary | None]:
+def _learned(spec: ForecastSpec, times_s: bytes, rates_rps: bytes, write: bool) -> tuple[ForecasterState, Diary | None]:
     forecaster = create(spec)
-    diary = teach(forecaster, spec, np.frombuffer(times_s), np.frombuffer(rates_rps))
+    diary = teach(forecaster, spec, np.frombuffer(times_s), np.frombuffer(rates_rps), write)
     return forecaster.state(), diary

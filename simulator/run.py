@@ -7,8 +7,10 @@ in flight get as long as their timeout (at most five minutes) to end: a request 
 
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -119,8 +121,23 @@ def _play(scenario: Scenario, policy: Policy, outputs: Outputs, notes: tuple[str
     """One run of a policy that can propose."""
     started = time.perf_counter()
     simulation = _Simulation(scenario, policy, outputs)
-    simulation.run()
+    with _rare_garbage_collection():
+        simulation.run()
     return simulation.result(notes, time.perf_counter() - started)
+
+
+@contextmanager
+def _rare_garbage_collection() -> Iterator[None]:
+    """What stands for a whole run (traffic, forecasters) is not searched for garbage again and again."""
+    before, frozen = gc.get_threshold(), gc.get_freeze_count()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        if not frozen:
+            gc.unfreeze()
 
 
 class _Simulation:

@@ -34,7 +34,7 @@ class Capacity:
     kv_tokens: float
 
 
-_KNOWN: dict[tuple[int, TokenMix, Slo, float, float], tuple[EngineProfile, Capacity]] = {}
+_KNOWN: dict[tuple[float | None, ...], tuple[EngineProfile, Capacity]] = {}
 """Answers given lately: rounded mixes come again and again, tick after tick."""
 _MOST_KNOWN = 16384
 
@@ -98,7 +98,9 @@ def capacity(
     nothing is held back for the spread about the means: more than that nobody can carry for long.
     """
     # By identity, since a profile's notes on its fit cannot be hashed; the profile is kept, so its id stays its own.
-    asked = (id(profile), mix, slo, kv_share, max_utilization)
+    # In plain numbers, since hashing dataclasses takes longer than looking them up.
+    tokens = (mix.prompt_tokens, mix.output_tokens, mix.cached_prompt_tokens)
+    asked = (id(profile), *tokens, slo.ttft_s, slo.itl_s, kv_share, max_utilization)
     known = _KNOWN.get(asked)
     if known is None:
         if len(_KNOWN) >= _MOST_KNOWN:

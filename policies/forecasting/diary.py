@@ -19,11 +19,16 @@ _STEP_S = 60.0
 
 
 def teach(
-    forecaster: Forecaster, spec: ForecastSpec, times_s: Sequence[float] | Floats, rates_rps: Sequence[float] | Floats
+    forecaster: Forecaster,
+    spec: ForecastSpec,
+    times_s: Sequence[float] | Floats,
+    rates_rps: Sequence[float] | Floats,
+    write: bool = True,
 ) -> Diary | None:
     """Show the forecaster ends of bins (ascending) and their mean rates (NaN = missing).
 
-    None where there is less than a step of it. Bins that are missing in the kept part count as empty in the diary.
+    None where there is less than a step of it, or nobody wants it (`write`; what is learned is the same). Bins that are
+    missing in the kept part count as empty in the diary.
     """
     times = np.asarray(times_s, dtype=np.float64)
     rates = np.asarray(rates_rps, dtype=np.float64)
@@ -37,6 +42,9 @@ def teach(
     begin_s = last_s - steps * per_step * spec.bin_s
     first = int(np.searchsorted(times, begin_s + 1e-6))
     forecaster.observe_many(times[:first], rates[:first])
+    if not write:
+        forecaster.observe_many(times[first:], rates[first:])
+        return None
     horizons_s = tuple(h for h in HORIZONS_S if h >= spec.bin_s) or (spec.bin_s,)
     rows = np.zeros((steps, len(horizons_s), len(spec.levels)))
     for step in range(steps):

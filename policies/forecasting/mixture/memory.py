@@ -84,7 +84,8 @@ class SeriesMemory(Kept):
             self.known += 1
             self.since_known = 0
             filled = value
-            self.totals += (value, 1.0)
+            self.totals[0] += value
+            self.totals[1] += 1.0
             if self.known == 1:
                 self.mean = value
         if self.end == len(self.recent):
