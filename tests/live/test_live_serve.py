@@ -250,13 +250,14 @@ async def test_the_metric_pages_show_arrivals_and_running_requests(serve: LocalS
         assert time.monotonic() - started_s < 30
         await asyncio.sleep(0.1)
     before = sum(first.arrivals_total.values())
-    slow = [asyncio.create_task(ask(serve, "/chat?seconds=4")) for _ in range(3)]
+    # More than run at once: 2, or 3, which a test before set and Ray before 2.60 keeps when a config no longer says it.
+    slow = [asyncio.create_task(ask(serve, "/chat?seconds=4")) for _ in range(5)]
     started_s = time.monotonic()
     seen: dict[str, float] = {}
     while len(seen) < 4 and time.monotonic() - started_s < 30:
         found = await read(2.0)
         shown = {
-            "arrivals": sum(found.arrivals_total.values()) >= before + 3,
+            "arrivals": sum(found.arrivals_total.values()) >= before + 5,
             "ongoing at handles": (found.ongoing or 0) >= 2,
             "queued at handles": (found.queued_at_handles or 0) >= 1,
             "running in replicas": sum(r.ongoing or 0 for r in found.replicas) >= 2,
@@ -267,6 +268,6 @@ async def test_the_metric_pages_show_arrivals_and_running_requests(serve: LocalS
                 report(f"request -> {name} on the page", seen[name])
         await asyncio.sleep(0.1)
     assert set(seen) == {"arrivals", "ongoing at handles", "queued at handles", "running in replicas"}
-    assert await asyncio.gather(*slow) == [200, 200, 200]
+    assert await asyncio.gather(*slow) == [200] * 5
     for source in (dashboard, pages):
         await source.close()
