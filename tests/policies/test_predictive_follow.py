@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from autoscaler.controller import rehearses
 from policies.base import DeploymentView, Diary, Forecast, ForecastSpec, LeadTimes, PoolView, ReplicaProposal
 from policies.durations import Duration
 from policies.forecasting import create
@@ -89,6 +90,18 @@ def test_what_was_not_asked_to_follow_keeps_no_history() -> None:
     state = PredictiveState()
     PredictivePolicy(PredictiveOptions(follow=False)).take_diary(state, KEY, diary(1.0))
     assert state.deployments == {}
+
+
+def test_where_nobody_rehearses_the_same_is_learned_and_no_diary_written() -> None:
+    spec = ForecastSpec("mixture", BIN_S, levels=LEVELS)
+    ends_s = BIN_S * np.arange(-1079, 1)
+    rates = 8.0 + np.sin(ends_s / 500.0)
+    with_diary, without = create(spec), create(spec)
+    assert teach(with_diary, spec, ends_s, rates) is not None
+    assert teach(without, spec, ends_s, rates, write=False) is None
+    assert without.state() == with_diary.state()
+    assert rehearses(policy())
+    assert not rehearses(PredictivePolicy(PredictiveOptions(follow=False)))
 
 
 def test_backlog_and_saturation_are_answered_whatever_the_rule_says() -> None:

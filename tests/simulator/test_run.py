@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -273,3 +274,10 @@ def test_cold_starts_are_told_apart(tmp_path: Path) -> None:
     document, _, _ = play(easy, "predictive")
     assert document["cold_starts_exposed"] == 0
     assert document["cold_start_wait_s"] == 0
+
+
+def test_a_run_leaves_garbage_collection_as_it_was(tmp_path: Path) -> None:
+    before = gc.get_threshold(), gc.get_freeze_count()
+    scenario = load_scenario(write(tmp_path, SMALL), ["duration_s=60"])
+    simulate(scenario, make_policy(scenario, Choice("static", {"replicas": 1})))
+    assert (gc.get_threshold(), gc.get_freeze_count()) == before
