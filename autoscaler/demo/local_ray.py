@@ -135,6 +135,8 @@ def _environment(folder: Path) -> dict[str, str]:
     """Ours without what steers another Ray, and with a home of its own (Ray reads and writes there)."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     kept |= {
+        # Jobs that come through the dashboard run `python`: the one that has Ray, as in Ray's images.
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         "HOME": str(folder),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "disabled",

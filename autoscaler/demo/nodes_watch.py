@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from autoscaler.board import Board
 from autoscaler.demo.nodes import POOL
 from autoscaler.demo.scene import Decision
-from autoscaler.model import EndedStart, Plan, PoolSignals
+from autoscaler.model import FINE_OUTCOMES, EndedStart, Plan, PoolSignals
 from autoscaler.status import nodes_by_state
 
 _STOOD_S = 3.0
@@ -45,6 +45,8 @@ class NodesWatch:
     used_s: dict[str, float] = field(default_factory=dict)
     """By node: when a replica was first seen on it."""
     _first: set[str] | None = None
+    _failed: str = ""
+    """Why nodes could not be asked for; empty when they could."""
 
     def take(self, board: Board) -> list[Decision]:
         """A tick that the board just got; what is new about nodes."""
@@ -72,7 +74,13 @@ class NodesWatch:
     def _asked(self, board: Board, plan: Plan, at_s: float) -> list[Decision]:
         applied = board.applied.get(POOL)
         own = next((one for one in plan.pools if one.name == POOL), None)
-        if applied is None or own is None or applied.outcome != "ok":
+        if applied is None or own is None:
+            return []
+        failed = applied.why if applied.outcome not in FINE_OUTCOMES else ""
+        news, self._failed = failed and failed != self._failed, failed
+        if news:
+            return [Decision(at_s, "nodes", "", f"not asked for ({applied.outcome}): {applied.why}")]
+        if applied.outcome != "ok":
             return []
         why = own.terms[0].why if own.terms else applied.why
         return [Decision(at_s, "nodes", f"ask for {own.nodes}", why)]

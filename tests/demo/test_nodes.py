@@ -116,6 +116,12 @@ def test_what_was_asked_for_and_how_long_a_node_took_is_told_once_each(passed: P
     assert passed.tick(2.0, learned=[words, "demo/chat: something"]) == [f"nodes : learned: {words}"]
 
 
+def test_what_could_not_be_asked_for_is_told_until_it_could(passed: Pass) -> None:
+    told = [passed.tick(float(i), outcome=outcome) for i, outcome in enumerate(("unavailable", "unavailable", "ok"))]
+    assert told[0] == ["nodes : not asked for (unavailable): asked"]
+    assert (told[1], len(told[2])) == ([], 1)
+
+
 def test_the_settings_have_a_pool_whose_nodes_are_rays_and_are_asked_for_ahead(tmp_path: Path) -> None:
     path = tmp_path / "leadtime.yaml"
     path.write_text(settings(SPEC, "http://127.0.0.1:1", tmp_path, 1, True, play.PROFILE), encoding="utf-8")
