@@ -24,8 +24,8 @@ venv: $(VENV)/.made  ## make .venv with all of the product's dependencies and .v
 demo: venv  ## the main job on this machine: real local Ray Serve, emulated engines, the controller acting (4 minutes)
 	@$(BIN)/leadtime demo
 
-test: venv  ## all tests, in two processes (one of them runs all that need a real local Ray)
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+test: venv  ## all tests: those with a real local Ray, and all others beside them
+	@$(BIN)/python -m tests.side_by_side
 
 $(VLLM)/.made: constraints-vllm.txt tests/vllm/install.sh
 	PYTHON=$(PYTHON) sh tests/vllm/install.sh $(VLLM)
