@@ -146,7 +146,7 @@ async def test_wrong_annotations_are_told_and_the_last_right_ones_stay(api: Fake
         await until(lambda: bool(discovery.problems()))
         ((about, words),) = discovery.problems()
         assert about.name == "chat-llm"
-        assert words == "leadtime.dev/max-replicas: 'many'; allowed: a whole number >= 1"
+        assert words == "leadtime.dev/max-replicas: 'many'; allowed: a whole number from 1 to 100000"
         assert [e.max_replicas for e in discovery.deployment_settings()] == [8]
 
 

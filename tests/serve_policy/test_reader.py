@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import http.server
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -145,11 +146,12 @@ def test_a_bad_answer_is_told_in_one_line_and_the_last_plan_stays(
     assert reader.seen.plan.targets == {"chat/llm": 3}
 
 
-def test_nobody_there_is_told(controller: Controller) -> None:
-    address = controller.address
-    controller.server_close()
-    reader = reader_of(address)
-    reader.read_once()
+def test_nobody_there_is_told() -> None:
+    with socket.socket() as held:  # bound and not listening: nobody else gets the port meanwhile
+        held.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{held.getsockname()[1]}"
+        reader = reader_of(address)
+        reader.read_once()
     assert reader.why == f"{address}: connection refused"
 
 
