@@ -1,17 +1,20 @@
 """A process that competes for the lease and writes its name whenever it may: `python -m tests.kube.elected_writer`.
 
 Started by test_leader.py as real processes, to be stopped, woken, killed and terminated. Writes carry no version guard,
-as those to Ray Serve carry none: only the elector keeps a late one from starting. Says on stdout what it does.
+as those to Ray Serve carry none: only the elector keeps a late one from starting. Says on stdout what it does. Asked by
+SIGUSR1 it stops itself (SIGSTOP) between two writes: stopped from outside, a busy machine might catch it in a write.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 
 from kubernetes.client import Configuration
 
+from autoscaler.errors import Unavailable
 from autoscaler.kubernetes_api import KubernetesApi
 from autoscaler.kubernetes_lease import KubernetesLease
 from autoscaler.kubernetes_resources import CONFIG_MAPS, PatchOperation
@@ -25,15 +28,24 @@ async def main(url: str, name: str) -> None:
     elector = LeaderElector(
         KubernetesLease(lease_api, "leadtime", "leadtime"), LeaseSettings(name, LEASE_S, DEADLINE_S, RETRY_S)
     )
-    ended = asyncio.Event()
+    ended, stopping = asyncio.Event(), asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, stopping.set)
     running = asyncio.ensure_future(elector.run())
     while not ended.is_set():
         budget_s = elector.write_budget_s(elector.clock())
         if budget_s > 0:
             operation = PatchOperation("add", "/data/writer", name)
-            await api.patch(CONFIG_MAPS, "leadtime", "target", [operation], timeout_s=budget_s)
+            try:
+                await api.patch(CONFIG_MAPS, "leadtime", "target", [operation], timeout_s=budget_s)
+            except Unavailable:
+                print("had no answer in time", flush=True)
+                continue
         print("leads" if budget_s > 0 else "follows", flush=True)
+        if stopping.is_set():
+            stopping.clear()
+            print("stops", flush=True)
+            os.kill(os.getpid(), signal.SIGSTOP)
         await asyncio.sleep(0.1)
     running.cancel()
     released = await elector.release()

@@ -196,15 +196,17 @@ def processes(api: FakeApi) -> Iterator[Processes]:
         process.wait(10)
 
 
-async def read_until(process: subprocess.Popen[str], line: str) -> None:
-    """Its next `line`: right after it, the process sleeps for a tenth of a second."""
+async def next_line(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     async with asyncio.timeout(60):
-        while True:
-            said = await asyncio.to_thread(process.stdout.readline)
-            assert said, "the process ended"
-            if said.strip() == line:
-                return
+        said = await asyncio.to_thread(process.stdout.readline)
+    assert said, "the process ended"
+    return said.strip()
+
+
+async def read_until(process: subprocess.Popen[str], line: str) -> None:
+    while await next_line(process) != line:
+        pass
 
 
 async def test_a_process_stopped_for_longer_than_the_lease_and_woken_writes_nothing(processes: Processes) -> None:
@@ -213,14 +215,15 @@ async def test_a_process_stopped_for_longer_than_the_lease_and_woken_writes_noth
     second = processes.start("second")
     await read_until(second, "follows")
     await read_until(first, "leads")
-    first.send_signal(signal.SIGSTOP)
+    first.send_signal(signal.SIGUSR1)
+    await read_until(first, "stops")
     stopped_after = len(processes.writes_of("first"))
 
     await read_until(second, "leads")
     await asyncio.sleep(LEASE_S)  # the stopped one is well past its lease
     first.send_signal(signal.SIGCONT)
     for _ in range(20):
-        await read_until(first, "follows")
+        assert await next_line(first) == "follows"
 
     assert len(processes.writes_of("first")) == stopped_after
     assert processes.writer() == "second"
