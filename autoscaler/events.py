@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 
 from autoscaler import guard
 from autoscaler.errors import LeadtimeError, NotFound
-from autoscaler.kubernetes_resources import EVENTS, ClusterApi, Object, PatchOperation, micro_time
+from autoscaler.kube.resources import EVENTS, ClusterApi, Object, PatchOperation, micro_time
 from autoscaler.model import FINE_OUTCOMES, Applied, DeploymentPlan, Outcome, Plan
 from policies.base import DeploymentKey
 

@@ -6,7 +6,7 @@ lease only `lease_s` after it saw our last renewal, which is later than we sent 
 is for writes already under way. Not for choosing what to write, and not a lock: a write whose answer is late may still
 land, so writes are levels and a new leader reads everything again (`term` says that one is new).
 
-`Election` is the pure half, `LeaderElector` the loop around it; kubernetes_lease.py is where the record lives.
+`Election` is the pure half, `LeaderElector` the loop around it; kube/lease.py is where the record lives.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from typing import Literal, Protocol
 
 from autoscaler.errors import ConfigError, Conflict, LeadtimeError, NotFound
-from autoscaler.kubernetes_resources import micro_time
+from autoscaler.kube.resources import micro_time
 
 Action = Literal["create", "write", "wait"]
 

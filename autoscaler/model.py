@@ -427,7 +427,7 @@ class Outcome:
         return tuple(a for a in self.applied if a.outcome not in FINE_OUTCOMES)
 
 
-# ---------------------------------------------------------------- settings of the core (from config.py, scenario.py)
+# ---------------------------------------------------------------- settings of the core (from config and scenario)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from autoscaler.actuators.prewarm import PrewarmActuator, PrewarmWay, Refusal
 from autoscaler.actuators.ray_request_resources import RayHead
 from autoscaler.errors import ConfigError
 from autoscaler.fields import mapping, text
-from autoscaler.kubernetes_resources import ClusterApi, Object
+from autoscaler.kube.resources import ClusterApi, Object
 from autoscaler.prewarm import KUBERNETES_WAYS, WarmPool
 
 

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from kubernetes.client import Configuration
 
-from autoscaler.kubernetes_api import KubernetesApi
+from autoscaler.kube.api import KubernetesApi
 from autoscaler.model import DeploymentSettings, PoolSettings
 from autoscaler.sources.kubernetes import KubernetesDiscovery, KubernetesPools
 from tests.kube import objects

@@ -66,7 +66,7 @@ def play(job: str, duration_s: float | None) -> Outcome:
     from autoscaler.controller import Controller
     from autoscaler.model import Plan, Signals
     from simulator.run import Choice, make_policy, simulate
-    from simulator.scenario_file import load_scenario
+    from simulator.scenario.load import load_scenario
 
     file = str(_JOBS / _FILES[job])
     warm = load_scenario(file, [f"duration_s={_WARM_UP_S:g}"])

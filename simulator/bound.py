@@ -18,7 +18,7 @@ from policies.oracle_world import KnownDeployment, KnownPool, KnownWorld
 from simulator.known import known_world
 from simulator.outcomes import ColdStarts, Outcomes
 from simulator.result import DeploymentFigures, PoolFigures, Result
-from simulator.scenario_file import Scenario
+from simulator.scenario.load import Scenario
 from simulator.timeline import Row, Sink
 
 NOTE = "oracle: a lower bound of the bill, computed and not simulated; no latencies"

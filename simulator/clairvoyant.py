@@ -21,7 +21,7 @@ from simulator.constant import smallest_constant_fleet
 from simulator.figures import reaches_target
 from simulator.known import known_world, lacks_history, past_demand
 from simulator.result import Result
-from simulator.scenario_file import Scenario
+from simulator.scenario.load import Scenario
 
 Run = Callable[[Policy], Result]
 """One run of a policy on the scenario in question."""

@@ -15,7 +15,7 @@ from policies.static import StaticPolicy
 from policies.static_mean import StaticMeanPolicy
 from simulator.outcomes import Outcomes
 from simulator.plane import Plane
-from simulator.scenario_file import Deployment, Scenario
+from simulator.scenario.load import Deployment, Scenario
 from simulator.world import arrivals_of, tail_s
 
 _FEED_S = 600.0

@@ -19,7 +19,7 @@ from simulator.actuator import SimulatedPools, SimulatedServe
 from simulator.events import Event, Priority
 from simulator.faults import Faults, Restart
 from simulator.history import history_bins, taught_forecaster
-from simulator.scenario_file import Scenario
+from simulator.scenario.load import Scenario
 from simulator.settings import controller_config
 from simulator.sight import Sight
 from simulator.telemetry import TelemetrySpec

@@ -2,7 +2,7 @@
 
     error = simulated / observed - 1, over the rows with status `ok`
 
-Quantiles are those of the sorted values with straight lines between them. Not for fitting (calibration_requests.py).
+Quantiles are those of the sorted values with straight lines between them. Not for fitting (calibration/requests.py).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from policies.engines.profile import EngineProfile
 from simulator.observed import Array, ObservedRequests, SimulatedRequests, simulate_requests
-from simulator.report_svg import Scale, line, nice_ticks
+from simulator.report.svg import Scale, line, nice_ticks
 
 MEASURES = ("ttft_s", "itl_s", "e2e_s")
 COUNTS = ("preemptions", "recomputed_tokens")

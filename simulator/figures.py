@@ -10,7 +10,7 @@ from policies.engines import capacity
 from simulator.nodes import NodePool
 from simulator.outcomes import StartWindow, cold_starts
 from simulator.result import DeploymentFigures, PoolFigures
-from simulator.scenario_file import Deployment, Scenario
+from simulator.scenario.load import Deployment, Scenario
 from simulator.world import Live
 
 

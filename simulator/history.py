@@ -15,7 +15,7 @@ from policies.base import Diary, ForecastSpec
 from policies.forecasting import Forecaster, ForecasterState, create
 from policies.forecasting.diary import teach
 from simulator.draws import component_seed
-from simulator.scenario_file import Deployment
+from simulator.scenario.load import Deployment
 from simulator.synthetic import Synthetic, generate_for
 from simulator.traces import Floats, RateTrace
 from simulator.workload import request_arrivals

@@ -17,7 +17,7 @@ from scipy import stats
 from simulator.clairvoyant import missing_past
 from simulator.result import Result
 from simulator.run import Choice, Outputs, make_policy, simulate
-from simulator.scenario_file import load_scenario
+from simulator.scenario.load import load_scenario
 from simulator.timeline import Strip, StripSink
 from simulator.workers import Workers
 

@@ -1,7 +1,7 @@
 """Requests observed on a real engine, and the same requests on a simulated one.
 
 Two kinds of files: observed requests (one row each, at their own arrival times) and closed batches (`concurrency` equal
-requests sent at once, one batch after the other). Not for comparing (fidelity.py) or fitting (calibration_requests.py).
+requests sent at once, one batch after the other). Not for comparing (fidelity.py) or fitting (calibration/requests.py).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from autoscaler.errors import TraceError
 from policies.engines.profile import EngineProfile
-from simulator.calibration import read_rows
+from simulator.calibration.fit import read_rows
 from simulator.dataplane import DataPlane, Status
 
 Array = NDArray[np.float64]

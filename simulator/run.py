@@ -28,7 +28,7 @@ from simulator.events import Priority
 from simulator.figures import deployment_figures, pool_figures, reaches_target
 from simulator.outcomes import Batches, Ended
 from simulator.result import Result
-from simulator.scenario_file import Scenario
+from simulator.scenario.load import Scenario
 from simulator.settings import policy_options
 from simulator.telemetry import PROFILES, TelemetrySpec
 from simulator.timeline import Row, Sink

@@ -6,7 +6,7 @@ from typing import Any
 
 from autoscaler.model import ControllerConfig, DeploymentSettings, PoolSettings, Startup
 from policies.base import Policy
-from simulator.scenario_file import Scenario
+from simulator.scenario.load import Scenario
 
 
 def controller_config(scenario: Scenario, policy: Policy) -> ControllerConfig:

@@ -14,7 +14,7 @@ from autoscaler.actuators.placeholder_pods import refuse_others, replicas_patch,
 from autoscaler.actuators.prewarm import Allowed, Held, shown
 from autoscaler.errors import ActuatorError, NotFound, Rejected
 from autoscaler.fields import mapping, mappings, text, time_s, whole
-from autoscaler.kubernetes_resources import CAPACITY_BUFFERS, ClusterApi, Object, Resource
+from autoscaler.kube.resources import CAPACITY_BUFFERS, ClusterApi, Object, Resource
 from autoscaler.model import PoolPlan
 from autoscaler.prewarm import WarmPool
 

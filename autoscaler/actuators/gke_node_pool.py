@@ -21,7 +21,7 @@ from google.cloud import container_v1
 
 from autoscaler.actuators.prewarm import Allowed, Held
 from autoscaler.errors import ActuatorError, Conflict, Forbidden, NotFound, Rejected, Unavailable
-from autoscaler.kubernetes_resources import Throttled
+from autoscaler.kube.resources import Throttled
 from autoscaler.model import PoolPlan
 from autoscaler.prewarm import GkePool, WarmPool
 

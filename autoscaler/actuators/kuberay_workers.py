@@ -18,8 +18,8 @@ import msgspec
 from autoscaler.actuators.prewarm import Allowed, Held
 from autoscaler.errors import ActuatorError, NotFound, Rejected
 from autoscaler.fields import mapping, mappings, text, whole
-from autoscaler.kuberay_patch import GroupChange, patch_of, set_group
-from autoscaler.kubernetes_resources import RAY_SERVICES, ClusterApi, Object, Throttled, list_all
+from autoscaler.kube.resources import RAY_SERVICES, ClusterApi, Object, Throttled, list_all
+from autoscaler.kuberay.patch import GroupChange, patch_of, set_group
 from autoscaler.model import PoolPlan, ServiceGpus
 from autoscaler.prewarm import WarmPool, shares
 

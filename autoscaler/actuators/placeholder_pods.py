@@ -12,7 +12,7 @@ from typing import Any
 from autoscaler.actuators.prewarm import Allowed, Held, shown
 from autoscaler.errors import Conflict, Rejected
 from autoscaler.fields import mapping, mappings, time_s, whole
-from autoscaler.kubernetes_resources import DEPLOYMENTS, ClusterApi, Object, PatchOperation, Resource
+from autoscaler.kube.resources import DEPLOYMENTS, ClusterApi, Object, PatchOperation, Resource
 from autoscaler.model import PoolPlan
 from autoscaler.prewarm import WarmPool
 

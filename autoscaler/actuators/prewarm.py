@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import msgspec
 
 from autoscaler.errors import ActuatorError, ConfigError, LeadtimeError, SourceError, Unavailable
-from autoscaler.kubernetes_resources import PatchOperation, Throttled
+from autoscaler.kube.resources import PatchOperation, Throttled
 from autoscaler.model import Applied, Outcome, Plan, PoolPlan
 from autoscaler.prewarm import WarmPool
 

@@ -18,7 +18,7 @@ from autoscaler.actuators.placeholder_pods import OWNER_LABEL, refuse_others
 from autoscaler.actuators.prewarm import Allowed, Held
 from autoscaler.errors import NotFound
 from autoscaler.fields import mapping, mappings, text, time_s, whole
-from autoscaler.kubernetes_resources import PROVISIONING_REQUESTS, ClusterApi, Object
+from autoscaler.kube.resources import PROVISIONING_REQUESTS, ClusterApi, Object
 from autoscaler.model import PoolPlan
 from autoscaler.prewarm import WarmPool
 

@@ -21,7 +21,7 @@ from autoscaler.actuators.prewarm import Allowed, Held
 from autoscaler.dashboard_client import Answer, DashboardClient, NoAnswer
 from autoscaler.errors import ActuatorError, Forbidden, NotFound, Rejected, Unavailable
 from autoscaler.fields import mapping, text
-from autoscaler.kubernetes_resources import Throttled
+from autoscaler.kube.resources import Throttled
 from autoscaler.model import PoolPlan, ServiceGpus
 from autoscaler.prewarm import WarmPool, shares
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from policies.engines.profile import EngineProfile
-    from simulator.calibration_profile import Calibrated, Engine, Identity
+    from simulator.calibration.profile import Calibrated, Engine, Identity
     from simulator.observed import ClosedBatches
 
 DESCRIPTION = """Fit an engine profile to your own engine: to vLLM's step log (--enable-logging-iteration-details), to
@@ -77,9 +77,9 @@ def _base(args: argparse.Namespace) -> EngineProfile | None:
 
 def _from_steps(args: argparse.Namespace) -> Calibrated:
     from autoscaler.cli.parser import UsageError
-    from simulator.calibration import fit
-    from simulator.calibration_profile import calibrated, parse_engine
-    from simulator.calibration_steps import read_steps
+    from simulator.calibration.fit import fit
+    from simulator.calibration.profile import calibrated, parse_engine
+    from simulator.calibration.step_log import read_steps
     from simulator.observed import read_measured
 
     base = _base(args)
@@ -99,8 +99,8 @@ def _from_steps(args: argparse.Namespace) -> Calibrated:
 def _from_tables(args: argparse.Namespace) -> Calibrated:
     from dataclasses import replace
 
-    from simulator.calibration import fit, read_tables
-    from simulator.calibration_profile import calibrated, parse_engine, parse_words
+    from simulator.calibration.fit import fit, read_tables
+    from simulator.calibration.profile import calibrated, parse_engine, parse_words
     from simulator.observed import read_measured
 
     base = _base(args)
@@ -122,7 +122,7 @@ def _from_endpoint(args: argparse.Namespace) -> Calibrated:
     import asyncio
 
     from autoscaler.cli.parser import UsageError
-    from simulator.calibration_profile import calibrated_from_batches
+    from simulator.calibration.profile import calibrated_from_batches
 
     if args.requests or args.form or args.scale:
         raise UsageError("leadtime calibrate: --requests, --form and --scale do not go with ENDPOINT")
@@ -146,9 +146,9 @@ async def _measure(args: argparse.Namespace, base: EngineProfile | None) -> tupl
     from autoscaler.cli.parser import UsageError
     from autoscaler.cli.progress import share_done
     from autoscaler.errors import SourceError
-    from simulator.calibration_client import HttpEndpoint, first_model, kv_tokens
-    from simulator.calibration_endpoint import Patience, Progress, measure, plan
-    from simulator.calibration_profile import parse_engine
+    from simulator.calibration.client import HttpEndpoint, first_model, kv_tokens
+    from simulator.calibration.endpoint import Patience, Progress, measure, plan
+    from simulator.calibration.profile import parse_engine
 
     engine = parse_engine(args.engine, base)
     url = args.endpoint.rstrip("/").removesuffix("/v1")
@@ -197,7 +197,7 @@ def _names(paths: list[Path]) -> str:
 def _identity(
     args: argparse.Namespace, base: EngineProfile | None, source: str, gpu: str | None = None, tp: str | None = None
 ) -> Identity:
-    from simulator.calibration_profile import Identity
+    from simulator.calibration.profile import Identity
 
     gpus = args.gpus or (int(tp) if tp and tp.isdecimal() else base.gpus if base else 1)
     kind = args.gpu or gpu or (base.gpu if base else "unknown")

@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from autoscaler.cli.parser import UsageError
     from simulator.league import jobs_of, judge, leave_out, play_all
-    from simulator.report_page import render
+    from simulator.report.page import render
     from simulator.result import to_json
     from simulator.workers import workers
 
@@ -134,7 +134,7 @@ def _print(league: League, out: Path | None) -> None:
 
 
 def _cells(league: League, row: Summary) -> list[str]:
-    from simulator.report_text import dollars, percent, seconds
+    from simulator.report.text import dollars, percent, seconds
 
     runs = [r.document for r in league.runs if r.document["scenario"] == row.scenario and r.job.policy == row.policy]
 
@@ -157,7 +157,7 @@ def _cells(league: League, row: Summary) -> list[str]:
 
 
 def _difference(mean: float | None, ci95: tuple[float, float] | None) -> str:
-    from simulator.report_text import dollars
+    from simulator.report.text import dollars
 
     if mean is None:
         return "?"

@@ -11,8 +11,7 @@ from autoscaler.cli.doctor import Finding
 from autoscaler.cli.doctor_ray import service_findings
 from autoscaler.config_convert import Config, KubernetesConfig
 from autoscaler.errors import ConfigError, LeadtimeError
-from autoscaler.kuberay_fleet import mounted_token
-from autoscaler.kubernetes_resources import (
+from autoscaler.kube.resources import (
     CAPACITY_BUFFERS,
     CONFIG_MAPS,
     DEPLOYMENTS,
@@ -26,7 +25,8 @@ from autoscaler.kubernetes_resources import (
     ClusterApi,
     Resource,
 )
-from autoscaler.kubernetes_shell import own_namespace
+from autoscaler.kube.shell import own_namespace
+from autoscaler.kuberay.fleet import mounted_token
 from autoscaler.sources.kuberay_services import ServeCluster
 from autoscaler.sources.kubernetes import KubernetesDiscovery
 
@@ -120,7 +120,7 @@ async def kubernetes_findings(
 ) -> list[Finding]:
     """`api` None: the cluster of the settings."""
     try:
-        from autoscaler.kubernetes_api import connect
+        from autoscaler.kube.api import connect
 
         api = api or connect(block.kubeconfig, block.context)
     except (ConfigError, ImportError) as error:

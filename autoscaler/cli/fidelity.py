@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 def _counts(text: str) -> dict[str, float]:
     from autoscaler.errors import InputError
     from policies.options import nearest
-    from simulator.calibration_profile import parse_words
+    from simulator.calibration.profile import parse_words
     from simulator.fidelity import COUNTS
 
     counts: dict[str, float] = {}

@@ -77,7 +77,7 @@ def _in_cluster(paused: bool, args: argparse.Namespace) -> str:
             f"KEY: {args.key!r}; allowed: APP/DEPLOYMENT or NAMESPACE/SERVICE/APP/DEPLOYMENT, or a pattern"
         )
     try:
-        from autoscaler.kubernetes_api import connect
+        from autoscaler.kube.api import connect
     except ImportError as error:
         raise LeadtimeError(f"--cluster: needs the extra `kube` (pip install leadtime[kube]): {error}") from None
     from autoscaler.sources.kubernetes_pause import ClusterPause, set_paused

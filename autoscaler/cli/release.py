@@ -64,13 +64,13 @@ async def _work(config: Config, pause: bool) -> list[Applied]:
 
 async def pull_switch(config: Config) -> None:
     """Pause every controller of the release. Errors: InputError without a switch; LeadtimeError when it stays."""
-    from autoscaler.kubernetes_shell import own_namespace
+    from autoscaler.kube.shell import own_namespace
     from autoscaler.sources.kubernetes_pause import set_paused
 
     if config.kubernetes is None:
         raise InputError("--pause: these settings have no kubernetes, hence no switch; stop the controller instead")
     try:
-        from autoscaler.kubernetes_api import connect
+        from autoscaler.kube.api import connect
     except ImportError as error:
         raise ConfigError(f"--pause: needs the extra `kube` (pip install leadtime[kube]): {error}") from None
     api = connect(config.kubernetes.kubeconfig, config.kubernetes.context)

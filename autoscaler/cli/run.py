@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from autoscaler.board import Board
     from autoscaler.config_convert import Config, MqttConfig, ServiceConfig
     from autoscaler.history import HistoryAtStart
-    from autoscaler.kubernetes_shell import KubernetesParts
+    from autoscaler.kube.shell import KubernetesParts
     from autoscaler.ports import Actuator, Source
     from autoscaler.runtime import Clock, Runtime
     from autoscaler.sources.prometheus import PrometheusClient
@@ -151,7 +151,7 @@ def cluster_parts(config: Config, board: Board, elect: bool) -> KubernetesParts 
     if block is None:
         return None
     try:
-        from autoscaler.kubernetes_shell import KubernetesSettings, connected_parts, process_identity
+        from autoscaler.kube.shell import KubernetesSettings, connected_parts, process_identity
         from autoscaler.leader import LeaseSettings
 
         settings = KubernetesSettings(
@@ -227,7 +227,7 @@ def own_place(config: Config) -> str:
     """Where the lease, the kill switch and the chart's objects are."""
     if config.kubernetes is None:
         return "default"
-    from autoscaler.kubernetes_shell import own_namespace
+    from autoscaler.kube.shell import own_namespace
 
     return config.kubernetes.namespace or own_namespace()
 

@@ -43,11 +43,11 @@ def run(args: argparse.Namespace) -> int:
     from autoscaler.cli.parser import UsageError
     from simulator.league import Job, as_run, judge
     from simulator.outputs import RunFolder
-    from simulator.report_page import render
+    from simulator.report.page import render
     from simulator.result import to_json
     from simulator.run import Choice, Outputs, make_policy, simulate
-    from simulator.scenario_file import load_scenario
-    from simulator.scenario_set import policy_options
+    from simulator.scenario.load import load_scenario
+    from simulator.scenario.overrides import policy_options
 
     if args.requests and args.out is None:
         raise UsageError("leadtime simulate: --requests needs --out DIR to write to")
@@ -89,7 +89,7 @@ def _print(document: dict[str, Any], out: Path | None, left_out: tuple[str, ...]
     from rich.console import Console
     from rich.table import Table
 
-    from simulator.report_text import dollars, percent, seconds
+    from simulator.report.text import dollars, percent, seconds
 
     d = document
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))

@@ -152,7 +152,7 @@ def _day_strength(trace: RateTrace) -> float | None:
 def _generate(args: argparse.Namespace) -> int:
     from autoscaler.cli.parser import UsageError
     from simulator.draws import component_seed
-    from simulator.scenario_file import read_synthetic
+    from simulator.scenario.load import read_synthetic
     from simulator.synthetic import generate_for
     from simulator.traces import write_rates, write_requests
     from simulator.workload import Lengths, rate_arrivals, with_means

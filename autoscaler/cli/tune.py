@@ -14,7 +14,7 @@ from autoscaler.cli.progress import share_done
 from autoscaler.cli.simulate import add_override
 
 if TYPE_CHECKING:
-    from simulator.tuning import Final, Tuned
+    from simulator.tuning.tuner import Final, Tuned
 
 DESCRIPTION = """Search the options that a policy declares as worth searching, for the cheapest that keep the SLO. Many
 settings are tried on the busiest six hours, the best of them and the defaults on everything. With --out a search that
@@ -54,7 +54,7 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from autoscaler.cli.parser import UsageError
     from simulator.result import to_json
-    from simulator.tuning import Plan, Tuner
+    from simulator.tuning.tuner import Plan, Tuner
     from simulator.workers import workers
 
     for name, least in (("trials", 1), ("jobs", 0), ("seed", 0)):
@@ -125,7 +125,7 @@ def _print(found: Tuned, out: Path | None, before: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from simulator.report_text import dollars
+    from simulator.report.text import dollars
 
     console = Console(highlight=False, soft_wrap=True)
     table = Table(box=SIMPLE_HEAD, title=f"{found.policy}: judged on the whole scenarios", title_justify="left")

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from autoscaler.actuators.prewarm import PrewarmActuator, Refusal
     from autoscaler.actuators.ray_request_resources import RayHead
     from autoscaler.config_convert import Config
-    from autoscaler.kubernetes_resources import ClusterApi
-    from autoscaler.kubernetes_shell import KubernetesParts
+    from autoscaler.kube.resources import ClusterApi
+    from autoscaler.kube.shell import KubernetesParts
     from autoscaler.prewarming import Surroundings
     from autoscaler.sources.kubernetes import KubernetesPools
 

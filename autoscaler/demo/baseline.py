@@ -164,7 +164,7 @@ def main(words: Sequence[str]) -> int:
     without_compiling()  # a few minutes of a few replicas are simulated sooner than machine code is made
     from simulator.run import Choice, Outputs, make_policy
     from simulator.run import simulate as simulate_scenario
-    from simulator.scenario_file import load_scenario
+    from simulator.scenario.load import load_scenario
 
     scenario = load_scenario(words[0])
     sink = _Sink()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autoscaler.fields import mapping, mappings, quantity, text, whole
-from autoscaler.kubernetes_resources import Object
+from autoscaler.kube.resources import Object
 from autoscaler.sources.serve_config import ServeApp, parse_serve_config
 
 DASHBOARD_PORT = 8265

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from autoscaler.kubernetes_resources import EVENTS, NODES, PODS, RAY_CLUSTERS, RAY_SERVICES, ClusterApi, Resource
+from autoscaler.kube.resources import EVENTS, NODES, PODS, RAY_CLUSTERS, RAY_SERVICES, ClusterApi, Resource
 from autoscaler.model import DeploymentSettings, PoolRefusal, PoolSettings, PoolSignals
 from autoscaler.ports import Reading
 from autoscaler.sources.annotations import (

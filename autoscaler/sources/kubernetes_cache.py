@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Generic, TypeVar
 
 from autoscaler.errors import Forbidden, LeadtimeError, NotFound
-from autoscaler.kubernetes_resources import ClusterApi, Expired, Object, Resource, Throttled, WatchEvent
+from autoscaler.kube.resources import ClusterApi, Expired, Object, Resource, Throttled, WatchEvent
 
 V = TypeVar("V")
 Key = tuple[str, str]

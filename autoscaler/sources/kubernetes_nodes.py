@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from autoscaler.fields import mapping, mappings, quantity, time_s
-from autoscaler.kubernetes_resources import Object
+from autoscaler.kube.resources import Object
 from autoscaler.model import NodeSignal, PoolSettings, PoolSignals, WorkerSignal
 from autoscaler.sources.kuberay_objects import container_gpus
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from autoscaler.errors import Conflict, LeadtimeError, NotFound
 from autoscaler.fields import mapping
-from autoscaler.kubernetes_resources import CONFIG_MAPS, ClusterApi, Object, PatchOperation
+from autoscaler.kube.resources import CONFIG_MAPS, ClusterApi, Object, PatchOperation
 from autoscaler.model import PauseState
 from autoscaler.ports import Reading
 from autoscaler.sources.readings import Paused

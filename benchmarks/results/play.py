@@ -15,9 +15,9 @@ from simulator.clairvoyant import hindsight, oracle_lead
 from simulator.known import known_world
 from simulator.result import Result
 from simulator.run import Choice, make_policy, simulate
-from simulator.scenario_file import Scenario, load_scenario
-from simulator.tuning import Plan, Tuner
-from simulator.tuning_trial import misses_of
+from simulator.scenario.load import Scenario, load_scenario
+from simulator.tuning.trial import misses_of
+from simulator.tuning.tuner import Plan, Tuner
 from simulator.workers import InProcess
 
 Options = Mapping[str, Any]

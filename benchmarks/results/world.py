@@ -18,7 +18,7 @@ from policies.base import Slo, TokenMix
 from policies.durations import Duration
 from policies.engines import EngineProfile, capacity, load_profile
 from simulator.draws import component_seed
-from simulator.scenario_file import read_synthetic
+from simulator.scenario.load import read_synthetic
 from simulator.synthetic import generate
 from simulator.traces import Floats, RateTrace, read_rates
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from autoscaler import guard
 from autoscaler.events import EventBook, EventLimits, Notice, ObjectRef, Saying, event_object, notices_of
-from autoscaler.kubernetes_resources import micro_time
+from autoscaler.kube.resources import micro_time
 from autoscaler.model import Applied, DeploymentPlan, GuardRecord, Outcome, Plan
 from policies.base import DeploymentKey
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from autoscaler.kuberay_fleet import KubeRayFleet, mounted_token
-from autoscaler.kuberay_writes import KubeRayActuator
+from autoscaler.kuberay.fleet import KubeRayFleet, mounted_token
+from autoscaler.kuberay.writes import KubeRayActuator
 from autoscaler.model import Applied, DeploymentPlan, Plan
 from autoscaler.sources.kuberay_services import KubeService
 from autoscaler.sources.readings import Inventories, JoinedMetrics

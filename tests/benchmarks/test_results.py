@@ -14,7 +14,7 @@ from benchmarks.results.play import Judge, Refer, play
 from benchmarks.results.render import Entry, Table, render
 from benchmarks.results.store import Store, code_of, key_of
 from benchmarks.results.world import FULL, QUICK, Pair, build, read_league
-from simulator.scenario_file import load_scenario
+from simulator.scenario.load import load_scenario
 from simulator.workers import InProcess
 from tests.simulator.scenarios import SMALL, write
 

@@ -9,7 +9,7 @@ import pytest
 
 from autoscaler.actuators.capacity_buffer import CapacityBuffers, too_old
 from autoscaler.actuators.prewarm import PrewarmActuator
-from autoscaler.kubernetes_resources import CAPACITY_BUFFERS as RESOURCES
+from autoscaler.kube.resources import CAPACITY_BUFFERS as RESOURCES
 from autoscaler.prewarm import WarmPool
 from tests.contract.prewarm_contract import PrewarmContract, apply, plan_of
 from tests.contract.prewarm_kubernetes import LABELS, KubernetesWorld, api_with

@@ -10,8 +10,8 @@ import pytest
 
 from autoscaler.actuators.placeholder_pods import PlaceholderPods
 from autoscaler.actuators.prewarm import PrewarmActuator, Refusal
-from autoscaler.kubernetes_api import KubernetesApi
-from autoscaler.kubernetes_resources import DEPLOYMENTS
+from autoscaler.kube.api import KubernetesApi
+from autoscaler.kube.resources import DEPLOYMENTS
 from autoscaler.prewarm import WarmPool
 from tests.contract.prewarm_contract import PrewarmContract, apply, plan_of
 from tests.kube.fake_api import FakeApi

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from autoscaler.actuators.prewarm import Allowed, Held, PrewarmActuator
-from autoscaler.kubernetes_resources import Throttled
+from autoscaler.kube.resources import Throttled
 from autoscaler.model import Plan, PoolPlan
 from autoscaler.prewarm import WarmPool
 

@@ -14,7 +14,7 @@ import yaml
 
 from autoscaler.journal_file import read_journal
 from simulator.run import Choice, Outputs, make_policy, simulate
-from simulator.scenario_file import load_scenario
+from simulator.scenario.load import load_scenario
 from simulator.timeline import Row
 
 _LATE_S = 1.0

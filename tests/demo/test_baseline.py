@@ -15,7 +15,7 @@ from autoscaler.demo.play import PROFILE
 from autoscaler.demo.spec import Spec, application, settings
 from autoscaler.demo.traffic import arrivals, history
 from policies.base import DeploymentKey
-from simulator.scenario_file import load_scenario
+from simulator.scenario.load import load_scenario
 
 SPEC = Spec(seconds=60.0)
 

@@ -20,7 +20,7 @@ from autoscaler.demo.watch import key_of
 from autoscaler.model import Applied, EndedStart, NodeSignal, Outcome, Plan, PoolPlan, PoolSignals, Signals
 from autoscaler.runtime import new_board
 from policies.base import LeadPath, Term
-from simulator.scenario_file import load_scenario
+from simulator.scenario.load import load_scenario
 
 BEGIN_S = 1000.0
 SPEC = Spec(nodes=Nodes(), start_s=(8.0, 10.0))

@@ -15,9 +15,9 @@ import sys
 from kubernetes.client import Configuration
 
 from autoscaler.errors import Unavailable
-from autoscaler.kubernetes_api import KubernetesApi
-from autoscaler.kubernetes_lease import KubernetesLease
-from autoscaler.kubernetes_resources import CONFIG_MAPS, PatchOperation
+from autoscaler.kube.api import KubernetesApi
+from autoscaler.kube.lease import KubernetesLease
+from autoscaler.kube.resources import CONFIG_MAPS, PatchOperation
 from autoscaler.leader import LeaderElector, LeaseSettings
 
 LEASE_S, DEADLINE_S, RETRY_S = 3.0, 2.2, 0.25

@@ -10,8 +10,8 @@ import json
 import sys
 from pathlib import Path
 
-from autoscaler import kubernetes_shell
 from autoscaler.cli.main import main
+from autoscaler.kube import shell
 from autoscaler.sources.kuberay_services import ServeCluster
 
 
@@ -19,7 +19,7 @@ def run(addresses: Path, words: list[str]) -> int:
     def dashboard(cluster: ServeCluster) -> str:
         return str(json.loads(addresses.read_text()).get(cluster.name, "http://127.0.0.1:9"))
 
-    defaults = kubernetes_shell.kubernetes_parts.__kwdefaults__
+    defaults = shell.kubernetes_parts.__kwdefaults__
     assert "dashboard" in defaults
     defaults["dashboard"] = dashboard
     return main(words)

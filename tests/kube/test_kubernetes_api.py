@@ -23,8 +23,8 @@ from autoscaler.errors import (
     Rejected,
     Unavailable,
 )
-from autoscaler.kubernetes_api import KubernetesApi, connect
-from autoscaler.kubernetes_resources import (
+from autoscaler.kube.api import KubernetesApi, connect
+from autoscaler.kube.resources import (
     CONFIG_MAPS,
     PODS,
     RAY_SERVICES,

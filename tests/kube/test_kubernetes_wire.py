@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from autoscaler.errors import LeadtimeError
-from autoscaler.kubernetes_resources import Throttled
-from autoscaler.kubernetes_wire import Call, WatchStream, refusal
+from autoscaler.kube.resources import Throttled
+from autoscaler.kube.wire import Call, WatchStream, refusal
 
 CALL = Call("get", "GET", "pods llm/a", "/x")
 

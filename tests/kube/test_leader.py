@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from autoscaler.kubernetes_lease import KubernetesLease
+from autoscaler.kube.lease import KubernetesLease
 from autoscaler.leader import LeaderElector, LeaseSettings
 from tests.kube.elected_writer import LEASE_S
 from tests.kube.fake_api import FakeApi

@@ -20,12 +20,12 @@ import yaml
 
 pytest.importorskip("google.cloud.container_v1", reason="the extra `gke` is not installed")
 
-from autoscaler import kubernetes_shell
 from autoscaler.actuators.gke_node_pool import GkeNodePools
 from autoscaler.cli.release import pull_switch, released
 from autoscaler.cli.run import build
 from autoscaler.config import load_config
 from autoscaler.config_convert import Config
+from autoscaler.kube import shell
 from autoscaler.runtime import Runtime
 from tests.chart import chart
 from tests.kube import objects
@@ -128,7 +128,7 @@ async def installed(
     with FakeApi(crds=(*KUBERAY, *AUTOSCALING), rbac=Rbac(), tokens={"t": USER}, namespaces=namespaces) as api:
         release = Installed(api, tmp_path, way)
         async with WarmCluster(api, way).running() as cluster:
-            defaults = kubernetes_shell.kubernetes_parts.__kwdefaults__
+            defaults = shell.kubernetes_parts.__kwdefaults__
             patch.setitem(defaults, "dashboard", lambda one: cluster.dashboard.url)
             patch.setattr(GkeNodePools.__init__, "__defaults__", (cluster.gke.client,))
             try:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from autoscaler.controller import Controller
-from autoscaler.kubernetes_shell import (
+from autoscaler.kube.shell import (
     KubernetesParts,
     KubernetesSettings,
     connected_parts,

@@ -19,7 +19,7 @@ from autoscaler.controller import Controller
 from autoscaler.metrics import Exporter
 from autoscaler.model import Applied, Outcome, Plan, Signals, SourceStatus
 from simulator.run import Choice, make_policy, simulate
-from simulator.scenario_file import load_scenario
+from simulator.scenario.load import load_scenario
 
 START_S = 1_760_000_000.0
 SCRAPE_S = 15.0

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from simulator.run import Choice, make_policy, simulate
-from simulator.scenario_file import load_scenario
+from simulator.scenario.load import load_scenario
 
 POLICIES = ("predictive", "static", "hpa_ongoing", "ray_serve", "knative", "target_tracking", "oracle")
 

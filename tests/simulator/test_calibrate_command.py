@@ -12,7 +12,7 @@ import pytest
 
 from policies.durations import Duration
 from policies.engines import EngineProfile, Limits, Scheduling, StepLaw, load_profile
-from simulator.calibration_steps import read_steps
+from simulator.calibration.step_log import read_steps
 from simulator.dataplane import DataPlane
 from tests.cli.helpers import leadtime
 from tests.simulator.groundtruth import FOLDER

@@ -18,9 +18,9 @@ from aiohttp.test_utils import TestServer
 
 from autoscaler.errors import InputError, LeadtimeError
 from policies.engines import Limits, load_profile
-from simulator.calibration_batches import fit_batches
-from simulator.calibration_client import HttpEndpoint, retry_after_s
-from simulator.calibration_endpoint import (
+from simulator.calibration.batches import fit_batches
+from simulator.calibration.client import HttpEndpoint, retry_after_s
+from simulator.calibration.endpoint import (
     Batch,
     BatchFailed,
     EndpointRefused,

@@ -10,7 +10,7 @@ import pytest
 from autoscaler.errors import TraceError
 from policies.engines import StepLaw, load_profile, preset_names
 from policies.engines.write import profile_yaml
-from simulator.calibration import Steps, fit, predicted_s, read_tables
+from simulator.calibration.fit import Steps, fit, predicted_s, read_tables
 
 TABLES = Path(__file__).resolve().parents[2].parent / "shared" / "calibration"
 

@@ -16,7 +16,7 @@ from simulator.clairvoyant import Search, as_hindsight, hindsight, missing_past
 from simulator.known import known_world, past_demand
 from simulator.result import Result
 from simulator.run import Choice, Outputs, make_policy, simulate
-from simulator.scenario_file import Scenario, load_scenario
+from simulator.scenario.load import Scenario, load_scenario
 from simulator.timeline import Row
 from tests.simulator.scenarios import SMALL, TWO_TENANTS, write
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from simulator.result import Result
 from simulator.run import Choice, make_policy, simulate
-from simulator.scenario_file import load_scenario
+from simulator.scenario.load import load_scenario
 from tests.simulator.scenarios import SMALL, write
 
 LAUNCH = (

@@ -16,7 +16,7 @@ from policies.base import ReplicaMetrics
 from simulator import run
 from simulator.pages import MetricPages
 from simulator.run import Choice, Outputs, make_policy, simulate
-from simulator.scenario_file import load_scenario
+from simulator.scenario.load import load_scenario
 from simulator.telemetry import PROFILES, DeploymentTelemetry, ReplicaFigures, TelemetrySpec
 from tests.simulator.fleet import fleet, spec
 from tests.simulator.scenarios import SMALL, write

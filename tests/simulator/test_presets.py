@@ -11,7 +11,7 @@ from policies.base import TokenMix
 from policies.engines import capacity
 from simulator.draws import component_seed
 from simulator.run import Choice, make_policy, simulate
-from simulator.scenario_file import Deployment, load_scenario, preset_names, scenario_path
+from simulator.scenario.load import Deployment, load_scenario, preset_names, scenario_path
 from simulator.synthetic import Synthetic, generate
 
 HOUR_S = 3600.0

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from simulator.league import judge
-from simulator.report_page import render
+from simulator.report.page import render
 from tests.real import require
 from tests.simulator.test_league import run
 

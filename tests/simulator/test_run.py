@@ -19,7 +19,7 @@ from simulator.outcomes import Ended
 from simulator.outputs import RunFolder
 from simulator.result import to_json
 from simulator.run import Choice, Outputs, make_policy, simulate
-from simulator.scenario_file import Scenario, load_scenario
+from simulator.scenario.load import Scenario, load_scenario
 from simulator.timeline import Row
 from tests.simulator.scenarios import SMALL, TWO_TENANTS, write
 

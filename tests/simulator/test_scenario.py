@@ -10,7 +10,7 @@ from autoscaler.errors import InputError
 from policies import engines
 from policies.base import DeploymentKey, PolicyError
 from simulator.run import Choice, make_policy
-from simulator.scenario_file import load_scenario, preset_names
+from simulator.scenario.load import load_scenario, preset_names
 from simulator.synthetic import Synthetic
 from tests.simulator.scenarios import SMALL, write
 

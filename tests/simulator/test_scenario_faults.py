@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from autoscaler.errors import ScenarioError
-from simulator.scenario_file import load_scenario
+from simulator.scenario.load import load_scenario
 from tests.simulator.scenarios import SMALL, write
 
 

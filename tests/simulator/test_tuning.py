@@ -12,11 +12,11 @@ import pytest
 import yaml
 
 from policies.base import PolicyError
-from simulator.scenario_file import load_scenario
-from simulator.tuning import Final, Plan, Tuned, Tuner, space_of, trials_for
-from simulator.tuning_slice import busiest_slice
-from simulator.tuning_study import Study, Tried, best_first
-from simulator.tuning_trial import Attempt, Course, Score, evaluate
+from simulator.scenario.load import load_scenario
+from simulator.tuning.slice import busiest_slice
+from simulator.tuning.study import Study, Tried, best_first
+from simulator.tuning.trial import Attempt, Course, Score, evaluate
+from simulator.tuning.tuner import Final, Plan, Tuned, Tuner, space_of, trials_for
 from simulator.workers import InProcess, workers
 from tests.cli.helpers import leadtime
 from tests.simulator.scenarios import SMALL, write

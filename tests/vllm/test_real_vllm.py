@@ -22,8 +22,8 @@ from pathlib import Path
 import pytest
 
 from policies.engines import load_profile
-from simulator.calibration import predicted_s
-from simulator.calibration_steps import read_steps
+from simulator.calibration.fit import predicted_s
+from simulator.calibration.step_log import read_steps
 from tests.cli.helpers import leadtime
 from tests.vllm.load import counter, replay
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from autoscaler.errors import Forbidden, NotFound, Unavailable
-from autoscaler.kubernetes_resources import CONFIG_MAPS, Expired, Object, ObjectList, Throttled, WatchEvent
+from autoscaler.kube.resources import CONFIG_MAPS, Expired, Object, ObjectList, Throttled, WatchEvent
 from autoscaler.sources.kubernetes_cache import ObjectCache, WatchTimes
 from tests.kube.virtual_time import run_virtual
 

@@ -1,6 +1,6 @@
 """From a fitted step law to an engine profile: what was fitted, how well, from what range, and what is only assumed.
 
-Also `--engine` and `--select` words into values. Not for fitting (calibration.py, calibration_requests.py).
+Also `--engine` and `--select` words into values. Not for fitting (fit.py, requests.py).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from policies.durations import Duration
 from policies.engines import StepLaw
 from policies.engines.profile import EngineProfile, Limits, Scheduling
 from policies.options import nearest
-from simulator.calibration import StepFit, Steps
-from simulator.calibration_batches import fit_batches
-from simulator.calibration_endpoint import covered
-from simulator.calibration_requests import API_S, HOST_S, fit_requests
+from simulator.calibration.batches import fit_batches
+from simulator.calibration.endpoint import covered
+from simulator.calibration.fit import StepFit, Steps
+from simulator.calibration.requests import API_S, HOST_S, fit_requests
 from simulator.engine_layout import check_profile
 from simulator.observed import ClosedBatches, ObservedRequests
 

@@ -1,7 +1,7 @@
 """Pictures of a report as hand-made SVG in percent space: they fit any width without script or library.
 
 A plot is a box with an SVG of 1000 x 1000 units stretched over it; all words are HTML, placed by per cent. Nothing here
-knows what a policy is; report_page.py does.
+knows what a policy is; page.py does.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from autoscaler.errors import NotFound, Unavailable
-from autoscaler.kubernetes_resources import LEASES, ClusterApi, Object
+from autoscaler.kube.resources import LEASES, ClusterApi, Object
 from autoscaler.leader import LeaseRecord
 
 

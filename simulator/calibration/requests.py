@@ -2,7 +2,7 @@
 
 The profile with a trial host and API time serves the same requests in the simulator; the pair with the least mean
 relative error wins. Observed requests are judged by quantiles (single requests depend on the luck of who met whom),
-closed batches each by mean TTFT and time to the last token. Not for the step law (calibration.py).
+closed batches each by mean TTFT and time to the last token. Not for the step law (fit.py).
 """
 
 from __future__ import annotations

@@ -18,10 +18,10 @@ from pathlib import Path
 
 from autoscaler.board import Board
 from autoscaler.events import EventWriter, Notice, ObjectRef, notices_of
-from autoscaler.kuberay_fleet import KubeRayFleet, mounted_token
-from autoscaler.kuberay_writes import KubeRayActuator
-from autoscaler.kubernetes_lease import KubernetesLease
-from autoscaler.kubernetes_resources import ClusterApi
+from autoscaler.kube.lease import KubernetesLease
+from autoscaler.kube.resources import ClusterApi
+from autoscaler.kuberay.fleet import KubeRayFleet, mounted_token
+from autoscaler.kuberay.writes import KubeRayActuator
 from autoscaler.leader import LeaderElector, LeaseSettings
 from autoscaler.model import ControllerConfig, DeploymentSettings, Outcome
 from autoscaler.ports import Actuator, Source
@@ -97,7 +97,7 @@ def connected_parts(
 
     The lease gets a client of its own, so that no other call can delay it.
     """
-    from autoscaler.kubernetes_api import connect
+    from autoscaler.kube.api import connect
 
     api = connect(kubeconfig, context)
     election = None if lease is None else (connect(kubeconfig, context, threads=2, timeout_s=5.0), lease)
@@ -106,9 +106,9 @@ def connected_parts(
 
 def own_namespace() -> str:
     """Where this pod runs; `default` outside of a cluster."""
-    from autoscaler import kubernetes_api
+    from autoscaler.kube import api
 
-    return os.environ.get("POD_NAMESPACE") or kubernetes_api.own_namespace() or "default"
+    return os.environ.get("POD_NAMESPACE") or api.own_namespace() or "default"
 
 
 def kubernetes_parts(

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
-from autoscaler.kuberay_fleet import KubeRayFleet
+from autoscaler.kuberay.fleet import KubeRayFleet
 from autoscaler.model import FINE_OUTCOMES, Applied, DeploymentPlan, Outcome, Plan
 from autoscaler.sources.kuberay_services import KubeService
 from autoscaler.sources.kuberay_upgrade import ClusterLevel, cluster_levels, replicas_that_fit

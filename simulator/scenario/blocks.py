@@ -1,7 +1,7 @@
 """Scenario files: their keys, types, bounds and meaning, each documented where it is declared. pydantic, and only that.
 
-For the form of a file. What goes beyond one key (pools that exist, traces that can be read) is in scenario_checks.py,
-reading and overrides are in scenario_file.py, and what a run is made from is `Scenario` there.
+For the form of a file. What goes beyond one key (pools that exist, traces that can be read) is in checks.py,
+reading and overrides are in load.py, and what a run is made from is `Scenario` there.
 """
 
 from __future__ import annotations
@@ -385,7 +385,7 @@ class PolicyBlock(Block):
 
 
 class FaultBlock(Block):
-    """Something that breaks, or that somebody changes, in the middle. Which keys a kind takes: scenario_faults.py."""
+    """Something that breaks, or that somebody changes, in the middle. Which keys a kind takes: faults.py."""
 
     at_s: float = Field(ge=0, description="When.")
     kind: FaultKind = Field(description="What happens.")

@@ -14,7 +14,7 @@ from typing import Any
 
 from autoscaler.errors import LeadtimeError
 from policies.options import Search
-from simulator.tuning_trial import Score
+from simulator.tuning.trial import Score
 
 Params = dict[str, Any]
 _DIGITS = 4

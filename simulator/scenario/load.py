@@ -21,13 +21,13 @@ from autoscaler.errors import ConfigError, ScenarioError
 from policies.base import DeploymentKey, PolicyError, Slo
 from policies.durations import Duration
 from policies.engines import EngineProfile, load_profile
-from simulator.scenario import DeploymentBlock, NodePoolBlock, ScenarioFile, SyntheticBlock
-from simulator.scenario_checks import check_file, check_profiles
-from simulator.scenario_set import override
+from simulator.scenario.blocks import DeploymentBlock, NodePoolBlock, ScenarioFile, SyntheticBlock
+from simulator.scenario.checks import check_file, check_profiles
+from simulator.scenario.overrides import override
 from simulator.synthetic import Synthetic
 from simulator.traces import RateTrace, RequestTrace, read_rates, read_requests
 
-_PRESETS = Path(__file__).parent / "presets"
+_PRESETS = Path(__file__).parents[1] / "presets"
 _PREFIX = "preset:"
 
 Traffic = RequestTrace | RateTrace | Synthetic

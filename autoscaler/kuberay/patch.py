@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from autoscaler.errors import Conflict, NotFound, Rejected
-from autoscaler.kubernetes_resources import RAY_SERVICES, ClusterApi, Object, PatchOperation, Resource
+from autoscaler.kube.resources import RAY_SERVICES, ClusterApi, Object, PatchOperation, Resource
 
 Field = Literal["replicas", "minReplicas", "maxReplicas"]
 FIELDS: tuple[Field, ...] = ("replicas", "minReplicas", "maxReplicas")

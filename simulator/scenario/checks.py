@@ -12,7 +12,7 @@ from autoscaler.config_errors import Problem, did_you_mean, shown
 from autoscaler.config_yaml import Loc
 from policies.base import DeploymentKey, PolicyError
 from policies.engines import EngineProfile
-from simulator.scenario import (
+from simulator.scenario.blocks import (
     DeploymentBlock,
     HistoryBlock,
     NodePoolBlock,
@@ -20,7 +20,7 @@ from simulator.scenario import (
     SyntheticBlock,
     WorkloadBlock,
 )
-from simulator.scenario_faults import check_faults
+from simulator.scenario.faults import check_faults
 from simulator.traces import MAX_REQUESTS_PER_BIN
 
 _MAX_BINS = 1e7

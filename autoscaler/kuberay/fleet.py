@@ -3,7 +3,7 @@
 To the runtime it is two sources. Behind them every Ray cluster has a link of its own (the adapters that a service from
 the settings file has), made when discovery finds it and closed when it is gone. One that answers slowly delays nobody:
 what it said last counts, and ages. During an upgrade both clusters of a service are read, and counted once. Not for
-finding services (sources/kubernetes.py), nor for scaling them (kuberay_writes.py).
+finding services (sources/kubernetes.py), nor for scaling them (writes.py).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The nouns of the Kubernetes API that leadtime speaks, and the port to it. Pure: kubernetes_api.py is the adapter.
+"""The nouns of the Kubernetes API that leadtime speaks, and the port to it. Pure: api.py is the adapter.
 
 Objects stay the plain mappings of the wire; whoever reads fields of them makes nouns of its own (sources/).
 """

@@ -14,7 +14,7 @@ from policies.base import PolicyError
 from simulator.known import traffic_of
 from simulator.result import Result
 from simulator.run import Choice, Outputs, make_policy, simulate
-from simulator.scenario_file import Scenario
+from simulator.scenario.load import Scenario
 from simulator.timeline import Row
 
 _LEAST_ALLOWED = 1e-4

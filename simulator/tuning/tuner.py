@@ -19,10 +19,10 @@ import yaml
 from policies.base import Policy, PolicyError
 from policies.options import Search, search_space
 from simulator.run import Choice, make_policy
-from simulator.scenario_file import Scenario, load_scenario
-from simulator.tuning_slice import busiest_slice
-from simulator.tuning_study import Study, Tried, best_first, key_of
-from simulator.tuning_trial import Attempt, Course, Score, evaluate
+from simulator.scenario.load import Scenario, load_scenario
+from simulator.tuning.slice import busiest_slice
+from simulator.tuning.study import Study, Tried, best_first, key_of
+from simulator.tuning.trial import Attempt, Course, Score, evaluate
 from simulator.workers import Workers
 
 SAFETY = 0.7

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from simulator import report_svg as draw
-from simulator import report_text as text
 from simulator.league import Run, Summary
+from simulator.report import svg as draw
+from simulator.report import text as text
 from simulator.timeline import Strip
 
 _ROWS = 12

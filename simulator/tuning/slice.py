@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from simulator.known import traffic_of
-from simulator.scenario_file import Scenario
+from simulator.scenario.load import Scenario
 
 _QUARTER_S = 900.0
 _HOUR_S = 3600.0

@@ -1,7 +1,7 @@
 """Measures an endpoint with a bounded plan of closed batches: concurrency x prompt x output, politely, and resumably.
 
 Which batches, in which order, when to wait and when to stop; every measured batch is appended to a progress file, and
-a batch that is in it is not measured again. HTTP is in calibration_client.py, fitting in calibration_batches.py.
+a batch that is in it is not measured again. HTTP is in client.py, fitting in batches.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from autoscaler.errors import InputError, LeadtimeError
 from policies.engines.profile import Limits
-from simulator.calibration import read_rows
+from simulator.calibration.fit import read_rows
 from simulator.observed import BATCH_COLUMNS, ClosedBatches, read_measured
 
 _PROMPTS = (32, 128, 512, 1024, 2048, 4096)

@@ -1,7 +1,7 @@
 """Runs closed batches against an OpenAI-compatible server (aiohttp), streamed, with prompts of random token ids.
 
 Random prompts share no prefix, so nothing comes from a prefix cache. A batch that fails is cancelled as a whole, which
-closes its connections. Not for what to measure and when to wait (calibration_endpoint.py).
+closes its connections. Not for what to measure and when to wait (endpoint.py).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 import aiohttp
 
-from simulator.calibration_endpoint import Batch, BatchFailed, EndpointRefused, Throttled, Timing
+from simulator.calibration.endpoint import Batch, BatchFailed, EndpointRefused, Throttled, Timing
 
 _VOCABULARY = range(300, 2000)
 """Token ids that every vocabulary has, special tokens left out."""

@@ -1,7 +1,7 @@
 """Fits an engine's step law to measured steps: affine, or a piecewise table where that fits better.
 
 Reads step tables (decode, prefill, mixed) and engine step logs into one form, `Steps`, and fits non-negative
-coefficients to relative errors. Not for host and API time (calibration_requests.py) and not for driving an engine.
+coefficients to relative errors. Not for host and API time (requests.py) and not for driving an engine.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ attend to (a last block is half full on average):
     K = usage * kv_tokens - half a block per request - the step's own prompt tokens
 
 Prefill work is the context tokens and what "generation" requests have beyond one token each: a preempted request that
-recomputes is logged as one generation request of many tokens. Not for fitting (calibration.py).
+recomputes is logged as one generation request of many tokens. Not for fitting (fit.py).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 from autoscaler.errors import TraceError
 from policies.engines.profile import Limits
-from simulator.calibration import Steps, read_rows
+from simulator.calibration.fit import Steps, read_rows
 
 COLUMNS = ("ctx_reqs", "ctx_tokens", "gen_reqs", "gen_tokens", "elapsed_ms", "kv_usage_pct")
 _LINE = re.compile(

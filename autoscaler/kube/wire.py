@@ -1,6 +1,6 @@
 """The wire of the Kubernetes API: a request in words, what answers mean, and the lines of a watch.
 
-Apart from kubernetes_api.py so that meanings can be read, and tested, without a connection. Not for sending.
+Apart from api.py so that meanings can be read, and tested, without a connection. Not for sending.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import msgspec
 
 from autoscaler.errors import Conflict, Forbidden, LeadtimeError, NotFound, Rejected, Unavailable
-from autoscaler.kubernetes_resources import Expired, Throttled, WatchEvent
+from autoscaler.kube.resources import Expired, Throttled, WatchEvent
 
 JSON = "application/json"
 JSON_PATCH = "application/json-patch+json"

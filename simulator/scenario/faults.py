@@ -1,4 +1,4 @@
-"""Which keys a kind of fault takes and needs, and what they default to. Gives Problems as scenario_checks.py does.
+"""Which keys a kind of fault takes and needs, and what they default to. Gives Problems as checks.py does.
 
 What the faults do is in faults.py.
 """
@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from autoscaler.config_errors import Problem, did_you_mean
 from autoscaler.config_yaml import Loc
-from simulator.scenario import DeploymentBlock, FaultBlock
+from simulator.scenario.blocks import DeploymentBlock, FaultBlock
 
 RESTART_S = 10.0
 """A restarting controller decides nothing for so long, where the scenario does not say."""

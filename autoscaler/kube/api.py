@@ -25,8 +25,8 @@ from kubernetes.client import ApiClient, Configuration
 
 from autoscaler import __version__
 from autoscaler.errors import ConfigError, Unavailable
-from autoscaler.kubernetes_resources import Object, ObjectList, PatchOperation, Resource, WatchEvent
-from autoscaler.kubernetes_wire import (
+from autoscaler.kube.resources import Object, ObjectList, PatchOperation, Resource, WatchEvent
+from autoscaler.kube.wire import (
     CHUNK_BYTES,
     JSON,
     JSON_PATCH,

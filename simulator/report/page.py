@@ -10,11 +10,11 @@ from html import escape
 from typing import Any
 
 from autoscaler import __version__
-from simulator import report_svg as draw
-from simulator import report_text as text
 from simulator.league import League, Run, Summary
-from simulator.report_style import STYLE
-from simulator.report_table import pareto_table, row_starts, strips_table
+from simulator.report import svg as draw
+from simulator.report import text as text
+from simulator.report.style import STYLE
+from simulator.report.table import pareto_table, row_starts, strips_table
 from simulator.timeline import Strip
 
 _LEAST_MISSES = 1e-4

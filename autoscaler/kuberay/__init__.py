@@ -1,0 +1,1 @@
+"""KubeRay: the clusters behind each RayService, what the controller may change of them, and how."""

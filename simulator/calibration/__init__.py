@@ -1,0 +1,1 @@
+"""From measurements of an engine to its profile: readers, fits, and the client that measures an endpoint."""

@@ -1,0 +1,1 @@
+"""Reports of leagues and runs: the page, its words, tables and drawings."""

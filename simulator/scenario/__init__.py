@@ -1,0 +1,1 @@
+"""Scenario files: their keys, what is checked, overrides, and what a run is made from."""
