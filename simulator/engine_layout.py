@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.base import PolicyError
+from policies.engines.plausible import held_tokens
 from policies.engines.profile import EngineProfile
 
 Ints = NDArray[np.int64]
@@ -102,8 +103,7 @@ _HEADER_LINKS = (FREE_SLOT, QUEUE_HEAD, QUEUE_TAIL)
 
 def longest_request(profile: EngineProfile) -> int:
     """Most tokens of prompt and output together: vLLM starts only when one such request fits in its KV cache."""
-    limits = profile.limits
-    return min(limits.max_model_len, limits.kv_tokens // limits.block_size * limits.block_size)
+    return min(profile.limits.max_model_len, held_tokens(profile.limits))
 
 
 def check_profile(profile: EngineProfile) -> None:

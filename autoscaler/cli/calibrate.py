@@ -139,7 +139,6 @@ def _from_endpoint(args: argparse.Namespace) -> Calibrated:
 async def _measure(args: argparse.Namespace, base: EngineProfile | None) -> tuple[Engine, ClosedBatches, str]:
     """The engine, what was measured of it (progress file included), its model."""
     import time
-    from dataclasses import replace
 
     import aiohttp
 
@@ -161,7 +160,7 @@ async def _measure(args: argparse.Namespace, base: EngineProfile | None) -> tupl
                 raise UsageError(
                     "leadtime calibrate: --engine kv_tokens=N is needed: the endpoint's /metrics does not say"
                 )
-            engine = replace(engine, limits=replace(engine.limits, kv_tokens=found), said=(*engine.said, "kv_tokens"))
+            engine = engine.holding(found)
         progress = Progress(args.out.with_name(args.out.name + ".progress.csv"), model)
         patience = Patience(time.monotonic() + 60 * args.max_minutes, time.monotonic)
         with share_done("measure", model) as seen:

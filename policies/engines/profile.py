@@ -16,6 +16,7 @@ from typing import Any
 
 from policies.base import PolicyError
 from policies.durations import Duration
+from policies.engines.plausible import check_times, with_longest
 from policies.engines.steplaw import StepLaw
 
 _PRESETS = Path(__file__).parent / "presets"
@@ -25,7 +26,7 @@ _LARGEST = 1e9
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """vLLM's limits of one engine; `kv_tokens` is the usable KV cache in tokens."""
+    """vLLM's limits of one engine; `kv_tokens` is the usable KV cache in tokens, and holds `max_model_len` at least."""
 
     max_num_seqs: int = 256
     max_num_batched_tokens: int = 8192
@@ -133,14 +134,17 @@ def parse_profile(data: Any, source: str) -> EngineProfile:
     host_s = _number(step.get("host_s", 0.0), source, "step.host_s")
     if host_s == 0 and law.step_s(1, 1, 1, 1) == 0:
         raise PolicyError(f"{source}: step: a step takes no time at all; allowed: a_s or another part above 0 seconds")
+    api_s = _number(top.get("api_s", 0.0), source, "api_s")
+    bounds = Limits(**{k: _integer(v, source, f"limits.{k}") for k, v in limits.items()})
+    check_times(law, host_s, api_s, bounds, source)
     return EngineProfile(
         name=str(_required(top, source, "name")),
         gpus=_integer(top.get("gpus", 1), source, "gpus"),
         gpu=str(_required(top, source, "gpu")),
         step=law,
         host_s=host_s,
-        api_s=_number(top.get("api_s", 0.0), source, "api_s"),
-        limits=Limits(**{k: _integer(v, source, f"limits.{k}") for k, v in limits.items()}),
+        api_s=api_s,
+        limits=with_longest(bounds, limits, source),
         scheduling=Scheduling(**scheduling),
         load_s=parse_duration(startup.get("load_s", 0.0), source, "startup.load_s"),
         init_s=parse_duration(startup.get("init_s", 0.0), source, "startup.init_s"),

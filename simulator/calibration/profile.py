@@ -12,6 +12,7 @@ from typing import Any
 from autoscaler.errors import InputError
 from policies.durations import Duration
 from policies.engines import StepLaw
+from policies.engines.plausible import with_longest
 from policies.engines.profile import EngineProfile, Limits, Scheduling
 from policies.options import nearest
 from simulator.calibration.batches import fit_batches
@@ -32,6 +33,12 @@ class Engine:
     limits: Limits
     scheduling: Scheduling
     said: tuple[str, ...]
+
+    def holding(self, kv_tokens: int) -> Engine:
+        """With the KV cache that somebody found out. Errors: PolicyError for a longest request that it cannot hold."""
+        said = (*self.said, "kv_tokens")
+        limits = with_longest(replace(self.limits, kv_tokens=kv_tokens), self.said, "--engine")
+        return Engine(limits, self.scheduling, said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +75,10 @@ def parse_words(option: str, text: str) -> dict[str, str]:
 
 
 def parse_engine(text: str, base: EngineProfile | None = None) -> Engine:
-    """`--engine`, over the limits and switches of `base` (or vLLM's defaults). Errors: InputError naming the key."""
+    """`--engine`, over the limits and switches of `base` (or vLLM's defaults).
+
+    Errors: InputError naming the key, PolicyError for a longest request that the KV cache cannot hold.
+    """
     words = parse_words("--engine", text)
     limit_names, switch_names = ({f.name for f in fields(kind)} for kind in (Limits, Scheduling))
     limits: dict[str, int] = {}
@@ -85,8 +95,11 @@ def parse_engine(text: str, base: EngineProfile | None = None) -> Engine:
         else:
             known = sorted(limit_names | switch_names)
             raise InputError(f"--engine: unknown key {key!r}{nearest(key, known)} (allowed: {', '.join(known)})")
+    bounds = replace(base.limits if base else Limits(), **limits)
+    if base is not None or "kv_tokens" in limits:
+        bounds = with_longest(bounds, limits, "--engine")
     return Engine(
-        replace(base.limits if base else Limits(), **limits),
+        bounds,
         replace(base.scheduling if base else Scheduling(), **switches),
         tuple(words),
     )

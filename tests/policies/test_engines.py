@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -114,6 +114,16 @@ def test_a_profile_file_is_found_beside_the_file_that_names_it(tmp_path: Path) -
         ({"step": {"form": "affine", "a_s": float("nan")}}, "step.a_s: nan"),
         ({"step": {"form": "affine", "a_s": 1e300}}, "step.a_s: 1e+300; allowed: a finite number >= 0, at most 1e+09"),
         ({"step": {"form": "affine", "a_s": 0}}, "step: a step takes no time at all"),
+        ({"step": {"form": "affine", "a_s": 6}}, "step.a_s: 6; a step for one sequence would take 6 s, and no engine"),
+        ({"step": {"form": "affine", "a_s": 0.006, "host_s": 1.5}}, "step.host_s: 1.5; the CPU time of a step"),
+        ({"step": {"form": "affine", "a_s": 0.006, "c_s": 4e-5}}, "step.c_s: 4e-05; a step of 256 sequences"),
+        ({"step": {"form": "affine", "a_s": 0.006, "d_s": 0.02}}, "step.d_s: 0.02; a step of 8192 prompt tokens"),
+        (
+            {"step": {"form": "table", "a_s": 0.006, "knots": [[1, 0], [8192, 180]]}},
+            "step.knots; a step of 8192",
+        ),
+        ({"api_s": 7}, "api_s: 7; a request's time outside the engine would take 7 s"),
+        ({"limits": {"kv_tokens": 5000, "max_model_len": 5000}}, "limits.max_model_len: 5000; its KV cache holds 4992"),
         ({"limits": {"kv_tokens": 0}}, "limits.kv_tokens: 0; allowed: a whole number >= 1"),
         ({"limits": {"kv_tokens": 10**20}}, "limits.kv_tokens: 100000000000000000000; allowed: a whole number >= 1"),
         ({"startup": {"load_s": 1e300}}, "startup.load_s: 1e+300"),
@@ -128,3 +138,25 @@ def test_a_bad_profile_names_file_key_and_what_is_allowed(change: dict[str, obje
     assert message in str(caught.value)
     assert str(caught.value).startswith("mine.yaml: ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_a_preset_with_its_step_in_milliseconds_is_refused(name: str) -> None:
+    step, limits = load_profile(name).step, asdict(load_profile(name).limits)
+    slipped: dict[str, object] = {"form": "affine", "a_s": 1000 * step.a_s}
+    with pytest.raises(PolicyError, match=r"step\.a_s: .*are these milliseconds\?"):
+        parse_profile(MINIMAL | {"step": slipped, "limits": limits}, "mine.yaml")
+    slipped = {"form": "affine", "a_s": step.a_s, "c_s": 1000 * step.c_s}
+    with pytest.raises(PolicyError, match=r"step\.c_s: "):
+        parse_profile(MINIMAL | {"step": slipped, "limits": limits}, "mine.yaml")
+
+
+def test_a_slow_engine_on_a_cpu_is_no_slip() -> None:
+    step = {"form": "affine", "a_s": 0.8, "b_s": 0.001, "c_s": 1e-5, "d_s": 0.004, "host_s": 0.002}
+    limits = {"max_num_seqs": 16, "max_num_batched_tokens": 512, "kv_tokens": 20_000, "max_model_len": 2048}
+    assert parse_profile(MINIMAL | {"step": step, "limits": limits}, "mine.yaml").step.a_s == 0.8
+
+
+def test_a_longest_request_that_nobody_gave_is_what_the_kv_cache_holds() -> None:
+    assert parse_profile(MINIMAL | {"limits": {"kv_tokens": 5000}}, "mine.yaml").limits.max_model_len == 4992
+    assert parse_profile(MINIMAL, "mine.yaml").limits.max_model_len == 131072

@@ -164,6 +164,10 @@ def test_tables_give_a_law_and_what_was_selected(tmp_path: Path) -> None:
         (("--from-steps", "steps.csv", "--engine", "asynchronous=no"), "asynchronous: 'no'; allowed: true, false"),
         (("--from-steps", "steps.csv", "--engine", "kv_tokens"), "'kv_tokens'; allowed: KEY=VALUE"),
         (("--from-steps", "steps.csv"), "--engine kv_tokens=N is needed"),
+        (
+            ("--from-steps", "steps.csv", "--engine", "kv_tokens=900,max_model_len=901"),
+            "allowed: at most 896",
+        ),
         (("--from-steps", "none.csv", "--engine", ENGINE), "none.csv: cannot be read"),
         (("--from-steps", "bad.csv", "--engine", ENGINE), "bad.csv: row 3: elapsed_ms: 'x'; allowed: a number >= 0"),
         (("--from-steps", "short.csv", "--engine", ENGINE), "column 'gen_tokens' is missing"),
