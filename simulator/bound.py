@@ -1,13 +1,16 @@
 """The result of `oracle`: a bill that was computed, in the form of a run that never was.
 
-Its requests are those of the scenario, within the SLO but for the misses that the cheapest plan leaves; there are no
-latencies, since nothing was served. The timeline shows the nodes that the bound pays for.
+The bound counts in nodes of its group's smallest size; the books, like everybody's, count nodes that can be bought: the
+fewest that have so many GPUs, all of the largest size. Its requests are those of the scenario, within the SLO but for
+the misses that the cheapest plan leaves; there are no latencies, since nothing was served. The timeline shows the nodes
+that the bound pays for.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -84,19 +87,25 @@ def _figures(world: KnownWorld, d: KnownDeployment, misses: float) -> Deployment
 def _pools(bound: PoolBound, pools: dict[str, KnownPool]) -> list[PoolFigures]:
     """The group's bill, written to its first pool."""
     first = pools[bound.pools[0]]
-    smallest = min(pools[name].gpus_per_node for name in bound.pools)
+    smallest, largest = _sizes(bound, pools)
     return [
         PoolFigures(
             name=name,
-            gpus_per_node=smallest,
-            billed_node_s=bound.node_s if name == first.name else 0.0,
+            gpus_per_node=largest,
+            billed_node_s=bound.node_s * smallest / largest if name == first.name else 0.0,
             cost_usd=bound.cost_usd if name == first.name else 0.0,
-            nodes_started=bound.starts if name == first.name else 0,
+            nodes_started=bound.starts * smallest // largest if name == first.name else 0,
             nodes_prewarmed=0,
             prewarm_wasted_node_s=0.0,
         )
         for name in bound.pools
     ]
+
+
+def _sizes(bound: PoolBound, pools: Mapping[str, KnownPool]) -> tuple[int, int]:
+    """GPUs of the group's smallest node, and of its largest."""
+    gpus = [pools[name].gpus_per_node for name in bound.pools]
+    return min(gpus), max(gpus)
 
 
 def _write(scenario: Scenario, world: KnownWorld, bounds: list[PoolBound], timeline: Sink) -> None:
@@ -107,12 +116,14 @@ def _write(scenario: Scenario, world: KnownWorld, bounds: list[PoolBound], timel
     counts = {
         d.key: np.histogram(d.traffic.arrival_s, bins=np.concatenate(([0.0], ends_s)))[0] for d in world.deployments
     }
+    sizes = {d.key: _sizes(group_of[d.key], {p.name: p for p in world.pools}) for d in world.deployments}
     for i, end_s in enumerate(ends_s):
         for d in world.deployments:
-            bound = group_of[d.key]
-            nodes = bound.nodes_at(end_s - tick_s / 2)
-            share = next(p for p in world.pools if p.name in d.pools).gpus_per_node // d.gpus
-            timeline.write(_row(end_s, str(d.key), float(counts[d.key][i]) / tick_s, nodes, nodes * max(1, share)))
+            smallest, largest = sizes[d.key]
+            nodes = group_of[d.key].nodes_at(end_s - tick_s / 2)
+            replicas = nodes * (smallest // d.gpus) or nodes * smallest // d.gpus
+            real = -(-nodes * smallest // largest)
+            timeline.write(_row(end_s, str(d.key), float(counts[d.key][i]) / tick_s, real, replicas))
 
 
 def _row(time_s: float, key: str, arrivals_rps: float, nodes: int, replicas: int) -> Row:

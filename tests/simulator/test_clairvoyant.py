@@ -105,6 +105,13 @@ def test_a_timeline_of_the_bound_has_a_row_for_each_tick(small: Scenario) -> Non
     assert {r.running for r in rows} > {1}
 
 
+def test_the_bound_counts_nodes_that_can_be_bought(tmp_path: Path) -> None:
+    """Pools of nodes of 2 and of 4 GPUs: fewer nodes than GPU hours / 4 cannot have that many GPUs."""
+    bound = play(load_scenario(write(tmp_path, TWO_TENANTS)), "oracle").document()
+    assert bound["gpu_hours"]["billed"] > 0
+    assert bound["node_hours"] == pytest.approx(bound["gpu_hours"]["billed"] / 4)
+
+
 def test_tenants_that_share_pools_get_one_bound_and_a_plan_each(tmp_path: Path) -> None:
     scenario = load_scenario(write(tmp_path, TWO_TENANTS))
     bound, plan = play(scenario, "oracle"), play(scenario, "oracle_lead", density=0.6)
