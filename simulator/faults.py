@@ -15,8 +15,8 @@ from simulator.draws import Draws
 from simulator.events import EventQueue
 from simulator.lifecycle import Serve
 from simulator.rollout import Update
-from simulator.scenario.blocks import FaultBlock
 from simulator.scenario.faults import RESTART_S
+from simulator.scenario.file import FaultBlock
 
 HEALTH_CHECK_PERIOD_S = 10.0
 """Serve asks each replica this often whether it lives (its default)."""

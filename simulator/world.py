@@ -20,7 +20,7 @@ from simulator.outcomes import Outcomes
 from simulator.pages import MetricPages
 from simulator.plane import Plane
 from simulator.replicas import Replica, ServeSpec
-from simulator.scenario.blocks import NodePoolBlock
+from simulator.scenario.fleet import NodePoolBlock
 from simulator.scenario.load import Deployment, Scenario
 from simulator.synthetic import Synthetic, generate_for
 from simulator.telemetry import DeploymentTelemetry, TelemetrySpec

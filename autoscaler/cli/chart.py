@@ -98,7 +98,7 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
     }
     if args.config is None:
         return needed
-    from autoscaler.config_yaml import read_settings_file
+    from autoscaler.settings_file.reading import read_settings_file
 
     given = read_settings_file(args.config).data
     for key, value in given.items():
@@ -141,7 +141,7 @@ def _check(text: str) -> None:
 def _check_file(path: Path) -> None:
     """Errors: ConfigError for anything wrong with a settings file but that it lists no service or version."""
     from autoscaler.config import load_config
-    from autoscaler.config_errors import BadSettings
+    from autoscaler.settings_file.problems import BadSettings
 
     try:
         load_config(path, look_at_files=False)

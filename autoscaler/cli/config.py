@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "validate":
         return _validate(args.file, not args.no_files)
     from autoscaler.config import settings_schema
-    from autoscaler.config_reference import example
+    from autoscaler.config.reference import example
 
     schema = settings_schema()
     print(json.dumps(schema, indent=2) if args.action == "schema" else example(schema).rstrip())
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _validate(path: Path, look_at_files: bool) -> int:
     from autoscaler.config import load_config
-    from autoscaler.config_errors import BadSettings
+    from autoscaler.settings_file.problems import BadSettings
 
     try:
         config = load_config(path, look_at_files)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from autoscaler.config_convert import Config
+    from autoscaler.config.model import Config
 
 DESCRIPTION = """\
 Check versions, access and metric names. With --config: every Ray service that the settings name or find, whether its

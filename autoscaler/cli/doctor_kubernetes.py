@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from autoscaler.cli.doctor import Finding
 from autoscaler.cli.doctor_ray import service_findings
-from autoscaler.config_convert import Config, KubernetesConfig
+from autoscaler.config.model import Config, KubernetesConfig
 from autoscaler.errors import ConfigError, LeadtimeError
 from autoscaler.kube.resources import (
     CAPACITY_BUFFERS,

@@ -12,7 +12,7 @@ from autoscaler.cli.logs import set_up_logs
 from autoscaler.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
-    from autoscaler.config_convert import Config
+    from autoscaler.config.model import Config
     from autoscaler.model import Applied
 
 DESCRIPTION = """\

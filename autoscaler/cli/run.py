@@ -19,7 +19,7 @@ from autoscaler.errors import ConfigError, LeadtimeError
 if TYPE_CHECKING:
     from autoscaler.actuators.ray_request_resources import RayHead
     from autoscaler.board import Board
-    from autoscaler.config_convert import Config, MqttConfig, ServiceConfig
+    from autoscaler.config.model import Config, MqttConfig, ServiceConfig
     from autoscaler.history import HistoryAtStart
     from autoscaler.kube.shell import KubernetesParts
     from autoscaler.ports import Actuator, Source

@@ -14,7 +14,7 @@ from autoscaler.errors import LeadtimeError
 if TYPE_CHECKING:
     from autoscaler.actuators.prewarm import PrewarmActuator, Refusal
     from autoscaler.actuators.ray_request_resources import RayHead
-    from autoscaler.config_convert import Config
+    from autoscaler.config.model import Config
     from autoscaler.kube.resources import ClusterApi
     from autoscaler.kube.shell import KubernetesParts
     from autoscaler.prewarming import Surroundings

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from autoscaler.config import load_config
-from autoscaler.config_convert import Config
+from autoscaler.config.model import Config
 from autoscaler.demo import baseline, summary
 from autoscaler.demo.local_ray import DemoError, LocalRay, Serve, free_ports, local_ray
 from autoscaler.demo.nodes import Nodes

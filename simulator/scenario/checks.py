@@ -8,19 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from autoscaler.config_errors import Problem, did_you_mean, shown
-from autoscaler.config_yaml import Loc
+from autoscaler.settings_file.problems import Problem, did_you_mean, shown
+from autoscaler.settings_file.reading import Loc
 from policies.base import DeploymentKey, PolicyError
 from policies.engines import EngineProfile
-from simulator.scenario.blocks import (
-    DeploymentBlock,
-    HistoryBlock,
-    NodePoolBlock,
-    ScenarioFile,
-    SyntheticBlock,
-    WorkloadBlock,
-)
 from simulator.scenario.faults import check_faults
+from simulator.scenario.file import ScenarioFile
+from simulator.scenario.fleet import DeploymentBlock, NodePoolBlock
+from simulator.scenario.traffic import HistoryBlock, SyntheticBlock, WorkloadBlock
 from simulator.traces import MAX_REQUESTS_PER_BIN
 
 _MAX_BINS = 1e7

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
-from autoscaler.config_errors import Problem, did_you_mean
-from autoscaler.config_yaml import Loc
-from simulator.scenario.blocks import DeploymentBlock, FaultBlock
+from autoscaler.settings_file.problems import Problem, did_you_mean
+from autoscaler.settings_file.reading import Loc
+from simulator.scenario.file import FaultBlock
+from simulator.scenario.fleet import DeploymentBlock
 
 RESTART_S = 10.0
 """A restarting controller decides nothing for so long, where the scenario does not say."""

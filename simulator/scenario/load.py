@@ -15,15 +15,17 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from autoscaler.config_errors import Problem, problem_of
-from autoscaler.config_yaml import Loc, SettingsFile, dotted, read_settings_file
 from autoscaler.errors import ConfigError, ScenarioError
+from autoscaler.settings_file.problems import Problem, problem_of
+from autoscaler.settings_file.reading import Loc, SettingsFile, dotted, read_settings_file
 from policies.base import DeploymentKey, PolicyError, Slo
 from policies.durations import Duration
 from policies.engines import EngineProfile, load_profile
-from simulator.scenario.blocks import DeploymentBlock, NodePoolBlock, ScenarioFile, SyntheticBlock
 from simulator.scenario.checks import check_file, check_profiles
+from simulator.scenario.file import ScenarioFile
+from simulator.scenario.fleet import DeploymentBlock, NodePoolBlock
 from simulator.scenario.overrides import override
+from simulator.scenario.traffic import SyntheticBlock
 from simulator.synthetic import Synthetic
 from simulator.traces import RateTrace, RequestTrace, read_rates, read_requests
 

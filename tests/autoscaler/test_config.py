@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from autoscaler.config import load_config
-from autoscaler.config_convert import Config
+from autoscaler.config.model import Config
 from autoscaler.errors import ConfigError
 from autoscaler.model import Follows, GuardSettings, Startup
 from policies.base import DeploymentKey, Slo

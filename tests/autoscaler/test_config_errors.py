@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from autoscaler.config import load_config
-from autoscaler.config_errors import BadSettings
 from autoscaler.errors import ConfigError
+from autoscaler.settings_file.problems import BadSettings
 
 GOOD = """\
 version: 1

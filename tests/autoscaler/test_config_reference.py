@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from autoscaler.config import load_config, settings_schema
-from autoscaler.config_errors import NOT_BUILT, resolve
-from autoscaler.config_reference import example, reference_table, renewed
+from autoscaler.config.reference import example, reference_table, renewed
+from autoscaler.settings_file.problems import NOT_BUILT, resolve
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
 
@@ -46,7 +46,7 @@ def test_the_example_names_every_setting_that_is_built() -> None:
 
 def test_the_reference_in_the_docs_is_up_to_date() -> None:
     document = DOCUMENT.read_text(encoding="utf-8")
-    renew = "run: python -m autoscaler.config_reference docs/configuration.md"
+    renew = "run: python -m autoscaler.config.reference docs/configuration.md"
     assert renewed(document, reference_table(settings_schema())) == document, renew
 
 

@@ -12,7 +12,7 @@ from autoscaler.cli.doctor import Finding, of_version
 from autoscaler.cli.doctor_kubernetes import kubernetes_findings, rights
 from autoscaler.cli.doctor_ray import metric_findings, service_findings
 from autoscaler.config import load_config
-from autoscaler.config_convert import Config
+from autoscaler.config.model import Config
 from autoscaler.model import ControllerConfig, DeploymentSettings
 from autoscaler.sources.exposition import parse
 from autoscaler.sources.join import NodePage

@@ -24,7 +24,7 @@ from autoscaler.actuators.gke_node_pool import GkeNodePools
 from autoscaler.cli.release import pull_switch, released
 from autoscaler.cli.run import build
 from autoscaler.config import load_config
-from autoscaler.config_convert import Config
+from autoscaler.config.model import Config
 from autoscaler.kube import shell
 from autoscaler.runtime import Runtime
 from tests.chart import chart

@@ -147,7 +147,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
 {{/* Pools whose way cannot work there, or whose objects the API would refuse in the middle of an install: the settings'
-     own checks (config_prewarm.py) would end the pod only after it. */}}
+     own checks (autoscaler/config/prewarm.py) would end the pod only after it. */}}
 {{- define "leadtime.checkPools" -}}
 {{- $config := include "leadtime.config" . | fromYaml -}}
 {{- $anywhere := list "node_pool" "auto_provisioning" "compute_class" "autopilot" -}}

@@ -1,27 +1,25 @@
 """What types and bounds cannot say: settings that contradict each other, name what is not there, or need a file.
 
-Every check gives Problems (where, what, what is allowed) and changes nothing. Not for wording types (config_errors.py).
+Every check gives Problems (where, what, what is allowed) and changes nothing. Not for
+wording types (settings_file/problems.py) and not for the files that the settings name (files.py).
 """
 
 from __future__ import annotations
 
 import re
-import stat
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from autoscaler.config_convert import absolute_path, policy_name, read_profile, unset_variable
-from autoscaler.config_errors import Problem, did_you_mean, shown
-from autoscaler.config_prewarm import check_prewarm
-from autoscaler.config_yaml import Loc, SettingsFile
+from autoscaler.config.deployments import Deployment
+from autoscaler.config.files import check_variables
+from autoscaler.config.kinds import PATTERN_WORDS
+from autoscaler.config.paths import policy_name, read_profile
+from autoscaler.config.pools import NodePool
+from autoscaler.config.prewarm import check_prewarm
+from autoscaler.config.settings import Settings
+from autoscaler.settings_file.problems import Problem, did_you_mean, shown
+from autoscaler.settings_file.reading import Loc, SettingsFile
 from policies.base import DeploymentKey, PolicyError
 from policies.engines import EngineProfile, preset_names
-
-if TYPE_CHECKING:
-    from autoscaler.config import Deployment, NodePool, Settings
-
-PATTERN_WORDS = "APP/DEPLOYMENT or NAMESPACE/SERVICE/APP/DEPLOYMENT, each part a name or a pattern with *"
 
 
 def check_settings(settings: Settings, file: SettingsFile) -> list[Problem]:
@@ -35,7 +33,7 @@ def check_settings(settings: Settings, file: SettingsFile) -> list[Problem]:
         *_policy(settings, file),
         *check_prewarm(settings),
         *_mqtt(settings),
-        *_unset_variables(settings),
+        *check_variables(settings),
     ]
 
 
@@ -232,77 +230,3 @@ def _mqtt(settings: Settings) -> Iterator[Problem]:
         yield Problem(("mqtt", "client_cert_file"), "a certificate without TLS; allowed: with tls: true")
     if block.client_key_file is not None and block.client_cert_file is None:
         yield Problem(("mqtt", "client_key_file"), "a key without a certificate; allowed: client_cert_file beside it")
-
-
-# ---------------------------------------------------------------- files
-
-
-def _paths(settings: Settings) -> Iterator[tuple[Loc, str]]:
-    for i, s in enumerate(settings.services):
-        for key, text in (("token_file", s.token_file), ("ca_file", s.ca_file)):
-            if text is not None:
-                yield ("services", i, key), text
-    if settings.server.token_file is not None:
-        yield ("server", "token_file"), settings.server.token_file
-    if settings.prometheus is not None:
-        for key, text in (("token_file", settings.prometheus.token_file), ("ca_file", settings.prometheus.ca_file)):
-            if text is not None:
-                yield ("prometheus", key), text
-    if settings.mqtt is not None:
-        for key in ("password_file", "ca_file", "client_cert_file", "client_key_file"):
-            text = getattr(settings.mqtt, key)
-            if text is not None:
-                yield ("mqtt", key), text
-    if settings.kubernetes is not None:
-        block = settings.kubernetes
-        for key, text in (("tokens", block.tokens), ("kubeconfig", block.kubeconfig)):
-            if text is not None:
-                yield ("kubernetes", key), text
-    yield ("state", "path"), settings.state.path
-    yield ("journal", "path"), settings.journal.path
-
-
-def _unset_variables(settings: Settings) -> Iterator[Problem]:
-    for loc, text in _paths(settings):
-        name = unset_variable(text)
-        if name is not None:
-            yield Problem(loc, f"{shown(loc, text)}; environment variable {name} is not set; allowed: a path")
-
-
-def check_files(settings: Settings, file: SettingsFile) -> list[Problem]:
-    """Whether the files that the settings name can be used on this machine. Shows paths, never contents."""
-    problems = []
-    for loc, text in _paths(settings):
-        wrong = _file_trouble(str(loc[-1]), loc, absolute_path(file, text))
-        if wrong is not None:
-            problems.append(Problem(loc, f"{shown(loc, text)}; {wrong}"))
-    return problems
-
-
-def _file_trouble(key: str, loc: Loc, path: Path) -> str | None:
-    if key == "path":
-        if loc[0] == "state":
-            return "that is a folder; allowed: the path of a file" if path.is_dir() else None
-        return "that is a file; allowed: the path of a folder" if path.is_file() else None
-    if key == "tokens":  # may be missing as long as no Secret is mounted
-        return "that is a file; allowed: the path of a folder" if path.is_file() else None
-    try:
-        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
-            return "a pipe or device; allowed: a file that can be read again and again"
-        content = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = (error.strerror or "cannot be read") if isinstance(error, OSError) else "not UTF-8 text"
-        return f"{reason.lower()}; allowed: a file that can be read"
-    if key == "kubeconfig":
-        return None
-    if key in ("ca_file", "client_cert_file"):
-        return None if "BEGIN CERTIFICATE" in content else "no certificate in it; allowed: a PEM file"
-    if key == "client_key_file":
-        return None if "PRIVATE KEY" in content else "no private key in it; allowed: a PEM file"
-    if key == "password_file":
-        lines = content.splitlines()
-        return None if len(lines) == 1 and lines[0] else "allowed: a file that holds just the password, in one line"
-    words = content.split()
-    if len(words) == 1:
-        return None
-    return f"{'nothing' if not words else 'more than one word'} in it; allowed: a file that holds just the token"

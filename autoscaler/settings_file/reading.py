@@ -1,4 +1,4 @@
-"""Reads a settings file: its data, the line of every key, its hash. Not for what the settings mean (config.py).
+"""Reads a settings file: its data, the line of every key, its hash. Not for what the settings mean.
 
 Refuses what YAML would quietly accept: a key written twice (the last one would win) and a file that is no mapping.
 Plain words and numbers are read as YAML 1.2 has them (policies/yaml_core.py).

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from autoscaler.config_errors import Problem
-from autoscaler.config_yaml import Loc
+from autoscaler.config.pools import NodePool
+from autoscaler.config.settings import Settings
 from autoscaler.prewarm import KUBERNETES_WAYS, SPARE_WAYS, WHERE, GkePool, WarmPool
-
-if TYPE_CHECKING:
-    from autoscaler.config import NodePool, Settings
+from autoscaler.settings_file.problems import Problem
+from autoscaler.settings_file.reading import Loc
 
 _PROVISIONERS = {
     "auto_provisioning": "node auto-provisioning, which makes and deletes node pools by itself",

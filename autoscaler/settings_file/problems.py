@@ -1,7 +1,7 @@
 """Words for a bad setting: where, what was written, what is allowed. Works on the settings' JSON schema.
 
 What is allowed is read from the schema, so that an error, the reference table and the schema cannot disagree. Values
-are shown only where they can hold no secret. Not for finding the problems (config.py, config_checks.py).
+are shown only where they can hold no secret. Not for finding the problems.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from autoscaler.config_yaml import Loc, SettingsFile, dotted
 from autoscaler.errors import ConfigError
+from autoscaler.settings_file.reading import Loc, SettingsFile, dotted
 from policies.options import nearest
 
 Schema = Mapping[str, Any]

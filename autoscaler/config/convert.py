@@ -1,125 +1,33 @@
-"""From checked settings to what the controller and its shell take: plain frozen dataclasses with absolute paths.
+"""From checked settings to what the controller and its shell take.
 
-Not for checking (config_checks.py) and not for reading files other than engine profiles. No secret passes through.
+Not for checking (checks.py) and not for reading files other than engine profiles. No secret passes through.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import re
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from autoscaler.config_prewarm import warm_pool, warm_pools
-from autoscaler.config_yaml import SettingsFile
-from autoscaler.model import (
-    ActWay,
-    ControllerConfig,
-    DeploymentSettings,
-    Follows,
-    GuardSettings,
-    PoolSettings,
-    Startup,
+from autoscaler.config.deployments import Deployment
+from autoscaler.config.model import (
+    Config,
+    ElectionConfig,
+    KubernetesConfig,
+    MqttConfig,
+    PrometheusConfig,
+    ServerConfig,
+    ServiceConfig,
 )
+from autoscaler.config.paths import absolute_path, optional_path, policy_name, read_profile
+from autoscaler.config.pools import NodePool
+from autoscaler.config.prewarm import warm_pool, warm_pools
+from autoscaler.config.settings import Settings
+from autoscaler.model import ControllerConfig, DeploymentSettings, Follows, PoolSettings, Startup
 from autoscaler.mqtt_link import MqttBroker
-from autoscaler.prewarm import WarmPool
+from autoscaler.settings_file.reading import SettingsFile
 from policies.base import Slo
-from policies.engines import EngineProfile, load_profile
-
-if TYPE_CHECKING:
-    from autoscaler.config import Deployment, NodePool, Settings
-
-_VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})")
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceConfig:
-    """One Ray cluster to look after. `token_file` and `ca_file` are read by whoever talks to it."""
-
-    name: str
-    namespace: str
-    dashboard: str
-    token_file: Path | None
-    ca_file: Path | None
-    timeout_s: float
-    act: ActWay = "external"
-    nodes: bool = False
-    """Its dashboard's list of nodes is read, too."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServerConfig:
-    """Where the controller's own pages are, and the file with the token that pause and resume need."""
-
-    host: str
-    port: int
-    token_file: Path | None
-
-
-@dataclass(frozen=True, slots=True)
-class PrometheusConfig:
-    """A Prometheus server. `match` still holds {namespace} and {service}."""
-
-    url: str
-    token_file: Path | None
-    ca_file: Path | None
-    match: str
-    history_s: float
-    signals: bool
-    timeout_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class KubernetesConfig:
-    """What the settings say of a cluster. `namespace` None: the pod's own."""
-
-    watch_namespaces: tuple[str, ...]
-    name: str
-    namespace: str | None
-    tokens: Path | None
-    nodes: bool
-    events: bool
-    kubeconfig: Path | None
-    context: str | None
-    timeout_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class MqttConfig:
-    """An MQTT broker; its password is read by whoever connects."""
-
-    broker: MqttBroker
-    publish: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ElectionConfig:
-    """Several controllers: how long a lease lasts, and when after the last renewal writes stop."""
-
-    lease_s: float
-    renew_deadline_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """Everything of a settings file: what the core needs (`controller`), and what the shell around it needs."""
-
-    path: Path
-    controller: ControllerConfig
-    services: tuple[ServiceConfig, ...]
-    state_path: Path
-    journal_path: Path
-    journal_max_bytes: int
-    server: ServerConfig
-    prometheus: PrometheusConfig | None = None
-    kubernetes: KubernetesConfig | None = None
-    election: ElectionConfig | None = None
-    mqtt: MqttConfig | None = None
-    prewarm: tuple[WarmPool, ...] = ()
+from policies.engines import EngineProfile
 
 
 def to_config(settings: Settings, file: SettingsFile) -> Config:
@@ -210,7 +118,6 @@ def _prometheus(settings: Settings, file: SettingsFile) -> PrometheusConfig | No
 
 
 def _controller(settings: Settings, file: SettingsFile) -> ControllerConfig:
-    guards = settings.guards
     deployments = tuple(_deployment(d, file) for d in settings.deployments)
     return ControllerConfig(
         deployments=deployments,
@@ -220,12 +127,7 @@ def _controller(settings: Settings, file: SettingsFile) -> ControllerConfig:
         tick_s=settings.tick_s,
         dry_run=settings.dry_run,
         gpu_budget=dict(settings.gpu_budget),
-        guards=GuardSettings(
-            stale_after_s=guards.stale_after_s,
-            scale_down_stabilization_s=guards.scale_down_stabilization_s,
-            max_step_up=guards.max_step_up,
-            max_step_down=guards.max_step_down,
-        ),
+        guards=settings.guards.settings,
         full_guards=True,
         hint_max_rps=settings.mqtt.max_rps_per_deployment if settings.mqtt else None,
         sha256=file.sha256,
@@ -279,40 +181,3 @@ def _pool(entry: NodePool, deployments: Sequence[DeploymentSettings]) -> PoolSet
         image_pull_s=entry.image_pull_s,
         worker_start_s=entry.worker_start_s,
     )
-
-
-# ---------------------------------------------------------------- paths
-
-
-def folder(file: SettingsFile) -> Path:
-    """The folder that relative paths in the file start from."""
-    return file.path.absolute().parent
-
-
-def read_profile(file: SettingsFile, name_or_path: str) -> EngineProfile:
-    """A preset, or a file relative to the settings. Errors: PolicyError."""
-    return load_profile(name_or_path, folder(file))
-
-
-def policy_name(settings: Settings, file: SettingsFile) -> str:
-    """The policy's name; of a policy in a file (FILE.py:CLASS) with the file's absolute path."""
-    name = settings.policy.name
-    return str(absolute_path(file, name)) if ".py:" in name else name
-
-
-def absolute_path(file: SettingsFile, text: str) -> Path:
-    """A path setting: `~` and `$VARIABLES` filled in, relative to the settings file's folder."""
-    return folder(file) / os.path.expanduser(os.path.expandvars(text))
-
-
-def optional_path(file: SettingsFile, text: str | None) -> Path | None:
-    return None if text is None else absolute_path(file, text)
-
-
-def unset_variable(text: str) -> str | None:
-    """The name of the first environment variable in a path setting that is not set."""
-    for match in _VARIABLE.finditer(text):
-        name = match.group(1).strip("{}")
-        if name not in os.environ:
-            return name
-    return None

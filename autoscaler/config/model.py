@@ -1,0 +1,96 @@
+"""What a settings file comes to: plain frozen dataclasses with absolute paths, for the core and for its shell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoscaler.model import ActWay, ControllerConfig
+from autoscaler.mqtt_link import MqttBroker
+from autoscaler.prewarm import WarmPool
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceConfig:
+    """One Ray cluster to look after. `token_file` and `ca_file` are read by whoever talks to it."""
+
+    name: str
+    namespace: str
+    dashboard: str
+    token_file: Path | None
+    ca_file: Path | None
+    timeout_s: float
+    act: ActWay = "external"
+    nodes: bool = False
+    """Its dashboard's list of nodes is read, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """Where the controller's own pages are, and the file with the token that pause and resume need."""
+
+    host: str
+    port: int
+    token_file: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class PrometheusConfig:
+    """A Prometheus server. `match` still holds {namespace} and {service}."""
+
+    url: str
+    token_file: Path | None
+    ca_file: Path | None
+    match: str
+    history_s: float
+    signals: bool
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class KubernetesConfig:
+    """What the settings say of a cluster. `namespace` None: the pod's own."""
+
+    watch_namespaces: tuple[str, ...]
+    name: str
+    namespace: str | None
+    tokens: Path | None
+    nodes: bool
+    events: bool
+    kubeconfig: Path | None
+    context: str | None
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class MqttConfig:
+    """An MQTT broker; its password is read by whoever connects."""
+
+    broker: MqttBroker
+    publish: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ElectionConfig:
+    """Several controllers: how long a lease lasts, and when after the last renewal writes stop."""
+
+    lease_s: float
+    renew_deadline_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything of a settings file: what the core needs (`controller`), and what the shell around it needs."""
+
+    path: Path
+    controller: ControllerConfig
+    services: tuple[ServiceConfig, ...]
+    state_path: Path
+    journal_path: Path
+    journal_max_bytes: int
+    server: ServerConfig
+    prometheus: PrometheusConfig | None = None
+    kubernetes: KubernetesConfig | None = None
+    election: ElectionConfig | None = None
+    mqtt: MqttConfig | None = None
+    prewarm: tuple[WarmPool, ...] = ()

@@ -1,0 +1,127 @@
+"""The controller's settings as a whole: every key of the file, each documented where it is declared.
+
+The reference table, the JSON schema and the words of every error come from the declarations in this room. Not for what
+several keys say together (checks.py), and not for reading secrets: only the paths of their files pass through here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from autoscaler.config.connections import Kubernetes, Mqtt, Prometheus, Service
+from autoscaler.config.deployments import Deployment
+from autoscaler.config.kinds import PathText
+from autoscaler.config.pools import NodePool
+from autoscaler.settings_file.blocks import Block, Guards, words
+
+
+class PolicyBlock(Block):
+    """Who decides how many replicas are wanted."""
+
+    name: str = Field(
+        default="predictive",
+        min_length=1,
+        description="The policy: a built-in one, one of an installed package, or a class in a file of your own.",
+        json_schema_extra=words("a policy's name, or FILE.py:CLASS"),
+    )
+    options: dict[str, Any] = Field(
+        default={}, description="The policy's own options; `leadtime tune` writes such a block."
+    )
+
+
+class State(Block):
+    """What survives a restart."""
+
+    path: PathText = Field(
+        default="./leadtime.sqlite", description="File (SQLite) that keeps what was learned; made when it is missing."
+    )
+
+
+class Journal(Block):
+    """What was seen and decided, tick by tick, for replay and explain."""
+
+    path: PathText = Field(default="./journal", description="Folder of the journal's files; made when it is missing.")
+    max_bytes: int = Field(
+        default=100_000_000, ge=100_000, description="Bytes that the folder may take; the oldest files go first."
+    )
+
+
+class Server(Block):
+    """The controller's own HTTP pages."""
+
+    host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="Address to listen on.",
+        json_schema_extra=words("a host or IP address"),
+    )
+    port: int = Field(default=8080, ge=0, le=65535, description="Port to listen on; 0 = any free one.")
+    token_file: PathText | None = Field(
+        default=None, description="File with the bearer token that pause and resume need; null = they are refused."
+    )
+
+
+class LeaderElection(Block):
+    """Several controllers, of which one acts."""
+
+    enabled: bool = Field(
+        default=False, description="true = one of several controllers leads by a Lease; needs kubernetes."
+    )
+    lease_s: float = Field(
+        default=15.0, ge=2, le=3600, description="Seconds without a renewal after which another one may lead."
+    )
+    renew_deadline_s: float = Field(
+        default=10.0, ge=1, le=3600, description="Seconds after the last renewal when writes stop."
+    )
+
+
+class Settings(Block):
+    """The settings file of `leadtime run`."""
+
+    version: Literal[1] = Field(description="Version of this format.", examples=[1])
+    dry_run: bool = Field(
+        default=True, description="true = observe, forecast, plan and explain, but change nothing; false = act."
+    )
+    tick_s: float = Field(default=5.0, ge=0.5, le=300, description="Seconds from one decision to the next.")
+    services: list[Service] = Field(
+        default=[],
+        description="The Ray clusters to look after, besides those that kubernetes finds; without it, at least one.",
+        examples=[[{"dashboard": "http://127.0.0.1:8265"}]],
+    )
+    deployments: list[Deployment] = Field(default=[], description="What each deployment may have and must reach.")
+    node_pools: list[NodePool] = Field(default=[], description="The pools of nodes that GPUs come from.")
+    gpu_budget: dict[str, Annotated[int, Field(ge=0)]] = Field(
+        default={},
+        description="Most GPUs of a kind, over all deployments; a kind left out has no limit.",
+        examples=[{"nvidia-h100-80gb": 32}],
+        json_schema_extra=words("a mapping of GPU kinds to whole numbers >= 0"),
+    )
+    policy: PolicyBlock = Field(default=PolicyBlock(), description="Who decides how many replicas are wanted.")
+    guards: Guards = Field(default=Guards(), description="Limits that hold whatever the policy wants.")
+    state: State = Field(default=State(), description="What survives a restart.")
+    journal: Journal = Field(default=Journal(), description="What was seen and decided, for replay and explain.")
+    server: Server = Field(default=Server(), description="The controller's own HTTP pages.")
+    leader_election: LeaderElection = Field(
+        default=LeaderElection(), description="Several controllers, one of which acts."
+    )
+    prometheus: Prometheus | None = Field(
+        default=None, description="Where past traffic, and metrics of nodes out of reach, are read; null = nowhere."
+    )
+    mqtt: Mqtt | None = Field(
+        default=None, description="Broker where demand is announced and plans are published; null = none."
+    )
+    kubernetes: Kubernetes | None = Field(
+        default=None, description="Find Ray services through the Kubernetes API; null = only those under services."
+    )
+
+
+def settings_schema() -> dict[str, Any]:
+    """The JSON schema of the settings file, from which words, table and example are made."""
+    schema = Settings.model_json_schema()
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": "leadtime controller settings",
+    }

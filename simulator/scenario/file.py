@@ -1,0 +1,97 @@
+"""A scenario file as a whole: its keys, types, bounds and meaning, each documented where it is declared.
+
+For the form of a file. What goes beyond one key (pools that exist, traces that can be read) is in checks.py,
+reading and overrides are in load.py, and what a run is made from is `Scenario` there.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from autoscaler.settings_file.blocks import Block, Guards
+from simulator.scenario.fleet import DeploymentBlock, NodePoolBlock
+from simulator.scenario.kinds import MAX_DURATION_S, Fraction
+
+FaultKind = Literal["replica_crash", "source_down", "api_errors", "controller_restart", "redeploy"]
+
+
+class TelemetryBlock(Block):
+    """What the controller can see, and how late."""
+
+    profile: Literal["ray_serve", "prometheus_15s", "ideal", "serve_handles"] = Field(
+        default="ray_serve", description="Named set of delays."
+    )
+    period_s: float | None = Field(default=None, ge=0, description="Seconds from one report of a process to the next.")
+    delay_s: float | None = Field(default=None, ge=0, description="Seconds until a report can be read.")
+    drop_fraction: Fraction | None = Field(default=None, description="Share of reads that fail.")
+
+
+class PolicyBlock(Block):
+    """Who decides."""
+
+    name: str = Field(default="predictive", min_length=1, description="The policy's name.")
+    options: dict[str, Any] = Field(default={}, description="The policy's own options.")
+
+
+class FaultBlock(Block):
+    """Something that breaks, or that somebody changes, in the middle. Which keys a kind takes: faults.py."""
+
+    at_s: float = Field(ge=0, description="When.")
+    kind: FaultKind = Field(description="What happens.")
+    deployment: str | None = Field(
+        default=None, description="The deployment that it happens to; of api_errors: null = every one."
+    )
+    replicas: int | None = Field(
+        default=None,
+        ge=1,
+        description="Of replica_crash: how many crash (null = 1). Of redeploy: num_replicas of the new configuration "
+        "(null = replicas.initial).",
+    )
+    duration_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="How long it lasts; of controller_restart: nobody decides for so long (null = 10).",
+    )
+    source: Literal["ray_dashboard", "node_metrics", "kubernetes"] | None = Field(
+        default=None, description="Of source_down: what cannot be read."
+    )
+    api: Literal["serve", "kubernetes"] | None = Field(
+        default=None, description="Of api_errors: what cannot be written to (null = serve)."
+    )
+    fraction: float | None = Field(
+        default=None, gt=0, le=1, description="Of api_errors: share of the writes that fail (null = 1)."
+    )
+    state: Literal["saved", "lost"] | None = Field(
+        default=None, description="Of controller_restart: whether its state file is still there (null = saved)."
+    )
+    new_image: bool | None = Field(
+        default=None, description="Of redeploy: the new version has an image of its own (null = false)."
+    )
+    rolling_update_fraction: float | None = Field(
+        default=None, gt=0, le=1, description="Of redeploy: Serve's rolling_update_percentage (null = 0.2)."
+    )
+    max_surge_fraction: float | None = Field(
+        default=None, ge=0, le=1, description="Of redeploy: Serve's max_surge_percent / 100 (null = 0)."
+    )
+
+
+class ScenarioFile(Block):
+    """A scenario file."""
+
+    version: Literal[1] = Field(description="Version of this format.")
+    name: str = Field(min_length=1, description="Its name in results.")
+    duration_s: float | None = Field(
+        default=None, gt=0, le=MAX_DURATION_S, description="Seconds to simulate; null = to the traces' end."
+    )
+    warmup_s: float = Field(default=0.0, ge=0, description="The result begins here.")
+    seed: int = Field(default=1, ge=0, description="Of everything that is drawn.")
+    tick_s: float = Field(default=5.0, ge=0.5, le=300, description="Seconds from one decision to the next.")
+    telemetry: TelemetryBlock = Field(default=TelemetryBlock(), description="What the controller can see.")
+    policy: PolicyBlock = Field(default=PolicyBlock(), description="Who decides.")
+    guards: Guards = Field(default=Guards(), description="Limits that hold whatever the policy wants.")
+    gpu_budget: dict[str, Annotated[int, Field(ge=0)]] = Field(default={}, description="Most GPUs of a kind.")
+    deployments: list[DeploymentBlock] = Field(min_length=1, description="The deployments.")
+    node_pools: list[NodePoolBlock] = Field(min_length=1, description="The pools of nodes.")
+    faults: list[FaultBlock] = Field(default=[], description="What breaks or is changed in the middle.")
