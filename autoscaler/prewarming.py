@@ -5,7 +5,7 @@ Libraries are loaded only for the ways that need them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from autoscaler.actuators.prewarm import PrewarmActuator, PrewarmWay, Refusal
@@ -32,6 +32,8 @@ class Surroundings:
     """The Ray clusters that there are now."""
     write_budget_s: Callable[[], float] | None = None
     on_refusal: Callable[[Refusal], None] | None = None
+    in_use: Callable[[str], Awaitable[int | None]] | None = None
+    """Nodes of a pool that workers are on, looked at now; for giving back without a controller. Errors: SourceError."""
     deadline_s: float = 4.0
 
 
@@ -62,7 +64,7 @@ def _way(name: str, pools: Sequence[WarmPool], around: Surroundings) -> PrewarmW
         except ImportError as error:
             words = f"needs the extra `gke` (pip install leadtime[gke]): {error}"
             raise ConfigError(f"node_pools[].prewarm: node_pool {words}") from None
-        return GkeNodePools()
+        return GkeNodePools(in_use=around.in_use)
     if name == "request_resources":
         from autoscaler.actuators.ray_request_resources import RayRequestResources
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,14 +56,20 @@ class _Operation:
 
 
 class GkeNodePools:
-    """The way `node_pool`. `client` makes the API's client at its first use, on the event loop."""
+    """The way `node_pool`. `client` makes the API's client at its first use, on the event loop.
+
+    `in_use` tells how many nodes of a pool workers are on, where no plan of late says so (None: nobody knows).
+    """
 
     name = "node_pool"
 
     def __init__(
-        self, client: Callable[[], container_v1.ClusterManagerAsyncClient] = container_v1.ClusterManagerAsyncClient
+        self,
+        client: Callable[[], container_v1.ClusterManagerAsyncClient] = container_v1.ClusterManagerAsyncClient,
+        *,
+        in_use: Callable[[str], Awaitable[int | None]] | None = None,
     ) -> None:
-        self._make = client
+        self._make, self._in_use = client, in_use
         self._client: container_v1.ClusterManagerAsyncClient | None = None
         self._operations: dict[str, _Operation] = {}
         self._busy: dict[str, tuple[int | None, float]] = {}
@@ -82,15 +88,20 @@ class GkeNodePools:
         waits, refusal = await self._waits(pool, gke, now_s)
         words, no_stock = _conditions(found)
         level, most = _level(found, zones)
-        if plan is not None:
-            self._busy[pool.name] = (plan.busy_nodes, now_s)
-        busy, seen_at_s = self._busy.get(pool.name, (None, -math.inf))
-        if now_s - seen_at_s > BUSY_KNOWN_S:
-            busy = None
-        size = "" if gke.autoscaled else f"size {level}; it is not reduced while workers run on the pool"
+        busy = None if gke.autoscaled else await self._busy_nodes(pool, plan, now_s)
+        unknown = "nobody can say whether " if busy is None else ""
+        size = "" if gke.autoscaled else f"size {level}; it is not reduced while {unknown}workers run on the pool"
         said = "; ".join(part for part in (waits, words, size) if part)
         keeps = not gke.autoscaled and not waits and busy != 0
         return Held(level, said, _Seen(found, zones, most, waits, busy), refusal or no_stock, keeps)
+
+    async def _busy_nodes(self, pool: WarmPool, plan: PoolPlan | None, now_s: float) -> int | None:
+        if plan is not None:
+            self._busy[pool.name] = (plan.busy_nodes, now_s)
+        busy, seen_at_s = self._busy.get(pool.name, (None, -math.inf))
+        if now_s - seen_at_s <= BUSY_KNOWN_S:
+            return busy
+        return None if self._in_use is None else await self._in_use(pool.name)
 
     def patch(self, pool: WarmPool, held: Held, level: int, plan: PoolPlan | None) -> str:
         request = self._request(_gke(pool), held, level)

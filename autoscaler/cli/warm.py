@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from autoscaler.errors import LeadtimeError
+from autoscaler.errors import LeadtimeError, SourceError
 
 if TYPE_CHECKING:
     from autoscaler.actuators.prewarm import PrewarmActuator, Refusal
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from autoscaler.config.model import Config
     from autoscaler.kube.resources import ClusterApi
     from autoscaler.kube.shell import KubernetesParts
+    from autoscaler.ports import Source
     from autoscaler.prewarming import Surroundings
     from autoscaler.sources.kubernetes import KubernetesPools
 
@@ -96,12 +97,14 @@ async def standing_prewarm(config: Config) -> AsyncIterator[list[PrewarmActuator
     ]
     cluster = cluster_parts(config, new_board(config.controller), elect=False)
     tasks = [asyncio.ensure_future(work()) for work in cluster.background] if cluster else []
-    actuators = prewarm_actuators(
-        config.prewarm, _surroundings(config, cluster.api if cluster else None, _heads(clients, cluster))
-    )
+    around = _surroundings(config, cluster.api if cluster else None, _heads(clients, cluster))
+    around = replace(around, in_use=_in_use(config, cluster, clients))
+    actuators = prewarm_actuators(config.prewarm, around)
     try:
         if cluster is not None and any(pool.way == "request_resources" for pool in config.prewarm):
             await _until_found(cluster)
+        if cluster is not None and any(pool.gke is not None and not pool.gke.autoscaled for pool in config.prewarm):
+            await _until_seen(cluster)
         yield actuators
     finally:
         for actuator in actuators:
@@ -113,6 +116,47 @@ async def standing_prewarm(config: Config) -> AsyncIterator[list[PrewarmActuator
         await asyncio.gather(*tasks, return_exceptions=True)
         if cluster is not None:
             await cluster.fleet.inventories.close()
+
+
+def _in_use(
+    config: Config, cluster: KubernetesParts | None, heads: Sequence[RayHead]
+) -> Callable[[str], Awaitable[int | None]] | None:
+    """How many nodes of a pool workers are on, by who sees nodes: Kubernetes, else every Ray cluster's own list.
+
+    None where nobody sees all of them.
+    """
+    from autoscaler.sources.ray_nodes import RayNodesSource
+    from autoscaler.sources.readings import Pools
+
+    sources: list[Source] = []
+    if cluster is not None:
+        sources += [cluster.pools] if cluster.pools is not None else []
+    elif all(service.nodes for service in config.services):
+        sources += [RayNodesSource("/".join(head.place), head.client, config.controller.pools) for head in heads]
+    if not sources:
+        return None
+
+    async def in_use(pool: str) -> int | None:
+        readings = await asyncio.gather(*(source.read(time.time()) for source in sources))
+        busy = []
+        for reading in readings:
+            if not reading.up or not isinstance(reading.data, Pools):
+                why = reading.why or "no answer yet"
+                raise SourceError(f"whether workers run on pool {pool} cannot be seen: {why}")
+            busy += [node.busy for one in reading.data.pools if one.name == pool for node in one.nodes]
+        return sum(busy)
+
+    return in_use
+
+
+async def _until_seen(cluster: KubernetesParts, within_s: float = 15.0) -> None:
+    """Let the nodes be seen, or be said why not; where they cannot be, the way says so when it asks."""
+    ends_at_s = time.monotonic() + within_s
+    while cluster.pools is not None and time.monotonic() < ends_at_s:
+        reading = await cluster.pools.read(time.time())
+        if reading.as_of_s is not None or reading.why:
+            return
+        await asyncio.sleep(0.1)
 
 
 async def _until_found(cluster: KubernetesParts, within_s: float = 15.0) -> None:

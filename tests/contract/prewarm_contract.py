@@ -22,6 +22,10 @@ class WarmWorld(Protocol):
     spare: bool
     """It holds what is beyond the busy nodes; else it sets a floor for all."""
 
+    def another(self) -> Prewarm:
+        """The same way in another process, which knows of no plan: `leadtime release`."""
+        ...
+
     async def held(self) -> int:
         """Nodes held, by the world itself; a floor counts as a whole."""
         ...
@@ -84,6 +88,13 @@ class PrewarmContract:
     async def test_everything_is_given_back_at_once_when_asked(self, world: WarmWorld) -> None:
         await apply(world, plan_of(3, world=world))
         (applied,) = (await world.actuator.release(1010.0)).applied
+        await world.settle()
+        assert applied.outcome == "ok"
+        assert await world.held() == 0
+
+    async def test_who_gives_back_needs_no_memory_of_what_was_taken(self, world: WarmWorld) -> None:
+        await apply(world, plan_of(3, world=world))
+        (applied,) = (one for one in (await world.another().release(1010.0)).applied if one.what == "h100")
         await world.settle()
         assert applied.outcome == "ok"
         assert await world.held() == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +21,7 @@ class KubernetesWorld:
 
     api: FakeApi
     client: KubernetesApi
+    another: Callable[[], PrewarmActuator] = field(init=False)
     actuator: PrewarmActuator = field(init=False)
     refused: list[Refusal] = field(default_factory=list)
     service: tuple[str, str] = ("llm", "chat-llm")

@@ -35,7 +35,8 @@ class BufferWorld(KubernetesWorld):
 async def world() -> AsyncIterator[BufferWorld]:
     async with api_with(BUFFER, crds=[CAPACITY_BUFFERS]) as (api, client):
         world = BufferWorld(api, client)
-        world.actuator = PrewarmActuator(CapacityBuffers(client), [POOL], on_refusal=world.refused.append)
+        world.another = lambda: PrewarmActuator(CapacityBuffers(client), [POOL], on_refusal=world.refused.append)
+        world.actuator = world.another()
         yield world
 
 

@@ -25,14 +25,24 @@ class GkeWorld:
     autoscaled: bool = True
     service: tuple[str, str] = ("llm", "chat-llm")
     spare: bool = False
+    busy: int | None = 0
+    """What whoever sees the nodes says of those in use."""
     refused: list[Refusal] = field(default_factory=list)
     actuator: PrewarmActuator = field(init=False)
 
     def __post_init__(self) -> None:
+        self.actuator = self._made(GkeNodePools(self.gke.client))
+
+    def _made(self, way: GkeNodePools) -> PrewarmActuator:
         place = GkePool("p", "us-central1", "c", "h100", self.autoscaled)
         pool = WarmPool("h100", "node_pool", 8, 8, gke=place)
-        way = GkeNodePools(self.gke.client)
-        self.actuator = PrewarmActuator(way, [pool], on_refusal=self.refused.append)
+        return PrewarmActuator(way, [pool], on_refusal=self.refused.append)
+
+    def another(self) -> PrewarmActuator:
+        async def in_use(pool: str) -> int | None:
+            return self.busy
+
+        return self._made(GkeNodePools(self.gke.client, in_use=in_use))
 
     async def held(self) -> int:
         found = self.gke.pool
@@ -171,6 +181,26 @@ class TestGkeNodePools(PrewarmContract):
         assert (await apply(world, plan_of(2, world=world))).outcome == "conflict"
         world.gke.finish()
         assert (await apply(world, plan_of(2, world=world, tick=2))).outcome == "ok"
+
+
+class TestSizesOfGkeNodePools(PrewarmContract):
+    """The same where no autoscaler works on the pool."""
+
+    @pytest.fixture
+    async def world(self) -> AsyncIterator[GkeWorld]:
+        async for one in world_of(node_pool(), autoscaled=False):
+            yield one
+
+    @pytest.mark.parametrize(
+        ("busy", "why"),
+        [(2, "while workers run on the pool"), (None, "while nobody can say whether workers run on the pool")],
+    )
+    async def test_nodes_in_use_are_not_given_back(self, world: GkeWorld, busy: int | None, why: str) -> None:
+        await apply(world, plan_of(3, world=world))
+        world.busy = busy
+        (applied,) = (await world.another().release(1010.0)).applied
+        assert (applied.outcome, applied.why) == ("unchanged", f"size 3; it is not reduced {why}")
+        assert await world.held() == 3
 
 
 async def test_a_pool_bounded_per_zone_is_raised_in_every_zone(zonal: GkeWorld) -> None:

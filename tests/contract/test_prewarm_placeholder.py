@@ -36,6 +36,9 @@ class PlaceholderWorld:
     service: tuple[str, str] = ("llm", "chat-llm")
     spare: bool = True
 
+    def another(self) -> PrewarmActuator:
+        return PrewarmActuator(PlaceholderPods(self.client), [POOL], deadline_s=2.0)
+
     async def held(self) -> int:
         replicas: int = self.api.read(DEPLOYMENT)["spec"]["replicas"]
         assert replicas % 2 == 0

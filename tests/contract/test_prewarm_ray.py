@@ -32,7 +32,10 @@ class JobsWorld:
     actuator: PrewarmActuator = field(init=False)
 
     def __post_init__(self) -> None:
-        self.actuator = PrewarmActuator(RayRequestResources(lambda: self.heads), [POOL, OTHER], deadline_s=2.0)
+        self.actuator = self.another()
+
+    def another(self) -> PrewarmActuator:
+        return PrewarmActuator(RayRequestResources(lambda: self.heads), [POOL, OTHER], deadline_s=2.0)
 
     async def held(self) -> int:
         assert all(bundle == {"GPU": 8} for bundle in self.jobs.standing)

@@ -58,9 +58,10 @@ class RequestWorld(KubernetesWorld):
 async def world() -> AsyncIterator[RequestWorld]:
     async with api_with(crds=AUTOSCALING) as (api, client):
         world = RequestWorld(api, client)
-        world.actuator = PrewarmActuator(
+        world.another = lambda: PrewarmActuator(
             ProvisioningRequests(client, settle_s=0.0), [POOL], on_refusal=world.refused.append
         )  # fmt: skip
+        world.actuator = world.another()
         yield world
 
 

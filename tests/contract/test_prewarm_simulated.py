@@ -23,7 +23,10 @@ class SimulatedWarmWorld:
     actuator: SimulatedPools = field(init=False)
 
     def __post_init__(self) -> None:
-        self.actuator = SimulatedPools(self.fleet.cluster.pools)
+        self.actuator = self.another()
+
+    def another(self) -> SimulatedPools:
+        return SimulatedPools(self.fleet.cluster.pools)
 
     async def held(self) -> int:
         return self.fleet.cluster.pools["h100"].level

@@ -39,6 +39,7 @@ def actuator(client: Any, pool: WarmPool = POOL, matches: tuple[str, ...] = ()) 
 async def world() -> AsyncIterator[WorkersWorld]:
     async with api_with(SERVICE, crds=KUBERAY, namespaces=("llm",)) as (api, client):
         world = WorkersWorld(api, client, spare=False)
+        world.another = lambda: actuator(client)
         world.actuator = actuator(client)
         yield world
 
@@ -130,16 +131,6 @@ async def test_a_service_that_only_the_settings_name_consents_by_that() -> None:
         for matches, outcome in ((("chat/*",), "notfound"), (("llm/chat-llm/*/*",), "ok")):
             world.actuator = actuator(client, matches=matches)
             assert (await apply(world, plan_of(2, world=world))).outcome == outcome
-
-
-async def test_a_restarted_controller_finds_what_was_held_and_gives_it_back() -> None:
-    async with api_with(SERVICE, crds=KUBERAY, namespaces=("llm",)) as (api, client):
-        world = WorkersWorld(api, client)
-        world.actuator = actuator(client)
-        await apply(world, plan_of(3, world=world))
-        world.actuator = actuator(client)
-        await world.actuator.release(5.0)
-        assert world.least() == 0
 
 
 async def test_a_worker_of_another_size_than_the_pool_counts_in_is_refused_and_still_given_back() -> None:

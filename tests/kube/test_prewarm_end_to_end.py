@@ -20,6 +20,8 @@ import yaml
 
 pytest.importorskip("google.cloud.container_v1", reason="the extra `gke` is not installed")
 
+from google.cloud import container_v1
+
 from autoscaler.actuators.gke_node_pool import GkeNodePools
 from autoscaler.cli.release import pull_switch, released
 from autoscaler.cli.run import build
@@ -35,7 +37,7 @@ from tests.kube.fake_api import FakeApi
 from tests.kube.helpers import kubeconfig, until
 from tests.kube.rbac import Rbac
 from tests.kube.traffic import Fault, when
-from tests.kube.warm_cluster import NAMESPACE, WarmCluster
+from tests.kube.warm_cluster import APP, LLM, NAMESPACE, WarmCluster
 
 WAYS = ("placeholder", "capacity_buffer", "worker_group", "request_resources", "node_pool", "provisioning_request")
 USER = f"system:serviceaccount:{NAMESPACE}:demo-leadtime"
@@ -83,6 +85,8 @@ class Installed:
 
     def __init__(self, api: FakeApi, folder: Path, way: str) -> None:
         self.api, self.folder = api, folder
+        self.autoscaled = True
+        """Of the node pool, as the settings say."""
         self.docs = chart.render(values(way))
         api.rbac = Rbac.from_documents(self.docs)
         served = {(kind.api_version, kind.kind) for kind in api.kinds}
@@ -99,6 +103,8 @@ class Installed:
         settings["journal"]["path"] = str(self.folder / "journal")
         settings["kubernetes"]["kubeconfig"] = str(kubeconfig(self.folder / "kubeconfig", self.api.url, "t"))
         settings["kubernetes"]["tokens"] = None
+        if not self.autoscaled:
+            settings["node_pools"][0]["warm"]["gke"]["autoscaled"] = False
         (self.folder / "told.py").write_text(POLICY)
         (self.folder / "leadtime.yaml").write_text(yaml.safe_dump(settings))
         return load_config(self.folder / "leadtime.yaml")
@@ -200,6 +206,27 @@ async def test_capacity_comes_before_replicas_and_everything_is_given_back(
             "provisioning_request": {("provisioningrequests", ""), ("provisioningrequests", "demo-leadtime-warm-h100")},
         }  # fmt: skip
         assert written == own.get(way, set())
+
+
+async def test_the_hook_alone_gives_back_a_size_that_google_set_and_only_once_nobody_uses_the_nodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with installed(tmp_path, "node_pool", monkeypatch) as (cluster, release):
+        release.autoscaled = False
+        pool = container_v1.NodePool(name="h100", locations=["us-central1-a"], initial_node_count=3)
+        cluster.gke.pool = pool
+        await until(lambda: len(cluster.workers()) == 1)
+        await pull_switch(release.config())
+        (kept,) = await released(release.config())
+        assert (kept.outcome, kept.why) == ("unchanged", "size 3; it is not reduced while workers run on the pool")
+        cluster.dashboard.of(APP, LLM).target = 0
+        await until(lambda: not cluster.workers(bound=False))
+        (given_back,) = await released(release.config())
+        assert given_back.outcome == "ok", given_back.why
+        assert pool.initial_node_count == 0
+        cluster.api.rbac = Rbac()  # as a ServiceAccount without the rights of the chart
+        (unknown,) = await released(release.config(), pause_s=0.0)
+        assert (unknown.outcome, "cannot be seen" in unknown.why) == ("unavailable", True)
 
 
 async def test_a_fault_of_the_api_is_a_clear_outcome_and_passes(
