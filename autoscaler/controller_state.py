@@ -51,12 +51,14 @@ class CounterMemory:
             before = self.series.get(name)
             if before is None:
                 added += value if self.started and name not in baseline else 0.0
-            else:
-                growth = value - before[0] if value >= before[0] else value
-                if since_s is not None and before[1] < since_s < at_s:
-                    growth *= (at_s - since_s) / (at_s - before[1])
-                added += growth
-            self.series[name] = [value, at_s]
+                self.series[name] = [value, at_s]
+                continue
+            last, seen_at_s = before
+            growth = value - last if value >= last else value
+            if since_s is not None and seen_at_s < since_s < at_s:
+                growth *= (at_s - since_s) / (at_s - seen_at_s)
+            added += growth
+            before[0], before[1] = value, at_s
         self.started = True
         return added
 
@@ -90,6 +92,8 @@ class DemandMemory:
     """Faded sums: prompt tokens, output tokens, cached tokens, requests."""
     attained: list[list[float]] = field(default_factory=list)
     """[interval end, TTFT good, TTFT all, ITL good, ITL all], as long as the attainment window."""
+    attained_sums: list[float] = field(default_factory=list)
+    """Of its last four columns; empty in a state of before they were kept."""
     bin_end_s: float | None = None
     bin_arrivals: float = 0.0
     bin_covered_s: float = 0.0

@@ -8,13 +8,23 @@ Pure; time is an argument. Capacity and decisions live elsewhere.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from operator import add, attrgetter
 
 from autoscaler.controller_state import CounterMemory, DemandMemory
 from autoscaler.idle_engines import engine_gauges
-from autoscaler.model import DeploymentMetrics, DeploymentSignals, GuardSettings, Histogram, Judged, Observation
+from autoscaler.model import (
+    DeploymentMetrics,
+    DeploymentSignals,
+    GuardSettings,
+    Histogram,
+    Judged,
+    Observation,
+)
+from autoscaler.supply import NO_SUPPLY, Supply
 from policies.base import Slo, TokenMix, Totals
 
 _MIX_HALF_LIFE_S = 600.0
@@ -136,13 +146,39 @@ def _take_in_latencies(
     """What was added: seconds to first tokens and how many, seconds between tokens and how many gaps."""
     ttft_good, ttft_all = _within(memory.ttft, metrics.ttft, slo.ttft_s, now_s, since_s, metrics.baseline)
     itl_good, itl_all = _within(memory.itl, metrics.itl, slo.itl_s, now_s, since_s, metrics.baseline)
-    if ttft_all > 0 or itl_all > 0:
-        memory.attained.append([now_s, ttft_good, ttft_all, itl_good, itl_all])
-    while memory.attained and memory.attained[0][0] <= now_s - ATTAINMENT_WINDOW_S:
-        memory.attained.pop(0)
+    _remember_attained(memory, now_s, (ttft_good, ttft_all, itl_good, itl_all))
     ttft_s = memory.ttft_sum.advance(metrics.ttft_sum_s, now_s, since_s, metrics.baseline)
     itl_s = memory.itl_sum.advance(metrics.itl_sum_s, now_s, since_s, metrics.baseline)
     return ttft_s, ttft_all, itl_s, itl_all
+
+
+def _remember_attained(memory: DemandMemory, now_s: float, counts: tuple[float, float, float, float]) -> None:
+    """The newest interval enters the attainment window, and its sums; what is too old leaves both.
+
+    Shares of a bucket are rounded to a billionth of a request: sums of such numbers are exact, in whatever order.
+    """
+    rows = memory.attained
+    if not memory.attained_sums:
+        memory.attained_sums = _attained_sums(rows)
+    sums = memory.attained_sums
+    if counts[1] > 0 or counts[3] > 0:
+        row = [now_s, *(count if count.is_integer() else round(count * _EXACT) / _EXACT for count in counts)]
+        rows.append(row)
+        for i in range(4):
+            sums[i] += row[i + 1]
+    while rows and rows[0][0] <= now_s - ATTAINMENT_WINDOW_S:
+        gone = rows.pop(0)
+        for i in range(4):
+            sums[i] -= gone[i + 1]
+    if not rows:
+        sums[:] = (0.0, 0.0, 0.0, 0.0)
+
+
+_EXACT = 2.0**30
+
+
+def _attained_sums(rows: Sequence[Sequence[float]]) -> list[float]:
+    return [sum((row[i] for row in rows), 0.0) for i in range(1, 5)]
 
 
 def _grown(totals: Totals, added: tuple[float, ...]) -> Totals:
@@ -168,8 +204,9 @@ def _within(
     good: dict[str, float] = {}
     total: dict[str, float] = {}
     for series, histogram in histograms.items():
-        good[f"{series}<"] = share_below(histogram, limit_s) * histogram.counts[-1]
-        total[f"{series}="] = histogram.counts[-1]
+        within, every = _marked(series)
+        good[within] = share_below(histogram, limit_s) * histogram.counts[-1]
+        total[every] = histogram.counts[-1]
     started = memory.started
     marked = frozenset(f"{series}{mark}" for series in baseline for mark in "<=") if baseline else _NOTHING
     new_good = memory.advance(good, now_s, since_s, marked)
@@ -178,19 +215,23 @@ def _within(
     return min(new_good, new_total), new_total
 
 
+@lru_cache(maxsize=16384)
+def _marked(series: str) -> tuple[str, str]:
+    """Under which names a histogram's counts are remembered: those within the limit, and all."""
+    return f"{series}<", f"{series}="
+
+
 def share_below(histogram: Histogram, limit_s: float | None) -> float:
     """Share of observations <= limit (1.0 without a limit or without observations), linear inside a bucket."""
     total = histogram.counts[-1]
     if limit_s is None or total <= 0:
         return 1.0
-    low_edge, low_count = 0.0, 0.0
-    for edge, count in zip(histogram.edges, histogram.counts, strict=False):
-        if limit_s <= edge:
-            if edge == low_edge or edge == float("inf"):
-                return low_count / total
-            return (low_count + (count - low_count) * (limit_s - low_edge) / (edge - low_edge)) / total
-        low_edge, low_count = edge, count
-    return low_count / total
+    i = bisect_left(histogram.edges, limit_s)
+    low_edge, low_count = (histogram.edges[i - 1], histogram.counts[i - 1]) if i else (0.0, 0.0)
+    if i == len(histogram.edges) or histogram.edges[i] in (low_edge, math.inf):
+        return low_count / total
+    edge, count = histogram.edges[i], histogram.counts[i]
+    return (low_count + (count - low_count) * (limit_s - low_edge) / (edge - low_edge)) / total
 
 
 def _close_bins(
@@ -263,10 +304,10 @@ def token_mix(memory: DemandMemory) -> TokenMix | None:
 
 def attained_fraction(memory: DemandMemory) -> float | None:
     """Share of the last 10 minutes' requests within the SLO: the worse of TTFT and ITL; None without requests."""
-    sums = [sum(column) for column in zip(*memory.attained, strict=True)][1:]
-    if not sums:
+    if not memory.attained:
         return None
-    shares = [good / total for good, total in ((sums[0], sums[1]), (sums[2], sums[3])) if total > 0]
+    ttft_good, ttft_all, itl_good, itl_all = memory.attained_sums or _attained_sums(memory.attained)
+    shares = [good / total for good, total in ((ttft_good, ttft_all), (itl_good, itl_all)) if total > 0]
     return min(shares) if shares else None
 
 
@@ -286,8 +327,10 @@ def judged(memory: DemandMemory) -> Judged | None:
     return Judged(ttft_all, max(missed_ttft, ttft_all * missed_itl_share), missed_ttft)
 
 
-def observe(memory: DemandMemory, signals: DeploymentSignals, guards: GuardSettings, now_s: float) -> Observation:
-    """Everything demand-like that is known of a deployment at `now_s`; supply fields are filled in by supply.py."""
+def observe(
+    memory: DemandMemory, signals: DeploymentSignals, guards: GuardSettings, now_s: float, supply: Supply = NO_SUPPLY
+) -> Observation:
+    """Everything that is known of a deployment at `now_s`; of its replicas supply.py tells."""
     metrics, inventory = signals.metrics, signals.inventory
     running, missing = _missing_reports(memory, signals)
     why = _why_stale(signals, guards, now_s)
@@ -311,6 +354,10 @@ def observe(memory: DemandMemory, signals: DeploymentSignals, guards: GuardSetti
         metrics_as_of_s=metrics.as_of_s if metrics else None,
         fresh=not why,
         why_stale=why,
+        running=supply.running,
+        draining=supply.draining,
+        target=supply.target,
+        starting=supply.starting,
     )
 
 
@@ -325,6 +372,10 @@ def _missing_reports(memory: DemandMemory, signals: DeploymentSignals) -> tuple[
     reporting = {r.replica_id for r in signals.metrics.replicas}
     listed = {r.replica_id for r in signals.inventory.replicas}
     running = {r.replica_id for r in signals.inventory.replicas if r.state == "RUNNING"}
+    if reporting == memory.reporters.keys() and reporting <= listed:
+        for name in reporting:
+            memory.reporters[name] = as_of_s
+        return len(running), ()
     kept = {name: at_s for name, at_s in memory.reporters.items() if name in listed and at_s > as_of_s - _VANISHED_S}
     memory.reporters = {**kept, **dict.fromkeys(sorted(reporting & listed), as_of_s)}
     return len(running), sorted(set(memory.reporters) & running - reporting)

@@ -132,7 +132,6 @@ def look(
     memory.seen_at_s = now_s
     forecaster = forecaster_of(state, spec, key)
     bins = _take_in_demand(config, spec, forecaster, signals, settings, memory)
-    observation = demand.observe(memory.demand, signals, config.guards, now_s)
     pool_name = supply.first_pool(settings, pools)
     gpus = supply.gpus_per_replica(settings, inventory)
     pool = pools.get(pool_name) if pool_name else None
@@ -147,7 +146,8 @@ def look(
         nodes_come = pool is not None and any(node.state == "starting" for node in pool.nodes)
         supply.learn_under_way(state.book, memory.supply, stages, nodes_come, now_s)
     times = supply.lead_times_of(config, settings, pool_name, state.book, key)
-    observation = supply.with_supply(observation, inventory, supply.starts_under_way(memory.supply, times, now_s))
+    there = supply.supply_of(inventory, supply.starts_under_way(memory.supply, times, now_s))
+    observation = demand.observe(memory.demand, signals, config.guards, now_s, there)
     found = Outlook(key, settings, signals, memory, observation, times, path, gpus, ended=tuple(ended), bins=bins)
     found.capacity_rps, found.capacity_batch = _capacity(found)
     if settings is not None:

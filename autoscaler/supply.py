@@ -6,7 +6,7 @@ Pure; reads inventories, learns how long each stage of a cold start takes, and s
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import repeat
 
 from autoscaler.controller_state import StartMemory, SupplyMemory
@@ -15,7 +15,6 @@ from autoscaler.model import (
     DeploymentInventory,
     DeploymentSettings,
     EndedStart,
-    Observation,
     PoolSettings,
     PoolSignals,
     Startup,
@@ -173,19 +172,26 @@ def starts_under_way(memory: SupplyMemory, times: LeadTimes, now_s: float) -> tu
     return tuple(sorted(views, key=lambda v: v.expected_ready_at_s))
 
 
-def with_supply(
-    observation: Observation, inventory: DeploymentInventory | None, starts: tuple[StartView, ...]
-) -> Observation:
-    """The observation with what the inventory says of replicas."""
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """What the inventory says of replicas; None = nobody told."""
+
+    running: int | None = None
+    draining: int | None = None
+    target: int | None = None
+    starting: tuple[StartView, ...] = ()
+
+
+NO_SUPPLY = Supply()
+
+
+def supply_of(inventory: DeploymentInventory | None, starts: tuple[StartView, ...]) -> Supply:
+    """Replicas that serve and that drain, the level that Serve is to reach, and the starts under way."""
     if inventory is None:
-        return observation
-    return replace(
-        observation,
-        running=inventory.count(*_ALIVE),
-        draining=inventory.count("STOPPING"),
-        target=inventory.target,
-        starting=starts,
-    )
+        return NO_SUPPLY
+    states = [r.state for r in inventory.replicas]
+    running = sum(map(states.count, _ALIVE))
+    return Supply(running, states.count("STOPPING"), inventory.target, starts)
 
 
 def learn_replica(
