@@ -332,7 +332,7 @@ async def test_writing_out_the_state_and_refits_leave_the_loops_thread(
             return {}
 
     loop = threading.get_ident()
-    monkeypatch.setattr("autoscaler.runtime.to_rows", watched)
+    monkeypatch.setattr("autoscaler.runtime.loop.to_rows", watched)
     shell.controller.state.forecasters["away/llm"] = Due()
     await shell.ticks(2)
     assert await asyncio.to_thread(refitted.wait, 30.0)

@@ -7,74 +7,37 @@ It takes plain objects and builds none of them. Nothing that fails out there sto
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
 import signal
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 from autoscaler import journal
 from autoscaler.assembly import assemble
 from autoscaler.board import Board
 from autoscaler.controller import Controller
-from autoscaler.errors import LeadtimeError, PolicyFault, StateError
+from autoscaler.errors import PolicyFault, StateError
 from autoscaler.history import HistoryAtStart
 from autoscaler.journal_file import JournalWriter
-from autoscaler.model import (
-    FINE_OUTCOMES,
-    Applied,
-    ControllerConfig,
-    DeploymentSettings,
-    Outcome,
-    Plan,
-    Signals,
-)
+from autoscaler.model import Applied, ControllerConfig, DeploymentSettings, Outcome, Plan, Signals
 from autoscaler.pause import PauseSwitch
 from autoscaler.polling import Polling
 from autoscaler.ports import Actuator, Source
 from autoscaler.refits import Refits
+from autoscaler.runtime.clock import Clock, SteadyTime, SystemClock
+from autoscaler.runtime.restore import new_board
+from autoscaler.runtime.words import TickLog
 from autoscaler.server import Server
 from autoscaler.state import StateStore
-from autoscaler.state_rows import SAVE_EVERY_S, from_rows, row_names, to_rows
-from policies.base import Policy, PolicyError
-from policies.registry import create_policy
+from autoscaler.state_rows import SAVE_EVERY_S, row_names, to_rows
+from policies.base import PolicyError
 
 log = logging.getLogger("leadtime")
 
 
-_SLOWEST = 0.9
-"""How fast time goes on at least. Standing still would blind every rate for as long as the clock was set back."""
 _GIVE_BACK_WITHIN_S = 6.0
 """Of one actuator, at the end."""
-
-
-class Clock(Protocol):
-    """Time as the runtime needs it; tests bring their own."""
-
-    def now_s(self) -> float: ...
-
-    def monotonic_s(self) -> float: ...
-
-    async def wait(self, stop: asyncio.Event, until_monotonic_s: float) -> None:
-        """Return at that time, or earlier when `stop` is set."""
-        ...
-
-
-class SystemClock:
-    """The machine's own."""
-
-    def now_s(self) -> float:
-        return time.time()
-
-    def monotonic_s(self) -> float:
-        return time.monotonic()
-
-    async def wait(self, stop: asyncio.Event, until_monotonic_s: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), max(0.0, until_monotonic_s - time.monotonic()))
 
 
 class Runtime:
@@ -124,11 +87,9 @@ class Runtime:
         self._background = tuple(background)
         self._tasks: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
-        self._last_now_s = -math.inf
-        self._last_monotonic_s = 0.0
+        self._time = SteadyTime(self._clock)
         self._save_parts = max(1, round(SAVE_EVERY_S / tick_s))
-        self._said: dict[str, str] = {}
-        """What was logged last on each subject, so that a lasting trouble is logged once."""
+        self._log = TickLog()
 
     # ------------------------------------------------------------ the loop
 
@@ -170,7 +131,7 @@ class Runtime:
             missed = max(0, passed - number)  # ticks whose time has come and gone are skipped, not made up for
             self.board.missed_ticks += missed
             words = f"a tick took longer than {tick_s:g} s: {missed} skipped" if missed else ""
-            self._say("missed ticks", words, logging.WARNING)
+            self._log.say("missed ticks", words, logging.WARNING)
             number = max(number, passed) + 1
             self.board.sign_of_life(self._clock.monotonic_s())
             await self._clock.wait(self._stop, started_s + number * tick_s)
@@ -178,14 +139,16 @@ class Runtime:
     async def tick(self) -> Plan | None:
         """One round; None when the decision failed, in which case nothing is applied."""
         self.board.sign_of_life(self._clock.monotonic_s())
-        now_s = self._time_s()
+        now_s, set_back = self._time.read()
+        words = "the clock was set back: time goes on a tenth slower here until it has caught up" if set_back else ""
+        self._log.say("clock", words, logging.WARNING)
         leading = self._leader()  # asked before reading: who has just begun to lead reads again before it writes
         held = await self._polling.round(now_s)
         signals = assemble(held, self.pause.state, leading and self._leader(), now_s)
         signals = replace(signals, settings=self._settings())
         self.controller.take_settings(signals.settings)
         self.board.config = self.controller.config
-        self._say_sources(signals)
+        self._log.sources(signals)
         if self._history is not None:
             if await self._history.seed(self.controller, signals, now_s) and self._journal is not None:
                 self._journal.close()  # what history taught is no part of a tick: the next file begins with it
@@ -198,21 +161,11 @@ class Runtime:
             return None
         outcomes = await self._apply(plan, now_s)
         self.board.publish(signals, plan, outcomes, step_s)
-        self._say_decisions(plan)
+        self._log.decisions(plan, self.board.applied)
         self._write_journal(checkpoint, signals, plan, outcomes, step_s)
         self._refits.start(self.controller.state.forecasters.values())
         await self._save()
         return plan
-
-    def _time_s(self) -> float:
-        """The wall clock's time. Where that was set back, ours goes on more slowly until the two meet again."""
-        wall_s, monotonic_s = self._clock.now_s(), self._clock.monotonic_s()
-        slowest_s = self._last_now_s + _SLOWEST * (monotonic_s - self._last_monotonic_s)
-        back = wall_s < slowest_s - 1.0
-        words = "the clock was set back: time goes on a tenth slower here until it has caught up" if back else ""
-        self._say("clock", words, logging.WARNING)
-        self._last_now_s, self._last_monotonic_s = max(wall_s, slowest_s), monotonic_s
-        return self._last_now_s
 
     def _decide(self, signals: Signals, now_s: float) -> Plan | None:
         try:
@@ -221,16 +174,16 @@ class Runtime:
             self.board.failed_steps += 1
             own = isinstance(error, PolicyFault | PolicyError)  # no traceback of ours, and said once, whatever it says
             kind = "policy" if own else f"{type(error).__name__}: {error}"
-            if self._said.get("step") != kind:
+            if self._log.last.get("step") != kind:
                 words = "the decision failed, nothing is changed until it works again: %s"
                 log.error(words, error if own else kind, exc_info=not own)
                 if own:
                     log.debug("where the policy failed", exc_info=True)
-            self._said["step"] = kind
+            self._log.last["step"] = kind
             if self._journal is not None:
                 self._journal.close()  # the state may be half-changed: the next file begins with it as it is
             return None
-        self._said.pop("step", None)
+        self._log.last.pop("step", None)
         return plan
 
     # ------------------------------------------------------------ acting
@@ -260,13 +213,13 @@ class Runtime:
             record = await asyncio.to_thread(journal.checkpoint_record, state, self.config, most_bytes)
             line = await asyncio.to_thread(journal.encode, record)
         except PolicyFault as error:
-            self._say("state", str(error), logging.ERROR)
+            self._log.say("state", str(error), logging.ERROR)
             return None
         left_out = record.get("state_left_out")
-        if left_out and not self._said.get("checkpoint"):
+        if left_out and not self._log.last.get("checkpoint"):
             words = "journal: decisions can be explained, not replayed: the memory to replay from is %s, and may be %d"
             log.warning(f"{words} (a third of journal.max_bytes)", left_out, most_bytes)
-        self._said["checkpoint"] = left_out or ""
+        self._log.last["checkpoint"] = left_out or ""
         return line
 
     def _write_journal(
@@ -278,7 +231,7 @@ class Runtime:
             self._journal.begin(plan.now_s, checkpoint)
         applied = [one for outcome in outcomes for one in outcome.applied]
         self._journal.append(journal.encode(journal.tick_record(signals, plan, applied, {"step_s": step_s})))
-        self._say("journal", self._journal.problem, logging.ERROR)
+        self._log.say("journal", self._journal.problem, logging.ERROR)
 
     async def _save(self, everything: bool = False) -> None:
         """Rows that changed: the small ones at each tick, the large ones in turn, all of them at the end.
@@ -286,7 +239,7 @@ class Runtime:
         A state that the last decision left half-changed is not worth keeping. Writing it out takes long enough to be
         done in a thread; the tick waits for it, so that nothing changes meanwhile.
         """
-        if self._store is None or "step" in self._said:
+        if self._store is None or "step" in self._log.last:
             return
         state, store = self.controller.state, self._store
         parts = 1 if everything else self._save_parts
@@ -297,9 +250,9 @@ class Runtime:
         try:
             await asyncio.to_thread(save)
         except (StateError, PolicyFault) as error:
-            self._say("state", str(error), logging.ERROR)
+            self._log.say("state", str(error), logging.ERROR)
         else:
-            self._say("state", "", logging.ERROR)
+            self._log.say("state", "", logging.ERROR)
 
     async def _beside(self, work: Callable[[], Awaitable[None]]) -> None:
         """Work beside the ticks; one that fails has a bug, which is logged and stops nobody else."""
@@ -318,7 +271,7 @@ class Runtime:
             if release is None:
                 continue
             try:
-                outcome: Outcome = await asyncio.wait_for(release(self._last_now_s), _GIVE_BACK_WITHIN_S)
+                outcome: Outcome = await asyncio.wait_for(release(self._time.last_s), _GIVE_BACK_WITHIN_S)
             except Exception as error:
                 log.warning("%s: giving back what it holds: %s: %s", actuator.name, type(error).__name__, error)
                 continue
@@ -350,83 +303,3 @@ class Runtime:
             self._journal.close()
         if self._store is not None:
             self._store.close()
-
-    # ------------------------------------------------------------ words
-
-    def _say(self, subject: str, words: str, level: int) -> None:
-        """Log `words` when they are other than the last ones on `subject`; "" means that all is well again."""
-        before = self._said.get(subject, "")
-        if words and words != before:
-            log.log(level, "%s", words)
-        elif before and not words:
-            log.info("%s: well again", subject)
-        self._said[subject] = words
-
-    def _say_sources(self, signals: Signals) -> None:
-        for source in signals.sources:
-            was_down = bool(self._said.get(f"source {source.name}"))
-            if not source.up and not was_down:
-                self._say(f"source {source.name}", f"source {source.name} is down: {source.why}", logging.WARNING)
-            elif source.up:
-                self._say(f"source {source.name}", "", logging.WARNING)
-
-    def _say_decisions(self, plan: Plan) -> None:
-        for one in plan.deployments:
-            applied = self.board.applied.get(str(one.key))
-            failed = applied is not None and applied.outcome not in FINE_OUTCOMES
-            if applied is not None and (applied.outcome == "ok" or self._newly_published(applied)):
-                log.info("%s: %s", one.key, one.sentence)
-            words = f"{one.key}: {applied.outcome}: {applied.why}" if applied is not None and failed else ""
-            self._say(f"writing to {one.key}", words, logging.WARNING)
-        for pool in plan.pools:
-            held = self.board.applied.get(pool.name)
-            if held is not None:
-                self._say_pool(pool.name, held)
-
-    def _say_pool(self, name: str, applied: Applied) -> None:
-        if applied.outcome == "ok":
-            log.info("pool %s: %s", name, applied.why)
-        words = f"pool {name}: {applied.outcome}: {applied.why}" if applied.outcome not in FINE_OUTCOMES else ""
-        self._say(f"pre-warming {name}", words, logging.WARNING)
-
-    def _newly_published(self, applied: Applied) -> bool:
-        """A level that Serve's controller is to follow by itself; said once, until it is another one."""
-        if applied.outcome != "published":
-            return False
-        before = self._said.get(f"published {applied.what}")
-        self._said[f"published {applied.what}"] = str(applied.value)
-        return before != str(applied.value)
-
-
-def restored_controller(config: ControllerConfig, store: StateStore | None, policy: Policy | None = None) -> Controller:
-    """A controller with its saved state; what of that cannot be used any more is copied aside and begun anew.
-
-    Errors: PolicyError when the policy cannot be made.
-    """
-    policy = policy or create_policy(config.policy_name, config.policy_options)
-    if store is None:
-        return Controller(config, None, policy)
-    try:
-        saved = store.load_controller()
-        controller = Controller(config, from_rows(saved) if saved is not None else None, policy)
-        notices = controller.notices
-    except LeadtimeError as error:
-        if isinstance(error, PolicyFault):
-            raise
-        controller = Controller(config, None, policy)
-        notices = [f"{' '.join(str(error).split())}: learning begins anew"]
-    if notices:
-        log.warning("%s; %s", "; ".join(notices), _copied_aside(store))
-    return controller
-
-
-def _copied_aside(store: StateStore) -> str:
-    try:
-        return f"as it was the state is kept in {store.copy_aside()}"
-    except StateError as error:
-        return str(error)
-
-
-def new_board(config: ControllerConfig) -> Board:
-    """A board whose loop counts as dead after several ticks' worth of silence."""
-    return Board(config, alive_within_s=max(30.0, 6 * config.tick_s))

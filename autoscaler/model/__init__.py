@@ -1,0 +1,80 @@
+"""The nouns of the controller: what it is told (Signals), what it decides (Plan), and its settings.
+
+All frozen and slotted; units in the names; `None` is unknown, never 0. No behaviour beyond small look-ups, no I/O.
+"""
+
+from autoscaler.model.observation import EndedStart, Judged, Observation
+from autoscaler.model.plan import (
+    FINE_OUTCOMES,
+    Applied,
+    DeploymentPlan,
+    GuardRecord,
+    Outcome,
+    Plan,
+    PoolPlan,
+    ServiceGpus,
+)
+from autoscaler.model.settings import (
+    ActWay,
+    ControllerConfig,
+    DeploymentSettings,
+    Follows,
+    GuardSettings,
+    PoolSettings,
+    Startup,
+)
+from autoscaler.model.signals import (
+    DeploymentInventory,
+    DeploymentMetrics,
+    DeploymentSignals,
+    Hint,
+    Histogram,
+    NodeSignal,
+    PauseState,
+    PoolRefusal,
+    PoolSignals,
+    ReplicaSignal,
+    ReplicaState,
+    ServeAutoscaling,
+    Signals,
+    SourceStatus,
+    WorkerSignal,
+    nodes_usd_per_hour,
+)
+
+__all__ = [
+    "FINE_OUTCOMES",
+    "ActWay",
+    "Applied",
+    "ControllerConfig",
+    "DeploymentInventory",
+    "DeploymentMetrics",
+    "DeploymentPlan",
+    "DeploymentSettings",
+    "DeploymentSignals",
+    "EndedStart",
+    "Follows",
+    "GuardRecord",
+    "GuardSettings",
+    "Hint",
+    "Histogram",
+    "Judged",
+    "NodeSignal",
+    "Observation",
+    "Outcome",
+    "PauseState",
+    "Plan",
+    "PoolPlan",
+    "PoolRefusal",
+    "PoolSettings",
+    "PoolSignals",
+    "ReplicaSignal",
+    "ReplicaState",
+    "ServeAutoscaling",
+    "ServiceGpus",
+    "Signals",
+    "SourceStatus",
+    "Startup",
+    "WorkerSignal",
+    "nodes_usd_per_hour",
+]

@@ -1,0 +1,59 @@
+"""What the controller made of the signals: rates instead of counters, freshness as a value, starts that are over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from policies.base import DeploymentKey, LeadPath, StartView, TokenMix
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Requests of one interval held against the SLO (counts between buckets of a histogram are estimates)."""
+
+    requests: float
+    missed: float
+    missed_ttft: float
+
+
+@dataclass(frozen=True, slots=True)
+class EndedStart:
+    """A start of a replica that is over: it runs, or it was withdrawn or died."""
+
+    key: DeploymentKey
+    asked_at_s: float
+    ended_at_s: float
+    path: LeadPath
+    runs: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What demand.py made of a deployment's signals: rates instead of counters, freshness as a value."""
+
+    key: DeploymentKey
+    rate_rps: float | None = None
+    """Demand: arrivals, those turned away included, without what is taken for retries."""
+    mix: TokenMix | None = None
+    waiting: float | None = None
+    ongoing: float | None = None
+    kv_usage_fraction: float | None = None
+    error_rate_rps: float | None = None
+    uncounted_rps: float = 0.0
+    """Arrivals of the newest interval that were taken for retries while requests failed."""
+    completeness_fraction: float | None = None
+    """Share of the running replicas whose own metrics are not missing (one that never reported misses nothing)."""
+    attained_fraction: float | None = None
+    """Share of requests in the window whose TTFT and mean ITL met the SLO, from the histograms."""
+    judged: Judged | None = None
+    """Requests that the newest metrics (`metrics_as_of_s`) added; None when they added none."""
+    ttft_p99_s: float | None = None
+    inventory_as_of_s: float | None = None
+    metrics_as_of_s: float | None = None
+    fresh: bool = False
+    """Both halves are there and young enough to act on."""
+    why_stale: str = ""
+    running: int | None = None
+    draining: int | None = None
+    target: int | None = None
+    starting: tuple[StartView, ...] = ()

@@ -1,0 +1,50 @@
+"""A controller as it was before the restart, and an empty board."""
+
+from __future__ import annotations
+
+import logging
+
+from autoscaler.board import Board
+from autoscaler.controller import Controller
+from autoscaler.errors import LeadtimeError, PolicyFault, StateError
+from autoscaler.model import ControllerConfig
+from autoscaler.state import StateStore
+from autoscaler.state_rows import from_rows
+from policies.base import Policy
+from policies.registry import create_policy
+
+log = logging.getLogger("leadtime")
+
+
+def restored_controller(config: ControllerConfig, store: StateStore | None, policy: Policy | None = None) -> Controller:
+    """A controller with its saved state; what of that cannot be used any more is copied aside and begun anew.
+
+    Errors: PolicyError when the policy cannot be made.
+    """
+    policy = policy or create_policy(config.policy_name, config.policy_options)
+    if store is None:
+        return Controller(config, None, policy)
+    try:
+        saved = store.load_controller()
+        controller = Controller(config, from_rows(saved) if saved is not None else None, policy)
+        notices = controller.notices
+    except LeadtimeError as error:
+        if isinstance(error, PolicyFault):
+            raise
+        controller = Controller(config, None, policy)
+        notices = [f"{' '.join(str(error).split())}: learning begins anew"]
+    if notices:
+        log.warning("%s; %s", "; ".join(notices), _copied_aside(store))
+    return controller
+
+
+def _copied_aside(store: StateStore) -> str:
+    try:
+        return f"as it was the state is kept in {store.copy_aside()}"
+    except StateError as error:
+        return str(error)
+
+
+def new_board(config: ControllerConfig) -> Board:
+    """A board whose loop counts as dead after several ticks' worth of silence."""
+    return Board(config, alive_within_s=max(30.0, 6 * config.tick_s))

@@ -1,0 +1,61 @@
+"""What the runtime logs of its ticks: a lasting trouble once, its end, and decisions that were carried out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from autoscaler.model import FINE_OUTCOMES, Applied, Plan, Signals
+
+log = logging.getLogger("leadtime")
+
+
+class TickLog:
+    """`last`: what was logged last on each subject."""
+
+    def __init__(self) -> None:
+        self.last: dict[str, str] = {}
+
+    def say(self, subject: str, words: str, level: int) -> None:
+        """Log `words` when they are other than the last ones on `subject`; "" means that all is well again."""
+        before = self.last.get(subject, "")
+        if words and words != before:
+            log.log(level, "%s", words)
+        elif before and not words:
+            log.info("%s: well again", subject)
+        self.last[subject] = words
+
+    def sources(self, signals: Signals) -> None:
+        for source in signals.sources:
+            was_down = bool(self.last.get(f"source {source.name}"))
+            if not source.up and not was_down:
+                self.say(f"source {source.name}", f"source {source.name} is down: {source.why}", logging.WARNING)
+            elif source.up:
+                self.say(f"source {source.name}", "", logging.WARNING)
+
+    def decisions(self, plan: Plan, applied_to: Mapping[str, Applied]) -> None:
+        for one in plan.deployments:
+            applied = applied_to.get(str(one.key))
+            failed = applied is not None and applied.outcome not in FINE_OUTCOMES
+            if applied is not None and (applied.outcome == "ok" or self._newly_published(applied)):
+                log.info("%s: %s", one.key, one.sentence)
+            words = f"{one.key}: {applied.outcome}: {applied.why}" if applied is not None and failed else ""
+            self.say(f"writing to {one.key}", words, logging.WARNING)
+        for pool in plan.pools:
+            held = applied_to.get(pool.name)
+            if held is not None:
+                self._pool(pool.name, held)
+
+    def _pool(self, name: str, applied: Applied) -> None:
+        if applied.outcome == "ok":
+            log.info("pool %s: %s", name, applied.why)
+        words = f"pool {name}: {applied.outcome}: {applied.why}" if applied.outcome not in FINE_OUTCOMES else ""
+        self.say(f"pre-warming {name}", words, logging.WARNING)
+
+    def _newly_published(self, applied: Applied) -> bool:
+        """A level that Serve's controller is to follow by itself; said once, until it is another one."""
+        if applied.outcome != "published":
+            return False
+        before = self.last.get(f"published {applied.what}")
+        self.last[f"published {applied.what}"] = str(applied.value)
+        return before != str(applied.value)
