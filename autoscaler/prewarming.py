@@ -32,6 +32,8 @@ class Surroundings:
     """The Ray clusters that there are now."""
     write_budget_s: Callable[[], float] | None = None
     on_refusal: Callable[[Refusal], None] | None = None
+    service_version: Callable[[str, str], str | None] | None = None
+    """The resourceVersion of a RayService (namespace, name) by a watch of them; None: it is not known now."""
     in_use: Callable[[str], Awaitable[int | None]] | None = None
     """Nodes of a pool that workers are on, looked at now; for giving back without a controller. Errors: SourceError."""
     deadline_s: float = 4.0
@@ -87,7 +89,7 @@ def _kubernetes_way(name: str, pools: Sequence[WarmPool], around: Surroundings) 
     if name == "worker_group":
         from autoscaler.actuators.kuberay_workers import KubeRayWorkers
 
-        return KubeRayWorkers(api, around.watch_namespaces, consent(pools, around.matches))
+        return KubeRayWorkers(api, around.watch_namespaces, consent(pools, around.matches), around.service_version)
     if name == "provisioning_request":
         from autoscaler.actuators.provisioning_request import ProvisioningRequests
 

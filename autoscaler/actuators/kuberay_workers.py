@@ -44,15 +44,26 @@ class _Group:
 
 
 class KubeRayWorkers:
-    """The way `worker_group`. `consents(object)`: leadtime may act on that RayService."""
+    """The way `worker_group`. `consents(object)`: leadtime may act on that RayService.
+
+    `version(namespace, name)`: its resourceVersion by a watch, None where that is not known now. An object that was
+    read is not read again while the watch knows of no other version.
+    """
 
     name = "worker_group"
 
     def __init__(
-        self, api: ClusterApi, namespaces: Sequence[str], consents: Callable[[Object], bool]
-    ) -> None:  # fmt: skip
+        self,
+        api: ClusterApi,
+        namespaces: Sequence[str],
+        consents: Callable[[Object], bool],
+        version: Callable[[str, str], str | None] | None = None,
+    ) -> None:
         """`namespaces` empty: all of them."""
         self._api, self._consents = api, consents
+        self._version = version or (lambda namespace, name: None)
+        self._objects: dict[Place, Object] = {}
+        """As read last; what was written since is not in here."""
         self._namespaces: list[str | None] = [*namespaces] or [None]
         self._known: dict[str, set[Place]] = {}
         """Services that run on a pool: also those that the plan does not name any more hold what they were given."""
@@ -94,6 +105,7 @@ class KubeRayWorkers:
         failed: ActuatorError | None = None
         for (namespace, name), group, change in self._changes(pool, held, level, plan):
             limit_s = allowed_s()
+            self._objects.pop((namespace, name), None)
             try:
                 await set_group(self._api, RAY_SERVICES, namespace, name, change, obj=group.obj, timeout_s=limit_s)
             except Throttled:
@@ -135,10 +147,20 @@ class KubeRayWorkers:
                     found.add((text(meta, "namespace"), text(meta, "name")))
         return found
 
+    async def _object(self, place: Place, afresh: bool) -> Object:
+        """Errors: ActuatorError."""
+        kept = self._objects.get(place)
+        read = None if kept is None or afresh else text(mapping(kept, "metadata"), "resourceVersion")
+        if kept is not None and read is not None and read == self._version(*place):
+            return kept
+        self._objects.pop(place, None)
+        found = self._objects[place] = await self._api.get(RAY_SERVICES, *place)
+        return found
+
     async def _read(self, pool: WarmPool, place: Place, giving_back: bool) -> _Group | None:
         """The service's group on the pool; None where it has none, or is gone. Errors: Rejected."""
         try:
-            obj = await self._api.get(RAY_SERVICES, *place)
+            obj = await self._object(place, afresh=giving_back)
         except NotFound:
             return None
         if not self._consents(obj) or "deletionTimestamp" in mapping(obj, "metadata"):

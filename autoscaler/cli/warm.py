@@ -32,6 +32,8 @@ def warm_actuators(config: Config, cluster: KubernetesParts | None, listed: Sequ
     heads = _heads(listed, cluster)
     around = _surroundings(config, cluster.api if cluster else None, heads, budget_s)
     around = replace(around, deadline_s=within_s(config.controller.tick_s))
+    if cluster is not None:
+        around = replace(around, service_version=cluster.discovery.service_version)
     if cluster is not None and cluster.pools is not None:
         around = replace(around, on_refusal=_teller(cluster.pools))
     return prewarm_actuators(config.prewarm, around)

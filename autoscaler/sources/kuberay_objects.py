@@ -7,7 +7,7 @@ Not for what to do with them: kuberay_services.py.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from autoscaler.fields import mapping, mappings, quantity, text, whole
@@ -108,6 +108,8 @@ class RayServiceView:
     deleting: bool = False
     status_is_current: bool = True
     """The operator has seen the newest spec."""
+    version: str = field(default="", compare=False)
+    """Its resourceVersion."""
 
 
 # ---------------------------------------------------------------- parsers
@@ -133,6 +135,7 @@ def parse_ray_service(obj: Object) -> RayServiceView:
         suspended=spec.get("suspend") is True or conditions.get("Suspended") is True,
         deleting="deletionTimestamp" in meta,
         status_is_current=observed is None or observed == meta.get("generation", observed),
+        version=text(meta, "resourceVersion"),
     )
 
 

@@ -97,6 +97,13 @@ class KubernetesDiscovery:
             self._found = discover(services, clusters, readings, [entry.match for entry in self._settings])
         return self._found
 
+    def service_version(self, namespace: str, name: str) -> str | None:
+        """The resourceVersion of a RayService; None: there is none, or the watch does not follow the cluster now."""
+        for cache in self._services:
+            if (view := cache.items.get((namespace, name))) is not None:
+                return None if cache.why else view.version or None
+        return None
+
     def changes(self) -> list[ServiceChange]:
         """What happened to opted-in services since the last call."""
         now = {service.key: service for service in self.services() if service.opted_in}

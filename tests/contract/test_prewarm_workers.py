@@ -133,6 +133,41 @@ async def test_a_service_that_only_the_settings_name_consents_by_that() -> None:
             assert (await apply(world, plan_of(2, world=world))).outcome == outcome
 
 
+async def test_a_service_is_read_again_only_when_the_watch_knows_of_another_version() -> None:
+    async with api_with(SERVICE, crds=KUBERAY, namespaces=("llm",)) as (api, client):
+        world = WorkersWorld(api, client)
+        seen: dict[str, str | None] = {}
+
+        def version(namespace: str, name: str) -> str | None:
+            return seen.get(f"{namespace}/{name}")
+
+        def reads() -> int:
+            return sum(r.verb == "get" and r.resource == "rayservices" for r in api.requests)
+
+        def watched() -> None:
+            seen["llm/chat-llm"] = api.read(SERVICE)["metadata"]["resourceVersion"]
+
+        world.actuator = PrewarmActuator(KubeRayWorkers(client, ["llm"], consent([POOL], ()), version), [POOL])
+        watched()
+        await apply(world, plan_of(2, world=world))
+        assert (world.least(), reads()) == (2, 1)
+        await apply(world, plan_of(2, world=world, tick=2))  # the watch has not seen our own write yet
+        assert reads() == 2
+        watched()
+        for tick in range(3, 9):
+            assert (await apply(world, plan_of(2, world=world, tick=tick))).outcome == "unchanged"
+        assert reads() == 2
+        groups = api.read(SERVICE)["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+        api.change(SERVICE, {"spec": {"rayClusterConfig": {"workerGroupSpecs": [{**groups[0], "minReplicas": 0}]}}})
+        watched()
+        await apply(world, plan_of(2, world=world, tick=9))
+        assert (world.least(), reads()) == (2, 3), "what somebody else wrote is put right"
+        seen.clear()  # the watch is down
+        for tick in (10, 11):
+            await apply(world, plan_of(2, world=world, tick=tick))
+        assert reads() == 5
+
+
 async def test_a_worker_of_another_size_than_the_pool_counts_in_is_refused_and_still_given_back() -> None:
     halves = objects.cluster_spec(objects.worker_group("h100x4", gpus=4))
     service = objects.ray_service(annotations=ENABLED, cluster=halves)

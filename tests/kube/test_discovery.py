@@ -102,6 +102,21 @@ async def test_services_are_found_changed_upgraded_and_forgotten(api: FakeApi) -
         assert [step.kind for step in discovery.changes()] == ["gone"]
 
 
+async def test_the_version_of_a_service_is_known_while_the_watch_follows(api: FakeApi) -> None:
+    service = objects.ray_service(annotations=enabled(max_replicas="8"))
+    async with running(api) as discovery:
+        assert discovery.service_version("llm", "chat-llm") is None
+        api.add(service)
+        first = api.read(service)["metadata"]["resourceVersion"]
+        await until(lambda: discovery.service_version("llm", "chat-llm") == first)
+        api.change(service, {"metadata": {"annotations": {"a": "b"}}})
+        second = api.read(service)["metadata"]["resourceVersion"]
+        await until(lambda: discovery.service_version("llm", "chat-llm") == second != first)
+        api.cut_watches()
+        api.traffic.hooks.append(when(fault=Fault(status=503)))
+        await until(lambda: discovery.service_version("llm", "chat-llm") is None)
+
+
 async def test_the_view_survives_cuts_compaction_and_an_api_that_is_away(api: FakeApi) -> None:
     api.add(objects.ray_service(status=objects.service_status()))
     async with running(api) as discovery:
