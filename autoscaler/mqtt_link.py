@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import quote, unquote
 
 from autoscaler.errors import ConfigError, LeadtimeError
@@ -66,6 +66,23 @@ class MqttBroker:
         if not password or "\n" in password:
             raise ConfigError(f"password_file {self.password_file}: expected one line with the password")
         return password
+
+    def connection(self, part: str) -> dict[str, Any]:
+        """What any client of the broker is made with; `part` tells this process's connections apart.
+
+        Made anew for each connection, secrets and certificates too. Errors: ConfigError.
+        """
+        return {
+            "hostname": self.host,
+            "port": self.port,
+            "username": self.username,
+            "password": self.password(),
+            "tls_context": self.tls_context(),
+            "identifier": f"{self.identifier}-{part}",
+            "keepalive": KEEPALIVE_S,
+            "timeout": self.timeout_s,
+            "logger": LIBRARY_LOG,
+        }
 
     def tls_context(self) -> ssl.SSLContext | None:
         """Made anew for each connection, so that a renewed certificate file counts. Errors: ConfigError."""

@@ -37,18 +37,8 @@ from simulator.backtest import DAY_S, LEVELS, Course, Floats, Series, Track
 from simulator.traces import read_rates
 
 ROOT = Path(__file__).parents[1]
-RIVALS = (
-    "last",
-    "max10",
-    "max30",
-    "seasonal_naive",
-    "holt",
-    "holt_winters",
-    "arima",
-    "dynamo_arima",
-    "dynamo_kalman",
-)
 OURS = "mixture"
+RIVALS = tuple(name for name in forecaster_names() if name not in (OURS, "seasonal"))
 ONLY_OURS = {"blend.py", "spread.py", "members.py", "regression.py", "forecaster.py", "paths.py", "joint.py"}
 LEFT_OUT = ("gentd26", "nab_nyc")
 Q95 = LEVELS.index(0.95)

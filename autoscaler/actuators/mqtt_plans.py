@@ -14,7 +14,7 @@ import aiomqtt
 import msgspec
 
 from autoscaler.model import Applied, DeploymentPlan, Outcome, Plan
-from autoscaler.mqtt_link import KEEPALIVE_S, LIBRARY_LOG, Backoff, Link, MqttBroker, topic_of
+from autoscaler.mqtt_link import Backoff, Link, MqttBroker, topic_of
 
 ONLINE, OFFLINE = b"online", b"offline"
 _FAREWELL_S = 2.0
@@ -76,21 +76,12 @@ class MqttPlansActuator:
         return changed
 
     def _client(self) -> aiomqtt.Client:
-        broker = self._broker
         return aiomqtt.Client(
-            broker.host,
-            broker.port,
-            username=broker.username,
-            password=broker.password(),
-            tls_context=broker.tls_context(),
-            identifier=broker.identifier + "-plans",
+            **self._broker.connection("plans"),
             clean_session=True,
             protocol=aiomqtt.ProtocolVersion.V311,
-            keepalive=KEEPALIVE_S,
-            timeout=broker.timeout_s,
             will=aiomqtt.Will(self._status, OFFLINE, qos=1, retain=True),
             max_queued_incoming_messages=10,
-            logger=LIBRARY_LOG,
         )
 
     async def _publish(self, client: aiomqtt.Client) -> None:

@@ -56,22 +56,22 @@ def _default(node: Schema, required: bool) -> str:
         return "required"
     if "properties" in node and node.get("default") is not None:
         return ""
-    return f"`{_scalar(node.get('default'))}`"
+    return f"`{scalar(node.get('default'))}`"
 
 
-def _scalar(value: Any) -> str:
+def scalar(value: Any) -> str:
     """A value on one line of YAML."""
     text: str = yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False)
     return text.removesuffix("\n").removesuffix("\n...").strip()
 
 
-def renewed(document: str, table: str) -> str:
+def renewed(document: str, table: str, begin: str = BEGIN, end: str = END) -> str:
     """A document with the table between its two markers replaced. Errors: ValueError when a marker is missing."""
-    before, begin, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the document has no {BEGIN!r} ... {END!r}")
-    return f"{before}{BEGIN}\n\n{table}\n\n{END}{after}"
+    before, found, rest = document.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"the document has no {begin!r} ... {end!r}")
+    return f"{before}{begin}\n\n{table}\n\n{end}{after}"
 
 
 # ---------------------------------------------------------------- the example
@@ -109,7 +109,7 @@ def _example_block(node: Schema, root: Schema, depth: int) -> Iterator[str]:
             yield from _entry([*_example_block(items, root, depth + 2)], f"{indent}    ")
         else:
             examples = child.get("examples")
-            yield f"{indent}{name}: {_scalar(examples[0] if examples else child.get('default'))}"
+            yield f"{indent}{name}: {scalar(examples[0] if examples else child.get('default'))}"
 
 
 def _entry(block: list[str], indent: str) -> Iterator[str]:

@@ -16,7 +16,7 @@ from typing import cast
 
 import aiomqtt
 
-from autoscaler.mqtt_link import KEEPALIVE_S, LIBRARY_LOG, Backoff, Link, MqttBroker
+from autoscaler.mqtt_link import Backoff, Link, MqttBroker
 from autoscaler.ports import Reading
 from autoscaler.sources.hint_messages import HintBook, Taken
 from autoscaler.sources.readings import Hints
@@ -64,21 +64,12 @@ class MqttHintsSource:
 
     def _client(self) -> aiomqtt.Client:
         """A new connection; the broker keeps what comes while we are away, since the identifier stays."""
-        broker = self._broker
         return aiomqtt.Client(
-            broker.host,
-            broker.port,
-            username=broker.username,
-            password=broker.password(),
-            tls_context=broker.tls_context(),
-            identifier=broker.identifier + "-hints",
+            **self._broker.connection("hints"),
             clean_session=False,
             protocol=aiomqtt.ProtocolVersion.V311,
-            keepalive=KEEPALIVE_S,
-            timeout=broker.timeout_s,
             max_queued_incoming_messages=MOST_WAITING,
             queue_type=cast(type[asyncio.Queue[aiomqtt.Message]], self._queue),
-            logger=LIBRARY_LOG,
         )
 
     def _queue(self, maxsize: int) -> asyncio.Queue[aiomqtt.Message]:

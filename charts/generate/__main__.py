@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from charts.generate.files import generated_files, renewed, values_table
+from charts.generate.files import generated_files, with_values
 
 ROOT = Path(__file__).resolve().parents[2]
 INSTALL = ROOT / "docs" / "install.md"
@@ -16,7 +16,7 @@ def main() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     document = INSTALL.read_text(encoding="utf-8")
-    INSTALL.write_text(renewed(document, values_table()), encoding="utf-8")
+    INSTALL.write_text(with_values(document), encoding="utf-8")
 
 
 if __name__ == "__main__":

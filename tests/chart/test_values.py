@@ -14,7 +14,7 @@ import yaml
 from autoscaler.config import load_config, settings_schema
 from autoscaler.prewarm import WHERE, Provisioner
 from charts.generate.__main__ import INSTALL, ROOT
-from charts.generate.files import generated_files, renewed, values_schema, values_table
+from charts.generate.files import generated_files, values_schema, with_values
 from charts.generate.values import VALUES
 from tests.chart.chart import CASES, CHART, render, settings, values_of
 
@@ -213,7 +213,7 @@ def test_generated_files_are_up_to_date() -> None:
 
 def test_the_values_table_in_the_docs_is_up_to_date() -> None:
     document = INSTALL.read_text(encoding="utf-8")
-    assert renewed(document, values_table()) == document, "run: python -m charts.generate"
+    assert with_values(document) == document, "run: python -m charts.generate"
 
 
 def test_the_schema_of_config_is_that_of_the_settings() -> None:
