@@ -164,11 +164,15 @@ class LeaderElector:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: random.Random | None = None,
         on_change: Callable[[bool], None] | None = None,
+        on_trouble: Callable[[str], None] | None = None,
     ) -> None:
+        """`on_trouble` hears why attempts fail, when that changes; empty: they succeed again. A lost race is none."""
         self.clock = clock
         self.settings = settings
         self._store, self._election = store, Election(settings)
         self._wall, self._sleep, self._on_change = wall, sleep, on_change
+        self._on_trouble = on_trouble or (lambda why: None)
+        self._trouble = ""
         self._jitter = jitter or random.Random()
         self._why = ""
         self._told = False
@@ -216,12 +220,17 @@ class LeaderElector:
         try:
             async with self._busy, asyncio.timeout(self.settings.renew_deadline_s / 2):
                 await self._try()
-            self._why = ""
+            self._why = trouble = ""
+        except Conflict as error:
+            self._why, trouble = str(error), self._trouble
         except (LeadtimeError, TimeoutError) as error:
-            self._why = str(error) or "no answer in time"
+            self._why = trouble = str(error) or "no answer in time"
         except Exception as error:
             # A defect in an adapter must cost the leadership by time, never the loop that would win it back.
-            self._why = f"{type(error).__name__}: {error}"
+            self._why = trouble = f"{type(error).__name__}: {error}"
+        if trouble != self._trouble:
+            self._trouble = trouble
+            self._on_trouble(trouble)
 
     async def _try(self) -> None:
         if self._election.is_leader(self.clock()):

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from autoscaler.cli.doctor import Finding
 from autoscaler.cli.doctor_ray import service_findings
 from autoscaler.config.model import Config, KubernetesConfig
-from autoscaler.errors import ConfigError, LeadtimeError
+from autoscaler.errors import ConfigError, LeadtimeError, NotFound
+from autoscaler.kube.lease import lost_lease, record_of
 from autoscaler.kube.resources import (
     CAPACITY_BUFFERS,
     CONFIG_MAPS,
@@ -133,6 +134,8 @@ async def kubernetes_findings(
             return [Finding("fail", "kubernetes", str(error))]
         if any(finding.level == "fail" for finding in findings):
             return findings
+        if config.election is not None:
+            findings += await lease_findings(api, block.namespace or own_namespace(), block.name)
         return [*findings, *[finding async for finding in _services(config, block, api, dashboard)]]
     finally:
         await api.close()
@@ -150,6 +153,21 @@ async def rights_findings(api: ClusterApi, wanted: Sequence[Right]) -> list[Find
         )
         for right in missing
     ]
+
+
+async def lease_findings(api: ClusterApi, namespace: str, name: str) -> list[Finding]:
+    """Who leads; a Lease that is gone fails where nobody may make it again."""
+    try:
+        lease = record_of(await api.get(LEASES, namespace, name))
+    except NotFound:
+        if await _allowed(api, Right("create", LEASES, namespace, "")):
+            return [Finding("ok", "leader election", f"Lease {namespace}/{name} is not there yet: a pod will make it")]
+        words, mend = lost_lease(namespace, name).split(": ", 1)
+        return [Finding("fail", "leader election", words, mend)]
+    except LeadtimeError as error:
+        return [Finding("fail", "leader election", str(error))]
+    holder = f"{lease.holder} leads" if lease.holder else "nobody leads now"
+    return [Finding("ok", "leader election", f"Lease {namespace}/{name}: {holder}")]
 
 
 async def _allowed(api: ClusterApi, right: Right) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from autoscaler.errors import NotFound, Unavailable
+from autoscaler.errors import Forbidden, NotFound, Unavailable
 from autoscaler.kube.resources import LEASES, ClusterApi, Object
 from autoscaler.leader import LeaseRecord
 
@@ -30,12 +30,24 @@ class KubernetesLease:
             "metadata": {"name": self._name, "namespace": self._namespace},
             "spec": spec_of(record),
         }
-        self._object = _checked(await self._api.create(LEASES, self._namespace, body, timeout_s=timeout_s), record)
+        try:
+            made = await self._api.create(LEASES, self._namespace, body, timeout_s=timeout_s)
+        except Forbidden as refused:
+            raise Forbidden(lost_lease(self._namespace, self._name)) from refused
+        self._object = _checked(made, record)
 
     async def write(self, record: LeaseRecord, timeout_s: float) -> None:
         body = {**self._object, "spec": {**(self._object.get("spec") or {}), **spec_of(record)}}
         written = await self._api.replace(LEASES, self._namespace, self._name, body, timeout_s=timeout_s)
         self._object = _checked(written, record)
+
+
+def lost_lease(namespace: str, name: str) -> str:
+    """What to do where the chart's Lease is gone: pods may not make one, a right that no name can narrow."""
+    return (
+        f"Lease {namespace}/{name} is gone and this account may not make one, so nobody can lead and nothing is "
+        "written: the chart makes it again (helm upgrade, with the values that it has)"
+    )
 
 
 def _checked(lease: Object, record: LeaseRecord) -> Object:

@@ -126,7 +126,7 @@ def kubernetes_parts(
     elector = None
     if lease is not None:
         store = KubernetesLease(lease[0], settings.namespace, settings.name)
-        elector = LeaderElector(store, lease[1], on_change=_say_leader)
+        elector = LeaderElector(store, lease[1], on_change=_say_leader, on_trouble=_say_trouble)
     budget_s = None if elector is None else (lambda: elector.write_budget_s(elector.clock()))
     places = settings.watch_namespaces
     discovery = KubernetesDiscovery(api, places, now_s=now_s, settings=config.deployments, times=times)
@@ -186,6 +186,10 @@ def kubernetes_parts(
 
 def _say_leader(leader: bool) -> None:
     log.info("leads from now on" if leader else "does not lead any more: writes nothing")
+
+
+def _say_trouble(why: str) -> None:
+    log.log(logging.ERROR if why else logging.INFO, "leader election: %s", why or "the lease can be had again")
 
 
 async def _closing(work: Awaitable[object], api: ClusterApi) -> None:

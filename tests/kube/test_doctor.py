@@ -166,6 +166,24 @@ async def test_what_discovery_finds_is_looked_at_too(config: Config, tmp_path: P
     assert not any(finding.level == "fail" for finding in found)
 
 
+async def test_a_lease_that_is_gone_and_cannot_be_made_fails_with_the_mend(config: Config) -> None:
+    assert config.kubernetes is not None
+    granted = [r for r in roles(acts=True) if r["metadata"]["name"] != "lease-create"]
+    lease = {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": "lt", "namespace": "leadtime"},
+    }
+    with cluster(Rbac.from_documents(granted, subject=USER)) as api:
+        gone = await kubernetes_findings(config, config.kubernetes, client_of(api, "t"))
+        api.add({**lease, "spec": {"holderIdentity": "lt-0"}})
+        there = await kubernetes_findings(config, config.kubernetes, client_of(api, "t"))
+    words = "Lease leadtime/lt is gone and this account may not make one, so nobody can lead and nothing is written"
+    mend = "the chart makes it again (helm upgrade, with the values that it has)"
+    assert Finding("fail", "leader election", words, mend) in gone
+    assert Finding("ok", "leader election", "Lease leadtime/lt: lt-0 leads") in there
+
+
 async def test_an_api_that_does_not_answer_fails_in_one_line(config: Config) -> None:
     assert config.kubernetes is not None
     with cluster(Rbac()) as api:

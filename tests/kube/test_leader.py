@@ -35,9 +35,11 @@ class Clock:
 
 
 @asynccontextmanager
-async def elector(api: FakeApi, name: str, clock: Clock) -> AsyncIterator[LeaderElector]:
+async def elector(api: FakeApi, name: str, clock: Clock, said: list[str] | None = None) -> AsyncIterator[LeaderElector]:
     client = client_of(api)
-    yield LeaderElector(KubernetesLease(client, "leadtime", "lt"), LeaseSettings(name), clock=clock)
+    tell = None if said is None else said.append
+    store = KubernetesLease(client, "leadtime", "lt")
+    yield LeaderElector(store, LeaseSettings(name), clock=clock, on_trouble=tell)
     await client.close()
 
 
@@ -88,6 +90,30 @@ async def test_a_lease_that_was_deleted_is_made_again(api: FakeApi) -> None:
         await a.attempt()
         assert a.is_leader(clock.now)
         assert a.term == 2
+
+
+async def test_a_deleted_lease_that_no_pod_may_make_is_told_once_with_its_mend_and_taken_when_it_is_back(
+    api: FakeApi,
+) -> None:
+    clock, said = Clock(), list[str]()
+    api.traffic.hooks.append(when("create", "leases", fault=Fault(status=403)))
+    api.add(LEASE)
+    async with elector(api, "a", clock, said) as a, elector(api, "b", clock) as b:
+        await a.attempt()
+        await b.attempt()  # a lost race is no trouble
+        assert (a.is_leader(clock.now), said) == (True, [])
+        api.remove(LEASE)
+        for _ in range(8):
+            await a.attempt()
+            clock.now += 2
+        assert not a.is_leader(clock.now)
+        assert said == [
+            "Lease leadtime/lt is gone and this account may not make one, so nobody can lead and nothing is written: "
+            "the chart makes it again (helm upgrade, with the values that it has)"
+        ]
+        api.add(LEASE)  # helm upgrade
+        await a.attempt()
+        assert (a.is_leader(clock.now), said[1:]) == (True, [""])
 
 
 @pytest.mark.parametrize(
