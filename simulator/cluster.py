@@ -138,13 +138,14 @@ class Cluster:
 
     def _place_waiting(self) -> None:
         """First come, first served; one that does not fit lets those behind it through. Fullest worker first."""
+        if not self.waiting:
+            return
+        spare = [w for w in self.workers if w.state == "running" and w.gpus_free > 0]
+        if not spare:
+            return
         for claim in list(self.waiting):
             for name in claim.pools:
-                fitting = [
-                    w
-                    for w in self.workers
-                    if w.state == "running" and w.pool.spec.name == name and self._fits(w, claim)
-                ]
+                fitting = [w for w in spare if w.pool.spec.name == name and self._fits(w, claim)]
                 if fitting:
                     self.waiting.remove(claim)
                     worker = min(fitting, key=lambda w: w.gpus_free)
@@ -354,12 +355,21 @@ class Cluster:
 
 
 def _node_signal(node: Node) -> NodeSignal:
-    return NodeSignal(
-        name=node.name,
-        state="ready" if node.state == "ready" else "starting",
-        requested_at_s=node.requested_at_s,
-        ready_at_s=node.ready_at_s,
-        gpus=node.pool.spec.gpus_per_node,
-        gpus_used=node.gpus_used,
-        workers=sum(1 for w in node.workers if w.state == "running"),
-    )
+    """The same object as last time where nothing has changed."""
+    used = running = 0
+    for worker in node.workers:
+        running += worker.state == "running"
+        for claim in worker.claims:
+            used += claim.gpus
+    before = node.shown
+    if before is None or (before.ready_at_s, before.gpus_used, before.workers) != (node.ready_at_s, used, running):
+        node.shown = before = NodeSignal(
+            name=node.name,
+            state="ready" if node.state == "ready" else "starting",
+            requested_at_s=node.requested_at_s,
+            ready_at_s=node.ready_at_s,
+            gpus=node.pool.spec.gpus_per_node,
+            gpus_used=used,
+            workers=running,
+        )
+    return before

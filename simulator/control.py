@@ -92,6 +92,8 @@ class ControlLoop:
         if due:
             # Who asks its processes itself (no report period) does so at each decision.
             self._read_next_s = now_s + (self._scenario.file.tick_s if self._spec.period_s > 0 else 0.0)
+            if not self._restarts:  # who restarts reads at once
+                self._world.nobody_reads_before(self._read_next_s)
         began = time.perf_counter()
         plan = self.plan = self._controller.step(signals, now_s)
         step_s = time.perf_counter() - began

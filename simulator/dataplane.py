@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,10 +23,8 @@ from simulator.engine_records import (
     CompletedRequests,
     Counters,
     Gauges,
-    ShownReplica,
     Status,
     completed_requests,
-    shown_replica,
     unfinished_requests,
 )
 from simulator.engine_records import counters as read_counters
@@ -197,6 +194,8 @@ class DataPlane:
     def _retire_drained(self) -> None:
         """Draining replicas that became empty are gone from that moment on."""
         rows = self._memory.rows
+        if rows[[self._rows[replica] for replica in self._draining], at.ONGOING].all():
+            return
         for replica in sorted(self._draining):
             line = rows[self._rows[replica]]
             if line[at.ONGOING] == 0:
@@ -306,18 +305,22 @@ class DataPlane:
     @property
     def ongoing_everywhere(self) -> int:
         """Requests sent to any replica and not finished."""
-        rows = self._memory.rows
-        return sum(int(rows[row, at.ONGOING]) for row in self._rows.values())
+        return int(self._memory.rows[list(self._rows.values()), at.ONGOING].sum()) if self._rows else 0
 
-    def shown(self) -> dict[int, ShownReplica]:
-        """Gauges and counters at the time advanced to, by live replica."""
-        return {int(line[0]): shown_replica(line) for line in self._show(float(self._memory.x[at.NOW]))}
+    def shown(self) -> NDArray[np.int64]:
+        """Gauges and counters at the time advanced to, a line for each live replica; overwritten by the next look.
 
-    def shown_last(self, replica: int) -> ShownReplica:
-        """What a replica that is gone showed last; its engine gauges are empty. Errors: KeyError."""
+        `engine_records` reads them: a look costs little, and what nobody reads is not made.
+        """
+        return self._show(float(self._memory.x[at.NOW]))
+
+    def shown_last(self, replica: int) -> NDArray[np.int64]:
+        """The line of a replica that is gone, as it was at last; its gauges are empty. Errors: KeyError."""
         for line in self._gone:
             if line[0] == replica:
-                return replace(shown_replica(line), running=0, waiting=0, kv_usage_fraction=0.0, ongoing=0)
+                last: NDArray[np.int64] = line.copy()
+                last[2:6] = 0  # the bits of 0.0 are zeros
+                return last
         raise KeyError(replica)
 
     def _show(self, now_s: float) -> NDArray[np.int64]:

@@ -102,46 +102,25 @@ class Counters:
 
 
 @dataclass(frozen=True, slots=True)
-class ShownReplica:
-    """Gauges and counters of one replica, as `Gauges` and `Counters` have them; counts of buckets not cumulative."""
+class ShownColumns:
+    """Where things lie in a line of `router.show`; sums of seconds are floats, the rest whole numbers."""
 
     running: int
     waiting: int
-    kv_usage_fraction: float
+    kv_usage: int
     ongoing: int
-    prompt_tokens_total: int
-    cached_prompt_tokens_total: int
-    output_tokens_total: int
-    finished_total: int
-    preemptions_total: int
-    ttft_counts: list[int]
-    ttft_sum_s: float
-    itl_counts: list[int]
-    itl_sum_s: float
-    mean_itl_counts: list[int]
-    mean_itl_sum_s: float
-
-
-def shown_replica(line: Ints) -> ShownReplica:
-    """From one line of `router.show`."""
-    whole, real = line.tolist(), line.view(np.float64)
-    return ShownReplica(
-        running=whole[2],
-        waiting=whole[3],
-        kv_usage_fraction=float(real[4]),
-        ongoing=whole[5],
-        prompt_tokens_total=whole[_column(at.N_PROMPT)],
-        cached_prompt_tokens_total=whole[_column(at.N_CACHED)],
-        output_tokens_total=whole[_column(at.N_OUTPUT)],
-        finished_total=whole[_column(at.N_FINISHED)],
-        preemptions_total=whole[_column(at.N_PREEMPTED)],
-        ttft_counts=whole[_FIRST_BUCKET:_MIDDLE_BUCKET],
-        ttft_sum_s=float(real[_column(at.TTFT_SUM)]),
-        itl_counts=whole[_MIDDLE_BUCKET:_MEAN_BUCKET],
-        itl_sum_s=float(real[_column(at.ITL_SUM)]),
-        mean_itl_counts=whole[_MEAN_BUCKET:],
-        mean_itl_sum_s=float(real[_column(at.MEAN_SUM)]),
-    )
+    prompt: int
+    cached: int
+    output: int
+    finished: int
+    preemptions: int
+    ttft_sum: int
+    itl_sum: int
+    mean_itl_sum: int
+    ttft_counts: slice
+    """Of the buckets, not cumulative; likewise the two below."""
+    itl_counts: slice
+    mean_itl_counts: slice
 
 
 def _column(field: int) -> int:
@@ -152,6 +131,24 @@ def _column(field: int) -> int:
 _FIRST_BUCKET = 7 + at.N_SENT - at.N_PROMPT
 _MIDDLE_BUCKET = _FIRST_BUCKET + at.ITL_COUNTS - at.TTFT_COUNTS
 _MEAN_BUCKET = _FIRST_BUCKET + at.MEAN_COUNTS - at.TTFT_COUNTS
+
+SHOWN = ShownColumns(
+    running=2,
+    waiting=3,
+    kv_usage=4,
+    ongoing=5,
+    prompt=_column(at.N_PROMPT),
+    cached=_column(at.N_CACHED),
+    output=_column(at.N_OUTPUT),
+    finished=_column(at.N_FINISHED),
+    preemptions=_column(at.N_PREEMPTED),
+    ttft_sum=_column(at.TTFT_SUM),
+    itl_sum=_column(at.ITL_SUM),
+    mean_itl_sum=_column(at.MEAN_SUM),
+    ttft_counts=slice(_FIRST_BUCKET, _MIDDLE_BUCKET),
+    itl_counts=slice(_MIDDLE_BUCKET, _MEAN_BUCKET),
+    mean_itl_counts=slice(_MEAN_BUCKET, None),
+)
 
 
 def completed_requests(lines: Ints, api_s: float) -> CompletedRequests:

@@ -73,10 +73,7 @@ class Serve:
 
     def inventory(self) -> DeploymentInventory:
         """What Serve's API shows now."""
-        replicas = tuple(
-            ReplicaSignal(r.replica_id, r.state, r.asked_at_s, r.node, r.worker_id if r.node is not None else None)
-            for r in self.replicas.values()
-        )
+        replicas = tuple(map(_replica_signal, self.replicas.values()))
         return DeploymentInventory(
             as_of_s=self.queue.now_s,
             target=self.target,
@@ -289,3 +286,14 @@ class Serve:
         self.allocated.add(-self.spec.gpus, now_s)
         del self.replicas[replica.replica_id]
         self._reconcile_later()
+
+
+def _replica_signal(replica: Replica) -> ReplicaSignal:
+    """The same object as last time where nothing has changed."""
+    before = replica.shown
+    if before is None or before.state != replica.state or before.node_id != replica.node:
+        worker_id = replica.worker_id if replica.node is not None else None
+        replica.shown = before = ReplicaSignal(
+            replica.replica_id, replica.state, replica.asked_at_s, replica.node, worker_id
+        )
+    return before

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from autoscaler.model import ServiceGpus
+from autoscaler.model import NodeSignal, ServiceGpus
 from policies.durations import Duration
 from simulator.draws import Draws
 from simulator.events import Event, EventQueue
@@ -81,14 +81,12 @@ class Node:
     """Image (one per RayService) -> when its pull is over."""
     unneeded_since_s: float | None = None
     deletion: Event | None = None
+    shown: NodeSignal | None = None
+    """As it was shown last."""
 
     @property
     def gpus_free_for_pods(self) -> int:
         return self.pool.spec.gpus_per_node - sum(w.gpus for w in self.workers)
-
-    @property
-    def gpus_used(self) -> int:
-        return sum(w.gpus_used for w in self.workers)
 
 
 class NodePool:

@@ -14,8 +14,8 @@ import numpy as np
 from autoscaler.model import Histogram
 from policies.engines import EngineProfile
 from simulator.dataplane import CompletedRequests, DataPlane
-from simulator.engine_layout import ITL_EDGES_S, TTFT_EDGES_S
-from simulator.engine_records import ShownReplica
+from simulator.engine_layout import ITL_EDGES_S, TTFT_EDGES_S, Ints
+from simulator.engine_records import SHOWN
 from simulator.outcomes import OK, Ended
 from simulator.telemetry import HandleFigures, ReplicaFigures
 from simulator.workload import Requests
@@ -59,8 +59,10 @@ class Plane:
         )
         self._numbers: dict[str, int] = {}
         self._now_s = 0.0
-        self._shown: dict[int, ShownReplica] | None = None
-        """By live replica, at `_now_s`; None: not asked for since then."""
+        self._shown: Ints | None = None
+        """A line for each live replica, at `_now_s`; None: not asked for since then."""
+        self._lines: dict[int, int] = {}
+        """Which line is whose, by number."""
         self._before = Totals(0.0, 0, 0)
         self._since_s = since_s
         self._frozen: Totals | None = None
@@ -130,42 +132,60 @@ class Plane:
         plane = self._plane
         return HandleFigures(float(plane.queued), float(plane.ongoing_everywhere), float(plane.arrivals))
 
-    def replica_figures(self, replica_id: str) -> ReplicaFigures:
+    def replica_figures(self, replica_id: str) -> Look:
         """A replica that has run; one that is gone shows its last counters and empty gauges."""
-        number = self._numbers[replica_id]
-        one = self._seen().get(number) or self._plane.shown_last(number)
-        of_requests = any(one.mean_itl_counts)
-        return ReplicaFigures(
-            ongoing=float(one.ongoing),
-            running=float(one.running),
-            waiting=float(one.waiting),
-            kv_usage_fraction=one.kv_usage_fraction,
-            prompt_tokens=float(one.prompt_tokens_total),
-            output_tokens=float(one.output_tokens_total),
-            cached_tokens=float(one.cached_prompt_tokens_total),
-            finished=float(one.finished_total),
-            preemptions=float(one.preemptions_total),
-            ttft=_histogram(_TTFT_EDGES_S, one.ttft_counts),
-            itl=_histogram(_ITL_EDGES_S, one.mean_itl_counts if of_requests else one.itl_counts),
-            ttft_sum_s=one.ttft_sum_s,
-            itl_sum_s=one.mean_itl_sum_s if of_requests else one.itl_sum_s,
-            itl_of_requests=of_requests,
-        )
+        number, shown = self._numbers[replica_id], self._seen()
+        line = self._lines.get(number)
+        return Look(self._plane.shown_last(number) if line is None else shown[line].copy())
 
     def waiting_in_engines(self) -> int:
-        return sum(one.waiting for one in self._seen().values())
+        return int(self._seen()[:, SHOWN.waiting].sum())
 
     def highest_kv_usage_fraction(self) -> float | None:
-        return max((one.kv_usage_fraction for one in self._seen().values()), default=None)
+        shown = self._seen()
+        return float(shown.view(np.float64)[:, SHOWN.kv_usage].max()) if len(shown) else None
 
-    def _seen(self) -> dict[int, ShownReplica]:
+    def _seen(self) -> Ints:
         if self._shown is None:
             self._shown = self._plane.shown()
+            self._lines = {number: i for i, number in enumerate(self._shown[:, 0].tolist())}
         return self._shown
 
 
-def _histogram(edges_s: tuple[float, ...], counts: list[int]) -> Histogram:
-    return Histogram(edges_s, tuple(map(float, accumulate(counts))))
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one replica showed at a moment, as the engine's numbers; figures for those who read it."""
+
+    line: Ints
+
+    def running_and_tokens(self) -> tuple[float, float]:
+        line = self.line
+        return float(line[SHOWN.running]), float(line[SHOWN.prompt] + line[SHOWN.output])
+
+    def figures(self) -> ReplicaFigures:
+        whole: list[float] = self.line.astype(np.float64).tolist()
+        real: list[float] = self.line.view(np.float64).tolist()
+        of_requests = bool(self.line[SHOWN.mean_itl_counts].any())
+        return ReplicaFigures(
+            whole[SHOWN.ongoing],
+            whole[SHOWN.running],
+            whole[SHOWN.waiting],
+            real[SHOWN.kv_usage],
+            whole[SHOWN.prompt],
+            whole[SHOWN.output],
+            whole[SHOWN.cached],
+            whole[SHOWN.finished],
+            whole[SHOWN.preemptions],
+            _histogram(_TTFT_EDGES_S, whole[SHOWN.ttft_counts]),
+            _histogram(_ITL_EDGES_S, whole[SHOWN.mean_itl_counts if of_requests else SHOWN.itl_counts]),
+            real[SHOWN.ttft_sum],
+            real[SHOWN.mean_itl_sum if of_requests else SHOWN.itl_sum],
+            of_requests,
+        )
+
+
+def _histogram(edges_s: tuple[float, ...], counts: list[float]) -> Histogram:
+    return Histogram(edges_s, tuple(accumulate(counts)))
 
 
 def _ended(done: CompletedRequests, end_s: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Ended:

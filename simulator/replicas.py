@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from autoscaler.model import ReplicaSignal
 from policies.base import DeploymentKey, LeadPath
 from policies.durations import Duration
 from simulator.cluster import Claim
@@ -60,6 +61,8 @@ class Replica:
     crashed: bool = False
     stop_at_s: float = 0.0
     """When a STOPPING one is killed."""
+    shown: ReplicaSignal | None = None
+    """As Serve listed it last."""
 
 
 @dataclass(frozen=True, slots=True)

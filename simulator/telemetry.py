@@ -8,8 +8,9 @@ reads of a page fail now and then. The pages are joined to deployments by the li
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import blake2b
 from typing import Protocol
 
@@ -73,6 +74,12 @@ class ReplicaFigures:
     itl_of_requests: bool = False
     """`itl` counts ended requests by their mean; else, before any has ended, every gap between two tokens."""
 
+    def running_and_tokens(self) -> tuple[float, float]:
+        return self.running, self.prompt_tokens + self.output_tokens
+
+    def figures(self) -> ReplicaFigures:
+        return self
+
 
 @dataclass(frozen=True, slots=True)
 class HandleFigures:
@@ -83,11 +90,18 @@ class HandleFigures:
     arrivals: float
 
 
+class ReplicaLook(Protocol):
+    """Figures of one replica at one moment, made when somebody reads them."""
+
+    def running_and_tokens(self) -> tuple[float, float]: ...
+    def figures(self) -> ReplicaFigures: ...
+
+
 class Figures(Protocol):
     """Where the truth is."""
 
     def advance(self, until_s: float) -> None: ...
-    def replica_figures(self, replica_id: str) -> ReplicaFigures: ...
+    def replica_figures(self, replica_id: str) -> ReplicaLook: ...
     def handle_figures(self) -> HandleFigures: ...
     def ongoing(self, replica_id: str) -> int: ...
 
@@ -98,25 +112,35 @@ Report = tuple[tuple[Sample, ...], tuple[Sample, ...]]
 
 @dataclass(slots=True)
 class _Process:
-    """A process that reports: what can be read of it, and what it has reported but nobody can read yet."""
+    """A process that reports: what can be read of it, and what it has reported but nobody can read yet.
+
+    A report is made into samples when it is read: most are replaced by the next one before anybody reads.
+    """
 
     node: str
-    slot: int
     shown: Report = ((), ())
-    coming: deque[tuple[float, Report]] = field(default_factory=deque)
+    coming: deque[tuple[float, Callable[[], Report]]] = field(default_factory=deque)
     died_at_s: float | None = None
     tokens: float = 0.0
     stepped_at_s: float | None = None
     """When it last reported that its engine had made a step since the report before; None: never."""
 
-    def note_steps(self, f: ReplicaFigures, now_s: float) -> None:
-        tokens = f.prompt_tokens + f.output_tokens
-        if f.running > 0 or tokens != self.tokens:
+    def note_steps(self, look: ReplicaLook, now_s: float) -> None:
+        running, tokens = look.running_and_tokens()
+        if running > 0 or tokens != self.tokens:
             self.tokens, self.stepped_at_s = tokens, now_s
 
+    def add(self, visible_s: float, report: Callable[[], Report], now_s: float) -> None:
+        while len(self.coming) > 1 and self.coming[1][0] <= now_s:
+            self.coming.popleft()
+        self.coming.append((visible_s, report))
+
     def visible(self, now_s: float) -> Report:
+        newest = None
         while self.coming and self.coming[0][0] <= now_s:
-            self.shown = self.coming.popleft()[1]
+            newest = self.coming.popleft()[1]
+        if newest is not None:
+            self.shown = newest()
         return self.shown
 
 
@@ -129,9 +153,14 @@ class DeploymentTelemetry:
         self._spec = spec
         self._queue = queue
         self._series: dict[str, _ReplicaSeries] = {}
-        self._handle = _Process(HEAD, _slot_of(serve.spec.key.full))
+        self._handle = _Process(HEAD)
+        self._handle_slot = _slot_of(serve.spec.key.full)
         self._handle_series = _HandleSeries(serve.spec.key)
         self._replicas: dict[str, _Process] = {}
+        self._slots: list[dict[str, _Process]] = [{} for _ in range(_SLOTS)]
+        """The same, by their time to report."""
+        self.read_next_s = 0.0
+        """Nobody reads before this time."""
         self._dead: dict[str, _Process] = {}
         self._next_slot = 0
         if spec.period_s > 0:
@@ -140,28 +169,39 @@ class DeploymentTelemetry:
     # ------------------------------------------------------------ reporting
 
     def _on_slot(self) -> None:
-        self._report(self._next_slot)
+        if not self._replaced_unread():
+            self._report(self._next_slot)
         self._next_slot = (self._next_slot + 1) % _SLOTS
         self._queue.after(self._spec.period_s / _SLOTS, self._on_slot, Priority.MEASURE)
+
+    def _replaced_unread(self) -> bool:
+        """Whether who reports now reports again before anybody reads, so that this report is none.
+
+        Where the dead or idle engines leave their last words, every report may count.
+        """
+        spec = self._spec
+        lasts = spec.keep_dead_counters or spec.gauges_linger_s > 0 or spec.idle_gauges_s is not None
+        return not lasts and self._queue.now_s + spec.period_s + spec.delay_s < self.read_next_s
 
     def _report(self, slot: int | None) -> None:
         """Processes of a slot (None: all) report what is true now."""
         self._adopt()
-        chosen = [(i, p) for i, p in self._replicas.items() if slot is None or p.slot == slot]
-        handle = slot is None or self._handle.slot == slot
+        chosen = self._replicas if slot is None else self._slots[slot]
+        handle = slot is None or self._handle_slot == slot
         if not chosen and not handle:
             return
         now_s = self._queue.now_s
         visible_s = now_s + self._spec.delay_s
         self.figures.advance(now_s)
-        for replica_id, process in chosen:
-            figures = self.figures.replica_figures(replica_id)
-            process.note_steps(figures, now_s)
-            report = self._series[replica_id].report(figures, self._engine_shows(process, now_s))
-            process.coming.append((visible_s, report))
+        for replica_id, process in chosen.items():
+            look = self.figures.replica_figures(replica_id)
+            if self._spec.idle_gauges_s is not None:
+                process.note_steps(look, now_s)
+            shows = self._engine_shows(process, now_s)
+            process.add(visible_s, partial(self._series[replica_id].report, look, shows), now_s)
         if handle:
-            report = self._handle_series.report(self.figures.handle_figures())
-            self._handle.coming.append((visible_s, report))
+            report = partial(self._handle_series.report, self.figures.handle_figures())
+            self._handle.add(visible_s, report, now_s)
 
     def _engine_shows(self, process: _Process, now_s: float) -> bool:
         """vLLM writes its gauges after a step; Ray's page forgets those that are not written again."""
@@ -173,11 +213,13 @@ class DeploymentTelemetry:
         for replica_id, replica in self.serve.replicas.items():
             if replica.running_since_s is not None and replica_id not in self._replicas:
                 self._series[replica_id] = _ReplicaSeries(self.serve.spec.key, replica)
-                self._replicas[replica_id] = _Process(replica.node or HEAD, _slot_of(replica_id))
+                process = self._replicas[replica_id] = _Process(replica.node or HEAD)
+                self._slots[_slot_of(replica_id)][replica_id] = process
 
     def gone(self, replica: Replica) -> None:
         """A replica ended: it reports no more."""
         process = self._replicas.pop(replica.replica_id, None)
+        self._slots[_slot_of(replica.replica_id)].pop(replica.replica_id, None)
         self._series.pop(replica.replica_id, None)
         if process is not None and (self._spec.keep_dead_counters or self._spec.gauges_linger_s > 0):
             process.died_at_s = self._queue.now_s
@@ -237,8 +279,9 @@ class _ReplicaSeries:
         )  # fmt: skip
         self._gauges = (self.processing, self.running, self.waiting, self.kv_usage)
 
-    def report(self, f: ReplicaFigures, engine_shows: bool) -> Report:
+    def report(self, look: ReplicaLook, engine_shows: bool) -> Report:
         """Of vLLM's two histograms of times between tokens the one that whoever reads both prefers."""
+        f = look.figures()
         itl = (self.mean_itl, self.mean_itl_sum) if f.itl_of_requests else (self.itl, self.itl_sum)
         counters: list[float | Histogram] = [f.prompt_tokens, f.output_tokens, f.cached_tokens, f.finished]
         counters += [f.preemptions, f.ttft, f.ttft_sum_s, f.itl, f.itl_sum_s]
@@ -260,8 +303,12 @@ class _HandleSeries:
         return (Sample(self.arrivals, f.arrivals),), gauges
 
 
+_SAMPLE: Callable[[tuple[Series, float | Histogram]], Sample] = partial(tuple.__new__, Sample)
+"""A Sample of a pair. Pages hold thousands of them, and this way no line of Python runs for each."""
+
+
 def _samples(series: Sequence[Series], values: Iterable[float | Histogram]) -> tuple[Sample, ...]:
-    return tuple(map(Sample, series, values))
+    return tuple(map(_SAMPLE, zip(series, values, strict=False)))  # of idle engines fewer gauges than series
 
 
 def _slot_of(name: str) -> int:

@@ -173,6 +173,11 @@ class World:
                 found.update(pages.last_read())
         return found
 
+    def nobody_reads_before(self, at_s: float) -> None:
+        """Pages are next read at this time or later."""
+        for one in self.live:
+            one.telemetry.read_next_s = at_s
+
     def forget_pages(self) -> None:
         """Whoever read the pages begins anew."""
         for pages in self._pages:

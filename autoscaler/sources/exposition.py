@@ -13,7 +13,15 @@ from math import inf
 from typing import NamedTuple
 
 from autoscaler.model import Histogram
-from autoscaler.sources.names import REPLICA, WORKER_ID
+from autoscaler.sources.names import (
+    APPLICATION,
+    DEPLOYMENT,
+    REPLICA,
+    REPLICA_ID,
+    ROLES,
+    WORKER_ID,
+    is_meant,
+)
 
 _LINE = re.compile(
     rb"""([a-zA-Z_:][a-zA-Z0-9_:]*)              # name
@@ -31,16 +39,21 @@ class Series:
     """A metric name with its labels. Made once and kept, so that what is derived from the labels is derived once.
 
     `id` is a short hash of the labels that tell series apart (all but those that say nothing of the process), the
-    same in every run.
+    same in every run. `role` is what the name means (None: nothing to us), `counts` whether a counter counts what is
+    meant by it, `deployment` the application and deployment that Serve names, `engine_of` the replica that vLLM names.
     """
 
-    __slots__ = ("_id", "labels", "name", "replica", "worker")
+    __slots__ = ("_id", "counts", "deployment", "engine_of", "labels", "name", "replica", "role", "worker")
 
     def __init__(self, name: str, labels: Mapping[str, str]) -> None:
         self.name = name
         self.labels = labels
         self.replica = labels.get(REPLICA)
         self.worker = labels.get(WORKER_ID)
+        self.role = ROLES.get(name)
+        self.counts = self.role is None or is_meant(self.role, labels)
+        self.deployment = (labels.get(APPLICATION), labels.get(DEPLOYMENT))
+        self.engine_of = labels.get(REPLICA_ID, "")
         self._id: str | None = None
 
     @property

@@ -14,18 +14,7 @@ from typing import TypeVar
 
 from autoscaler.model import DeploymentInventory, DeploymentMetrics, Histogram
 from autoscaler.sources.exposition import Sample, Series
-from autoscaler.sources.names import (
-    APPLICATION,
-    DEPLOYMENT,
-    ERROR_CODE,
-    FINISHED_REASON,
-    GOOD_FINISHES,
-    REJECTED_CODE,
-    REPLICA_ID,
-    ROLES,
-    Field,
-    Role,
-)
+from autoscaler.sources.names import Field, Role
 from policies.base import DeploymentKey, ReplicaMetrics
 
 T = TypeVar("T")
@@ -62,10 +51,7 @@ def collect(
     for page in samples_by_node.values():
         owners.learn_workers(page.samples)
     for page in samples_by_node.values():
-        for series, value in page.samples:
-            role = ROLES.get(series.name)
-            if role is not None:
-                owners.add(series, value, role, page)
+        owners.add(page)
     return {key: gathered.metrics(as_of_s) for key, gathered in owners.gathered.items()}
 
 
@@ -97,44 +83,42 @@ class _Owners:
             if series.worker is not None and series.worker not in self.by_worker:
                 self.dead_workers.add(series.worker)
 
-    def add(self, series: Series, value: float | Histogram, role: Role, page: NodePage) -> None:
-        labels = series.labels
-        if role.owner == "deployment":
-            gathered = self.by_name.get((labels.get(APPLICATION), labels.get(DEPLOYMENT)))
-            replica_id = series.replica
-        else:
-            gathered, replica_id = self._by_process(series)
-        if gathered is None:
-            return
-        if page.as_of_s < gathered.as_of_s:
-            gathered.as_of_s = page.as_of_s
-        if page.first and role.kind != "gauge":
-            gathered.baseline.add(series.id)
-        if isinstance(value, Histogram):
-            gathered.of(gathered.histograms, role)[series.id] = value
-        elif role.kind == "histogram" or not isfinite(value):
-            return
-        elif role.kind == "counter":
-            if _counts(role, labels):
-                gathered.add_counter(series, value, role)
-        elif replica_id is not None:
-            if replica_id in self.alive:
-                gathered.add_replica_gauge(series, value, role, replica_id)
-        elif series.worker not in self.dead_workers:
-            gathered.add_gauge(series, value, role)
-
-    def _by_process(self, series: Series) -> tuple[_Gathered | None, str | None]:
-        found = self.by_replica.get(series.labels.get(REPLICA_ID, ""))
-        if found is None and series.worker is not None:
-            found = self.by_worker.get(series.worker)
-        return found if found is not None else (None, None)
-
-
-def _counts(role: Role, labels: Mapping[str, str]) -> bool:
-    """Whether a series is of the kind that is meant: requests that ended well, requests turned away."""
-    if role.field == "finished":
-        return labels.get(FINISHED_REASON, "stop") in GOOD_FINISHES
-    return role.field != "rejected" or labels.get(ERROR_CODE) == REJECTED_CODE
+    def add(self, page: NodePage) -> None:
+        """All samples of a page. Large deployments have thousands of them: nothing here is done twice."""
+        as_of_s, first, by_replica = page.as_of_s, page.first, self.by_replica
+        for series, value in page.samples:
+            role = series.role
+            if role is None:
+                continue
+            if role.owner == "replica":
+                found = by_replica.get(series.engine_of)
+                if found is None:
+                    found = None if series.worker is None else self.by_worker.get(series.worker)
+                    if found is None:
+                        continue
+                gathered, replica_id = found
+            else:
+                named = self.by_name.get(series.deployment)
+                if named is None:
+                    continue
+                gathered, replica_id = named, series.replica
+            if as_of_s < gathered.as_of_s:
+                gathered.as_of_s = as_of_s
+            kind = role.kind
+            if first and kind != "gauge":
+                gathered.baseline.add(series.id)
+            if isinstance(value, Histogram):
+                gathered.of(gathered.histograms, role)[series.id] = value
+            elif kind == "histogram" or not isfinite(value):
+                continue
+            elif kind == "counter":
+                if series.counts:
+                    gathered.of(gathered.counters, role)[series.id] = value
+            elif replica_id is not None:
+                if replica_id in self.alive:
+                    gathered.add_replica_gauge(series, value, role, replica_id)
+            elif series.worker not in self.dead_workers:
+                gathered.add_gauge(series, value, role)
 
 
 class _Gathered:
@@ -161,14 +145,13 @@ class _Gathered:
             values = by_rank[role.rank] = {}
         return values
 
-    def add_counter(self, series: Series, value: float, role: Role) -> None:
-        self.of(self.counters, role)[series.id] = value
-
     def add_gauge(self, series: Series, value: float, role: Role) -> None:
         self.gauges.setdefault(role.field, {})[series.id] = value
 
     def add_replica_gauge(self, series: Series, value: float, role: Role, replica_id: str) -> None:
-        of_replica = self.replica_gauges.setdefault(replica_id, {})
+        of_replica = self.replica_gauges.get(replica_id)
+        if of_replica is None:
+            of_replica = self.replica_gauges[replica_id] = {}
         self.of(of_replica, role)[series.id] = value
 
     def metrics(self, as_of_s: float) -> DeploymentMetrics:

@@ -8,6 +8,7 @@ vLLM's.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -116,6 +117,13 @@ def _roles() -> dict[str, Role]:
     add(VLLM_ITL_SUM, Role("itl_sum", "counter", rank=1, owner="replica"))
     add("ray_vllm_time_per_output_token_seconds_sum", Role("itl_sum", "counter", rank=2, owner="replica"))
     return roles
+
+
+def is_meant(role: Role, labels: Mapping[str, str]) -> bool:
+    """Whether a series is of the kind that is meant: requests that ended well, requests turned away."""
+    if role.field == "finished":
+        return labels.get(FINISHED_REASON, "stop") in GOOD_FINISHES
+    return role.field != "rejected" or labels.get(ERROR_CODE) == REJECTED_CODE
 
 
 ROLES: dict[str, Role] = _roles()

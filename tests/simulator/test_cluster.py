@@ -237,7 +237,7 @@ def check(f: Fleet) -> None:
     for nodes in f.cluster.pools.values():
         assert len(nodes.nodes) <= nodes.spec.max_nodes
         for node in nodes.nodes:
-            assert 0 <= node.gpus_used <= node.pool.spec.gpus_per_node
+            assert 0 <= sum(w.gpus_used for w in node.workers) <= node.pool.spec.gpus_per_node
             assert node.gpus_free_for_pods >= 0
     for worker in f.cluster.workers:
         assert 0 <= worker.gpus_used <= worker.gpus
