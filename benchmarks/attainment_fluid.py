@@ -20,7 +20,7 @@ from policies.shadow.fleet import ROWS
 from policies.shadow.price import Account, PriceSettings, choose
 from policies.shadow.rules import LEVELS, Family, Floats, Ints
 from policies.shadow.sizing import CHOOSE_EVERY_S, Ahead, Frame, Sizing, SizingMemory
-from simulator.traces import read_rates
+from simulator.traffic.traces import read_rates
 
 BIN_S = 10.0
 DAY = 8640

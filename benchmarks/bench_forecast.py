@@ -34,7 +34,7 @@ from policies.base import ForecastSpec
 from policies.forecasting import create, forecaster_names
 from simulator import backtest
 from simulator.backtest import DAY_S, LEVELS, Course, Floats, Series, Track
-from simulator.traces import read_rates
+from simulator.traffic.traces import read_rates
 
 ROOT = Path(__file__).parents[1]
 OURS = "mixture"

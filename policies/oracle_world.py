@@ -1,6 +1,6 @@
 """The future as plain data: every request to come and the cluster as it is, for policies that are marked as knowing.
 
-The simulator makes a `KnownWorld` from a scenario (simulator/known.py); nothing else can.
+The simulator makes a `KnownWorld` from a scenario (simulator/clairvoyant/known.py); nothing else can.
 """
 
 from __future__ import annotations

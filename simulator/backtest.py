@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from autoscaler.errors import InputError, TraceError
 from policies.base import ForecastSpec
 from policies.forecasting import Forecaster, create, forecaster_names
-from simulator.traces import RateTrace
+from simulator.traffic.traces import RateTrace
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -18,11 +18,11 @@ from policies.base import Policy
 from simulator.actuator import SimulatedPools, SimulatedServe
 from simulator.events import Event, Priority
 from simulator.faults import Faults, Restart
-from simulator.history import history_bins, taught_forecaster
 from simulator.scenario.load import Scenario
 from simulator.settings import controller_config
 from simulator.sight import Sight
 from simulator.telemetry import TelemetrySpec
+from simulator.traffic.history import history_bins, taught_forecaster
 from simulator.world import World
 
 _NS = 1e-9

@@ -14,12 +14,12 @@ from typing import Any
 
 from scipy import stats
 
-from simulator.clairvoyant import missing_past
+from simulator.clairvoyant.completion import missing_past
+from simulator.parallel.workers import Workers
 from simulator.result import Result
 from simulator.run import Choice, Outputs, make_policy, simulate
 from simulator.scenario.load import load_scenario
 from simulator.timeline import Strip, StripSink
-from simulator.workers import Workers
 
 COMPARE_VERSION = 1
 DEFAULT_POLICIES = ("predictive", "static", "hpa_ongoing", "ray_serve")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from policies.base import Slo
 from simulator.samples import Samples
-from simulator.traces import Floats
+from simulator.traffic.traces import Floats
 
 OK, FAILED, TIMED_OUT, UNFINISHED = range(4)
 STATUS_NAMES = ("ok", "failed", "timed_out", "unfinished")

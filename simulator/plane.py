@@ -18,7 +18,7 @@ from simulator.engine_layout import ITL_EDGES_S, TTFT_EDGES_S, Ints
 from simulator.engine_records import SHOWN
 from simulator.outcomes import OK, Ended
 from simulator.telemetry import HandleFigures, ReplicaFigures
-from simulator.workload import Requests
+from simulator.traffic.workload import Requests
 
 _TTFT_EDGES_S = (*TTFT_EDGES_S, float("inf"))
 _ITL_EDGES_S = (*ITL_EDGES_S, float("inf"))

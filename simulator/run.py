@@ -20,9 +20,9 @@ import numpy as np
 from policies.base import DeploymentKey, Policy, PolicyError
 from policies.oracle import OraclePolicy
 from policies.registry import create_policy
-from simulator.bound import bound_result
-from simulator.clairvoyant import resolve
-from simulator.constant import constant_sizes
+from simulator.clairvoyant.bound import bound_result
+from simulator.clairvoyant.completion import resolve
+from simulator.clairvoyant.constant import constant_sizes
 from simulator.control import ControlLoop
 from simulator.events import Priority
 from simulator.figures import deployment_figures, pool_figures, reaches_target

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from simulator.traces import Floats
+from simulator.traffic.traces import Floats
 
 EXACT_UP_TO = 2_000_000
 _GROWTH = 1.005

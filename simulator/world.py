@@ -22,10 +22,10 @@ from simulator.plane import Plane
 from simulator.replicas import Replica, ServeSpec
 from simulator.scenario.fleet import NodePoolBlock
 from simulator.scenario.load import Deployment, Scenario
-from simulator.synthetic import Synthetic, generate_for
 from simulator.telemetry import DeploymentTelemetry, TelemetrySpec
-from simulator.traces import RequestTrace
-from simulator.workload import ArrivalStream, Lengths, rate_arrivals, request_arrivals
+from simulator.traffic.synthetic import Synthetic, generate_for
+from simulator.traffic.traces import RequestTrace
+from simulator.traffic.workload import ArrivalStream, Lengths, rate_arrivals, request_arrivals
 
 _LONGEST_TAIL_S = 300.0
 _WARMS: dict[str, Warms] = {

@@ -43,9 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from autoscaler.cli.parser import UsageError
     from simulator.league import jobs_of, judge, leave_out, play_all
+    from simulator.parallel.workers import workers
     from simulator.report.page import render
     from simulator.result import to_json
-    from simulator.workers import workers
 
     for name, least in (("seeds", 1), ("jobs", 0)):
         if getattr(args, name) < least:

@@ -42,8 +42,8 @@ def run(args: argparse.Namespace) -> int:
     from policies.base import ForecastSpec
     from policies.forecasting import check_spec
     from simulator import backtest
-    from simulator.backtest_picture import fan_chart
-    from simulator.traces import read_rates
+    from simulator.report.fan_chart import fan_chart
+    from simulator.traffic.traces import read_rates
 
     series = backtest.series_of(read_rates(args.rates), args.bin_s)
     course = backtest.course_of(series, args.horizon_s)

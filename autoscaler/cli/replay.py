@@ -217,7 +217,7 @@ def _found_fleet(settings: ControllerConfig) -> Policy | None:
     sizes = settings.policy_options.get("replicas")
     if settings.policy_name != "static" or not isinstance(sizes, Mapping):
         return None
-    from simulator.constant import ConstantFleet, ConstantOptions
+    from simulator.clairvoyant.constant import ConstantFleet, ConstantOptions
 
     return ConstantFleet(ConstantOptions(dict(sizes)))
 

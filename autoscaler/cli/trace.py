@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from simulator.traces import Floats, RateTrace, RequestTrace
+    from simulator.traffic.traces import Floats, RateTrace, RequestTrace
 
 DESCRIPTION = """Workload traces: what is in one, making one up, and reading those that others published."""
 EXAMPLE = """leadtime trace describe requests.csv.gz
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _describe(args: argparse.Namespace) -> int:
     from simulator.result import to_json
-    from simulator.traces import kind_of, read_rates, read_requests
+    from simulator.traffic.traces import kind_of, read_rates, read_requests
 
     figures = (
         _of_rates(read_rates(args.file)) if kind_of(args.file) == "rates" else _of_requests(read_requests(args.file))
@@ -153,9 +153,9 @@ def _generate(args: argparse.Namespace) -> int:
     from autoscaler.cli.parser import UsageError
     from simulator.draws import component_seed
     from simulator.scenario.load import read_synthetic
-    from simulator.synthetic import generate_for
-    from simulator.traces import write_rates, write_requests
-    from simulator.workload import Lengths, rate_arrivals, with_means
+    from simulator.traffic.synthetic import generate_for
+    from simulator.traffic.traces import write_rates, write_requests
+    from simulator.traffic.workload import Lengths, rate_arrivals, with_means
 
     if args.seed < 0:
         raise UsageError(f"leadtime trace generate: --seed {args.seed}: allowed: a whole number >= 0")
@@ -182,7 +182,7 @@ def _generate(args: argparse.Namespace) -> int:
 
 def _convert(args: argparse.Namespace) -> int:
     from autoscaler.cli.parser import UsageError
-    from simulator.convert import convert, write_observed
+    from simulator.traffic.convert import convert, write_observed
 
     if args.observed and args.format != "vllm-bench":
         raise UsageError(

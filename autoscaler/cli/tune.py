@@ -53,9 +53,9 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from autoscaler.cli.parser import UsageError
+    from simulator.parallel.workers import workers
     from simulator.result import to_json
     from simulator.tuning.tuner import Plan, Tuner
-    from simulator.workers import workers
 
     for name, least in (("trials", 1), ("jobs", 0), ("seed", 0)):
         value = getattr(args, name)

@@ -23,7 +23,7 @@ from benchmarks.results.play import Judge, Options, Piece, Refer, Tune, play
 from benchmarks.results.render import Entry, Table, render
 from benchmarks.results.store import ROOT, Store, key_of
 from benchmarks.results.world import FULL, QUICK, Pair, Window, build, read_league
-from simulator.workers import Workers, workers
+from simulator.parallel.workers import Workers, workers
 
 RIVALS = (
     "predictive", "hpa_ongoing", "hpa_queue", "hpa_kv", "knative", "keda", "ray_serve", "apa", "wva",

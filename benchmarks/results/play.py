@@ -11,14 +11,14 @@ from autoscaler.errors import ScenarioError
 from policies.base import Policy
 from policies.oracle import OracleLeadPolicy
 from policies.oracle_hindsight import HindsightOptions, HindsightPolicy
-from simulator.clairvoyant import hindsight, oracle_lead
-from simulator.known import known_world
+from simulator.clairvoyant.completion import hindsight, oracle_lead
+from simulator.clairvoyant.known import known_world
+from simulator.parallel.workers import InProcess
 from simulator.result import Result
 from simulator.run import Choice, make_policy, simulate
 from simulator.scenario.load import Scenario, load_scenario
 from simulator.tuning.trial import misses_of
 from simulator.tuning.tuner import Plan, Tuner
-from simulator.workers import InProcess
 
 Options = Mapping[str, Any]
 _SHARES = (1.0, 0.8, 0.5)

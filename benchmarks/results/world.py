@@ -19,8 +19,8 @@ from policies.durations import Duration
 from policies.engines import EngineProfile, capacity, load_profile
 from simulator.draws import component_seed
 from simulator.scenario.load import read_synthetic
-from simulator.synthetic import generate
-from simulator.traces import Floats, RateTrace, read_rates
+from simulator.traffic.synthetic import generate
+from simulator.traffic.traces import Floats, RateTrace, read_rates
 
 HERE = Path(__file__).resolve().parent.parent
 DAY_S = 86400.0

@@ -16,7 +16,7 @@ from simulator.scenario.faults import check_faults
 from simulator.scenario.file import ScenarioFile
 from simulator.scenario.fleet import DeploymentBlock, NodePoolBlock
 from simulator.scenario.traffic import HistoryBlock, SyntheticBlock, WorkloadBlock
-from simulator.traces import MAX_REQUESTS_PER_BIN
+from simulator.traffic.traces import MAX_REQUESTS_PER_BIN
 
 _MAX_BINS = 1e7
 

@@ -26,8 +26,8 @@ from simulator.scenario.file import ScenarioFile
 from simulator.scenario.fleet import DeploymentBlock, NodePoolBlock
 from simulator.scenario.overrides import override
 from simulator.scenario.traffic import SyntheticBlock
-from simulator.synthetic import Synthetic
-from simulator.traces import RateTrace, RequestTrace, read_rates, read_requests
+from simulator.traffic.synthetic import Synthetic
+from simulator.traffic.traces import RateTrace, RequestTrace, read_rates, read_requests
 
 _PRESETS = Path(__file__).parents[1] / "presets"
 _PREFIX = "preset:"

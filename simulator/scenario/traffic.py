@@ -8,7 +8,7 @@ from pydantic import Field
 
 from autoscaler.settings_file.blocks import Block, Name, words
 from simulator.scenario.kinds import MAX_DURATION_S, MAX_SCALE, Fraction, PathText, Tokens
-from simulator.synthetic import Bursts, Day, MixKnot, Spike, Synthetic
+from simulator.traffic.synthetic import Bursts, Day, MixKnot, Spike, Synthetic
 
 
 class DayBlock(Block):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulator.known import traffic_of
+from simulator.clairvoyant.known import traffic_of
 from simulator.scenario.load import Scenario
 
 _QUARTER_S = 900.0

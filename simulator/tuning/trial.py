@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from policies.base import PolicyError
-from simulator.known import traffic_of
+from simulator.clairvoyant.known import traffic_of
 from simulator.result import Result
 from simulator.run import Choice, Outputs, make_policy, simulate
 from simulator.scenario.load import Scenario

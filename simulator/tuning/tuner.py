@@ -18,12 +18,12 @@ import yaml
 
 from policies.base import Policy, PolicyError
 from policies.options import Search, search_space
+from simulator.parallel.workers import Workers
 from simulator.run import Choice, make_policy
 from simulator.scenario.load import Scenario, load_scenario
 from simulator.tuning.slice import busiest_slice
 from simulator.tuning.study import Study, Tried, best_first, key_of
 from simulator.tuning.trial import Attempt, Course, Score, evaluate
-from simulator.workers import Workers
 
 SAFETY = 0.7
 """Share of the allowed misses that a chosen setting may use up on the traffic that it was tuned on."""

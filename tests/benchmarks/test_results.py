@@ -14,8 +14,8 @@ from benchmarks.results.play import Judge, Refer, play
 from benchmarks.results.render import Entry, Table, render
 from benchmarks.results.store import Store, code_of, key_of
 from benchmarks.results.world import FULL, QUICK, Pair, build, read_league
+from simulator.parallel.workers import InProcess
 from simulator.scenario.load import load_scenario
-from simulator.workers import InProcess
 from tests.simulator.scenarios import SMALL, write
 
 LEAGUE = read_league()

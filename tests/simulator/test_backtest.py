@@ -15,8 +15,8 @@ import pytest
 from autoscaler.errors import InputError, TraceError
 from policies.base import ForecastSpec
 from simulator import backtest
-from simulator.backtest_picture import fan_chart
-from simulator.traces import RateTrace, write_rates
+from simulator.report.fan_chart import fan_chart
+from simulator.traffic.traces import RateTrace, write_rates
 from tests.cli.helpers import leadtime
 
 DAY = 1440

@@ -12,8 +12,8 @@ from policies.base import Policy, PolicyError
 from policies.hpa import HpaOngoingOptions
 from policies.oracle_hindsight import HindsightOptions
 from policies.registry import create_policy
-from simulator.clairvoyant import Search, as_hindsight, hindsight, missing_past
-from simulator.known import known_world, past_demand
+from simulator.clairvoyant.completion import Search, as_hindsight, hindsight, missing_past
+from simulator.clairvoyant.known import known_world, past_demand
 from simulator.result import Result
 from simulator.run import Choice, Outputs, make_policy, simulate
 from simulator.scenario.load import Scenario, load_scenario

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from simulator.observed import read_observed
-from simulator.traces import read_requests
+from simulator.traffic.traces import read_requests
 from tests.cli.helpers import leadtime
 
 AZURE_2023 = """TIMESTAMP,ContextTokens,GeneratedTokens

@@ -10,10 +10,10 @@ import pytest
 from autoscaler.errors import ScenarioError
 from policies.base import PolicyError
 from simulator.league import Job, Run, Summary, jobs_of, judge, play_all
+from simulator.parallel.workers import InProcess, workers
 from simulator.report.page import render
 from simulator.report.text import MINUS, NARROW, change, dollars, headline, percent
 from simulator.timeline import Strip
-from simulator.workers import InProcess, workers
 from tests.simulator.scenarios import SMALL, write
 
 TARGETS = {"chat/llm": 0.99}

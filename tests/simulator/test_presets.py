@@ -12,7 +12,7 @@ from policies.engines import capacity
 from simulator.draws import component_seed
 from simulator.run import Choice, make_policy, simulate
 from simulator.scenario.load import Deployment, load_scenario, preset_names, scenario_path
-from simulator.synthetic import Synthetic, generate
+from simulator.traffic.synthetic import Synthetic, generate
 
 HOUR_S = 3600.0
 DOCUMENTED = Path(__file__).parents[2] / "docs" / "scenarios.md"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from autoscaler.errors import LeadtimeError
-from simulator.workers import workers
+from simulator.parallel.workers import workers
 from tests.cli.helpers import leadtime, leadtime_process
 from tests.simulator.scenarios import SMALL, write
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from policies.base import DeploymentKey
-from simulator.constant import attained_by, smallest_constant_fleet
+from simulator.clairvoyant.constant import attained_by, smallest_constant_fleet
 from simulator.outcomes import Ended
 from simulator.outputs import RunFolder
 from simulator.result import to_json

@@ -11,7 +11,7 @@ from policies import engines
 from policies.base import DeploymentKey, PolicyError
 from simulator.run import Choice, make_policy
 from simulator.scenario.load import load_scenario, preset_names
-from simulator.synthetic import Synthetic
+from simulator.traffic.synthetic import Synthetic
 from tests.simulator.scenarios import SMALL, write
 
 PROFILE = Path(engines.__file__).parent / "presets" / "llama-3.1-8b" / "h100" / "tp1.yaml"

@@ -9,9 +9,9 @@ import pytest
 
 from policies.durations import Duration
 from simulator.draws import component_seed
-from simulator.synthetic import Bursts, MixKnot, Synthetic, generate_for
-from simulator.traces import read_rates
-from simulator.workload import Lengths, rate_arrivals
+from simulator.traffic.synthetic import Bursts, MixKnot, Synthetic, generate_for
+from simulator.traffic.traces import read_rates
+from simulator.traffic.workload import Lengths, rate_arrivals
 from tests.cli.helpers import leadtime
 
 DAY_S = 86400.0

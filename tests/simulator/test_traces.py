@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from autoscaler.errors import TraceError
-from simulator import traces
-from simulator.traces import RateTrace, kind_of, read_rates, read_requests, write_rates, write_requests
+from simulator.traffic import traces
+from simulator.traffic.traces import RateTrace, kind_of, read_rates, read_requests, write_rates, write_requests
 
 REQUESTS = "timestamp_s,prompt_tokens,output_tokens\n"
 SHARED = Path(__file__).parents[3] / "shared" / "traces"

@@ -12,12 +12,12 @@ import pytest
 import yaml
 
 from policies.base import PolicyError
+from simulator.parallel.workers import InProcess, workers
 from simulator.scenario.load import load_scenario
 from simulator.tuning.slice import busiest_slice
 from simulator.tuning.study import Study, Tried, best_first
 from simulator.tuning.trial import Attempt, Course, Score, evaluate
 from simulator.tuning.tuner import Final, Plan, Tuned, Tuner, space_of, trials_for
-from simulator.workers import InProcess, workers
 from tests.cli.helpers import leadtime
 from tests.simulator.scenarios import SMALL, write
 

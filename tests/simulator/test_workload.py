@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from policies.durations import Duration
 from simulator.draws import component_seed
-from simulator.traces import RateTrace, RequestTrace
-from simulator.workload import SHIFT_S, ArrivalStream, Lengths, Requests, rate_arrivals, request_arrivals
+from simulator.traffic.traces import RateTrace, RequestTrace
+from simulator.traffic.workload import SHIFT_S, ArrivalStream, Lengths, Requests, rate_arrivals, request_arrivals
 
 LENGTHS = Lengths(Duration.from_median_p99(800, 6000), Duration.from_median_p99(200, 900))
 

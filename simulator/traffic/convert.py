@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from autoscaler.errors import TraceError
-from simulator.traces import Floats, Ints, write_requests, write_text
+from simulator.traffic.traces import Floats, Ints, write_requests, write_text
 
 Row = tuple[float, int, int]
 """Seconds, prompt tokens, output tokens."""

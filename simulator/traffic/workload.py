@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.durations import Duration
-from simulator.traces import Floats, Ints, RateTrace, RequestTrace
+from simulator.traffic.traces import Floats, Ints, RateTrace, RequestTrace
 
 SHIFT_S = 30.0
 _CHUNK = 65536

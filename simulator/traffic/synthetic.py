@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from simulator.draws import component_seed
-from simulator.traces import Floats, RateTrace
+from simulator.traffic.traces import Floats, RateTrace
 
 _DAY_S = 86400.0
 _BURST_LENGTH = 12.0

@@ -17,9 +17,9 @@ from policies.oracle_world import KnownWorld
 from policies.schedule import SchedulePolicy
 from policies.static import StaticPolicy
 from policies.static_mean import StaticMeanPolicy
-from simulator.constant import smallest_constant_fleet
+from simulator.clairvoyant.constant import smallest_constant_fleet
+from simulator.clairvoyant.known import known_world, lacks_history, past_demand
 from simulator.figures import reaches_target
-from simulator.known import known_world, lacks_history, past_demand
 from simulator.result import Result
 from simulator.scenario.load import Scenario
 

@@ -17,10 +17,10 @@ from policies.engines import capacity
 from policies.oracle_need import Traffic
 from policies.oracle_world import KnownDeployment, KnownPool, KnownWorld
 from policies.past import PastDemand
-from simulator.history import history_bins
 from simulator.scenario.fleet import NodePoolBlock
 from simulator.scenario.load import Deployment, Scenario
-from simulator.traces import RateTrace, RequestTrace
+from simulator.traffic.history import history_bins
+from simulator.traffic.traces import RateTrace, RequestTrace
 from simulator.world import arrivals_of
 
 PAST_BIN_S = 60.0

@@ -31,7 +31,7 @@ class Workers(Protocol):
 def workers(jobs: int, ray_address: str | None = None) -> Iterator[Workers]:
     """`jobs` processes (0 = one per core), or the Ray cluster at an address. Errors: LeadtimeError from Ray."""
     if ray_address is not None:
-        from simulator.ray_workers import ray_workers
+        from simulator.parallel.ray_workers import ray_workers
 
         with ray_workers(ray_address) as remote:
             yield remote

@@ -18,7 +18,7 @@ from policies.base import TokenMix
 from policies.oracle import OraclePolicy, PoolBound
 from policies.oracle_need import best_capacity
 from policies.oracle_world import KnownDeployment, KnownPool, KnownWorld
-from simulator.known import known_world
+from simulator.clairvoyant.known import known_world
 from simulator.outcomes import ColdStarts, Outcomes
 from simulator.result import DeploymentFigures, PoolFigures, Result
 from simulator.scenario.load import Scenario

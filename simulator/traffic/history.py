@@ -16,9 +16,9 @@ from policies.forecasting import Forecaster, ForecasterState, create
 from policies.forecasting.diary import teach
 from simulator.draws import component_seed
 from simulator.scenario.load import Deployment
-from simulator.synthetic import Synthetic, generate_for
-from simulator.traces import Floats, RateTrace
-from simulator.workload import request_arrivals
+from simulator.traffic.synthetic import Synthetic, generate_for
+from simulator.traffic.traces import Floats, RateTrace
+from simulator.traffic.workload import request_arrivals
 
 
 def history_bins(d: Deployment, bin_s: float, seed: int) -> tuple[list[float], list[float]]:

@@ -1,0 +1,1 @@
+"""Policies that may know the future, and what a scenario tells them of it."""

@@ -1,0 +1,1 @@
+"""Many independent runs side by side: in processes of this machine, or on a Ray cluster."""
