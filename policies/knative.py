@@ -2,7 +2,7 @@
 
 Re-stated from knative/serving pkg/autoscaler/scaling and its default configuration. Concurrency is what the queue
 proxies and the activator report together: requests at replicas and those that wait for one. Upstream each of them
-reports a mean every second; here the deployment is read once every tick of 2 s.
+reports a mean every second; here the deployment is read once every tick (2 s).
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class KnativeOptions:
     target_burst_capacity: float = option(211.0, low=0, doc="spare concurrency below which the activator buffers")
     scale_to_zero_grace_s: float = option(30.0, low=6, high=3600, doc="the longest to switch to the activator")
     pod_retention_s: float = option(0.0, low=0, high=3600, doc="least time that the last replica is kept")
+    tick_interval_s: float = option(2.0, low=0.5, high=60, doc="how often it decides")
 
 
 @dataclass(slots=True)
@@ -122,11 +123,11 @@ class KnativePolicy(EachDeployment):
 
     Options = KnativeOptions
     name = "knative"
-    period_s: float | None = 2.0
     telemetry: str | None = "ideal"
 
     def __init__(self, options: KnativeOptions) -> None:
         self.options = options
+        self.period_s: float | None = options.tick_interval_s
 
     def new_state(self) -> KnativeState:
         return KnativeState()
