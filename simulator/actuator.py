@@ -10,9 +10,9 @@ from collections.abc import Mapping
 
 from autoscaler.model import Applied, DeploymentPlan, Outcome, Plan, PoolPlan, ServiceGpus
 from policies.base import DeploymentKey
+from simulator.cluster.nodes import NodePool
 from simulator.faults import Faults
-from simulator.lifecycle import Serve
-from simulator.nodes import NodePool
+from simulator.serve.lifecycle import Serve
 
 
 class SimulatedServe:

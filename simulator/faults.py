@@ -13,10 +13,10 @@ from typing import Literal
 from policies.base import DeploymentKey
 from simulator.draws import Draws
 from simulator.events import EventQueue
-from simulator.lifecycle import Serve
-from simulator.rollout import Update
 from simulator.scenario.faults import RESTART_S
 from simulator.scenario.file import FaultBlock
+from simulator.serve.lifecycle import Serve
+from simulator.serve.rollout import Update
 
 HEALTH_CHECK_PERIOD_S = 10.0
 """Serve asks each replica this often whether it lives (its default)."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from policies.base import LeadPath, TokenMix
 from policies.durations import Duration
 from policies.engines import capacity
-from simulator.nodes import NodePool
+from simulator.cluster.nodes import NodePool
 from simulator.outcomes import StartWindow, cold_starts
 from simulator.result import DeploymentFigures, PoolFigures
 from simulator.scenario.load import Deployment, Scenario

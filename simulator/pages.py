@@ -15,7 +15,7 @@ from autoscaler.sources.join import NodePage, collect
 from policies.base import DeploymentKey, HandleReport
 from simulator.draws import Draws
 from simulator.events import EventQueue, Priority
-from simulator.lifecycle import Serve
+from simulator.serve.lifecycle import Serve
 from simulator.telemetry import DeploymentTelemetry, Figures, TelemetrySpec
 
 

@@ -19,8 +19,8 @@ from autoscaler.sources import names
 from autoscaler.sources.exposition import Sample, Series
 from policies.base import DeploymentKey
 from simulator.events import EventQueue, Priority
-from simulator.lifecycle import Serve
-from simulator.replicas import Replica
+from simulator.serve.lifecycle import Serve
+from simulator.serve.replicas import Replica
 
 _SLOTS = 5
 """Processes report in this many groups, evenly over the period."""

@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from autoscaler.errors import ScenarioError
 from autoscaler.model import DeploymentInventory, DeploymentMetrics, Hint
 from policies.base import DeploymentKey
-from simulator.cluster import Cluster
+from simulator.cluster.nodes import PoolSpec, Stockout, Warms
+from simulator.cluster.placement import Cluster
 from simulator.draws import component_seed
 from simulator.events import EventQueue
-from simulator.lifecycle import Serve
-from simulator.nodes import PoolSpec, Stockout, Warms
 from simulator.outcomes import Outcomes
 from simulator.pages import MetricPages
 from simulator.plane import Plane
-from simulator.replicas import Replica, ServeSpec
 from simulator.scenario.fleet import NodePoolBlock
 from simulator.scenario.load import Deployment, Scenario
+from simulator.serve.lifecycle import Serve
+from simulator.serve.replicas import Replica, ServeSpec
 from simulator.telemetry import DeploymentTelemetry, TelemetrySpec
 from simulator.traffic.synthetic import Synthetic, generate_for
 from simulator.traffic.traces import RequestTrace

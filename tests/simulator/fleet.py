@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 
 from policies.base import DeploymentKey
 from policies.durations import Duration
-from simulator.cluster import Cluster
+from simulator.cluster.nodes import PoolSpec
+from simulator.cluster.placement import Cluster
 from simulator.events import EventQueue
-from simulator.lifecycle import Serve
-from simulator.nodes import PoolSpec
-from simulator.replicas import ServeSpec
+from simulator.serve.lifecycle import Serve
+from simulator.serve.replicas import ServeSpec
 
 POOL = PoolSpec(
     name="h100",

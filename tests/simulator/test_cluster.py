@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.durations import Duration
-from simulator.nodes import Stockout
+from simulator.cluster.nodes import Stockout
 from tests.simulator.fleet import Fleet, fleet, pool, spec
 
 LOOP_S, LOAD_S = 0.1, 12.0

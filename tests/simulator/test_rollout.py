@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.rollout import Update, outdated, stopping_first, surging
+from simulator.serve.rollout import Update, outdated, stopping_first, surging
 from tests.simulator.fleet import Fleet, fleet, pool, spec
 
 LOOP_S, LOAD_S = 0.1, 12.0

@@ -13,8 +13,8 @@ from autoscaler.sources import names
 from autoscaler.sources.exposition import Sample, parse
 from autoscaler.sources.join import NodePage, collect
 from policies.base import DeploymentKey
-from simulator.lifecycle import Serve
 from simulator.pages import MetricPages
+from simulator.serve.lifecycle import Serve
 from simulator.telemetry import (
     PROFILES,
     DeploymentTelemetry,

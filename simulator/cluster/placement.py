@@ -3,7 +3,7 @@
 Three paths for a replica that is asked for: a free GPU in a running worker; a Ready node without a worker (the pod
 pulls its image and starts Ray); no node (which comes first). Ray's autoscaler looks every few seconds at what cannot be
 placed, counts what is on its way, and asks for workers; a worker without replicas goes after its idle timeout. Replicas
-themselves (load, init, drain) are in lifecycle.py.
+themselves (load, init, drain) are in serve/lifecycle.py.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Literal
 
 from autoscaler.model import NodeSignal, PoolSignals, ServiceGpus
 from policies.base import LeadPath
+from simulator.cluster.nodes import Node, NodePool, PoolSpec
+from simulator.cluster.warm_workers import WorkerFloor
 from simulator.draws import Draws
 from simulator.events import Event, EventQueue
-from simulator.nodes import Node, NodePool, PoolSpec
-from simulator.warm_workers import WorkerFloor
 
 
 @dataclass(slots=True, eq=False)

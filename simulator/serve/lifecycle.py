@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from autoscaler.model import DeploymentInventory, ReplicaSignal
-from simulator.cluster import Claim, Cluster
+from simulator.cluster.placement import Claim, Cluster
 from simulator.draws import Draws
 from simulator.events import Event, EventQueue
 from simulator.meters import Meter
-from simulator.replicas import Plane, Replica, ServeSpec, Start
-from simulator.rollout import Update, outdated, stopping_first, surging
+from simulator.serve.replicas import Plane, Replica, ServeSpec, Start
+from simulator.serve.rollout import Update, outdated, stopping_first, surging
 
 CONTROL_LOOP_S = 0.1
 """Serve's controller acts on a new target within this time."""

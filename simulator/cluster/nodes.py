@@ -1,7 +1,7 @@
 """One pool of nodes: asking for them, waiting for them, holding empty ones, deleting them, and what they cost.
 
 A node is billed from the moment it is asked for (the cloud creates it then) until it is deleted. What runs on nodes is
-in cluster.py.
+in placement.py.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from simulator.events import Event, EventQueue
 from simulator.meters import Meter
 
 if TYPE_CHECKING:
-    from simulator.cluster import Worker
+    from simulator.cluster.placement import Worker
 
 Warms = Literal["node", "worker", "queued"]
-"""What pre-warming holds: nodes; Ray workers (cluster.py); nodes that come all at once and are booked for a while."""
+"""What pre-warming holds: nodes; Ray workers (placement.py); nodes that come all at once and are booked for a while."""
 BOOKED_S = 600.0
 """How long a queued node waits for its first worker; and of queued ones all come at once, or none."""
 AGAIN_AFTER_S = 1800.0
