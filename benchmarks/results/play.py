@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -62,7 +63,13 @@ Piece = Judge | Tune | Refer
 
 
 def play(piece: Piece) -> dict[str, Any]:
-    """What came of a piece, as plain data."""
+    """What came of a piece, as plain data, and the CPU seconds that it took."""
+    began_s = time.process_time()
+    found = _done(piece)
+    return {**found, "cpu_s": round(time.process_time() - began_s, 2)}
+
+
+def _done(piece: Piece) -> dict[str, Any]:
     if isinstance(piece, Judge):
         scenario = load_scenario(piece.scenario, seed=piece.seed)
         try:
@@ -86,7 +93,6 @@ def _tune(piece: Tune) -> dict[str, Any]:
         "cut_short": sum(s.stopped for s in scores),
         "cost_usd": found.best.score.cost_usd,
         "misses": found.best.score.misses,
-        "wall_s": sum(s.wall_s for s in scores) + sum(f.score.wall_s for f in found.finals),
     }
 
 
@@ -128,8 +134,7 @@ def _refer(piece: Refer) -> dict[str, Any]:
     found = [[_known(seen, c) or simulate(scenarios[0], c), *_others(scenarios[1:], c)] for c in candidates]
     chosen = min(found, key=_rank)
     documents = [r.document() for r in chosen]
-    wall_s = sum(s.result.wall_s for s in seen) + sum(r.wall_s for results in found for r in results[1:])
-    return {"options": documents[0]["policy_options"], "documents": documents, "trials": len(seen), "wall_s": wall_s}
+    return {"options": documents[0]["policy_options"], "documents": documents, "trials": len(seen)}
 
 
 def _known(seen: Sequence[_Seen], policy: Policy) -> Result | None:

@@ -67,7 +67,10 @@ class Table:
     trials: int
     slice_s: float
     missing: int
-    wall_s: float
+    cpu_s: float
+    """Of all finished pieces."""
+    left_s: float | None
+    """CPU seconds that what is missing may take, by what finished pieces of its kind took."""
     elapsed_s: float
     revisions: tuple[str, ...]
     command: str
@@ -109,14 +112,17 @@ def _head(table: Table) -> str:
         f"{table.trials} trials on {part}; the best of them and the defaults were judged on the whole training",
         "time, and the cheapest that used at most 0.7 of the allowed misses there is the tuned setting",
         "([tuning.md](tuning.md)).",
-        f"Simulating took {table.wall_s / 60:.0f} minutes ({table.elapsed_s / 60:.0f} by the clock) on a machine",
-        f"shared with other work. Code: {', '.join(table.revisions) or 'unknown'} (+ with changes not committed).",
+        f"It took {table.cpu_s / 60:.0f} minutes of one core ({table.elapsed_s / 60:.0f} by the clock, on a machine",
+        f"shared with other work). Code: {', '.join(table.revisions) or 'unknown'} (+ with changes not committed).",
         "",
     ]
     if table.stand_ins:
         lines += [f"**Generated stand-ins** take the place of the public traces {', '.join(table.stand_ins)}.", ""]
     if table.missing:
-        lines += [f"**Not finished**: {table.missing} pieces of work are missing; `{table.command}` goes on.", ""]
+        lines += [
+            f"**Not finished**: {table.missing} pieces of work are missing; `{table.command}` goes on.{_rest(table)}",
+            "",
+        ]
     lines += [
         "`oracle` is a bound, `oracle_lead` the best plan found by who knows all arrivals, `hindsight` the HPA tuned",
         "on the judged time itself, `static` the smallest constant fleet that reaches the target there",
@@ -125,6 +131,13 @@ def _head(table: Table) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _rest(table: Table) -> str:
+    if table.left_s is None:
+        return ""
+    whole_min = (table.cpu_s + table.left_s) / 60
+    return f" By what its finished pieces took, the whole takes {whole_min:.0f} minutes of one core."
 
 
 def _together(table: Table) -> str:

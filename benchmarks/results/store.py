@@ -6,6 +6,7 @@ and told in the table. `--fresh` begins anew.
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
@@ -21,6 +22,7 @@ from policies.registry import create_policy
 
 ROOT = Path(__file__).resolve().parents[2]
 _IMPORT = re.compile(r"^\s*from (policies[\w.]*) import", re.MULTILINE)
+_NOUNS = ("policies.base", "policies.options", "policies.proposals")
 
 
 class Store:
@@ -29,6 +31,9 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
+
+    def has(self, key: str) -> bool:
+        return (self.folder / f"{key}.json").is_file()
 
     def get(self, key: str) -> dict[str, Any] | None:
         path = self.folder / f"{key}.json"
@@ -64,9 +69,11 @@ def content_of(scenario: str) -> str:
 
 @cache
 def code_of(policy: str) -> str:
-    """The policy's module and what it imports of `policies`, with the forecasters where it asks for a forecast."""
+    """What the policy's module and those of `policies` that it imports do, with the forecasters where it asks for a
+    forecast. Neither words nor places count, nor the nouns that all policies speak.
+    """
     made = create_policy(policy, {})
-    todo, seen = [type(made).__module__], dict[str, bytes]()
+    todo, seen = [type(made).__module__], dict[str, str]()
     if made.forecast is not None:
         found = sorted((ROOT / "policies" / "forecasting").rglob("*.py"))
         todo += [".".join(p.relative_to(ROOT).with_suffix("").parts) for p in found]
@@ -74,14 +81,28 @@ def code_of(policy: str) -> str:
         name = todo.pop()
         base = ROOT / Path(*name.split("."))
         path = base.with_suffix(".py") if base.with_suffix(".py").is_file() else base / "__init__.py"
-        if name in seen or not path.is_file():
+        if name in seen or name in _NOUNS or not path.is_file():
             continue
-        seen[name] = path.read_bytes()
-        todo += _IMPORT.findall(seen[name].decode("utf-8"))
-    digest = blake2b(digest_size=8)
-    for name in sorted(seen):
-        digest.update(name.encode() + seen[name])
-    return digest.hexdigest()
+        text = path.read_text("utf-8")
+        seen[name] = what_it_does(text)
+        todo += _IMPORT.findall(text)
+    return blake2b("".join(sorted(seen.values())).encode(), digest_size=8).hexdigest()
+
+
+def what_it_does(text: str) -> str:
+    """A hash of a module without comments, strings that nobody reads, and imports."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [s for s in body if not _says_nothing(s)]  # type: ignore[attr-defined]
+    return blake2b(ast.dump(tree).encode(), digest_size=8).hexdigest()
+
+
+def _says_nothing(statement: ast.AST) -> bool:
+    if isinstance(statement, ast.Expr):
+        return isinstance(statement.value, ast.Constant)
+    return isinstance(statement, ast.Import | ast.ImportFrom)
 
 
 @cache

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -40,13 +41,23 @@ def workers(jobs: int, ray_address: str | None = None) -> Iterator[Workers]:
     if count == 1:
         yield InProcess()
         return
-    pool = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
+    others = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(
+        count, mp_context=multiprocessing.get_context("spawn"), initializer=_leave_interrupts_to_the_caller
+    )
     try:
         yield Processes(pool, count)
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()  # else the end of this process waits for runs that nobody wants any more
         raise
     pool.shutdown()
+
+
+def _leave_interrupts_to_the_caller() -> None:
+    """Ctrl-C reaches every process of a terminal; one of them has something to say about it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class InProcess:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from benchmarks.results import play as room
-from benchmarks.results.__main__ import SHORT, Session, Size
 from benchmarks.results.play import Judge, Refer, play
 from benchmarks.results.render import Entry, Table, render
+from benchmarks.results.session import SHORT, Session, Size
 from benchmarks.results.store import Store, code_of, key_of
 from benchmarks.results.world import FULL, QUICK, Pair, build, read_league
 from simulator.parallel.workers import InProcess
@@ -143,7 +143,7 @@ def test_only_a_constant_fleet_may_fail_to_fit(tmp_path: Path, monkeypatch: pyte
 
     scenario = str(small_pair(tmp_path).judge)
     monkeypatch.setattr(room, "simulate", simulate)
-    assert play(Judge(scenario, "static", {}, 1)) == {"impossible": "does not fit"}
+    assert play(Judge(scenario, "static", {}, 1))["impossible"] == "does not fit"
     with pytest.raises(ScenarioError):
         play(Judge(scenario, "keda", {}, 1))
 
@@ -169,7 +169,7 @@ def entry(policy: str, setting: str, costs: Sequence[float], attained: float) ->
 
 def table(*entries: Entry) -> Table:
     return Table(
-        "quick", {"s": "a test"}, (), entries, (1, 2), 3600.0, 3600.0, 6, 3600.0, 0, 60.0, 60.0, ("abc",),
+        "quick", {"s": "a test"}, (), entries, (1, 2), 3600.0, 3600.0, 6, 3600.0, 0, 60.0, None, 60.0, ("abc",),
         "make results-quick", {"s": {"chat/llm": 0.99}},
     )  # fmt: skip
 
