@@ -86,6 +86,7 @@ class _Owners:
     def add(self, page: NodePage) -> None:
         """All samples of a page. Large deployments have thousands of them: nothing here is done twice."""
         as_of_s, first, by_replica = page.as_of_s, page.first, self.by_replica
+        replica_id: str | None
         for series, value in page.samples:
             role = series.role
             if role is None:

@@ -32,14 +32,14 @@ _ROOM = 1.5
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """How much is tuned on and judged; what is less than a day are the hours in which the training day rises most."""
+    """How much is tuned on and judged; what is less than a day begins at the scenario's `quick_hour`."""
 
     train_s: float
     judge_s: float
 
 
 FULL = Window(DAY_S, 2 * DAY_S)
-QUICK = Window(4 * 3600.0, 4 * 3600.0)
+QUICK = Window(8 * 3600.0, 8 * 3600.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,22 +80,8 @@ class _Builder:
         self.stand_ins: list[str] = []
         lengths = {name: Duration.from_median_p99(v["median"], v["p99"]) for name, v in self.league["tokens"].items()}
         self.mix = TokenMix(lengths["prompt_tokens"].mean_s, lengths["output_tokens"].mean_s, 0.0)
-        self.from_s = self._first_hour() * 3600.0
-
-    def _first_hour(self) -> int:
-        """Of the training day, on which play begins: before the steepest rise of the first deployment's traffic."""
-        hours = int(self.window.train_s / 3600.0)
-        first = self.scenario["deployments"][0]
-        day_s = first.get("train_day", self.scenario["train_day"]) * DAY_S
-        rates = _five_minutes(self._trace(first["trace"]), day_s, day_s + DAY_S)
-        each = len(rates) // 24
-
-        def rise(hour: int) -> float:
-            inside = rates[hour * each : (hour + hours) * each]
-            half = len(inside) // 2
-            return float(inside[half:].mean() - inside[:half].mean())
-
-        return max(range(24 - hours + 1), key=rise)
+        part_of_day = self.window.train_s < DAY_S
+        self.from_s = self.scenario["quick_hour"] * 3600.0 if part_of_day else 0.0
 
     def pair(self) -> Pair:
         paths, targets = [], dict[str, float]()

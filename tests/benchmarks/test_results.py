@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks.results import play as room
 from benchmarks.results.play import Judge, Refer, play
+from benchmarks.results.progress import Costs, Kind, in_words
 from benchmarks.results.render import Entry, Table, render
 from benchmarks.results.session import SHORT, Session, Size
-from benchmarks.results.store import Store, code_of, key_of
+from benchmarks.results.store import ROOT, Store, code_of, key_of, what_it_does
 from benchmarks.results.world import FULL, QUICK, Pair, build, read_league
+from simulator.clairvoyant.known import traffic_of
 from simulator.parallel.workers import InProcess
 from simulator.scenario.load import load_scenario
 from tests.simulator.scenarios import SMALL, write
@@ -32,7 +40,7 @@ def test_all_twelve_are_made_from_what_ships(quick: list[Pair]) -> None:
         assert pair.stand_ins
         for path in (pair.train, pair.judge):
             scenario = load_scenario(str(path))
-            assert scenario.duration_s == 4 * 3600.0
+            assert scenario.duration_s == 8 * 3600.0
             assert all(d.history is not None for d in scenario.deployments)
 
 
@@ -52,6 +60,19 @@ def test_public_traces_are_used_where_they_are(tmp_path: Path) -> None:
     if not folder.is_dir():
         pytest.skip("no public traces here")
     assert all(not pair.stand_ins for pair in build(LEAGUE, folder, tmp_path, QUICK))
+
+
+def test_the_hours_of_the_quick_edition_hold_a_trough_and_a_peak(tmp_path: Path) -> None:
+    folder = Path(__file__).resolve().parents[3] / "shared" / "traces"
+    if not folder.is_dir():
+        pytest.skip("no public traces here")
+    for pair in build(LEAGUE, folder, tmp_path, QUICK):
+        scenario = load_scenario(str(pair.judge))
+        found = [traffic_of(scenario, d).arrival_s for d in scenario.deployments]
+        rates = np.mean(
+            [np.histogram(times, int(QUICK.judge_s / 900), (0, QUICK.judge_s))[0] for times in found], axis=0
+        )
+        assert np.sort(rates)[-2] > 1.35 * rates.mean(), pair.name  # else a constant fleet would do
 
 
 # ---------------------------------------------------------------- work
@@ -103,6 +124,83 @@ def test_what_is_finished_is_not_done_again_and_what_is_missing_is_told(tmp_path
     ):
         assert f"| {label}" in page
     assert "**Not finished**" not in page
+
+
+def test_a_rival_can_be_left_for_later_and_stays_missing(tmp_path: Path) -> None:
+    session = Session(TINY, tmp_path / "results", [small_pair(tmp_path)], without=["hpa_ongoing"])
+    workers = _Remembers()
+    session.run(workers)
+    assert {piece.policy for piece in workers.asked} == {"oracle", "static", "oracle_lead"}
+    assert {(k.what, k.policy) for k in session.missing()} == {
+        ("judge", "hpa_ongoing"),
+        ("tune", "hpa_ongoing"),
+        ("search", "hindsight"),  # which meets what was tuned
+    }
+
+
+def test_defaults_come_before_any_tuning_where_that_is_wanted(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    pairs = [replace(small_pair(tmp_path / name), name=name) for name in ("a", "b")]
+    pairs[1].judge.write_text(pairs[1].judge.read_text("utf-8") + "# another one\nwarmup_s: 1\n", "utf-8")
+    workers = _Remembers()
+    Session(TINY, tmp_path / "results", pairs, defaults_first=True).run(workers)
+    kinds = [type(piece).__name__ for piece in workers.asked]
+    first = kinds.index("Tune")
+    assert {Path(p.scenario).parent.name for p in workers.asked[:first]} == {"a", "b"}
+    assert "Tune" not in kinds[:first]
+    assert kinds[first:].count("Tune") == 2
+
+
+def test_what_is_left_is_told_by_what_pieces_of_the_kind_took(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    costs = Costs()
+    assert costs.left_s([Kind("judge", "keda", "a")]) is None
+    costs.learn(Kind("judge", "keda", "a"), 10.0)
+    costs.learn(Kind("judge", "keda", "b"), 30.0)
+    costs.learn(Kind("tune", "keda", "a"), 200.0)
+    assert costs.expected_s(Kind("judge", "keda", "a")) == 10.0
+    assert costs.expected_s(Kind("judge", "keda", "c")) == 20.0
+    assert costs.expected_s(Kind("judge", "wva", "a")) == 20.0
+    assert (
+        costs.left_s([Kind("judge", "keda", "a"), Kind("tune", "wva", "c"), Kind("search", "x", "a")]) == 10 + 200 + 80
+    )
+    assert (in_words(None), in_words(20.0), in_words(4000.0)) == (
+        "no telling yet how long",
+        "about 1 min left",
+        "about 1 h 07 min left",
+    )
+    Session(TINY, tmp_path / "results", [small_pair(tmp_path)]).run(InProcess())
+    lines = capsys.readouterr().err.splitlines()
+    assert "small: oracle, seed 1 done;" in lines[0]
+    assert lines[-1].endswith("0 to go, about 1 min left")
+
+
+def test_ctrl_c_ends_it_in_one_line_and_leaves_what_is_done(tmp_path: Path) -> None:
+    """In a process group of its own, as a terminal does: all of its processes get the signal."""
+    words = [sys.executable, "-m", "benchmarks.results", "--quick", "--only", "smooth-mild-day", "--jobs", "2"]
+    folder = ["--folder", str(tmp_path), "--traces", str(tmp_path / "none")]
+    with subprocess.Popen(
+        [*words, *folder], cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stderr is not None
+        first = process.stderr.readline()
+        os.killpg(process.pid, signal.SIGINT)
+        rest = process.stderr.read().splitlines()
+    assert "done;" in first
+    assert process.returncode == 130
+    assert [line for line in rest if "done;" not in line] == [
+        f"stopped; `make results-quick` goes on from here, what is there is in {tmp_path}/quick/results.markdown"
+    ]
+    assert any((tmp_path / "quick" / "runs").glob("*.json"))
+
+
+def test_words_and_places_are_no_change_of_a_policy() -> None:
+    before = 'from policies.a import b\n\n"""Doc."""\n\n\ndef f(x):\n    """Doc."""\n    return b(x)\n'
+    moved = "# other words\nfrom policies.room.a import (\n    b,\n)\n\n\ndef f(x):\n    return b(x)\n"
+    assert what_it_does(before) == what_it_does(moved)
+    assert what_it_does(before) != what_it_does(moved.replace("b(x)", "b(x + 1)"))
 
 
 def test_a_key_is_of_content_not_of_place_and_of_the_policys_code(
