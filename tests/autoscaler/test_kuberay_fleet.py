@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -57,7 +56,9 @@ async def fleet_of(world: World, *clusters: str, **options: Any) -> AsyncIterato
             dashboard = FakeDashboard({LLM.app: app})
             world.dashboards[name] = await stack.enter_async_context(dashboard.serve())
         fleet = KubeRayFleet(
-            world, dashboard=lambda cluster: world.dashboards[cluster.name].url, **{"timeout_s": 2.0, **options}
+            world,
+            dashboard=lambda cluster: world.dashboards[cluster.name].url,
+            **{"timeout_s": 60.0, "wait_s": 60.0, **options},
         )
         yield fleet
         await fleet.close()
@@ -109,16 +110,15 @@ async def test_both_sources_of_a_tick_share_one_round() -> None:
 
 async def test_a_cluster_that_hangs_delays_nobody_and_its_last_reading_ages() -> None:
     world = World()
-    async with fleet_of(world, "a-1", "b-1", wait_s=0.4) as fleet:
+    async with fleet_of(world, "a-1", "b-1", wait_s=2.0) as fleet:
         world.show(
             objects.ray_service("a", status=objects.service_status("a-1")),
             objects.ray_service("b", status=objects.service_status("b-1")),
         )
         await inventories(fleet, world)
         world.dashboards["a-1"].hang = True
-        began_s = time.monotonic()
-        seen = await inventories(fleet, world)
-        assert time.monotonic() - began_s < 1.5
+        async with asyncio.timeout(50):  # less than its own deadline
+            seen = await inventories(fleet, world)
         assert {(k.service, i.as_of_s) for k, i in seen.items()} == {("a", 105.0), ("b", 110.0)}
 
 

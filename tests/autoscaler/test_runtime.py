@@ -351,7 +351,7 @@ async def test_the_end_saves_the_state_and_closes_everything(shell: Shell) -> No
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_it_gracefully(shell: Shell, number: signal.Signals) -> None:
     shell.clock.when_waiting = lambda: os.kill(os.getpid(), number) if len(shell.clock.waits) == 2 else None
-    await asyncio.wait_for(shell.runtime.run_until_signalled(), 20)
+    await asyncio.wait_for(shell.runtime.run_until_signalled(), 60)
     assert shell.actuator.closed
     assert StateStore(shell.folder / "state.sqlite").load_controller() is not None
 
@@ -404,4 +404,4 @@ async def test_the_system_clock_waits_no_longer_than_until_the_stop() -> None:
     stop = asyncio.Event()
     stop.set()
     clock = SystemClock()
-    await asyncio.wait_for(clock.wait(stop, clock.monotonic_s() + 3600), 10)
+    await asyncio.wait_for(clock.wait(stop, clock.monotonic_s() + 3600), 60)

@@ -248,7 +248,7 @@ async def test_an_event_stream_sends_the_status_at_once_and_after_each_tick(page
 
 async def _next_tick(answer: aiohttp.ClientResponse) -> int:
     while True:
-        line = (await asyncio.wait_for(answer.content.readline(), 10)).decode()
+        line = (await asyncio.wait_for(answer.content.readline(), 60)).decode()
         if line.startswith("data: "):
             tick: int = json.loads(line.removeprefix("data: "))["tick"]
             return tick
@@ -258,7 +258,7 @@ async def test_an_open_stream_does_not_hold_up_the_end(pages: Pages) -> None:
     url = f"http://127.0.0.1:{pages.server.port}/api/v1/events"
     async with aiohttp.ClientSession() as session, session.get(url) as answer:
         await answer.content.readline()
-        await asyncio.wait_for(pages.server.stop(), 10)
+        await asyncio.wait_for(pages.server.stop(), 60)
 
 
 # ---------------------------------------------------------------- the kill switch

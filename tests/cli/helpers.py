@@ -35,19 +35,19 @@ def leadtime(*words: str) -> Ran:
 
 
 def leadtime_process(
-    *words: str, cwd: Path | None = None, env: dict[str, str] | None = None, timeout_s: float = 60
+    *words: str, cwd: Path | None = None, env: dict[str, str] | None = None, timeout_s: float = 300
 ) -> Ran:
     """`leadtime WORDS...` as a program of its own."""
     return process([sys.executable, "-m", "autoscaler.cli.main", *words], cwd, env, timeout_s)
 
 
-def python(code: str, timeout_s: float = 60) -> Ran:
+def python(code: str, timeout_s: float = 300) -> Ran:
     """A few lines of Python in an interpreter of their own."""
     return process([sys.executable, "-c", code], None, None, timeout_s)
 
 
 def process(
-    words: Sequence[str], cwd: Path | None = None, env: dict[str, str] | None = None, timeout_s: float = 60
+    words: Sequence[str], cwd: Path | None = None, env: dict[str, str] | None = None, timeout_s: float = 300
 ) -> Ran:
     """Any program, with this checkout importable."""
     environment = {k: v for k, v in os.environ.items() if k != "LEADTIME_DEBUG"}

@@ -37,7 +37,7 @@ class PlaceholderWorld:
     spare: bool = True
 
     def another(self) -> PrewarmActuator:
-        return PrewarmActuator(PlaceholderPods(self.client), [POOL], deadline_s=2.0)
+        return PrewarmActuator(PlaceholderPods(self.client), [POOL], deadline_s=60.0)
 
     async def held(self) -> int:
         replicas: int = self.api.read(DEPLOYMENT)["spec"]["replicas"]
@@ -56,7 +56,7 @@ async def world() -> AsyncIterator[PlaceholderWorld]:
     with FakeApi(namespaces=("lt",)) as api:
         api.add(DEPLOYMENT)
         client, refused = client_of(api), list[Refusal]()
-        actuator = PrewarmActuator(PlaceholderPods(client), [POOL], on_refusal=refused.append, deadline_s=2.0)
+        actuator = PrewarmActuator(PlaceholderPods(client), [POOL], on_refusal=refused.append, deadline_s=60.0)
         yield PlaceholderWorld(api, client, actuator, refused)
         await client.close()
 

@@ -35,7 +35,7 @@ class JobsWorld:
         self.actuator = self.another()
 
     def another(self) -> PrewarmActuator:
-        return PrewarmActuator(RayRequestResources(lambda: self.heads), [POOL, OTHER], deadline_s=2.0)
+        return PrewarmActuator(RayRequestResources(lambda: self.heads), [POOL, OTHER], deadline_s=60.0)
 
     async def held(self) -> int:
         assert all(bundle == {"GPU": 8} for bundle in self.jobs.standing)
@@ -51,7 +51,7 @@ class JobsWorld:
 @pytest.fixture
 async def world() -> AsyncIterator[JobsWorld]:
     async with FakeJobs().serve() as jobs:
-        client = DashboardClient(jobs.url, timeout_s=1.0)
+        client = DashboardClient(jobs.url, timeout_s=60.0)
         yield JobsWorld(jobs, [RayHead("default", "local", client)])
         await client.close()
 

@@ -82,7 +82,7 @@ async def test_the_controller_is_shown_seven_days_and_how_long_requests_were(tmp
     state = kept[0].controller.state
     forecaster = state.forecasters[key_of("chat").full]
     assert forecaster.calibrated
-    assert forecaster.last_time_s == pytest.approx(time.time(), abs=5.0)
+    assert forecaster.last_time_s == pytest.approx(time.time(), abs=120.0)
     prompt, output, cached, requests = state.memory(key_of("chat").full).demand.mix_sums
     assert (requests, cached) == (100.0, 0.0)
     assert 200 < prompt / requests < 300

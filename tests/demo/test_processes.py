@@ -30,7 +30,7 @@ time.sleep(600)
 """Starts a daemon that has left its parent and its session, and does not care for SIGTERM."""
 
 
-def wait(what: str, condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
+def wait(what: str, condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, what

@@ -23,7 +23,7 @@ def client_of(api: FakeApi, token: str | None = None, **options: Any) -> Kuberne
     return KubernetesApi(configuration, **{"timeout_s": 5.0, **options})
 
 
-async def until(true: Callable[[], bool], limit_s: float = 10.0) -> None:
+async def until(true: Callable[[], bool], limit_s: float = 60.0) -> None:
     """Wait for something that happens on another thread or task; fails when it does not."""
     ends_at = time.monotonic() + limit_s
     while not true():

@@ -71,7 +71,7 @@ def values(match: str, requests_per_replica: int) -> dict[str, Any]:
             "dry_run": False,
             "tick_s": 0.5,
             "kubernetes": {"nodes": True},
-            "leader_election": {"lease_s": 2.5, "renew_deadline_s": 1.5},
+            "leader_election": {"lease_s": 8, "renew_deadline_s": 6},
             "deployments": [
                 {"match": match, "replicas": {"min": LOWEST, "max": HIGHEST}, "node_pools": ["h100"]},
             ],
@@ -152,7 +152,7 @@ class Installed:
         self.api.rbac = Rbac()
         for doc in self.objects:
             self.api.remove(doc)
-        return [await asyncio.wait_for(pod.wait(), 30) for pod in pods]
+        return [await asyncio.wait_for(pod.wait(), 60) for pod in pods]
 
     def left(self) -> set[tuple[str, str, str]]:
         """What is there now and was not before the release."""

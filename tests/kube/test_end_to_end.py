@@ -32,41 +32,41 @@ async def test_a_ramp_an_upgrade_a_killed_leader_and_an_uninstall(tmp_path: Path
         first = operator.now_active
 
         await release.start("pod-0")
-        await until(lambda: release.holder() == "pod-0", 20)
+        await until(lambda: release.holder() == "pod-0")
         await release.start("pod-1")
 
         # the ramp: more users than the settings' six replicas and the annotation's five could serve
         for rate_rps in (8.0, 20.0, 60.0):
             operator.rate_rps = rate_rps
             await asyncio.sleep(1.0)
-        await until(lambda: first.replicas == HIGHEST, 20)
+        await until(lambda: first.replicas == HIGHEST)
         operator.rate_rps = 20.0
 
         # the leader dies in mid-write: the request arrived, the answer never comes
         first.dashboard.hold = True
-        await until(lambda: first.dashboard.held > 0, 20)
+        await until(lambda: first.dashboard.held > 0)
         await release.kill("pod-0")
         first.dashboard.hold = False
         level = first.replicas
         assert level == HIGHEST
-        await until(lambda: release.holder() == "pod-1", 20)
-        await until(lambda: first.replicas < level, 20)
+        await until(lambda: release.holder() == "pod-1")
+        await until(lambda: first.replicas < level)
         await release.start("pod-2")
 
         # the upgrade: the new cluster is prepared before anybody is sent there
         operator.change_spec("2.61.0")
-        await until(lambda: operator.pending is not None and operator.pending.replicas >= min(3, first.replicas), 20)
+        await until(lambda: operator.pending is not None and operator.pending.replicas >= min(3, first.replicas))
         second = operator.pending
         assert second is not None
         operator.switch()
-        await until(lambda: first.name not in operator.clusters, 20)
+        await until(lambda: first.name not in operator.clusters)
         assert (second.dashboard.posts, second.plane.arrived > 0) != ([], False)
 
         operator.rate_rps = 0.0
-        await until(lambda: second.plane.inside < 0.5, 20)
+        await until(lambda: second.plane.inside < 0.5)
 
         # the uninstall: targets stay, and everything that the chart and its pods made is gone
-        await until(lambda: "pages on" in release.log("pod-2"), 20)
+        await until(lambda: "pages on" in release.log("pod-2"))
         codes = await release.uninstall()
         kept = second.replicas
         assert codes == [0, 0]

@@ -27,7 +27,7 @@ class Now:
 @pytest.fixture
 async def writer(api: FakeApi) -> AsyncIterator[tuple[EventWriter, Now]]:
     client, now = client_of(api), Now()
-    yield EventWriter(client, "leadtime-0", EventBook(EventLimits(repeat_every_s=60)), now_s=now, timeout_s=1), now
+    yield EventWriter(client, "leadtime-0", EventBook(EventLimits(repeat_every_s=60)), now_s=now, timeout_s=60), now
     await client.close()
 
 

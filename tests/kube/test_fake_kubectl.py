@@ -60,7 +60,7 @@ def test_kubectl_creates_reads_patches_and_deletes_a_ray_service(api: FakeApi, k
     shown = yaml.safe_load(kubectl("get", "rayservice", "chat-llm", "-o", "yaml"))
     assert shown["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]["replicas"] == 3
     assert "chat-llm" in kubectl("get", "rayservices", "-A")
-    kubectl("delete", "rayservice", "chat-llm", "--timeout=10s")
+    kubectl("delete", "rayservice", "chat-llm", "--timeout=60s")
     assert "not found" in kubectl("get", "rayservice", "chat-llm", fails=True)
 
 
@@ -84,4 +84,4 @@ def test_kubectl_shows_the_refusal_of_a_bad_value(kubectl: Kubectl) -> None:
 def test_kubectl_waits_for_a_condition_by_watching(api: FakeApi, kubectl: Kubectl) -> None:
     api.add(objects.ray_service(status=objects.service_status()))
 
-    assert "condition met" in kubectl("wait", "rayservice/chat-llm", "--for=condition=Ready", "--timeout=10s")
+    assert "condition met" in kubectl("wait", "rayservice/chat-llm", "--for=condition=Ready", "--timeout=60s")

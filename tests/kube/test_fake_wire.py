@@ -21,7 +21,7 @@ REPLICAS = "/spec/rayClusterConfig/workerGroupSpecs/0/replicas"
 def call(api: FakeApi, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Any:
     raw = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
     headers = {"Content-Type": content_type} if raw is not None else {}
-    answer = HTTP.request(method, api.url + path, body=raw, headers=headers, timeout=5)
+    answer = HTTP.request(method, api.url + path, body=raw, headers=headers, timeout=60)
     return answer.status, json.loads(answer.data) if answer.headers[
         "Content-Type"
     ] == "application/json" else answer.data
@@ -184,7 +184,7 @@ def test_a_write_can_be_done_and_its_answer_lost(api: FakeApi, service: dict[str
 
 
 def test_a_watch_can_be_cut(api: FakeApi) -> None:
-    answer = HTTP.request("GET", api.url + "/api/v1/pods?watch=1", preload_content=False, timeout=5)
+    answer = HTTP.request("GET", api.url + "/api/v1/pods?watch=1", preload_content=False, timeout=60)
     events = answer.stream()
     api.add(objects.pod("p1"))
     assert json.loads(next(events))["object"]["metadata"]["name"] == "p1"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -171,26 +170,23 @@ async def test_nothing_is_repeated_by_itself(api: FakeApi, client: KubernetesApi
 
 async def test_a_server_that_never_answers_costs_the_deadline(api: FakeApi, client: KubernetesApi) -> None:
     api.traffic.hooks.append(when(fault=Fault(hang=True)))
-    before = time.monotonic()
-
-    with pytest.raises(Unavailable, match=r"no answer within 0\.3 s"):
-        await client.get(CONFIG_MAPS, "llm", "a", timeout_s=0.3)
-
-    assert time.monotonic() - before < 2
+    async with asyncio.timeout(60):
+        with pytest.raises(Unavailable, match=r"no answer within 0\.3 s"):
+            await client.get(CONFIG_MAPS, "llm", "a", timeout_s=0.3)
 
 
 async def test_a_call_that_waited_too_long_for_a_thread_is_never_sent(api: FakeApi) -> None:
     client = client_of(api, threads=1)
-    api.traffic.hooks.append(when("get", "configmaps", fault=Fault(delay_s=0.6)))
+    api.traffic.hooks.append(when("get", "configmaps", fault=Fault(delay_s=2.0)))
 
-    slow = asyncio.ensure_future(client.get(CONFIG_MAPS, "llm", "a", timeout_s=3))
+    slow = asyncio.ensure_future(client.get(CONFIG_MAPS, "llm", "a", timeout_s=60))
     await asyncio.sleep(0.1)
     with pytest.raises(Unavailable):
         await client.create(CONFIG_MAPS, "llm", config_map("late"), timeout_s=0.2)
     with pytest.raises(NotFound):
         await slow
     with pytest.raises(NotFound):  # the one thread is free again, and went past the late call
-        await client.get(CONFIG_MAPS, "llm", "a", timeout_s=3)
+        await client.get(CONFIG_MAPS, "llm", "a", timeout_s=60)
 
     assert api.traffic.writes() == []
     await client.close()
@@ -326,7 +322,7 @@ async def test_events_of_a_watch_arrive_while_it_is_open(api: FakeApi, client: K
     task = asyncio.ensure_future(follow())
     for name in ("a", "b"):
         api.add(config_map(name))
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, 60)
 
     assert [e.object["metadata"]["name"] for e in seen] == ["a", "b"]
     assert batches[0] == 0  # the watch stands

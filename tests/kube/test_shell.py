@@ -83,6 +83,8 @@ class Cluster:
         self.parts: dict[str, KubernetesParts] = {}
         self.says: dict[str, Says] = {}
         self.running: dict[str, tuple[Runtime, asyncio.Task[None]]] = {}
+        self.lease_s = (60.0, 50.0, 0.1)
+        """So long that a busy machine loses none; with the renew deadline and the time between attempts."""
 
     async def ray(self, name: str) -> None:
         deployments = {LLM.deployment: FakeDeployment(), "OpenAiIngress": FakeDeployment()}
@@ -106,7 +108,7 @@ class Cluster:
             config,
             board,
             client_of(self.api, "t"),
-            (client_of(self.api, "t", threads=2), LeaseSettings(name, 2.0, 1.5, 0.1)),
+            (client_of(self.api, "t", threads=2), LeaseSettings(name, *self.lease_s)),
             dashboard=lambda cluster: self.dashboards[cluster.name].url,
             times=QUICK,
         )
@@ -126,7 +128,7 @@ class Cluster:
     async def stop(self, name: str) -> None:
         runtime, task = self.running.pop(name)
         runtime.stop()
-        await asyncio.wait_for(task, 20)
+        await asyncio.wait_for(task, 60)
 
     def leads(self, name: str) -> bool:
         return self.parts[name].leader()
@@ -193,6 +195,7 @@ async def test_while_kubernetes_is_away_nobody_writes_after_the_deadline_and_rea
 
     api.add(objects.ray_service(annotations=ENABLED, status=objects.service_status("old")))
     async with cluster_of(api, "old") as cluster:
+        cluster.lease_s = (2.0, 1.5, 0.1)
         await cluster.start("a")
         await until(lambda: cluster.target("old") == 3)
         away = when(fault=Fault(status=503))

@@ -112,7 +112,7 @@ class Running:
     policy: Wanted
     folder: Path
 
-    async def until(self, what: str, condition: Callable[[], bool], timeout_s: float = 30.0) -> float:
+    async def until(self, what: str, condition: Callable[[], bool], timeout_s: float = 120.0) -> float:
         """Seconds until `condition` held, looked at in a thread since it may ask the dashboard."""
         loop = asyncio.get_running_loop()
         started_s = loop.time()
@@ -158,7 +158,7 @@ async def running(
         await task
 
 
-async def ask(serve: LocalServe, path: str, timeout_s: float = 60.0) -> int:
+async def ask(serve: LocalServe, path: str, timeout_s: float = 120.0) -> int:
     """One request through Serve's proxy; its status."""
     timeout = aiohttp.ClientTimeout(total=timeout_s)
     async with aiohttp.ClientSession(timeout=timeout) as session, session.get(serve.http + path) as answer:

@@ -64,7 +64,7 @@ class LocalServe:
     root_pid: int
     token: str | None = None
 
-    def request(self, method: str, path: str, body: object = None, timeout_s: float = 30.0) -> tuple[int, str]:
+    def request(self, method: str, path: str, body: object = None, timeout_s: float = 60.0) -> tuple[int, str]:
         """One plain HTTP request to the dashboard; (status, text)."""
         headers = {"Content-Type": "application/json"}
         if self.token is not None:
@@ -94,7 +94,7 @@ class LocalServe:
     def deploy(self, *applications: Mapping[str, Any]) -> None:
         """PUT a serve config with these applications (the whole config: others are removed)."""
         config = {"http_options": {"host": "127.0.0.1", "port": self.http_port}, "applications": list(applications)}
-        status, text = self.request("PUT", "/api/serve/applications/", config, timeout_s=60.0)
+        status, text = self.request("PUT", "/api/serve/applications/", config, timeout_s=120.0)
         assert status == 200, text
 
     def kill(self, title: str) -> None:
@@ -103,7 +103,7 @@ class LocalServe:
         assert len(found) == 1, (title, found)
         os.kill(found[0], signal.SIGKILL)
 
-    def wait(self, what: str, condition: Callable[[], bool], timeout_s: float = 60.0) -> float:
+    def wait(self, what: str, condition: Callable[[], bool], timeout_s: float = 120.0) -> float:
         """Seconds until `condition` held; AssertionError with `what` when it never did."""
         started = time.monotonic()
         while time.monotonic() - started < timeout_s:

@@ -43,7 +43,7 @@ class Watched:
                     self.samples.append((time.monotonic(), shown["target_num_replicas"], running))
             time.sleep(0.1)
 
-    def wait_for(self, target: int, timeout_s: float = 60.0) -> float:
+    def wait_for(self, target: int, timeout_s: float = 120.0) -> float:
         """Seconds until the target was seen, from now on."""
         seen = len(self.samples)
         return self.serve.wait(f"target {target}", lambda: any(s[1] == target for s in self.samples[seen:]), timeout_s)
@@ -82,7 +82,7 @@ server: {{port: {self.port}}}
 
     def get(self, path: str) -> Any:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as answer:
                 text = answer.read().decode()
         except OSError:
             return None
@@ -95,7 +95,7 @@ server: {{port: {self.port}}}
 
     def doctor(self) -> str:
         command = [str(Path(sys.executable).with_name("leadtime")), "doctor", "--config", "leadtime.yaml"]
-        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=60, check=False).stdout
+        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=300, check=False).stdout
 
 
 def followed_app(port: int, max_replicas: int = 6, **kwargs: Any) -> dict[str, Any]:

@@ -247,14 +247,14 @@ async def test_the_metric_pages_show_arrivals_and_running_requests(serve: LocalS
     started_s = time.monotonic()
     first = None
     while not (first := await read(1.0)).arrivals_total:
-        assert time.monotonic() - started_s < 30
+        assert time.monotonic() - started_s < 60
         await asyncio.sleep(0.1)
     before = sum(first.arrivals_total.values())
     # More than run at once: 2, or 3, which a test before set and Ray before 2.60 keeps when a config no longer says it.
-    slow = [asyncio.create_task(ask(serve, "/chat?seconds=4")) for _ in range(5)]
+    slow = [asyncio.create_task(ask(serve, "/chat?seconds=6")) for _ in range(5)]
     started_s = time.monotonic()
     seen: dict[str, float] = {}
-    while len(seen) < 4 and time.monotonic() - started_s < 30:
+    while len(seen) < 4 and time.monotonic() - started_s < 60:
         found = await read(2.0)
         shown = {
             "arrivals": sum(found.arrivals_total.values()) >= before + 5,

@@ -89,7 +89,7 @@ class Mosquitto:
         self.process = subprocess.Popen(  # noqa: ASYNC220
             [require("mosquitto", "mosquitto"), "-c", str(settings)], stdout=log, stderr=log
         )
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 assert self.process.poll() is None, (self.folder / "log").read_text()
                 with contextlib.suppress(OSError):
@@ -132,7 +132,7 @@ class Mosquitto:
         context = ssl.create_default_context(cafile=str(self.authority)) if self.secured else None
         if context is not None and self.asks:
             context.load_cert_chain(self.authority, self.key)
-        async with aiomqtt.Client("127.0.0.1", self.port, tls_context=context, timeout=20, **login) as client:  # type: ignore[arg-type]
+        async with aiomqtt.Client("127.0.0.1", self.port, tls_context=context, timeout=60, **login) as client:  # type: ignore[arg-type]
             yield client
 
     async def publish(self, topic: str, payload: bytes | str, retain: bool = False) -> None:

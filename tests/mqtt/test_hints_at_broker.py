@@ -236,7 +236,7 @@ async def test_a_flood_is_bounded_and_the_loop_goes_on(broker: Mosquitto, caplog
         assert len(source.book) == MOST_PER_DEPLOYMENT + 1
         assert source.counts["too_many"] + source.counts["dropped"] == 3000 - MOST_PER_DEPLOYMENT
         assert "known" in hint_ids(source)
-        assert longest_s < 5.0
+        assert longest_s < 20.0
     assert len([r for r in caplog.records if r.levelno >= logging.WARNING]) <= 3
 
 

@@ -64,7 +64,7 @@ async def watching(broker: Mosquitto) -> AsyncIterator[Watcher]:
                 watcher.seen.setdefault(str(message.topic), []).append(message.payload)
 
     task = asyncio.create_task(watch())
-    await asyncio.wait_for(ready.wait(), 30)
+    await asyncio.wait_for(ready.wait(), 60)
     try:
         yield watcher
     finally:
@@ -210,14 +210,14 @@ async def test_a_broker_that_hangs_does_not_hold_the_tick_nor_the_end(broker: Mo
     import signal
 
     assert broker.process is not None
-    actuator = MqttPlansActuator(broker.settings(), backoff=quick())
+    actuator = MqttPlansActuator(broker.settings(timeout_s=600.0), backoff=quick())
     await actuator.apply(plan(3), NOW_S)
     await until(lambda: actuator.link.connected)
     broker.process.send_signal(signal.SIGSTOP)
     try:
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(60):
             await actuator.apply(plan(4), NOW_S)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await actuator.close()
     finally:
         broker.process.send_signal(signal.SIGCONT)

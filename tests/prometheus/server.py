@@ -38,7 +38,7 @@ class Prometheus:
     def _ask(self, path: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
         url = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
         try:
-            with urllib.request.urlopen(url, timeout=20) as answer:
+            with urllib.request.urlopen(url, timeout=60) as answer:
                 body = json.load(answer)
         except urllib.error.HTTPError as error:
             raise AssertionError(f"{parameters['query']}: {error.read().decode()}") from None
@@ -71,15 +71,15 @@ def serving(openmetrics: str, folder: Path) -> Iterator[Prometheus]:
         yield Prometheus(f"http://127.0.0.1:{port}")
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=60)
 
 
 def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    ends_at = time.monotonic() + 30
+    ends_at = time.monotonic() + 120
     while time.monotonic() < ends_at:
         assert process.poll() is None, log.read_text()
         try:
-            with urllib.request.urlopen(url, timeout=2):
+            with urllib.request.urlopen(url, timeout=20):
                 return
         except OSError:
             time.sleep(0.05)

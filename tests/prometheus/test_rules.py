@@ -31,7 +31,7 @@ RECORDED = {rule["record"]: rule for rule in rules("recording.yaml")}
 
 def test_the_rules_pass_promtools_lint() -> None:
     command = [promtool(), "check", "rules", "--lint=all", "--lint-fatal", *map(str, sorted(RULES.glob("*.yaml")))]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -74,7 +74,7 @@ def run_cases(cases: list[Case], folder: Path) -> subprocess.CompletedProcess[st
     path = folder / "cases.yaml"
     path.write_text(yaml.safe_dump(document), encoding="utf-8")
     command = [promtool(), "test", "rules", str(path)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.mark.parametrize("step", sorted({case.step for case in CASES}))

@@ -43,7 +43,7 @@ def ray_prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometh
 
 
 def client(server: Prometheus) -> PrometheusClient:
-    return PrometheusClient(server.url, timeout_s=10.0)
+    return PrometheusClient(server.url, timeout_s=60.0)
 
 
 async def joined(server: Prometheus, now_s: float, match: str = ""):  # type: ignore[no-untyped-def]

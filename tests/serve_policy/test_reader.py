@@ -195,5 +195,5 @@ def test_the_thread_ends_with_the_policy(controller: Controller) -> None:
     (thread,) = [t for t in threading.enumerate() if t.name == "leadtime-plan"]
     del policy
     gc.collect()
-    thread.join(timeout=30)
+    thread.join(timeout=60)
     assert not thread.is_alive()

@@ -25,19 +25,20 @@ async def dashboard() -> AsyncIterator[FakeDashboard]:
         yield fake
 
 
-async def read(url: str, token_file: Path | None = None, ca_file: Path | None = None) -> Reading:
-    source = RayDashboardSource(
-        "ray/local", "default", "local", DashboardClient(url, token_file, ca_file, timeout_s=0.3)
-    )
+async def read(
+    url: str, token_file: Path | None = None, ca_file: Path | None = None, timeout_s: float = 60.0
+) -> Reading:
+    client = DashboardClient(url, token_file, ca_file, timeout_s=timeout_s)
+    source = RayDashboardSource("ray/local", "default", "local", client)
     try:
         return await source.read(100.0)
     finally:
         await source.close()
 
 
-async def why(url: str, token_file: Path | None = None, ca_file: Path | None = None) -> str:
+async def why(url: str, token_file: Path | None = None, ca_file: Path | None = None, timeout_s: float = 60.0) -> str:
     """The reason of a reading that failed."""
-    reading = await read(url, token_file, ca_file)
+    reading = await read(url, token_file, ca_file, timeout_s)
     assert (reading.up, reading.data, reading.as_of_s) == (False, None, None)
     assert "\n" not in reading.why
     assert url in reading.why
@@ -71,7 +72,7 @@ async def test_garbage_is_unknown(dashboard: FakeDashboard, body: str) -> None:
 
 async def test_a_dashboard_that_hangs_is_given_up(dashboard: FakeDashboard) -> None:
     dashboard.hang = True
-    assert "no answer within 0.3 s" in await why(dashboard.url)
+    assert "no answer within 0.3 s" in await why(dashboard.url, timeout_s=0.3)
 
 
 async def test_nobody_listening_is_unknown() -> None:
