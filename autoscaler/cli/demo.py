@@ -108,9 +108,9 @@ def _folder(out: Path | None) -> Path:
 
 async def _play(spec: Spec, plain: bool, folder: Path) -> int:
     """Play it; SIGTERM and a closed terminal end it like Ctrl-C does, in order."""
-    from autoscaler.cli.run import build
     from autoscaler.demo.play import Demo
     from autoscaler.demo.screens import make_screen
+    from autoscaler.wiring.controller import build
 
     screen = make_screen(plain, len(spec.demands))
     task = asyncio.current_task()

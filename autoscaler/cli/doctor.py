@@ -1,17 +1,16 @@
 """`leadtime doctor`: looks at everything that a controller needs and says, line by line, what is wrong and the mend.
 
-It reads only. The checks of a Ray service are in doctor_ray.py, those of Kubernetes in doctor_kubernetes.py.
+It reads only. What it looks at is in autoscaler/diagnosis.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Iterator
-from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
+
+from autoscaler.diagnosis.finding import Finding
 
 if TYPE_CHECKING:
     from autoscaler.config.model import Config
@@ -24,20 +23,6 @@ EXAMPLE = """
 leadtime doctor
 leadtime doctor --config leadtime.yaml
 """
-Level = Literal["ok", "warn", "fail"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line: what was looked at, how it is, in words, and what to do about it."""
-
-    level: Level
-    subject: str
-    words: str
-    mend: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.level:<4}  {self.subject}: {self.words}" + (f"; {self.mend}" if self.mend else "")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from autoscaler.diagnosis.versions import versions
+
     config = None
     if args.config is not None:
         from autoscaler.config import load_config
@@ -57,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _of(config: Config) -> list[Finding]:
-    from autoscaler.cli.doctor_ray import service_findings
+    from autoscaler.diagnosis.ray_service import service_findings
 
     findings = [_settings(config)]
     for service in config.services:
@@ -66,7 +53,7 @@ async def _of(config: Config) -> list[Finding]:
             config.controller, *place, service.ca_file, service.timeout_s, act=service.act
         )
     if config.kubernetes is not None:
-        from autoscaler.cli.doctor_kubernetes import kubernetes_findings
+        from autoscaler.diagnosis.cluster import kubernetes_findings
 
         findings += await kubernetes_findings(config, config.kubernetes)
     return findings
@@ -75,33 +62,3 @@ async def _of(config: Config) -> list[Finding]:
 def _settings(config: Config) -> Finding:
     mode = "dry run, changes nothing" if config.controller.dry_run else "acts"
     return Finding("ok", "settings", f"{config.path}: {mode}, policy {config.controller.policy_name}")
-
-
-def versions() -> Iterator[Finding]:
-    """This program, and what is installed beside it; what is not there is not needed here."""
-    from autoscaler import __version__
-    from autoscaler.versions import RAY, VLLM
-
-    yield Finding("ok", "leadtime", f"{__version__}, for {RAY.name} {RAY.span} and {VLLM.name} {VLLM.span}")
-    for supported, package in ((RAY, "ray"), (VLLM, "vllm")):
-        try:
-            version = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-        yield of_version(f"{package} installed here", supported.name, version)
-
-
-def of_version(subject: str, name: str, version: str) -> Finding:
-    """Where a version lies in the table."""
-    from autoscaler.versions import TABLE, dotted
-
-    supported = next(one for one in TABLE if one.name == name)
-    place = supported.place(version)
-    words = f"{name} {version}"
-    if place == "known":
-        return Finding("ok", subject, words)
-    if place == "too old":
-        return Finding(
-            "fail", subject, words, f"{dotted(supported.oldest)} or newer is needed: {supported.lacks(version)}"
-        )
-    return Finding("warn", subject, words, f"{place} (tried: {supported.span})")

@@ -83,7 +83,7 @@ async def pull_switch(config: Config) -> None:
 
 async def released(config: Config, pause_s: float = _PAUSE_S) -> list[Applied]:
     """What came of each pool; tried a few times, since a conflict or an overloaded server passes."""
-    from autoscaler.cli.warm import standing_prewarm
+    from autoscaler.wiring.prewarm import standing_prewarm
 
     async with standing_prewarm(config) as actuators:
         found: dict[str, Applied] = {}

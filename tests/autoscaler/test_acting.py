@@ -10,10 +10,10 @@ import pytest
 
 from autoscaler.acting import blocked_because, on_its_way
 from autoscaler.actuators.ray_serve import RayServeActuator
-from autoscaler.cli.doctor_ray import deployment_findings
 from autoscaler.config import load_config
 from autoscaler.controller import Controller
 from autoscaler.dashboard_client import DashboardClient
+from autoscaler.diagnosis.ray_service import deployment_findings
 from autoscaler.errors import ConfigError
 from autoscaler.model import (
     ControllerConfig,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from autoscaler.cli.warm import within_s
+from autoscaler.wiring.prewarm import within_s
 
 
 @pytest.mark.parametrize("tick_s", [0.5, 1.0, 1.2, 2.0, 5.0, 60.0])

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from autoscaler.cli.doctor import Finding, of_version
-from autoscaler.cli.doctor_kubernetes import kubernetes_findings, rights
-from autoscaler.cli.doctor_ray import metric_findings, service_findings
 from autoscaler.config import load_config
 from autoscaler.config.model import Config
+from autoscaler.diagnosis.cluster import kubernetes_findings, rights
+from autoscaler.diagnosis.finding import Finding
+from autoscaler.diagnosis.ray_service import metric_findings, service_findings
+from autoscaler.diagnosis.versions import of_version
 from autoscaler.model import ControllerConfig, DeploymentSettings
 from autoscaler.sources.exposition import parse
 from autoscaler.sources.join import NodePage

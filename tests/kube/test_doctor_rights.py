@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from autoscaler.cli.doctor_kubernetes import Right, kubernetes_findings, rights, rights_findings
 from autoscaler.config import load_config
 from autoscaler.config.model import Config
+from autoscaler.diagnosis.cluster import Right, kubernetes_findings, rights, rights_findings
 from autoscaler.prewarm import WHERE
 from tests.chart.chart import one, render
 from tests.kube.fake_api import FakeApi

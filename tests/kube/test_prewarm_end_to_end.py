@@ -24,11 +24,11 @@ from google.cloud import container_v1
 
 from autoscaler.actuators.gke_node_pool import GkeNodePools
 from autoscaler.cli.release import pull_switch, released
-from autoscaler.cli.run import build
 from autoscaler.config import load_config
 from autoscaler.config.model import Config
 from autoscaler.kube import shell
 from autoscaler.runtime import Runtime
+from autoscaler.wiring.controller import build
 from tests.chart import chart
 from tests.kube import objects
 from tests.kube.crds import KUBERAY

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from autoscaler.assembly import Held, assemble
-from autoscaler.cli.run import build
 from autoscaler.config import load_config
 from autoscaler.errors import ConfigError
 from autoscaler.model import DeploymentMetrics, PauseState, SourceStatus
 from autoscaler.ports import Reading
 from autoscaler.sources.readings import JoinedMetrics
+from autoscaler.wiring.controller import build
 from tests.prometheus.bad_server import dead_url
 from tests.prometheus.ray_pages import KEY, START_S
 

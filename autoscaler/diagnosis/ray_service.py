@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from autoscaler.actuators.ray_serve import MEND_AUTOSCALED, MEND_SWITCHED_OFF
-from autoscaler.cli.doctor import Finding, of_version
-from autoscaler.cli.doctor_policy import policy_findings
 from autoscaler.dashboard_client import DashboardClient
+from autoscaler.diagnosis.finding import Finding
+from autoscaler.diagnosis.serve_policy import policy_findings
+from autoscaler.diagnosis.versions import of_version
 from autoscaler.errors import LeadtimeError
 from autoscaler.model import ActWay, ControllerConfig, DeploymentInventory, DeploymentSettings
 from autoscaler.sources.join import NodePage

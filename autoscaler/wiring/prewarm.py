@@ -1,4 +1,4 @@
-"""The actuators that pre-warm, for a controller and for `leadtime release`. It wires, and is no command."""
+"""The actuators that pre-warm, for a controller and for `leadtime release`."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from autoscaler.kube.resources import ClusterApi
     from autoscaler.kube.shell import KubernetesParts
     from autoscaler.ports import Source
-    from autoscaler.prewarming import Surroundings
     from autoscaler.sources.kubernetes import KubernetesPools
+    from autoscaler.wiring.ways import Surroundings
 
 
 def warm_actuators(config: Config, cluster: KubernetesParts | None, listed: Sequence[RayHead]) -> list[PrewarmActuator]:
     """Also in a dry run: they look, and say what they would send. `listed`: the services of the settings."""
     if not config.prewarm:
         return []
-    from autoscaler.prewarming import prewarm_actuators
+    from autoscaler.wiring.ways import prewarm_actuators
 
     budget_s = cluster.write_budget_s if cluster else None
     heads = _heads(listed, cluster)
@@ -60,8 +60,8 @@ def _surroundings(
     heads: Callable[[], Sequence[RayHead]],
     write_budget_s: Callable[[], float] | None = None,
 ) -> Surroundings:
-    from autoscaler.cli.run import own_place
-    from autoscaler.prewarming import Surroundings
+    from autoscaler.wiring.cluster import own_place
+    from autoscaler.wiring.ways import Surroundings
 
     return Surroundings(
         api=api,
@@ -88,10 +88,10 @@ def _heads(listed: Sequence[RayHead], cluster: KubernetesParts | None) -> Callab
 async def standing_prewarm(config: Config) -> AsyncIterator[list[PrewarmActuator]]:
     """The actuators that pre-warm, without a controller around them. Errors: ConfigError."""
     from autoscaler.actuators.ray_request_resources import RayHead
-    from autoscaler.cli.run import cluster_parts
     from autoscaler.dashboard_client import DashboardClient
-    from autoscaler.prewarming import prewarm_actuators
     from autoscaler.runtime import new_board
+    from autoscaler.wiring.cluster import cluster_parts
+    from autoscaler.wiring.ways import prewarm_actuators
 
     clients = [
         RayHead(s.namespace, s.name, DashboardClient(s.dashboard, s.token_file, s.ca_file, s.timeout_s))

@@ -7,9 +7,9 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from autoscaler.cli.doctor import Finding
-from autoscaler.cli.doctor_ray import service_findings
 from autoscaler.config.model import Config, KubernetesConfig
+from autoscaler.diagnosis.finding import Finding
+from autoscaler.diagnosis.ray_service import service_findings
 from autoscaler.errors import ConfigError, LeadtimeError, NotFound
 from autoscaler.kube.lease import lost_lease, record_of
 from autoscaler.kube.resources import (

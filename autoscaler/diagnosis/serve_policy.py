@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from autoscaler.acting import blocked_because
-from autoscaler.cli.doctor import Finding
+from autoscaler.diagnosis.finding import Finding
 from autoscaler.model import ControllerConfig, DeploymentInventory, DeploymentSettings, ServeAutoscaling
 from leadtime_serve_policy import settings_of
 from policies.base import DeploymentKey

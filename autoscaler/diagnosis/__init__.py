@@ -1,0 +1,1 @@
+"""What `leadtime doctor` looks at: versions, Ray services, a policy inside Serve, Kubernetes. It reads only."""

@@ -1,0 +1,53 @@
+"""What the controller has of Kubernetes, by its settings; the library is loaded only where a cluster is named."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from autoscaler.errors import ConfigError
+
+if TYPE_CHECKING:
+    from autoscaler.board import Board
+    from autoscaler.config.model import Config
+    from autoscaler.kube.shell import KubernetesParts
+
+_KUBE = "kubernetes: needs the extra `kube` (pip install leadtime[kube]): {}"
+
+
+def cluster_parts(config: Config, board: Board, elect: bool) -> KubernetesParts | None:
+    """What the controller has of Kubernetes. Errors: ConfigError when no cluster can be reached by these settings."""
+    block = config.kubernetes
+    if block is None:
+        return None
+    try:
+        from autoscaler.kube.shell import KubernetesSettings, connected_parts, process_identity
+        from autoscaler.leader import LeaseSettings
+
+        settings = KubernetesSettings(
+            watch_namespaces=block.watch_namespaces,
+            namespace=own_place(config),
+            name=block.name,
+            tokens=block.tokens,
+            nodes=block.nodes,
+            placeholders=any(pool.way == "placeholder" for pool in config.prewarm),
+            events=block.events and elect,
+            timeout_s=block.timeout_s,
+        )
+        lease = None
+        if config.election is not None and elect:
+            lease_s, deadline_s = config.election.lease_s, config.election.renew_deadline_s
+            lease = LeaseSettings(process_identity(), lease_s, deadline_s, min(2.0, deadline_s / 5))
+        return connected_parts(
+            settings, config.controller, board, lease, kubeconfig=block.kubeconfig, context=block.context
+        )
+    except ImportError as error:
+        raise ConfigError(_KUBE.format(error)) from None
+
+
+def own_place(config: Config) -> str:
+    """Where the lease, the kill switch and the chart's objects are."""
+    if config.kubernetes is None:
+        return "default"
+    from autoscaler.kube.shell import own_namespace
+
+    return config.kubernetes.namespace or own_namespace()

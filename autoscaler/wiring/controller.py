@@ -1,0 +1,57 @@
+"""Everything of a running controller from its settings. Not for the loop itself (autoscaler.runtime)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from autoscaler.wiring.cluster import cluster_parts
+from autoscaler.wiring.ports import history_at_start, sources_and_actuators
+
+if TYPE_CHECKING:
+    from autoscaler.config.model import Config
+    from autoscaler.kube.shell import KubernetesParts
+    from autoscaler.runtime import Clock, Runtime
+
+
+def build(config: Config, clock: Clock | None = None, serve_pages: bool = True, elect: bool = True) -> Runtime:
+    """Everything of a running controller. `elect` False: it does not stand for election, and where others do, it
+    writes nothing. Errors: LeadtimeError (a state file in use, say); PolicyError."""
+    from autoscaler.journal_file import JournalWriter
+    from autoscaler.pause import PauseSwitch
+    from autoscaler.runtime import Runtime, new_board, restored_controller
+    from autoscaler.server import Server
+    from autoscaler.state import StateStore
+
+    store = StateStore(config.state_path)
+    try:
+        controller = restored_controller(config.controller, store)
+        board, pause = new_board(config.controller), PauseSwitch(store)
+        cluster = cluster_parts(config, board, elect)
+        sources, actuators = sources_and_actuators(config, cluster, board)
+        server = Server(board, pause, config.server.host, config.server.port, config.server.token_file)
+        return Runtime(
+            config.controller,
+            controller,
+            sources,
+            actuators,
+            store=store,
+            journal_writer=JournalWriter(config.journal_path, config.journal_max_bytes),
+            server=server if serve_pages else None,
+            board=board,
+            pause=pause,
+            leader=_leader(config, cluster, elect),
+            history=history_at_start(config),
+            clock=clock,
+            background=cluster.background if cluster else (),
+            settings=cluster.deployment_settings if cluster else tuple,
+        )
+    except BaseException:
+        store.close()
+        raise
+
+
+def _leader(config: Config, cluster: KubernetesParts | None, elect: bool) -> Callable[[], bool]:
+    if config.election is not None and not elect:
+        return lambda: False
+    return cluster.leader if cluster else lambda: True

@@ -1,0 +1,120 @@
+"""Sources and actuators of a controller, by its settings. Libraries are loaded only where they are needed."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from autoscaler.errors import ConfigError
+
+if TYPE_CHECKING:
+    from autoscaler.actuators.ray_request_resources import RayHead
+    from autoscaler.board import Board
+    from autoscaler.config.model import Config, MqttConfig, ServiceConfig
+    from autoscaler.history import HistoryAtStart
+    from autoscaler.kube.shell import KubernetesParts
+    from autoscaler.ports import Actuator, Source
+    from autoscaler.sources.prometheus import PrometheusClient
+
+log = logging.getLogger("leadtime")
+
+
+def sources_and_actuators(
+    config: Config, cluster: KubernetesParts | None, board: Board
+) -> tuple[list[Source], list[Actuator]]:
+    from autoscaler.actuators.ray_request_resources import RayHead
+    from autoscaler.actuators.ray_serve import RayServeActuator
+    from autoscaler.actuators.recording import RecordingActuator
+    from autoscaler.dashboard_client import DashboardClient
+    from autoscaler.sources.node_metrics import NodeMetricsSource
+    from autoscaler.sources.ray_dashboard import RayDashboardSource
+    from autoscaler.sources.ray_nodes import RayNodesSource
+    from autoscaler.wiring.prewarm import warm_actuators
+
+    sources: list[Source] = []
+    actuators: list[Actuator] = []
+    heads: list[RayHead] = []
+    for service in config.services:
+        place = (service.namespace, service.name)
+        suffix = _suffix(service, config)
+        client = DashboardClient(service.dashboard, service.token_file, service.ca_file, service.timeout_s)
+        heads.append(RayHead(*place, client))
+        sources.append(RayDashboardSource(f"ray_dashboard{suffix}", *place, client, service.act))
+        sources.append(NodeMetricsSource(f"node_metrics{suffix}", *place, client, timeout_s=service.timeout_s))
+        if service.nodes:
+            sources.append(RayNodesSource(f"ray_nodes{suffix}", client, config.controller.pools))
+        if not config.controller.dry_run:
+            budget_s = cluster.write_budget_s if cluster else None
+            actuators.append(
+                RayServeActuator(
+                    f"ray_serve{suffix}", *place, client, deadline_s=service.timeout_s, write_budget_s=budget_s
+                )
+            )
+    if cluster is not None:
+        sources += cluster.sources
+        actuators += () if config.controller.dry_run else cluster.actuators
+    sources += _prometheus_sources(config, cluster)
+    actuators = actuators or [RecordingActuator(elsewhere=[pool.name for pool in config.prewarm])]
+    actuators += warm_actuators(config, cluster, heads)
+    if config.mqtt is not None:
+        source, plans = _mqtt(config.mqtt, board)
+        sources.append(source)
+        actuators += [plans] if config.mqtt.publish else []
+    return sources, actuators
+
+
+def history_at_start(config: Config) -> HistoryAtStart | None:
+    client = _prometheus(config)
+    if client is None or config.prometheus is None or config.prometheus.history_s <= 0:
+        return None
+    from autoscaler.history import HistoryAtStart
+    from autoscaler.sources.prometheus import PrometheusHistory
+
+    return HistoryAtStart(PrometheusHistory(client, config.prometheus.match), config.prometheus.history_s)
+
+
+def _mqtt(block: MqttConfig, board: Board) -> tuple[Source, Actuator]:
+    """Announced demand in, plans out; the library is loaded only where a broker is named."""
+    try:
+        from autoscaler.actuators.mqtt_plans import MqttPlansActuator
+        from autoscaler.sources.mqtt_hints import MqttHintsSource
+    except ImportError as error:
+        raise ConfigError(f"mqtt: needs the extra `mqtt` (pip install leadtime[mqtt]): {error}") from None
+    if block.broker.username is not None and not block.broker.tls:
+        log.warning("%s: tls is false, so the password travels unencrypted", block.broker.shown)
+    return MqttHintsSource(block.broker, board.hint_messages), MqttPlansActuator(block.broker)
+
+
+def _prometheus(config: Config) -> PrometheusClient | None:
+    """A client for the Prometheus of the settings; the library is loaded only where one is named."""
+    if config.prometheus is None:
+        return None
+    try:
+        from autoscaler.sources.prometheus import PrometheusClient
+    except ImportError as error:
+        raise ConfigError(
+            f"prometheus: needs the extra `prometheus` (pip install leadtime[prometheus]): {error}"
+        ) from None
+    block = config.prometheus
+    return PrometheusClient(block.url, block.token_file, block.ca_file, block.timeout_s)
+
+
+def _prometheus_sources(config: Config, cluster: KubernetesParts | None) -> list[Source]:
+    """Behind the sources that read the nodes themselves: it counts where they know nothing."""
+    client = _prometheus(config)
+    if client is None or config.prometheus is None or not config.prometheus.signals:
+        return []
+    from autoscaler.sources.prometheus import PrometheusFleet
+
+    listed = [(service.namespace, service.name) for service in config.services]
+
+    def places() -> list[tuple[str, str]]:
+        found = cluster.discovery.services() if cluster else ()
+        return listed + [service.key for service in found if service.opted_in]
+
+    return [PrometheusFleet(client, config.prometheus.match, places)]
+
+
+def _suffix(service: ServiceConfig, config: Config) -> str:
+    """Tells the sources of several services apart."""
+    return "" if len(config.services) == 1 else f":{service.namespace}/{service.name}"
