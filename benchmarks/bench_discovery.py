@@ -26,7 +26,7 @@ from kubernetes.client import Configuration
 
 from autoscaler.kube.api import KubernetesApi
 from autoscaler.model import DeploymentSettings, PoolSettings
-from autoscaler.sources.kubernetes import KubernetesDiscovery, KubernetesPools
+from autoscaler.sources.kubernetes.discovery import KubernetesDiscovery, KubernetesPools
 from tests.kube import objects
 from tests.kube.crds import KUBERAY
 from tests.kube.fake_api import FakeApi

@@ -80,7 +80,7 @@ def _in_cluster(paused: bool, args: argparse.Namespace) -> str:
         from autoscaler.kube.api import connect
     except ImportError as error:
         raise LeadtimeError(f"--cluster: needs the extra `kube` (pip install leadtime[kube]): {error}") from None
-    from autoscaler.sources.kubernetes_pause import ClusterPause, set_paused
+    from autoscaler.sources.kubernetes.pause import ClusterPause, set_paused
 
     async def pull() -> ClusterPause:
         api = connect(args.kubeconfig)

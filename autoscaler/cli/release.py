@@ -65,7 +65,7 @@ async def _work(config: Config, pause: bool) -> list[Applied]:
 async def pull_switch(config: Config) -> None:
     """Pause every controller of the release. Errors: InputError without a switch; LeadtimeError when it stays."""
     from autoscaler.kube.shell import own_namespace
-    from autoscaler.sources.kubernetes_pause import set_paused
+    from autoscaler.sources.kubernetes.pause import set_paused
 
     if config.kubernetes is None:
         raise InputError("--pause: these settings have no kubernetes, hence no switch; stop the controller instead")

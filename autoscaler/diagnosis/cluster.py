@@ -28,8 +28,8 @@ from autoscaler.kube.resources import (
 )
 from autoscaler.kube.shell import own_namespace
 from autoscaler.kuberay.fleet import mounted_token
-from autoscaler.sources.kuberay_services import ServeCluster
-from autoscaler.sources.kubernetes import KubernetesDiscovery
+from autoscaler.sources.kuberay.services import ServeCluster
+from autoscaler.sources.kubernetes.discovery import KubernetesDiscovery
 
 ACCESS_REVIEWS = Resource(
     "authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview", namespaced=False

@@ -25,10 +25,10 @@ from autoscaler.kuberay.writes import KubeRayActuator
 from autoscaler.leader import LeaderElector, LeaseSettings
 from autoscaler.model import ControllerConfig, DeploymentSettings, Outcome
 from autoscaler.ports import Actuator, Source
-from autoscaler.sources.kuberay_services import KubeService, ServeCluster
-from autoscaler.sources.kubernetes import KubernetesDiscovery, KubernetesPools
-from autoscaler.sources.kubernetes_cache import WatchTimes
-from autoscaler.sources.kubernetes_pause import AnnotationPauseSource, KubernetesPauseSource
+from autoscaler.sources.kuberay.services import KubeService, ServeCluster
+from autoscaler.sources.kubernetes.cache import WatchTimes
+from autoscaler.sources.kubernetes.discovery import KubernetesDiscovery, KubernetesPools
+from autoscaler.sources.kubernetes.pause import AnnotationPauseSource, KubernetesPauseSource
 from policies.base import DeploymentKey
 
 log = logging.getLogger("leadtime")

@@ -3,7 +3,7 @@
 To the runtime it is two sources. Behind them every Ray cluster has a link of its own (the adapters that a service from
 the settings file has), made when discovery finds it and closed when it is gone. One that answers slowly delays nobody:
 what it said last counts, and ages. During an upgrade both clusters of a service are read, and counted once. Not for
-finding services (sources/kubernetes.py), nor for scaling them (writes.py).
+finding services (sources/kubernetes/discovery.py), nor for scaling them (writes.py).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from autoscaler.dashboard_client import DashboardClient
 from autoscaler.model import DeploymentInventory, DeploymentMetrics
 from autoscaler.ports import Reading
 from autoscaler.sources.join import NodePage, collect
-from autoscaler.sources.kuberay_services import KubeService, ServeCluster, ServiceKey
-from autoscaler.sources.kuberay_upgrade import combined
+from autoscaler.sources.kuberay.services import KubeService, ServeCluster, ServiceKey
+from autoscaler.sources.kuberay.upgrade import combined
 from autoscaler.sources.node_metrics import NodeMetricsSource
 from autoscaler.sources.ray_dashboard import RayDashboardSource
 from autoscaler.sources.readings import Inventories, JoinedMetrics, NodePages

@@ -1,7 +1,7 @@
 """Scales the Serve deployments of discovered services: one actuator, each cluster of a service to its share.
 
 During an upgrade both clusters of a service are written to: the serving ones decide what came of it, the one that is
-being prepared is told of in words. Not for deciding levels, nor for splitting them (kuberay_upgrade.py).
+being prepared is told of in words. Not for deciding levels, nor for splitting them (sources/kuberay/upgrade.py).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import replace
 
 from autoscaler.kuberay.fleet import KubeRayFleet
 from autoscaler.model import FINE_OUTCOMES, Applied, DeploymentPlan, Outcome, Plan
-from autoscaler.sources.kuberay_services import KubeService
-from autoscaler.sources.kuberay_upgrade import ClusterLevel, cluster_levels, replicas_that_fit
+from autoscaler.sources.kuberay.services import KubeService
+from autoscaler.sources.kuberay.upgrade import ClusterLevel, cluster_levels, replicas_that_fit
 
 
 class KubeRayActuator:

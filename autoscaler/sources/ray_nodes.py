@@ -20,7 +20,7 @@ from autoscaler.errors import LeadtimeError, SourceError
 from autoscaler.fields import mapping, mappings, text, whole
 from autoscaler.model import NodeSignal, PoolSettings, PoolSignals
 from autoscaler.ports import Reading
-from autoscaler.sources.kubernetes_nodes import pool_name
+from autoscaler.sources.kubernetes.nodes import pool_name
 from autoscaler.sources.ray_dashboard import check_status
 from autoscaler.sources.readings import Pools
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from autoscaler.kube.resources import ClusterApi
     from autoscaler.kube.shell import KubernetesParts
     from autoscaler.ports import Source
-    from autoscaler.sources.kubernetes import KubernetesPools
+    from autoscaler.sources.kubernetes.discovery import KubernetesPools
     from autoscaler.wiring.ways import Surroundings
 
 

@@ -99,7 +99,7 @@ def _kubernetes_way(name: str, pools: Sequence[WarmPool], around: Surroundings) 
 
 def consent(pools: Sequence[WarmPool], matches: Sequence[str]) -> Callable[[Object], bool]:
     """Whether leadtime may act on a RayService: as discovery says, or since a pool's settings name it."""
-    from autoscaler.sources.annotations import service_matches
+    from autoscaler.sources.kuberay.annotations import service_matches
 
     named = {pool.service for pool in pools}
     four = [match for match in matches if match.count("/") == 3]  # two parts give settings, and no consent

@@ -23,8 +23,8 @@ from autoscaler.model import (
     ServeAutoscaling,
     Signals,
 )
-from autoscaler.sources.annotations import read_annotations
 from autoscaler.sources.applications import parse_applications
+from autoscaler.sources.kuberay.annotations import read_annotations
 from policies.base import DeploymentKey
 from tests.autoscaler.build import KEY, inventory, metrics
 from tests.contract.actuator_contract import plan_of

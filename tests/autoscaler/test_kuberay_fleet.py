@@ -15,7 +15,7 @@ from aiohttp import web
 from autoscaler.kuberay.fleet import KubeRayFleet, mounted_token
 from autoscaler.kuberay.writes import KubeRayActuator
 from autoscaler.model import Applied, DeploymentPlan, Plan
-from autoscaler.sources.kuberay_services import KubeService
+from autoscaler.sources.kuberay.services import KubeService
 from autoscaler.sources.readings import Inventories, JoinedMetrics
 from policies.base import DeploymentKey
 from tests.autoscaler.sources.test_kuberay import found

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from autoscaler.cli.main import main
 from autoscaler.kube import shell
-from autoscaler.sources.kuberay_services import ServeCluster
+from autoscaler.sources.kuberay.services import ServeCluster
 
 
 def run(addresses: Path, words: list[str]) -> int:

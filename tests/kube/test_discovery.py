@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from autoscaler.model import DeploymentSettings, PauseState, PoolRefusal, PoolSettings
-from autoscaler.sources.kubernetes import KubernetesDiscovery, KubernetesPools
-from autoscaler.sources.kubernetes_cache import WatchTimes
-from autoscaler.sources.kubernetes_pause import AnnotationPauseSource, KubernetesPauseSource, set_paused
+from autoscaler.sources.kubernetes.cache import WatchTimes
+from autoscaler.sources.kubernetes.discovery import KubernetesDiscovery, KubernetesPools
+from autoscaler.sources.kubernetes.pause import AnnotationPauseSource, KubernetesPauseSource, set_paused
 from autoscaler.sources.readings import Paused, Pools
 from policies.base import DeploymentKey
 from tests.kube import objects

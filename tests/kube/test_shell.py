@@ -26,7 +26,7 @@ from autoscaler.kube.shell import (
 from autoscaler.leader import LeaseSettings
 from autoscaler.model import ControllerConfig, DeploymentSettings, GuardSettings, NodeSignal, PoolSettings
 from autoscaler.runtime import Runtime, new_board
-from autoscaler.sources.kubernetes_cache import WatchTimes
+from autoscaler.sources.kubernetes.cache import WatchTimes
 from policies.base import DeploymentKey
 from tests.autoscaler.build import Says
 from tests.contract.fake_dashboard import FakeApplication, FakeDashboard, FakeDeployment

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.model import DeploymentSettings, Follows
-from autoscaler.sources.annotations import Annotations, read_annotations, settings_for_service
+from autoscaler.sources.kuberay.annotations import Annotations, read_annotations, settings_for_service
 from policies.base import DeploymentKey, Slo
 
 GOOD = (

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.model import DeploymentInventory, ReplicaSignal
-from autoscaler.sources.annotations import AnnotationReading, Annotations, read_annotations
-from autoscaler.sources.kuberay_objects import parse_ray_cluster, parse_ray_service
-from autoscaler.sources.kuberay_services import KubeService, discover
-from autoscaler.sources.kuberay_upgrade import change, cluster_levels, combined, replicas_that_fit, share
+from autoscaler.sources.kuberay.annotations import AnnotationReading, Annotations, read_annotations
+from autoscaler.sources.kuberay.objects import parse_ray_cluster, parse_ray_service
+from autoscaler.sources.kuberay.services import KubeService, discover
+from autoscaler.sources.kuberay.upgrade import change, cluster_levels, combined, replicas_that_fit, share
 from tests.kube import objects
 
 

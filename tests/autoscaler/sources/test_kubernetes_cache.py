@@ -11,7 +11,7 @@ import pytest
 
 from autoscaler.errors import Forbidden, NotFound, Unavailable
 from autoscaler.kube.resources import CONFIG_MAPS, Expired, Object, ObjectList, Throttled, WatchEvent
-from autoscaler.sources.kubernetes_cache import ObjectCache, WatchTimes
+from autoscaler.sources.kubernetes.cache import ObjectCache, WatchTimes
 from tests.kube.virtual_time import run_virtual
 
 

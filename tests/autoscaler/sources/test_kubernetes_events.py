@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from autoscaler.sources.kubernetes_events import (
+from autoscaler.sources.kubernetes.events import (
     FailedScaleUp,
     Pulled,
     kind_of,

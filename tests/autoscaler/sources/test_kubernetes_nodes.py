@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from autoscaler.fields import time_s
 from autoscaler.model import PoolSettings, PoolSignals
-from autoscaler.sources.kubernetes_nodes import PLACEHOLDER_LABEL, parse_node, parse_pod, pools_of
+from autoscaler.sources.kubernetes.nodes import PLACEHOLDER_LABEL, parse_node, parse_pod, pools_of
 from tests.kube import objects
 
 H100, L4 = (

@@ -1,7 +1,7 @@
 """From RayServices and RayClusters to services: where their Ray heads are, and which cluster serves.
 
 Pure. A service may have two clusters for a while (a zero-downtime upgrade); it stays one service, with one key for each
-of its deployments. How a planned level is split over the two: kuberay_upgrade.py. Not for talking to anybody.
+of its deployments. How a planned level is split over the two: upgrade.py. Not for talking to anybody.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from autoscaler.sources.annotations import AnnotationReading, Annotations, service_matches
-from autoscaler.sources.kuberay_objects import ClusterSpec, RayClusterView, RayServiceView, ServiceHalf, WorkerGroup
+from autoscaler.sources.kuberay.annotations import AnnotationReading, Annotations, service_matches
+from autoscaler.sources.kuberay.objects import ClusterSpec, RayClusterView, RayServiceView, ServiceHalf, WorkerGroup
 from autoscaler.sources.serve_config import ServeApp
 
 Role = Literal["active", "pending"]

@@ -1,7 +1,7 @@
 """RayService and RayCluster objects (KubeRay v1) as small nouns: the fields that leadtime needs, and no more.
 
 Pure parsers. What is missing or odd reads as unknown (None) or empty, never as an error: the objects belong to others.
-Not for what to do with them: kuberay_services.py.
+Not for what to do with them: services.py.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Literal
 
 from autoscaler.model import DeploymentInventory
-from autoscaler.sources.kuberay_services import KubeService, ServeCluster
+from autoscaler.sources.kuberay.services import KubeService, ServeCluster
 
 
 @dataclass(frozen=True, slots=True)

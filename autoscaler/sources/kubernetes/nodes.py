@@ -14,7 +14,7 @@ from typing import Any, Literal
 from autoscaler.fields import mapping, mappings, quantity, time_s
 from autoscaler.kube.resources import Object
 from autoscaler.model import NodeSignal, PoolSettings, PoolSignals, WorkerSignal
-from autoscaler.sources.kuberay_objects import container_gpus
+from autoscaler.sources.kuberay.objects import container_gpus
 
 PLACEHOLDER_LABEL = "leadtime.dev/placeholder"
 """On pods that hold a warm node's place: they use none of its GPUs, and make way."""

@@ -1,8 +1,8 @@
 """What is in the cluster: services to scale, their annotations, pools of nodes. Watched, never polled.
 
 `KubernetesDiscovery` holds the views and answers from memory; run it as a task beside the ticks. `KubernetesPools` is
-the source of node pools. Parsing and rules are in kuberay_*.py, annotations.py and kubernetes_nodes.py; this file only
-joins what was seen. Not for writing to the cluster.
+the source of node pools. Parsing and rules are in sources/kuberay and nodes.py; this file only joins
+what was seen. Not for writing to the cluster.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import Any
 from autoscaler.kube.resources import EVENTS, NODES, PODS, RAY_CLUSTERS, RAY_SERVICES, ClusterApi, Resource
 from autoscaler.model import DeploymentSettings, PoolRefusal, PoolSettings, PoolSignals
 from autoscaler.ports import Reading
-from autoscaler.sources.annotations import (
+from autoscaler.sources.kuberay.annotations import (
     AnnotationReading,
     read_annotations,
     service_matches,
     settings_for_service,
 )
-from autoscaler.sources.kuberay_objects import RayClusterView, RayServiceView, parse_ray_cluster, parse_ray_service
-from autoscaler.sources.kuberay_services import KubeService, ObjectKey, ServiceKey, discover
-from autoscaler.sources.kuberay_upgrade import ServiceChange, change
-from autoscaler.sources.kubernetes_cache import ObjectCache, WatchTimes
-from autoscaler.sources.kubernetes_events import FAILED_SCALE_UP, PULLED, parse_failed_scale_up, parse_pulled
-from autoscaler.sources.kubernetes_nodes import (
+from autoscaler.sources.kuberay.objects import RayClusterView, RayServiceView, parse_ray_cluster, parse_ray_service
+from autoscaler.sources.kuberay.services import KubeService, ObjectKey, ServiceKey, discover
+from autoscaler.sources.kuberay.upgrade import ServiceChange, change
+from autoscaler.sources.kubernetes.cache import ObjectCache, WatchTimes
+from autoscaler.sources.kubernetes.events import FAILED_SCALE_UP, PULLED, parse_failed_scale_up, parse_pulled
+from autoscaler.sources.kubernetes.nodes import (
     PLACEHOLDER_LABEL,
     NodeView,
     PodView,

@@ -2,7 +2,7 @@
 
 Pure. A set with one wrong annotation is not used at all: the last one that was right stays in force, or none. Two are
 heard in any case, because they can only hold leadtime back: `paused` (also with a value that nobody understands) and
-`enabled: "false"`. Not for finding objects: kuberay_services.py.
+`enabled: "false"`. Not for finding objects: services.py.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from typing import Any, get_args
 
 from autoscaler.model import ActWay, DeploymentSettings
-from autoscaler.sources.kuberay_objects import ANNOTATION_PREFIX
+from autoscaler.sources.kuberay.objects import ANNOTATION_PREFIX
 from policies.base import LONGEST_ITL_S, LONGEST_TTFT_S, Slo
 from policies.options import nearest
 
