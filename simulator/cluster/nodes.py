@@ -18,7 +18,7 @@ from simulator.events import Event, EventQueue
 from simulator.meters import Meter
 
 if TYPE_CHECKING:
-    from simulator.cluster.placement import Worker
+    from simulator.cluster.workers import Worker
 
 Warms = Literal["node", "worker", "queued"]
 """What pre-warming holds: nodes; Ray workers (placement.py); nodes that come all at once and are booked for a while."""
