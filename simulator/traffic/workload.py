@@ -9,8 +9,10 @@ shifted by a uniform +-30 s and shifted back into the trace where that falls out
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import wraps
+from typing import ParamSpec
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,6 +98,20 @@ class ArrivalStream:
         return taken
 
 
+P = ParamSpec("P")
+
+
+def _streamed(chunks: Callable[P, Iterator[tuple[float, Requests]]]) -> Callable[P, ArrivalStream]:
+    """What yields chunks as `ArrivalStream` takes them, as such a stream."""
+
+    @wraps(chunks)
+    def stream(*args: P.args, **options: P.kwargs) -> ArrivalStream:
+        return ArrivalStream(chunks(*args, **options))
+
+    return stream
+
+
+@_streamed
 def request_arrivals(
     trace: RequestTrace,
     *,
@@ -104,22 +120,11 @@ def request_arrivals(
     repeat: bool,
     duration_s: float,
     seed: np.random.SeedSequence,
-) -> ArrivalStream:
+) -> Iterator[tuple[float, Requests]]:
     """Arrivals of a requests trace from `start_s` on (which becomes time 0) until `duration_s`.
 
     `repeat`: from its end the trace goes on at its beginning, one mean gap later.
     """
-    return ArrivalStream(_request_chunks(trace, start_s, rate_scale, repeat, duration_s, seed))
-
-
-def _request_chunks(
-    trace: RequestTrace,
-    start_s: float,
-    rate_scale: float,
-    repeat: bool,
-    duration_s: float,
-    seed: np.random.SeedSequence,
-) -> Iterator[tuple[float, Requests]]:
     rng = np.random.default_rng(seed)
     first = int(np.searchsorted(trace.time_s, start_s, side="left"))
     offset_s = -start_s
@@ -170,6 +175,7 @@ def _scaled_rows(
     )
 
 
+@_streamed
 def rate_arrivals(
     trace: RateTrace,
     lengths: Lengths | None,
@@ -179,23 +185,11 @@ def rate_arrivals(
     repeat: bool,
     duration_s: float,
     seed: np.random.SeedSequence,
-) -> ArrivalStream:
+) -> Iterator[tuple[float, Requests]]:
     """Arrivals of a rates trace: a Poisson process, constant within a bin, with log-normal lengths.
 
     `lengths` may be None only where the trace has both columns of mean lengths (the scenario checks it).
     """
-    return ArrivalStream(_rate_chunks(trace, lengths, start_s, rate_scale, repeat, duration_s, seed))
-
-
-def _rate_chunks(
-    trace: RateTrace,
-    lengths: Lengths | None,
-    start_s: float,
-    rate_scale: float,
-    repeat: bool,
-    duration_s: float,
-    seed: np.random.SeedSequence,
-) -> Iterator[tuple[float, Requests]]:
     arrivals, prompts, outputs = (np.random.default_rng(s) for s in seed.spawn(3))
     bins = len(trace.rps)
     mean_per_bin = float(trace.rps.mean()) * rate_scale * trace.bin_s
