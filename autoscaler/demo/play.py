@@ -260,11 +260,9 @@ class Demo:
 
     def _texts(self, page: str, act: bool) -> Texts:
         spec = self.spec
-        days = (
-            f"One day of traffic takes {spec.day_s:g} s; the controller was shown {spec.history_days} such days (dots)."
-        )
+        days = f"One day of traffic takes {spec.day_s:g} s; the controller was shown {spec.history_days} such days."
         real = "Ray, the controller (a tick a second) and cold starts run in real seconds."
-        legend = "█ seen  ░ forecast up to p90  ─ what the replicas carry  ╌ when the starts under way are done"
+        legend = "█ seen  · as usual  ░ forecast up to p90  ─ what replicas carry  ╌ with those that are starting"
         if act:
             return Texts("leadtime scales a real local Ray Serve", page, (f"{days} {real}", legend))
         other = "Serve's own autoscaler scales, with its defaults; leadtime only watches (dry run)."

@@ -107,6 +107,8 @@ class PlainScreen:
             self.say([line])
 
     def scene(self, scene: Scene, fresh: Sequence[Decision]) -> None:
+        if self._said_at_s == -_PLAIN_EVERY_S:  # a pass begins: what one is looking at
+            self.say(view.plain_head(scene))
         self.say([view.plain_decision(decision) for decision in fresh])
         if self._clock() - self._said_at_s >= _PLAIN_EVERY_S:
             self._said_at_s = self._clock()

@@ -171,6 +171,11 @@ def _decisions(decisions: Sequence[Decision], most: int, width: int) -> list[Tex
 # ---------------------------------------------------------------- plain text
 
 
+def plain_head(scene: Scene) -> list[str]:
+    """What one is looking at, without the legend of a picture that is not there."""
+    return [f"{scene.title}  {scene.page}".rstrip(), *scene.words[:1], "req/s: now → expected within one lead time"]
+
+
 def plain_line(scene: Scene) -> str:
     """One line for logs and pipes."""
     parts = [*(_plain_lane(lane) for lane in scene.lanes), scene.nodes, scene.so_far]

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from autoscaler.demo import plot, view
 from autoscaler.demo.scene import Chart, Decision, Lane, Scene
+from autoscaler.demo.screens import PlainScreen
 
 COLUMNS = 42
 
@@ -116,6 +117,11 @@ def test_a_line_of_text_tells_the_same() -> None:
         "0:42  chat 1.0 → 2.4 req/s, 2 running, 1 starting, queue 2  |  code 0.4 → 0.9 req/s, 1 running, 1 draining, "
         "queue 0  |  so far  31 requests, 3 got their first token later than 1 s (9.7 %) · 65 replica-seconds"
     )
+    assert view.plain_head(SCENE) == [
+        f"{SCENE.title}  {SCENE.page}",
+        SCENE.words[0],
+        "req/s: now → expected within one lead time",
+    ]
     assert view.plain_decision(SCENE.decisions[0]).startswith("0:41  chat 2 → 3: 2.4 req/s expected")
     assert view.plain_decision(SCENE.decisions[1]).startswith("0:30  chat: learned: a replica was RUNNING")
 
@@ -136,3 +142,14 @@ def test_forecast_and_past_have_kinds_of_their_own() -> None:
     assert "traffic" in kinds[plot.GUTTER + 3]
     assert {"expected", "band"} <= kinds[plot.GUTTER + 17]
     assert "usual" in kinds[plot.GUTTER + 30]
+
+
+def test_without_a_terminal_a_pass_begins_with_what_one_is_looking_at() -> None:
+    out = io.StringIO()
+    screen = PlainScreen(out, 2, clock=lambda: 0.0)
+    for _ in range(2):
+        screen.scene(SCENE, ())
+    assert out.getvalue().splitlines() == [*view.plain_head(SCENE), view.plain_line(SCENE)]
+    screen.end_pass()
+    screen.scene(SCENE, ())
+    assert out.getvalue().count(SCENE.title) == 2
