@@ -18,11 +18,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from policies.base import DeploymentKey, Policy, PolicyError
-from policies.oracle import OraclePolicy
+from policies.oracle import OracleLeadPolicy, OraclePolicy
 from policies.registry import create_policy
+from policies.schedule import SchedulePolicy
+from policies.static import StaticPolicy
+from policies.static_mean import StaticMeanPolicy
 from simulator.clairvoyant.bound import bound_result
 from simulator.clairvoyant.completion import resolve
-from simulator.clairvoyant.constant import constant_sizes
+from simulator.clairvoyant.constant import ConstantFleet, constant_sizes
 from simulator.control import ControlLoop
 from simulator.events import Priority
 from simulator.figures import deployment_figures, pool_figures, reaches_target
@@ -34,8 +37,12 @@ from simulator.telemetry import PROFILES, TelemetrySpec
 from simulator.timeline import Row, Sink
 from simulator.world import Live, World, tail_s
 
-_FEED_S = 60.0
+_FEED_S = 300.0
 _NS = 1e-9
+
+
+_BLIND = (ConstantFleet, OracleLeadPolicy, SchedulePolicy, StaticMeanPolicy, StaticPolicy)
+"""They look at nothing that is measured: what they would see is made only for who reads the journal."""
 
 
 class RequestSink(Protocol):
@@ -146,6 +153,8 @@ class _Simulation:
         self.policy = policy
         self.outputs = outputs
         spec = telemetry_of(scenario, policy)
+        if outputs.journal is None and isinstance(policy, _BLIND):
+            spec = replace(spec, read=False)
         self.world = World(scenario, spec, constant_sizes(scenario, policy))
         self.queue = self.world.queue
         self._ended = {one.key: Batches(one.outcomes.add) for one in self.world.live}
@@ -164,7 +173,7 @@ class _Simulation:
         self._finish_requests()
 
     def _feed(self) -> None:
-        """Traffic for the next minute; also where progress is told."""
+        """Traffic for the next minutes; also where progress is told."""
         now_s = self.queue.now_s
         self.world.feed(now_s + _FEED_S)
         if self.outputs.progress is not None:

@@ -42,6 +42,8 @@ class TelemetrySpec:
     handles: bool = False
     idle_gauges_s: float | None = None
     """So long after its last step an engine's gauges leave the page (None: they stay, as on vLLM's own page)."""
+    read: bool = True
+    """False: nobody looks, and nothing is reported."""
 
 
 PROFILES: Mapping[str, TelemetrySpec] = {
@@ -163,7 +165,7 @@ class DeploymentTelemetry:
         """Nobody reads before this time."""
         self._dead: dict[str, _Process] = {}
         self._next_slot = 0
-        if spec.period_s > 0:
+        if spec.period_s > 0 and spec.read:
             self._queue.after(spec.period_s / _SLOTS, self._on_slot, Priority.MEASURE)
 
     # ------------------------------------------------------------ reporting

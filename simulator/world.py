@@ -68,7 +68,7 @@ class World:
             self._deployment(d, telemetry, since_s, (initial or {}).get(d.key, d.initial)) for d in scenario.deployments
         ]
         self.serves = {one.key: one.serve for one in self.live}
-        self._pages = self._metric_pages(telemetry)
+        self._pages = self._metric_pages(telemetry) if telemetry.read else []
         self._hints = [_hint(d, i) for d in scenario.deployments for i in range(len(d.block.hints))]
         self._start()
 

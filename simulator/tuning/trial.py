@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from policies.base import PolicyError
+from policies.base import DeploymentKey, PolicyError
 from simulator.clairvoyant.known import traffic_of
+from simulator.outcomes import Ended
 from simulator.result import Result
 from simulator.run import Choice, Outputs, make_policy, simulate
 from simulator.scenario.load import Scenario
-from simulator.timeline import Row
 
 _LEAST_ALLOWED = 1e-4
 """A target of 100 % allows no miss; a share of nothing could not be told."""
@@ -78,10 +78,11 @@ class _HopelessError(Exception):
 
 
 class _Watch:
-    """A timeline's sink that counts misses and gives up."""
+    """Takes requests as they end, counts misses and gives up."""
 
     def __init__(self, course: Course, stop_at: float | None) -> None:
         self._after_s = course.scenario.file.warmup_s
+        self._slos = {d.key: d.slo for d in course.scenario.deployments}
         self._missed = dict.fromkeys(course.requests, 0)
         self._allowed = {key: course.allowed(key) for key in course.requests}
         self._stop_at = stop_at
@@ -90,11 +91,10 @@ class _Watch:
     def misses(self) -> float:
         return max(missed / max(self._allowed[key], 1e-9) for key, missed in self._missed.items())
 
-    def write(self, row: Row) -> None:
-        if row.time_s > self._after_s and row.slo_misses:
-            self._missed[row.deployment] += row.slo_misses
-            if self._stop_at is not None and self.misses > self._stop_at and self._missed[row.deployment] > 20:
-                raise _HopelessError
+    def write(self, key: DeploymentKey, ended: Ended) -> None:
+        self._missed[str(key)] += int(((ended.arrival_s >= self._after_s) & ~ended.within(self._slos[key])).sum())
+        if self._stop_at is not None and self.misses > self._stop_at and self._missed[str(key)] > 20:
+            raise _HopelessError
 
 
 def evaluate(attempt: Attempt) -> Score:
@@ -109,7 +109,7 @@ def evaluate(attempt: Attempt) -> Score:
             return Score(None, 0.0, judged_s, time.perf_counter() - started, refused=str(error))
         watch = _Watch(course, attempt.stop_at)
         try:
-            result = simulate(course.scenario, policy, Outputs(timeline=watch if attempt.stop_at else None))
+            result = simulate(course.scenario, policy, Outputs(requests=watch if attempt.stop_at else None))
         except _HopelessError:
             return Score(None, max(misses, watch.misses), judged_s, time.perf_counter() - started, stopped=True)
         cost += result.billed_gpu_s / 3600.0 if result.cost_usd is None else result.cost_usd
