@@ -130,6 +130,12 @@ class Cluster:
         runtime.stop()
         await asyncio.wait_for(task, 60)
 
+    async def ticks(self, name: str, count: int) -> None:
+        """Wait for so many more to end."""
+        board = self.running[name][0].board
+        first = board.plan.tick if board.plan else 0
+        await until(lambda: board.plan is not None and board.plan.tick >= first + count)
+
     def leads(self, name: str) -> bool:
         return self.parts[name].leader()
 
@@ -161,7 +167,7 @@ async def test_one_of_two_controllers_scales_what_was_asked_for_and_tells_of_it(
         await asyncio.sleep(0.5)
 
         assert (cluster.leads("a"), cluster.leads("b")) == (True, False)
-        assert cluster.posts() == [3]
+        assert set(cluster.posts()) == {3}
         plan = cluster.running["b"][0].board.plan
         assert plan is not None
         assert not plan.leader  # a follower plans all the same
@@ -187,7 +193,8 @@ async def test_who_is_terminated_gives_the_lease_back_and_the_other_goes_on(api:
 
         assert api.read(LEASE)["spec"]["holderIdentity"] == "b"
         assert api.read(LEASE)["spec"]["leaseTransitions"] == 1
-        assert cluster.posts() == [3, 5]
+        # a level may be told twice: an inventory that was read before the write says that it is not yet so
+        assert [level for level, _ in itertools.groupby(cluster.posts())] == [3, 5]
 
 
 async def test_while_kubernetes_is_away_nobody_writes_after_the_deadline_and_reading_goes_on(api: FakeApi) -> None:
@@ -235,6 +242,8 @@ async def test_an_upgrade_is_prepared_and_carried_over_the_switch(api: FakeApi) 
         api.set_status(service, objects.service_status("old", "new"))
         await until(lambda: cluster.target("new") == 3)
         api.set_status(service, objects.service_status("new"))
+        await until(lambda: [c.name for c in cluster.parts["a"].discovery.services()[0].clusters] == ["new"])
+        await cluster.ticks("a", 2)  # one that began before that has ended
         cluster.says["a"].replicas = 4
         await until(lambda: cluster.target("new") == 4)
 
