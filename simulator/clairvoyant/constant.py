@@ -7,6 +7,7 @@ never serve a workload worse, but for luck in routing.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -81,27 +82,25 @@ def smallest_constant_fleet(scenario: Scenario) -> ConstantFleet:
 
 
 def _smallest(scenario: Scenario, d: Deployment) -> int:
-    bounds = d.block.replicas
-    known: dict[int, bool] = {}
-
-    def enough(replicas: int) -> bool:
-        if replicas not in known:
-            attained = attained_by(scenario, d, replicas)
-            known[replicas] = attained is None or attained >= d.slo.target_fraction
-        return known[replicas]
-
-    low, high = bounds.min, bounds.max
+    arrival_s = arrivals_of(d, scenario.duration_s, scenario.file.seed).take(math.inf).arrival_s
+    requests = int((arrival_s >= scenario.file.warmup_s).sum())
+    may_miss = (1.0 - d.slo.target_fraction) * requests + 1.0
+    low, high = d.block.replicas.min, d.block.replicas.max
     while low < high:
         middle = (low + high) // 2
-        if enough(middle):
+        attained = attained_by(scenario, d, middle, may_miss)
+        if attained is None or attained >= d.slo.target_fraction:
             high = middle
         else:
             low = middle + 1
     return low
 
 
-def attained_by(scenario: Scenario, d: Deployment, replicas: int) -> float | None:
-    """Share of a deployment's requests within the SLO with a constant number of replicas; None without requests."""
+def attained_by(scenario: Scenario, d: Deployment, replicas: int, may_miss: float = math.inf) -> float | None:
+    """Share of a deployment's requests within the SLO with a constant number of replicas; None without requests.
+
+    As soon as more than `may_miss` were missed it is 0.0: fleets that are too small are the slow ones.
+    """
     duration_s = scenario.duration_s
     plane = Plane(
         d.profile,
@@ -118,11 +117,13 @@ def attained_by(scenario: Scenario, d: Deployment, replicas: int) -> float | Non
     now_s = 0.0
     while now_s < duration_s:
         now_s = min(now_s + _FEED_S, duration_s)
-        requests = arrivals.take(now_s)
-        if len(requests):
-            plane.feed(requests)
+        coming = arrivals.take(now_s)
+        if len(coming):
+            plane.feed(coming)
         plane.advance(now_s)
         outcomes.add(plane.take_ended())
+        if outcomes.requests - outcomes.within_slo > may_miss:
+            return 0.0
     plane.advance(duration_s + tail_s(d))
     outcomes.add(plane.take_ended())
     outcomes.add(plane.take_unfinished())
