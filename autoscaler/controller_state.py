@@ -89,7 +89,9 @@ class DemandMemory:
     recent: list[list[float]] = field(default_factory=list)
     """[interval end, seconds, arrivals, errors], newest last, as long as the rate window."""
     mix_sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0])
-    """Faded sums: prompt tokens, output tokens, cached tokens, requests."""
+    """Faded sums: prompt tokens, output tokens, cached tokens, requests (those in progress count as half done)."""
+    in_progress: float | None = None
+    """Requests, at the newest reading."""
     attained: list[list[float]] = field(default_factory=list)
     """[interval end, TTFT good, TTFT all, ITL good, ITL all], as long as the attainment window."""
     attained_sums: list[float] = field(default_factory=list)

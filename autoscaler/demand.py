@@ -131,12 +131,17 @@ def _take_in_mix(
         memory.finished.advance(metrics.finished_total, now_s, since_s, metrics.baseline),
     )
     tokens = (added[3], added[0], added[1], added[2])
+    before, memory.in_progress = memory.in_progress, metrics.ongoing
     if since_s is None:
         return tokens
+    if before is not None and memory.in_progress is not None:
+        # Tokens are counted as they come, requests when they end. Without those half done the first requests to end
+        # would seem to have had everybody's tokens; in the long run as many join as leave.
+        added = (*added[:3], added[3] + 0.5 * (memory.in_progress - before))
     keep = 0.5 ** ((now_s - since_s) / _MIX_HALF_LIFE_S)
     # Without traffic nothing fades: the last known mix is still the best guess for the next request.
-    keep = keep if added[3] > 0 else 1.0
-    memory.mix_sums = [keep * s + a for s, a in zip(memory.mix_sums, added, strict=True)]
+    keep = keep if tokens[0] > 0 else 1.0
+    memory.mix_sums = [max(0.0, keep * s + a) for s, a in zip(memory.mix_sums, added, strict=True)]
     return tokens
 
 

@@ -168,7 +168,7 @@ def _take_in_demand(
         return ()
     bin_s = spec.bin_s if spec is not None else 10.0
     slo = settings.slo if settings else Slo()
-    window_s = max(3 * bin_s, 3 * config.tick_s, 6.0)
+    window_s = max(min(3 * bin_s, 90.0), bin_s, 3 * config.tick_s, 6.0)
     closed = demand.take_in(memory.demand, signals.metrics, slo, window_s, bin_s)
     if forecaster is not None:
         coverage.judge(memory.coverage, closed, bin_s)

@@ -113,6 +113,28 @@ def test_the_token_mix_is_unknown_until_enough_requests_finished() -> None:
     assert (mix.prompt_tokens, mix.output_tokens) == pytest.approx((100.0, 20.0), rel=0.01)
 
 
+def test_the_first_requests_to_end_are_not_taken_for_all_who_were_served() -> None:
+    """One request a second, each 100 tokens in 100 s: after 50 s ten short ones have ended, and 40 are half done."""
+    memory = DemandMemory()
+    none = {"prompt_tokens_total": {"r": 0.0}, "output_tokens_total": {"r": 0.0}, "finished_total": {"r": 0.0}}
+    take(memory, page(0.0, {}, **none, ongoing=0.0))
+    some = {"prompt_tokens_total": {"r": 500.0}, "output_tokens_total": {"r": 3000.0}, "finished_total": {"r": 10.0}}
+    take(memory, page(50.0, {}, **some, ongoing=40.0))
+    mix = demand.token_mix(memory)
+    assert mix is not None
+    assert mix.output_tokens == pytest.approx(100.0)
+
+
+def test_what_is_in_progress_does_not_change_the_mix_in_the_long_run() -> None:
+    memory = DemandMemory()
+    for k in range(500):
+        counted = {"prompt_tokens_total": {"r": 100.0 * k}, "output_tokens_total": {"r": 1000.0 * k}}
+        take(memory, page(10.0 * k, {}, **counted, finished_total={"r": 10.0 * k}, ongoing=40.0))
+    mix = demand.token_mix(memory)
+    assert mix is not None
+    assert mix.output_tokens == pytest.approx(100.0)
+
+
 def test_attainment_is_the_worse_of_ttft_and_itl() -> None:
     memory = DemandMemory()
     edges = (1.0, 2.0, 4.0, float("inf"))
