@@ -38,11 +38,10 @@ class Judge:
 
 @dataclass(frozen=True, slots=True)
 class Tune:
-    """A search on the training day; `fixed` options are not searched."""
+    """A search on the training day."""
 
     scenario: str
     policy: str
-    fixed: Options
     trials: int
     slice_s: float
     study: str
@@ -82,13 +81,12 @@ def _done(piece: Piece) -> dict[str, Any]:
 
 
 def _tune(piece: Tune) -> dict[str, Any]:
-    overrides = [f"policy.name={piece.policy}", *(f"policy.options.{k}={v}" for k, v in piece.fixed.items())]
-    plan = Plan((piece.scenario,), piece.policy, piece.trials, tuple(overrides), slice_s=piece.slice_s)
+    plan = Plan((piece.scenario,), piece.policy, piece.trials, (f"policy.name={piece.policy}",), slice_s=piece.slice_s)
     Path(piece.study).parent.mkdir(parents=True, exist_ok=True)
     found = Tuner(plan, Path(piece.study)).run(InProcess())
     scores = [t.score for t in found.tried]
     return {
-        "options": {**piece.fixed, **found.best.params},
+        "options": dict(found.best.params),
         "trials": len(scores),
         "cut_short": sum(s.stopped for s in scores),
         "cost_usd": found.best.score.cost_usd,

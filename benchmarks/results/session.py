@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,6 @@ RIVALS = (
     "dynamo_v1", "dynamo_v2", "dynamo_easy", "phpa", "target_tracking", "schedule",
 )  # fmt: skip
 FEW = ("predictive", "hpa_ongoing", "hpa_queue", "ray_serve")
-FIXED: Mapping[str, Options] = {"ray_serve": {"decide_every_s": 10.0}, "knative": {"tick_interval_s": 10.0}}
-"""How often a rival looks, where oftener costs much and changes little: Serve decides every 0.1 s on reports that come
-every 10 s, with delays of 30 and 600 s; Knative every 2 s on averages over 60 s. Requests last for minutes here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +104,9 @@ class Session:
         return {key_of("judge", pair.judge, policy, dict(p.options), p.seed): p for p in pieces}
 
     def tuning(self, pair: Pair, policy: str) -> tuple[str, Tune]:
-        fixed = FIXED.get(policy, {})
-        key = key_of("tune", pair.train, policy, dict(fixed), self.size.trials, self.size.slice_s)
+        key = key_of("tune", pair.train, policy, self.size.trials, self.size.slice_s)
         study = self.folder / "studies" / f"{pair.name}-{policy}-{key}.sqlite"
-        return key, Tune(str(pair.train), policy, fixed, self.size.trials, self.size.slice_s, str(study))
+        return key, Tune(str(pair.train), policy, self.size.trials, self.size.slice_s, str(study))
 
     def referred(self, pair: Pair, policy: str) -> tuple[str, Refer]:
         size = self.size
@@ -128,7 +124,7 @@ class Session:
         """References, and rivals as they come."""
         pieces: Pieces = {}
         for policy in ("oracle", "static", *self.size.derived, *self.size.rivals):
-            pieces |= self.judged(pair, policy, FIXED.get(policy, {}))
+            pieces |= self.judged(pair, policy, {})
         return pieces | dict([self.referred(pair, "oracle_lead")])
 
     def tunings(self, pair: Pair) -> Pieces:
@@ -190,7 +186,7 @@ class Session:
             if found is not None:
                 yield Entry(pair.name, policy, "", found["documents"], found["options"])
         for policy in self.size.rivals:
-            yield from self._entry(pair, policy, "default", FIXED.get(policy, {}))
+            yield from self._entry(pair, policy, "default", {})
             options = self.tuned(pair, policy)
             if options is not None:
                 yield from self._entry(pair, policy, "tuned", options)

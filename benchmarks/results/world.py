@@ -118,6 +118,7 @@ class _Builder:
             "name": self.scenario["name"],
             "duration_s": length_s,
             "tick_s": self.league["tick_s"],
+            "least_period_s": self.league["least_period_s"],
             "telemetry": {"profile": "prometheus_15s"},
         }
         if "budget_replicas" in self.scenario:

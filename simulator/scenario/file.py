@@ -88,6 +88,12 @@ class ScenarioFile(Block):
     warmup_s: float = Field(default=0.0, ge=0, description="The result begins here.")
     seed: int = Field(default=1, ge=0, description="Of everything that is drawn.")
     tick_s: float = Field(default=5.0, ge=0.5, le=300, description="Seconds from one decision to the next.")
+    least_period_s: float | None = Field(
+        default=None,
+        ge=0.1,
+        le=300,
+        description="A policy whose own period is shorter decides this often (never less often than tick_s).",
+    )
     telemetry: TelemetryBlock = Field(default=TelemetryBlock(), description="What the controller can see.")
     policy: PolicyBlock = Field(default=PolicyBlock(), description="Who decides.")
     guards: Guards = Field(default=Guards(), description="Limits that hold whatever the policy wants.")

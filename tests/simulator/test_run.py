@@ -254,12 +254,31 @@ def test_a_hint_is_told_from_its_announcement_on(tmp_path: Path) -> None:
     assert {now_s for now_s, count in told if count} == {float(t) for t in range(30, 150, 5)}
 
 
-def test_a_policys_own_period_is_kept(tmp_path: Path) -> None:
-    scenario = load_scenario(write(tmp_path))
+@pytest.mark.parametrize(
+    ("policy", "least", "times_s"),
+    [
+        ("ray_serve", "null", [0.0, 1.0, 2.0]),
+        ("ray_serve", "3", [0.0, 3.0, 6.0]),
+        ("ray_serve", "60", [0.0, 5.0, 10.0]),  # never less often than the tick
+        ("hpa_ongoing", "3", [0.0, 5.0, 10.0]),
+    ],
+)
+def test_a_policys_own_period_is_kept_unless_it_is_too_short(
+    tmp_path: Path, policy: str, least: str, times_s: list[float]
+) -> None:
+    scenario = load_scenario(write(tmp_path), [f"least_period_s={least}"])
     lines: list[bytes] = []
-    simulate(scenario, make_policy(scenario, Choice("ray_serve")), Outputs(journal=lines.append))
+    simulate(scenario, make_policy(scenario, Choice(policy)), Outputs(journal=lines.append))
     times = [r["now_s"] for r in map(json.loads, lines) if r["kind"] == "tick"]
-    assert times[:3] == [0.0, 1.0, 2.0]
+    assert times[:3] == times_s
+
+
+def test_a_constant_fleet_is_the_same_whether_or_not_anybody_measures_it(tmp_path: Path) -> None:
+    scenario = load_scenario(write(tmp_path))
+    for name in ("static", "oracle_lead"):
+        chosen = make_policy(scenario, Choice(name))
+        seen, unseen = simulate(scenario, chosen, Outputs(journal=lambda line: None)), simulate(scenario, chosen)
+        assert {**seen.document(), "wall": None} == {**unseen.document(), "wall": None}
 
 
 def test_cold_starts_are_told_apart(tmp_path: Path) -> None:
