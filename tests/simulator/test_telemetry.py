@@ -32,6 +32,9 @@ EDGES = (0.1, 1.0, math.inf)
 class Truth(NoEngines):
     """Figures that follow the clock: so many requests have come and are in flight as seconds have passed."""
 
+    looked: int = 0
+    """Times that figures of a replica were asked for."""
+
     def __post_init__(self) -> None:
         self.log = []
 
@@ -43,6 +46,7 @@ class Truth(NoEngines):
 
     def replica_figures(self, replica_id: str) -> ReplicaFigures:
         t = self.now_s
+        self.looked += 1
         histogram = Histogram(EDGES, (t, 2 * t, 3 * t))
         return ReplicaFigures(t, t, 1.0, 0.25, 100 * t, 20 * t, 5 * t, t, 0.0, histogram, histogram)
 
@@ -145,6 +149,32 @@ def render(samples: tuple[Sample, ...]) -> bytes:
 def _line(name: str, labels: Mapping[str, str], value: float) -> str:
     inside = ",".join(f'{k}="{v}"' for k, v in labels.items())
     return f"{name}{{{inside}}} {value!r}"
+
+
+@pytest.mark.parametrize("profile", ["prometheus_15s", "ray_serve"])
+def test_reports_that_nobody_would_read_are_not_made_and_nobody_notices(profile: str) -> None:
+    """Read every 40 s, of processes that report every 10 or 15 s and come and go meanwhile."""
+    looks: list[list[DeploymentMetrics]] = []
+    reports: list[int] = []
+    for told in (False, True):
+        seen = watch(PROFILES[profile], initial=3)
+        seen.fleet.at(50.0, 2)
+        seen.fleet.at(130.0, 4)
+        truth = seen.serve.plane
+        assert isinstance(truth, Truth)
+        found = []
+        for time_s in (40.0, 80.0, 120.0, 160.0, 200.0):
+            if told:
+                (telemetry,) = seen.pages._deployments
+                telemetry.read_next_s = time_s
+            found.append(seen.at(time_s))
+        looks.append(found)
+        reports.append(truth.looked)
+    assert looks[0] == looks[1]
+    if profile == "prometheus_15s":
+        assert reports[1] < 0.6 * reports[0]
+    else:
+        assert reports[1] == reports[0]  # the dead and the idle leave their last words, so every report may count
 
 
 def test_samples_written_as_text_and_parsed_give_the_same_metrics() -> None:
