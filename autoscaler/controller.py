@@ -45,6 +45,7 @@ from policies.base import (
 )
 from policies.forecasting import create
 from policies.forecasting.diary import teach
+from policies.forecasting.together import Together
 from policies.registry import create_policy
 
 _LEAD_LEVEL = 0.9
@@ -64,6 +65,8 @@ class Controller:
         self._file_deployments = config.deployments
         self.policy: Policy = policy or create_policy(config.policy_name, config.policy_options)
         self.state = state or ControllerState()
+        self._together = Together()
+        """Works on all forecasters of the state at once; remembers nothing of its own."""
         self.notices: list[str] = []
         """What of a saved state could not be used any more, in words."""
         self._adopt(self.state)
@@ -123,10 +126,11 @@ class Controller:
         learned = [word for pool in signals.pools for word in supply_pools.learn_pool(self.state, pool, now_s)]
         fleet = []
         for one in sorted(signals.deployments, key=lambda d: d.key):
-            found, words = outlook.look(self.config, self.policy.forecast, self.state, one, pools, signals.hints, now_s)
+            found, words = outlook.look(self.config, self.policy.forecast, self.state, one, pools, now_s)
             found.current = self._current(found)
             fleet.append(found)
             learned += words
+        outlook.expect(fleet, self.config, self.policy.forecast, self._together, signals.hints, now_s)
         self.state.forget_gone(now_s, _FORGET_AFTER_S)
         view = self._view(fleet, pools, now_s)
         proposal = self._propose(view, fleet, now_s)
@@ -304,6 +308,8 @@ class Controller:
 
     def _follow(self, plans: Sequence[DeploymentPlan]) -> list[DeploymentPlan]:
         """CPU-only deployments keep in proportion to the one they follow, and never go to 0."""
+        if not any(entry.follows for entry in self.config.deployments):
+            return list(plans)
         result = []
         for plan in plans:
             settings = self.config.settings_for(plan.key)
@@ -334,7 +340,7 @@ class Controller:
         paused: bool,
     ) -> tuple[PoolPlan, ...]:
         plans = []
-        needs = _gpus_by_pool(deployments, fleet, seen)
+        needs = _gpus_by_pool(deployments, fleet)
         for pool in view.pools:
             own = proposal.pools.get(pool.name)
             nodes = own.nodes if own else self.state.pool_nodes.get(pool.name)
@@ -362,9 +368,7 @@ def _stays_busy(node: NodeSignal, pool: PoolView, now_s: float) -> bool:
     return node.busy and node.state != "deleting" and not node.ends_within(lead_s, now_s)
 
 
-def _gpus_by_pool(
-    plans: Sequence[DeploymentPlan], fleet: Sequence[Outlook], seen: Mapping[str, PoolSignals]
-) -> dict[str, tuple[ServiceGpus, ...]]:
+def _gpus_by_pool(plans: Sequence[DeploymentPlan], fleet: Sequence[Outlook]) -> dict[str, tuple[ServiceGpus, ...]]:
     """GPUs that the planned replicas of each service need, in the first pool of each deployment's list."""
     found: dict[str, dict[tuple[str, str], int]] = {}
     looks = {d.key: d for d in fleet}
@@ -373,7 +377,7 @@ def _gpus_by_pool(
         names = look.settings.node_pools if look.settings is not None else ()
         level = plan.target if plan.target is not None else plan.observed_target
         if names and level is not None:
-            pool = supply.first_pool(look.settings, seen) or names[0]
+            pool = look.pool_name or names[0]
             services = found.setdefault(pool, {})
             place = (plan.key.namespace, plan.key.service)
             services[place] = services.get(place, 0) + level * look.gpus

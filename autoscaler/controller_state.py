@@ -45,6 +45,9 @@ class CounterMemory:
         belongs to this interval: traffic of the past is no spike of today.
         """
         added = 0.0
+        if not current:
+            self.started = True
+            return added
         for name, value in current.items():
             if not 0.0 <= value <= _MOST_COUNTED:  # nor is NaN: a broken exporter, which counts as one that is silent
                 continue

@@ -24,16 +24,17 @@ _SEEN_SHARE = 0.8
 def judge(memory: CoverageMemory, closed: Sequence[tuple[float, float | None]], bin_s: float) -> None:
     """Hold open promises against the bins that closed: their ends and rates (None: not seen)."""
     for end_s, rate_rps in closed:
-        waiting = []
+        over = 0
         for promise in memory.promises:
             if rate_rps is not None and end_s <= promise.until_s + 1e-6:
-                promise.highest_rps = max(promise.highest_rps, rate_rps)
                 promise.seen_s += bin_s
-            if end_s < promise.until_s - 1e-6:
-                waiting.append(promise)
-            else:
+                if rate_rps > promise.highest_rps:
+                    promise.highest_rps = rate_rps
+            if end_s >= promise.until_s - 1e-6:
+                over += 1
                 _close(memory, promise)
-        memory.promises = waiting
+        if over:
+            memory.promises = [promise for promise in memory.promises if end_s < promise.until_s - 1e-6]
 
 
 def _close(memory: CoverageMemory, promise: Promise) -> None:
@@ -57,12 +58,11 @@ def promise(memory: CoverageMemory, forecast: Forecast, last_bin_s: float, bin_s
     if last_s is not None and last_bin_s < last_s + max(bin_s, window_s / _PROMISES_PER_WINDOW) - 1e-6:
         return
     memory.promised_at_s = last_bin_s
-    bounds = [forecast.quantile(window_s, level) for level in LEVELS]
-    memory.promises.append(Promise(last_bin_s + window_s, window_s, bounds))
+    memory.promises.append(Promise(last_bin_s + window_s, window_s, forecast.quantiles(window_s, LEVELS)))
 
 
 def shares(memory: CoverageMemory) -> tuple[tuple[float, float], ...]:
     """(level, share of recent windows under it); empty before any window was judged."""
     if memory.windows <= 0:
         return ()
-    return tuple((level, kept / memory.windows) for level, kept in zip(LEVELS, memory.kept, strict=True))
+    return tuple(zip(LEVELS, [kept / memory.windows for kept in memory.kept], strict=True))

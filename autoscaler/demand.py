@@ -17,14 +17,15 @@ from operator import add, attrgetter
 from autoscaler.controller_state import CounterMemory, DemandMemory
 from autoscaler.idle_engines import engine_gauges
 from autoscaler.model import (
+    NO_SUPPLY,
     DeploymentMetrics,
     DeploymentSignals,
     GuardSettings,
     Histogram,
     Judged,
     Observation,
+    Supply,
 )
-from autoscaler.supply import NO_SUPPLY, Supply
 from policies.base import Slo, TokenMix, Totals
 
 _MIX_HALF_LIFE_S = 600.0
@@ -95,8 +96,12 @@ def _without_retries(memory: DemandMemory, now_s: float, seconds: float, arrival
     Every failed request may come back at once, so at least arrivals - errors are requests of their own. What is more
     than that counts up to a level that begins at twice the calm demand and grows with time, since users may be more.
     """
-    errors_lately = errors + sum(row[3] for row in memory.recent)
-    demand_lately = arrivals + sum(row[2] for row in memory.recent)
+    errors_lately = demand_lately = 0.0
+    for row in memory.recent:
+        errors_lately += row[3]
+        demand_lately += row[2]
+    errors_lately += errors
+    demand_lately += arrivals
     if errors_lately <= _FAILING_SHARE * demand_lately:
         memory.failing_since_s = None
         calm = arrivals / seconds if memory.calm_rps is None else memory.calm_rps

@@ -26,6 +26,7 @@ from autoscaler.model import (
 from policies.base import DeploymentKey, DeploymentView, Forecast, ForecastSpec, LeadPath, LeadTimes, Slo, TokenMix
 from policies.engines import EngineProfile, capacity
 from policies.forecasting import Forecaster, create
+from policies.forecasting.together import Together
 
 _LEARNED_SHARE_OF_SLOTS = 0.7
 """Without a profile a replica carries this share of its max_ongoing_requests."""
@@ -50,6 +51,9 @@ class Outlook:
     times: LeadTimes
     path: LeadPath
     gpus: int
+    pool_name: str | None = None
+    """The first pool of its list that anybody can see."""
+    forecaster: Forecaster | None = None
     capacity_rps: float | None = None
     capacity_batch: float | None = None
     forecast: Forecast | None = None
@@ -123,15 +127,16 @@ def look(
     state: ControllerState,
     signals: DeploymentSignals,
     pools: Mapping[str, PoolSignals],
-    announced: Sequence[Hint],
     now_s: float,
 ) -> tuple[Outlook, list[str]]:
-    """One deployment at `now_s`, and in words what was learned; `spec`: the forecast that the policy wants."""
+    """One deployment at `now_s`, and in words what was learned; `spec`: the forecast that the policy wants.
+
+    What is expected of it is added by `expect`.
+    """
     key, inventory = signals.key, signals.inventory
     settings, memory = config.settings_for(key), state.memory(key.full)
     memory.seen_at_s = now_s
-    forecaster = forecaster_of(state, spec, key)
-    bins = _take_in_demand(config, spec, forecaster, signals, settings, memory)
+    bins = _take_in_demand(config, spec, signals, settings, memory)
     pool_name = supply.first_pool(settings, pools)
     gpus = supply.gpus_per_replica(settings, inventory)
     pool = pools.get(pool_name) if pool_name else None
@@ -148,54 +153,71 @@ def look(
     times = supply.lead_times_of(config, settings, pool_name, state.book, key)
     there = supply.supply_of(inventory, supply.starts_under_way(memory.supply, times, now_s))
     observation = demand.observe(memory.demand, signals, config.guards, now_s, there)
-    found = Outlook(key, settings, signals, memory, observation, times, path, gpus, ended=tuple(ended), bins=bins)
+    forecaster = forecaster_of(state, spec, key)
+    found = Outlook(key, settings, signals, memory, observation, times, path, gpus, pool_name, forecaster, bins=bins)
+    found.ended = tuple(ended)
     found.capacity_rps, found.capacity_batch = _capacity(found)
-    if settings is not None:
-        _expect(found, config, spec, forecaster, announced, now_s)
     return found, learned
 
 
 def _take_in_demand(
     config: ControllerConfig,
     spec: ForecastSpec | None,
-    forecaster: Forecaster | None,
     signals: DeploymentSignals,
     settings: DeploymentSettings | None,
     memory: DeploymentMemory,
 ) -> tuple[demand.Bin, ...]:
-    """New metrics become rates; the bins that they close are what the forecaster sees, and is judged by."""
+    """New metrics become rates; the bins that they close are what the forecaster is to see, and is judged by."""
     if signals.metrics is None:
         return ()
     bin_s = spec.bin_s if spec is not None else 10.0
     slo = settings.slo if settings else Slo()
     window_s = max(min(3 * bin_s, 90.0), bin_s, 3 * config.tick_s, 6.0)
     closed = demand.take_in(memory.demand, signals.metrics, slo, window_s, bin_s)
-    if forecaster is not None:
+    if spec is not None:
         coverage.judge(memory.coverage, closed, bin_s)
-        for end_s, rate_rps in closed:
-            forecaster.observe(end_s, rate_rps)
     return tuple(closed)
 
 
 # ---------------------------------------------------------------- what is expected
 
 
-def _expect(
-    d: Outlook,
+def expect(
+    fleet: Sequence[Outlook],
     config: ControllerConfig,
     spec: ForecastSpec | None,
-    forecaster: Forecaster | None,
+    together: Together,
     announced: Sequence[Hint],
     now_s: float,
 ) -> None:
-    """The forecast, and hints in it."""
+    """The forecast of every deployment, and hints in it. Forecasters see what closed and are asked all at once."""
     if spec is None:
         return
-    farthest_s = d.times.new_node.quantile(0.95) + 2 * d.times.new_node.median_s + config.tick_s
-    d.forecast = _forecast(spec, forecaster, farthest_s, now_s)
-    if d.forecast is not None and forecaster is not None and forecaster.last_time_s is not None:
+    together.observe([(d.forecaster, d.bins) for d in fleet if d.forecaster is not None and d.bins])
+    covered = [(d, _farthest_s(d, config)) for d in fleet if d.settings is not None]
+    asked = [(d.forecaster, _ladder(spec.bin_s, far_s)) for d, far_s in covered if d.forecaster is not None]
+    together.ask(asked, spec.levels)
+    for d, farthest_s in covered:
+        _expect(d, config, spec, announced, farthest_s, now_s)
+
+
+def _farthest_s(d: Outlook, config: ControllerConfig) -> float:
+    """How far ahead anybody looks: a new node's lead time, and what a replica given up would take to pay off."""
+    return d.times.new_node.quantile(0.95) + 2 * d.times.new_node.median_s + config.tick_s
+
+
+def _expect(
+    d: Outlook,
+    config: ControllerConfig,
+    spec: ForecastSpec,
+    announced: Sequence[Hint],
+    farthest_s: float,
+    now_s: float,
+) -> None:
+    d.forecast = _forecast(spec, d.forecaster, farthest_s, now_s)
+    if d.forecast is not None and d.forecaster is not None and d.forecaster.last_time_s is not None:
         horizon_s = d.times.path(d.path).quantile(_PLANNED_LEAD) + config.tick_s
-        coverage.promise(d.memory.coverage, d.forecast, forecaster.last_time_s, spec.bin_s, horizon_s)
+        coverage.promise(d.memory.coverage, d.forecast, d.forecaster.last_time_s, spec.bin_s, horizon_s)
     d.heard = hints.hear(
         d.memory.hints, announced, d.key, now_s, farthest_s, config.hint_max_rps, d.observation.rate_rps, d.forecast,
         lambda hint: _weight(d, hint),

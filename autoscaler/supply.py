@@ -11,6 +11,7 @@ from itertools import repeat
 
 from autoscaler.controller_state import StartMemory, SupplyMemory
 from autoscaler.model import (
+    NO_SUPPLY,
     ControllerConfig,
     DeploymentInventory,
     DeploymentSettings,
@@ -18,6 +19,7 @@ from autoscaler.model import (
     PoolSettings,
     PoolSignals,
     Startup,
+    Supply,
 )
 from autoscaler.supply_pools import learn_waits
 from policies.base import DeploymentKey, LeadPath, LeadTimes, PoolView, StartView
@@ -170,19 +172,6 @@ def starts_under_way(memory: SupplyMemory, times: LeadTimes, now_s: float) -> tu
         left_s = times.path(path).remaining(now_s - start.asked_at_s, 0.5)
         views.append(StartView(start.asked_at_s, path, "starting", now_s + left_s))
     return tuple(sorted(views, key=lambda v: v.expected_ready_at_s))
-
-
-@dataclass(frozen=True, slots=True)
-class Supply:
-    """What the inventory says of replicas; None = nobody told."""
-
-    running: int | None = None
-    draining: int | None = None
-    target: int | None = None
-    starting: tuple[StartView, ...] = ()
-
-
-NO_SUPPLY = Supply()
 
 
 def supply_of(inventory: DeploymentInventory | None, starts: tuple[StartView, ...]) -> Supply:

@@ -32,6 +32,7 @@ import msgspec
 
 from policies.base import ForecastSpec
 from policies.forecasting import create, forecaster_names
+from policies.forecasting.together import Together
 from simulator import backtest
 from simulator.backtest import DAY_S, LEVELS, Course, Floats, Series, Track
 from simulator.traffic.traces import read_rates
@@ -39,7 +40,7 @@ from simulator.traffic.traces import read_rates
 ROOT = Path(__file__).parents[1]
 OURS = "mixture"
 RIVALS = tuple(name for name in forecaster_names() if name not in (OURS, "seasonal"))
-ONLY_OURS = {"blend.py", "spread.py", "members.py", "regression.py", "forecaster.py", "paths.py", "joint.py"}
+ONLY_OURS = {"blend.py", "spread.py", "members.py", "regression.py", "forecaster.py", "paths.py", "joint.py", "bank.py"}
 LEFT_OUT = ("gentd26", "nab_nyc")
 Q95 = LEVELS.index(0.95)
 STEEP_SHARE = 0.05
@@ -225,13 +226,13 @@ def cost(deployments: int = 100, bin_s: float = 10.0, tick_s: float = 5.0, ticks
     rng = np.random.default_rng(1)
     seed_bins = round(DAY_S / bin_s)
     phase = np.arange(seed_bins + ticks) * bin_s / DAY_S
-    forecasters: list[Any] = []
-    began = time.process_time()
+    ends_s = np.arange(1, seed_bins + 1, dtype=np.float64) * bin_s
+    forecasters: list[tuple[Any, Floats]] = []
     for _ in range(deployments):
         rates = 20 * (1.2 + np.sin(2 * np.pi * phase)) * rng.gamma(20, 1 / 20, len(phase))
-        forecaster = create(spec)
-        forecaster.observe_many(np.arange(1, seed_bins + 1, dtype=np.float64) * bin_s, rates[:seed_bins])
-        forecasters.append((forecaster, rates))
+        forecasters.append((create(spec), rates))
+    began, together = time.process_time(), Together()
+    together.learn([(f, [(ends_s, rates[:seed_bins])]) for f, rates in forecasters])
     seeded_s = time.process_time() - began
     spent, refits = [], []
     for tick in range(1, ticks + 1):
@@ -242,8 +243,9 @@ def cost(deployments: int = 100, bin_s: float = 10.0, tick_s: float = 5.0, ticks
             forecaster.refit()
         refits.append((len(due), 1000 * (time.process_time() - began)))
         began = time.process_time()
-        for forecaster, rates in forecasters:
-            forecaster.observe((i + 1) * bin_s, float(rates[i]))
+        together.observe([(f, [((i + 1) * bin_s, float(rates[i]))]) for f, rates in forecasters])
+        together.ask([(f, horizons) for f, _ in forecasters], spec.levels)
+        for forecaster, _ in forecasters:
             forecaster.quantiles(horizons, spec.levels)
         spent.append(1000 * (time.process_time() - began))
     began = time.process_time()

@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from policies.announced import Announcement
@@ -132,24 +133,47 @@ class Forecast:
 
     def quantile(self, horizon_s: float, level: float) -> float:
         """Interpolated linearly in horizon and level; clamped to the ends of both."""
-        horizons_s, rows, levels = self.horizons_s, self.values_rps, self.levels
-        i, j = bisect_left(horizons_s, horizon_s), bisect_left(levels, level)
-        after = _at_level(levels, rows[min(i, len(rows) - 1)], j, level)
+        before, after, share = self._around(horizon_s)
+        place = _between(self.levels, level)
+        low = _at(before, place)
+        return low + share * (_at(after, place) - low) if share else low
+
+    def quantiles(self, horizon_s: float, levels: tuple[float, ...]) -> list[float]:
+        """`quantile` at several levels."""
+        before, after, share = self._around(horizon_s)
+        places = _places(self.levels, levels)
+        lows = [_at(before, place) for place in places]
+        if not share:
+            return lows
+        return [low + share * (_at(after, place) - low) for low, place in zip(lows, places, strict=True)]
+
+    def _around(self, horizon_s: float) -> tuple[tuple[float, ...], tuple[float, ...], float]:
+        """The rows of the horizons before and after, and how far this one is on the way; beyond the ends: 0."""
+        horizons_s, rows = self.horizons_s, self.values_rps
+        i = bisect_left(horizons_s, horizon_s)
         if i == 0 or i == len(rows):
-            return after
-        before = _at_level(levels, rows[i - 1], j, level)
+            end = rows[min(i, len(rows) - 1)]
+            return end, end, 0.0
         share = (horizon_s - horizons_s[i - 1]) / (horizons_s[i] - horizons_s[i - 1])
-        return before + share * (after - before)
+        return rows[i - 1], rows[i], share
 
 
-def _at_level(levels: tuple[float, ...], row: tuple[float, ...], j: int, level: float) -> float:
-    """The row's value at a level; `j`: the first of its levels that is not below it."""
-    if j == 0:
-        return row[0]
-    if j == len(levels):
-        return row[-1]
-    share = (level - levels[j - 1]) / (levels[j] - levels[j - 1])
-    return row[j - 1] + share * (row[j] - row[j - 1])
+def _at(row: tuple[float, ...], place: tuple[int, float]) -> float:
+    j, up = place
+    return row[j] + up * (row[j + 1] - row[j]) if up else row[j]
+
+
+@lru_cache(maxsize=64)
+def _places(levels: tuple[float, ...], asked: tuple[float, ...]) -> tuple[tuple[int, float], ...]:
+    return tuple(_between(levels, level) for level in asked)
+
+
+def _between(levels: tuple[float, ...], level: float) -> tuple[int, float]:
+    """After which of the levels a level lies, and how far on the way to the next one; beyond the ends: 0."""
+    j = bisect_left(levels, level)
+    if j == 0 or j == len(levels):
+        return max(j - 1, 0), 0.0
+    return j - 1, (level - levels[j - 1]) / (levels[j] - levels[j - 1])
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from policies.base import DeploymentKey, DeploymentView, FleetView, PoolProposal, PoolView, Term
+from policies.base import DeploymentKey, FleetView, PoolProposal, PoolView, Term
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +25,13 @@ class Claim:
 def pool_proposals(fleet: FleetView, claims: Mapping[DeploymentKey, Claim]) -> dict[str, PoolProposal]:
     """For every pool that some deployment prefers: nodes within [min, max], enough for what is wanted now."""
     parts: dict[str, list[Claim]] = {}
+    pools = {p.name: p for p in fleet.pools}
     for d in fleet.deployments:
-        if d.key in claims:
-            for name, part in _spread(claims[d.key], _pools_of(fleet, d)).items():
+        claim = claims.get(d.key)
+        if claim is not None:
+            for name, part in _spread(claim, [pools[name] for name in d.node_pools if name in pools]).items():
                 parts.setdefault(name, []).append(part)
     return {p.name: _propose(p, parts[p.name]) for p in fleet.pools if p.name in parts}
-
-
-def _pools_of(fleet: FleetView, d: DeploymentView) -> list[PoolView]:
-    return [p for p in (fleet.pool(name) for name in d.node_pools) if p is not None]
 
 
 def _spread(claim: Claim, pools: Sequence[PoolView]) -> dict[str, Claim]:
@@ -41,6 +39,9 @@ def _spread(claim: Claim, pools: Sequence[PoolView]) -> dict[str, Claim]:
 
     A pool that refused holds what is there. Other deployments of a pool are not looked at here; its maximum is.
     """
+    if len(pools) == 1:
+        soon, keep = max(claim.now, claim.soon), max(claim.now, claim.keep)
+        return {pools[0].name: Claim(claim.gpus_per_replica, claim.now, soon, keep, claim.horizon_s)}
     counts = [claim.now, max(claim.now, claim.soon), max(claim.now, claim.keep)]
     parts: dict[str, Claim] = {}
     for i, pool in enumerate(pools):

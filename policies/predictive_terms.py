@@ -195,8 +195,10 @@ def serving_term(s: Situation) -> Term | None:
 
 def keep_term(s: Situation, wanted: int) -> Term | None:
     """Replicas above `wanted` that would be wanted back before giving them up had paid (ski rental)."""
+    if s.present <= wanted:
+        return None
     expected = expected_rps(s, s.keep_s)
-    if expected is None or s.present <= wanted:
+    if expected is None:
         return None
     back = 0 if expected < s.wake_rps else s.need(expected, 0.0)
     if back is None or min(back, s.present) <= wanted:

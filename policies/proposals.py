@@ -62,6 +62,8 @@ def _items(
 def _replicas(key: DeploymentKey, one: object) -> ReplicaProposal:
     if not isinstance(one, ReplicaProposal):
         raise WrongProposalError(f"replicas: {key}: {shown(one)}; allowed: a ReplicaProposal")
+    if type(one.replicas) is int and one.replicas >= 0 and type(one.terms) is tuple and one.terms and _all_terms(one):
+        return one
     count = _count(one.replicas, f"replicas: {key}")
     return ReplicaProposal(count, _terms(one.terms, count, f"replicas: {key}"))
 
@@ -77,6 +79,10 @@ def _count(value: object, where: str) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral) or value < 0:
         raise WrongProposalError(f"{where}: {shown(value)}; allowed: a whole number >= 0")
     return int(value)
+
+
+def _all_terms(one: ReplicaProposal) -> bool:
+    return set(map(type, one.terms)) == {Term}
 
 
 def _terms(terms: object, count: int, where: str) -> tuple[Term, ...]:

@@ -22,7 +22,7 @@ from simulator.scenario.load import Scenario
 from simulator.settings import controller_config
 from simulator.sight import Sight
 from simulator.telemetry import TelemetrySpec
-from simulator.traffic.history import history_bins, taught_forecaster
+from simulator.traffic.history import history_bins, taught_forecasters
 from simulator.world import World
 
 _NS = 1e-9
@@ -66,14 +66,16 @@ class ControlLoop:
     def _new_controller(self) -> Controller:
         """One that knows no more than the history that it is shown."""
         controller = Controller(self._config, policy=self._policy)
-        for d in self._scenario.deployments:
-            spec = self._policy.forecast
-            if d.history is not None and spec is not None:
-                bins = history_bins(d, spec.bin_s, self._world.seed)
-                forecaster, diary = taught_forecaster(spec, *bins, rehearses(self._policy))
-                controller.state.forecasters[d.key.full] = forecaster
-                if diary is not None:
-                    controller.show_diary(d.key, diary)
+        spec = self._policy.forecast
+        if spec is None:
+            return controller
+        known = [d for d in self._scenario.deployments if d.history is not None]
+        pasts = [history_bins(d, spec.bin_s, self._world.seed) for d in known]
+        taught = taught_forecasters(spec, pasts, rehearses(self._policy))
+        for d, (forecaster, diary) in zip(known, taught, strict=True):
+            controller.state.forecasters[d.key.full] = forecaster
+            if diary is not None:
+                controller.show_diary(d.key, diary)
         return controller
 
     def _begin(self) -> None:
@@ -95,6 +97,7 @@ class ControlLoop:
             self._read_next_s = now_s + (self._scenario.file.tick_s if self._spec.period_s > 0 else 0.0)
             if not self._restarts:  # who restarts reads at once
                 self._world.nobody_reads_before(self._read_next_s)
+        self._refit()
         began = time.perf_counter()
         plan = self.plan = self._controller.step(signals, now_s)
         step_s = time.perf_counter() - began
@@ -110,6 +113,12 @@ class ControlLoop:
         self._next = None
         if next_s < self._scenario.duration_s - _NS:
             self._next = self._queue.at(next_s, self._decide, Priority.DECIDE)
+
+    def _refit(self) -> None:
+        """Slow estimations that are due, beside the tick as in the pod (autoscaler/refits.py): the same comes of it."""
+        for forecaster in self._controller.state.forecasters.values():
+            if hasattr(forecaster, "needs_refit") and forecaster.needs_refit():
+                forecaster.refit()
 
     @staticmethod
     def _write_tick(

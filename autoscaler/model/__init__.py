@@ -3,7 +3,7 @@
 All frozen and slotted; units in the names; `None` is unknown, never 0. No behaviour beyond small look-ups, no I/O.
 """
 
-from autoscaler.model.observation import EndedStart, Judged, Observation
+from autoscaler.model.observation import NO_SUPPLY, EndedStart, Judged, Observation, Supply
 from autoscaler.model.plan import (
     FINE_OUTCOMES,
     Applied,
@@ -44,6 +44,7 @@ from autoscaler.model.signals import (
 
 __all__ = [
     "FINE_OUTCOMES",
+    "NO_SUPPLY",
     "ActWay",
     "Applied",
     "ControllerConfig",
@@ -75,6 +76,7 @@ __all__ = [
     "Signals",
     "SourceStatus",
     "Startup",
+    "Supply",
     "WorkerSignal",
     "nodes_usd_per_hour",
 ]

@@ -28,6 +28,19 @@ class EndedStart:
 
 
 @dataclass(frozen=True, slots=True)
+class Supply:
+    """What the inventory says of replicas; None = nobody told."""
+
+    running: int | None = None
+    draining: int | None = None
+    target: int | None = None
+    starting: tuple[StartView, ...] = ()
+
+
+NO_SUPPLY = Supply()
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """What demand.py made of a deployment's signals: rates instead of counters, freshness as a value."""
 

@@ -11,11 +11,32 @@ import numpy as np
 
 from policies.base import Diary, ForecastSpec
 from policies.forecasting.base import Floats, Forecaster
+from policies.forecasting.together import Together
 
 KEEP_S = 2 * 86400.0
 """The newest part of the past that is written down."""
 HORIZONS_S = (60.0, 120.0, 300.0, 600.0, 1200.0, 2400.0)
 _STEP_S = 60.0
+
+
+def teach_together(pasts: Sequence[tuple[Forecaster, Floats, Floats]], spec: ForecastSpec) -> None:
+    """`teach` without a diary, for many at once: the same is learned in a third of the time."""
+    parts = []
+    for forecaster, times, rates in pasts:
+        first = _kept(times, spec)[1]
+        parts.append((forecaster, [(times[:first], rates[:first]), (times[first:], rates[first:])]))
+    Together().learn(parts)
+
+
+def _kept(times: Floats, spec: ForecastSpec) -> tuple[int, int]:
+    """How many whole steps of a past are written down, and which of its bins is the first of them."""
+    per_step = max(1, round(_STEP_S / spec.bin_s))
+    bins = int(min(KEEP_S, times[-1] - times[0] + spec.bin_s) / spec.bin_s + 1e-6) if len(times) else 0
+    steps = bins // per_step
+    if steps == 0:
+        return 0, len(times)
+    begin_s = float(times[-1]) - steps * per_step * spec.bin_s
+    return steps, int(np.searchsorted(times, begin_s + 1e-6))
 
 
 def teach(
@@ -33,14 +54,12 @@ def teach(
     times = np.asarray(times_s, dtype=np.float64)
     rates = np.asarray(rates_rps, dtype=np.float64)
     per_step = max(1, round(_STEP_S / spec.bin_s))
-    bins = int(min(KEEP_S, times[-1] - times[0] + spec.bin_s) / spec.bin_s + 1e-6) if len(times) else 0
-    steps = bins // per_step
+    steps, first = _kept(times, spec)
     if steps == 0:
         forecaster.observe_many(times, rates)
         return None
     last_s = float(times[-1])
     begin_s = last_s - steps * per_step * spec.bin_s
-    first = int(np.searchsorted(times, begin_s + 1e-6))
     forecaster.observe_many(times[:first], rates[:first])
     if not write:
         forecaster.observe_many(times[first:], rates[first:])

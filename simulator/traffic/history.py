@@ -13,7 +13,7 @@ import numpy as np
 
 from policies.base import Diary, ForecastSpec
 from policies.forecasting import Forecaster, ForecasterState, create
-from policies.forecasting.diary import teach
+from policies.forecasting.diary import teach, teach_together
 from simulator.draws import component_seed
 from simulator.scenario.load import Deployment
 from simulator.traffic.synthetic import Synthetic, generate_for
@@ -69,13 +69,34 @@ def _mean_rates(trace: RateTrace, first_s: float, bin_s: float, bins: int) -> Fl
     return means
 
 
-def taught_forecaster(
-    spec: ForecastSpec, times_s: Sequence[float], rates_rps: Sequence[float], write: bool = True
-) -> tuple[Forecaster, Diary | None]:
-    """A forecaster that has seen this history, and what it would have said on the way (if `write`).
+Bins = tuple[Sequence[float], Sequence[float]]
+"""Their ends and rates."""
+_MOST_KEPT = 16
 
-    It takes seconds to learn weeks: what was learned once is kept.
+
+def taught_forecasters(
+    spec: ForecastSpec, pasts: Sequence[Bins], write: bool = True
+) -> list[tuple[Forecaster, Diary | None]]:
+    """For each past a forecaster that has seen it, and what it would have said on the way (if `write`).
+
+    It takes most of a second to learn a day, alone: what was learned once is kept, where it is of a few deployments;
+    many learn together.
     """
+    if write or len(pasts) <= _MOST_KEPT:
+        return [_taught(spec, *past, write) for past in pasts]
+    forecasters = [create(spec) for _ in pasts]
+    known = [
+        (one, np.asarray(times_s, dtype=np.float64), np.asarray(rates_rps, dtype=np.float64))
+        for one, (times_s, rates_rps) in zip(forecasters, pasts, strict=True)
+        if len(times_s)
+    ]
+    teach_together(known, spec)
+    return [(one, None) for one in forecasters]
+
+
+def _taught(
+    spec: ForecastSpec, times_s: Sequence[float], rates_rps: Sequence[float], write: bool
+) -> tuple[Forecaster, Diary | None]:
     forecaster, diary = create(spec), None
     if len(times_s):
         bins = (np.array(values, dtype=np.float64).tobytes() for values in (times_s, rates_rps))
@@ -84,7 +105,7 @@ def taught_forecaster(
     return forecaster, diary
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=_MOST_KEPT)
 def _learned(spec: ForecastSpec, times_s: bytes, rates_rps: bytes, write: bool) -> tuple[ForecasterState, Diary | None]:
     forecaster = create(spec)
     diary = teach(forecaster, spec, np.frombuffer(times_s), np.frombuffer(rates_rps), write)

@@ -7,7 +7,7 @@ within a window: never too low). Beyond the longest, the season lifts all and th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import NormalDist
 
 import numpy as np
@@ -36,14 +36,25 @@ class Answers:
         rise_beyond: Callable[[float], float],
     ) -> Floats:
         """(horizons asked, levels asked), never falling with either. `rise_beyond(h)` = how the season lifts h."""
+        return np.asarray(self.tables(rows[None], horizons_s, levels, [rise_beyond])[0])
+
+    def tables(
+        self,
+        rows: Floats,
+        horizons_s: tuple[float, ...],
+        levels: tuple[float, ...],
+        rises_beyond: Sequence[Callable[[float], float]],
+    ) -> Floats:
+        """The same for several series: `rows` (series, horizons, LEVELS) gives (series, horizons asked, levels)."""
         near, beyond = self._between(horizons_s)
-        wanted = near @ rows
+        wanted = np.matmul(near, rows)
         for i in beyond:
-            wanted[i] = _beyond(rows[-1], horizons_s[i] / float(self._horizons_s[-1]), rise_beyond(horizons_s[i]))
-        table = wanted @ self._weights(levels)
+            rise = np.array([rise_beyond(horizons_s[i]) for rise_beyond in rises_beyond])
+            wanted[:, i] = _beyond(rows[:, -1], horizons_s[i] / float(self._horizons_s[-1]), rise[:, None])
+        table = np.matmul(wanted, self._weights(levels))
         np.maximum(table, 0.0, out=table)
-        np.maximum.accumulate(table, axis=1, out=table)
-        return np.asarray(np.maximum.accumulate(table, axis=0))
+        np.maximum.accumulate(table, axis=2, out=table)
+        return np.asarray(np.maximum.accumulate(table, axis=1))
 
     def _between(self, horizons_s: tuple[float, ...]) -> tuple[Floats, tuple[int, ...]]:
         """(horizons asked, learned horizons): row i gives horizon i; and which of them lie beyond the longest."""
@@ -75,10 +86,10 @@ class Answers:
         return found
 
 
-def _beyond(row: Floats, times: float, rise: float) -> Floats:
-    middle = row[MEDIAN]
-    spread = np.where(row > middle, times**_BEYOND_POWER, 1.0)
-    return np.asarray((middle + (row - middle) * spread) * rise)
+def _beyond(rows: Floats, times: float, rise: Floats) -> Floats:
+    middle = rows[:, MEDIAN : MEDIAN + 1]
+    spread = np.where(rows > middle, times**_BEYOND_POWER, 1.0)
+    return np.asarray((middle + (rows - middle) * spread) * rise)
 
 
 def _level_weights(level: float) -> Floats:

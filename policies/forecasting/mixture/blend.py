@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from policies.forecasting.base import Floats
 from policies.forecasting.mixture.grid import DAY_S, LEVELS, MEDIAN, SCORES, UPPER, Grid, Ints
-from policies.forecasting.mixture.kept import Kept
+from policies.forecasting.mixture.kept import Rows, Shared, numbers_of
 
 WINDOW = 720
 _THIN_S = 240.0
@@ -49,7 +50,7 @@ _Q95 = UPPER.start + 1
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a forecast was made in: `rising` (horizons; 0 or 1), and rows of the stretch: hour, five minutes, width."""
+    """What forecasts were made in: `rising` (rows; 0 or 1), and rows of the stretch: hour, five minutes, width."""
 
     rising: Ints
     hour: int
@@ -57,75 +58,94 @@ class Context:
     width: Ints
 
 
-class Blend(Kept):
-    """`columns` = how many members with a scale there are."""
+class Blend(Shared):
+    """`columns` = how many members with a scale there are. For `slots` forecasters; a row is a horizon of one."""
 
-    arrays = ("errors", "dates", "filled", "quantiles", "loss", "judged", "weights", "stretch", "widths")
+    axes: ClassVar = {
+        "errors": 0,
+        "dates": 0,
+        "filled": 0,
+        "quantiles": 0,
+        "loss": 1,
+        "judged": 1,
+        "weights": 1,
+        "stretch": 1,
+        "widths": 1,
+    }
     numbers = ("cursor", "turn")
 
-    def __init__(self, grid: Grid, columns: int) -> None:
-        horizons = grid.size
+    def __init__(self, grid: Grid, columns: int, slots: int = 1) -> None:
+        self.slots = slots
+        rows = slots * grid.size
         self._grid = grid
         self._columns = columns
-        self.errors = np.zeros((horizons, columns, WINDOW), dtype=np.float16)
-        self.dates = np.full((horizons, WINDOW), -1, dtype=np.int64)
+        self.errors = np.zeros((rows, columns, WINDOW), dtype=np.float16)
+        self.dates = np.full((rows, WINDOW), -1, dtype=np.int64)
         """The step of each error's origin."""
-        self.filled = np.zeros(horizons, dtype=np.int64)
-        self.quantiles: Floats = np.tile(SCORES, (horizons, columns, 1))
-        self.loss: Floats = np.zeros((2, horizons, columns))
+        self.filled = np.zeros(rows, dtype=np.int64)
+        self.quantiles: Floats = np.tile(SCORES, (rows, columns, 1))
+        self.loss: Floats = np.zeros((2, rows, columns))
         """Faded loss of each column: at all times but mostly calm ones, and mostly while the profile rises."""
-        self.judged: Floats = np.zeros((2, horizons))
-        self.weights: Floats = np.full((2, horizons, columns), 1.0 / columns)
-        self.stretch: Floats = np.zeros((_HOURS + _FIVES + _WIDTHS, horizons, len(LEVELS)))
+        self.judged: Floats = np.zeros((2, rows))
+        self.weights: Floats = np.full((2, rows, columns), 1.0 / columns)
+        self.stretch: Floats = np.zeros((_HOURS + _FIVES + _WIDTHS, rows, len(LEVELS)))
         """Logarithms; the three rows of a context add up."""
-        self.widths: Floats = np.zeros((3, horizons))
+        self.widths: Floats = np.zeros((3, rows))
         """Mean and variance of the logarithm of the band's width, and how many were seen."""
-        self.cursor = 0
-        self.turn = 0
+        self.cursor = np.zeros(slots, dtype=np.int64)
+        self.turn = np.zeros(slots, dtype=np.int64)
+        """By slot."""
         self._thin = 2**32 // max(1, round(_THIN_S / grid.step_s))
         self._fresh = 1 - 0.5 ** (grid.step_s / _HALF_LIFE_S)
         self._fresh_width = 1 - 0.5 ** (grid.step_s / _WIDTH_HALF_LIFE_S)
-        self._chunk = _CHUNK
-        self._horizons = np.arange(horizons)
         outward = np.where(LEVELS == 0.5, 0.0, np.where(LEVELS > 0.5, _STRETCH_STEP, -_STRETCH_STEP))
         self._after_hit = outward * (LEVELS - 1.0)
         self._after_miss = outward * LEVELS
 
     def mix(
-        self, step: int, points: Floats, scales: Floats, rising: Ints, unit: float
+        self, rows: Rows, step: int, points: Floats, scales: Floats, rising: Ints, unit: Floats
     ) -> tuple[Floats, Floats, Context, Floats]:
-        """Column quantiles (horizons, columns, levels), blended ones (horizons, levels), context, width's logarithm."""
-        each = points[:, :, None] + scales[:, :, None] * self.quantiles
+        """Column quantiles (rows, columns, levels), blended ones (rows, levels), context, width's logarithm.
+
+        `rows`: all of some forecasters, made at one step; `unit` of each row.
+        """
+        at = numbers_of(rows)
+        each = scales[:, :, None] * self.quantiles[rows]
+        each += points[:, :, None]
         np.maximum(each, 0.0, out=each)
-        mixed = np.matmul(self.weights[rising, self._horizons][:, None, :], each)[:, 0]
+        mixed = np.matmul(self.weights[rising, at][:, None, :], each)[:, 0]
         middle = mixed[:, MEDIAN : MEDIAN + 1].copy()
         mixed -= middle
         width = np.log(mixed[:, _Q95] / unit + 1e-6)
-        score = (width - self.widths[0]) / np.sqrt(self.widths[1] + 1e-12)
+        widths = self.widths[:, rows]
+        score = (width - widths[0]) / np.sqrt(widths[1] + 1e-12)
         level = np.minimum(np.maximum(2 * score + _WIDTHS / 2, 0.0), _WIDTHS - 1.0).astype(np.int64)
         grid = self._grid
         five = _HOURS + grid.hour_slot(step) * _FIVES // grid.hour_slots
         context = Context(rising, grid.season_slot(step) * _HOURS // grid.season_slots, five, level + _HOURS + _FIVES)
-        stretch = self.stretch[context.hour] + self.stretch[context.five]
-        stretch += self.stretch[context.width, self._horizons]
+        stretch = self.stretch[context.hour][rows] + self.stretch[context.five][rows]
+        stretch += self.stretch[context.width, at]
         mixed *= np.exp(stretch)
         mixed += middle
         np.maximum(mixed, 0.0, out=mixed)
         np.maximum.accumulate(mixed, axis=1, out=mixed)
-        return each, np.maximum.accumulate(mixed, axis=0, out=mixed), context, width
+        by_horizon = mixed.reshape(-1, grid.size, len(LEVELS))
+        np.maximum.accumulate(by_horizon, axis=1, out=by_horizon)
+        return each, mixed, context, width
 
-    def settle(self, width: Floats) -> None:
+    def settle(self, rows: Rows, width: Floats) -> None:
         """A step's band widths enter their mean and variance."""
-        seen = self.widths[2]
-        seen += 1.0
+        mean, variance, seen = self.widths[:, rows]
+        seen = seen + 1.0
         fresh = np.maximum(self._fresh_width, 1.0 / seen)
-        away = width - self.widths[0]
-        self.widths[0] += fresh * away
-        self.widths[1] += fresh * (away * away - self.widths[1])
+        away = width - mean
+        self.widths[0, rows] = mean + fresh * away
+        self.widths[1, rows] = variance + fresh * (away * away - variance)
+        self.widths[2, rows] = seen
 
     def learn(
         self,
-        rows: Ints | slice,
+        rows: Rows,
         origins: Ints,
         actual: Floats,
         scaled: Floats,
@@ -133,62 +153,79 @@ class Blend(Kept):
         mixed: Floats,
         contexts: Ints,
     ) -> None:
-        """Outcomes of horizons `rows`: scaled errors and upper quantiles of columns, quantiles of the blend.
+        """Outcomes of `rows`: scaled errors and upper quantiles of columns, quantiles of the blend.
 
         `contexts`: for each of them rising, hour, five minutes and width, as `Context` has them.
         """
-        at = self._horizons[rows]
-        self._enter(at.tolist(), origins.tolist(), scaled)
-        self._sort()
+        at = np.arange(len(self.filled))[rows]
+        owners = at // self._grid.size
+        self._enter(at, origins, scaled)
+        touched = np.zeros(self.slots, dtype=np.bool_)
+        touched[owners] = True
+        self._sort(np.flatnonzero(touched))
         miss = actual[:, None, None] - upper
         loss = np.matmul(miss, _UPPER_LEVELS) - np.add.reduce(np.minimum(miss, 0.0), axis=2)
         share = np.full((2, len(at)), _OTHER_SHARE)
         share[contexts[:, 0], np.arange(len(at))] = 1.0
-        self.judged[:, rows] += share
-        age = self.judged[:, rows] - _SETTLE
-        settled = float(np.minimum.reduce(age[0])) >= 1.0
+        judged = self.judged[:, rows] + share
+        self.judged[:, rows] = judged
+        age = judged - _SETTLE
+        youngest = np.full(self.slots, np.inf)
+        np.minimum.at(youngest, owners, age[0])
+        settled = youngest[owners] >= 1.0  # all horizons of a forecaster that learn now
         fresh = share * np.maximum(self._fresh, 1.0 / np.maximum(age, 1.0))
-        if not settled:
-            fresh *= age > 0
+        fresh *= settled | (age > 0)
         kept = self.loss[:, rows]
         kept = kept + fresh[:, :, None] * (loss - kept)
         self.loss[:, rows] = kept
-        if not settled:
-            return
+        if not settled.all():
+            if not settled.any():
+                return
+            at, kept, age = at[settled], kept[:, settled], age[:, settled]
+            actual, mixed, contexts = actual[settled], mixed[settled], contexts[settled]
         kept[1] = np.where(age[1, :, None] > 0, kept[1], kept[0])
         kept += 1e-300
         weights = (np.minimum.reduce(kept, axis=2)[:, :, None] / kept) ** _POWER
-        self.weights[:, rows] = weights / np.add.reduce(weights, axis=2)[:, :, None]
+        self.weights[:, at] = weights / np.add.reduce(weights, axis=2)[:, :, None]
         push = np.where(actual[:, None] <= mixed, self._after_hit, self._after_miss)
         places = contexts[:, 1:].T
         stretch = self.stretch[places, at] + push
         self.stretch[places, at] = np.minimum(np.maximum(stretch, -_STRETCH_MOST), _STRETCH_MOST)
 
-    def _enter(self, horizons: list[int], origins: list[int], scaled: Floats) -> None:
+    def _enter(self, at: Ints, origins: Ints, scaled: Floats) -> None:
         """Errors enter their windows: all while a window fills, then some, chosen by the step alone."""
-        filled = self.filled.tolist()
-        for i, (h, origin) in enumerate(zip(horizons, origins, strict=True)):
-            if filled[h] < WINDOW or (origin * _HASH) % 2**32 < self._thin:
-                place = filled[h] % WINDOW
-                self.errors[h, :, place] = np.minimum(np.maximum(scaled[i], -_FAR), _FAR)
-                self.dates[h, place] = origin
-                self.filled[h] += 1
+        filled = self.filled[at]
+        chosen = (filled < WINDOW) | ((origins * _HASH) % 2**32 < self._thin)
+        if chosen.any():
+            at, place = at[chosen], filled[chosen] % WINDOW
+            self.errors[at, :, place] = np.minimum(np.maximum(scaled[chosen], -_FAR), _FAR)
+            self.dates[at, place] = origins[chosen]
+            self.filled[at] += 1
 
-    def _sort(self) -> None:
+    def _sort(self, slots: Ints) -> None:
         """Order statistics of the next few columns in turn; of all while there are few errors."""
-        filled = self.filled.tolist()
-        for h, n in enumerate(filled):
-            if _FEW <= n < _SOME:
-                self.quantiles[h] = order_statistics(self.errors[h, :, :n])
-        self.turn += 1
-        if self.turn % _SORT_EVERY:
+        size = self._grid.size
+        filled = self.filled.reshape(-1, size)[slots]
+        at = slots[:, None] * size + np.arange(size)
+        for n in sorted(set(filled[(filled >= _FEW) & (filled < _SOME)].tolist())):
+            few = at[filled == n]
+            self.quantiles[few] = order_statistics(self.errors[few, :, :n])
+        self.turn[slots] += 1
+        due = slots[self.turn[slots] % _SORT_EVERY == 0]
+        if not len(due):
             return
-        h, c = divmod(self.cursor, self._columns)
-        end = min(c + self._chunk, self._columns)
-        n = min(filled[h], WINDOW)
-        if n >= _SOME:
-            self.quantiles[h, c:end] = order_statistics(self.errors[h, c:end, :n])
-        self.cursor = (self.cursor + end - c) % (self._columns * len(filled))
+        horizon, first = np.divmod(self.cursor[due], self._columns)
+        end = np.minimum(first + _CHUNK, self._columns)
+        of = np.minimum(self.filled[due * size + horizon], WINDOW)
+        for n in sorted(set(of[of >= _SOME].tolist())):
+            places = [
+                (s * size + h, c)
+                for s, h, a, b in zip(*(v[of == n].tolist() for v in (due, horizon, first, end)), strict=True)
+                for c in range(a, b)
+            ]
+            which, column = np.array(places).T
+            self.quantiles[which, column] = order_statistics(self.errors[which, column, :n])
+        self.cursor[due] = (self.cursor[due] + end - first) % (self._columns * size)
 
 
 def order_statistics(errors: NDArray[np.float16]) -> Floats:

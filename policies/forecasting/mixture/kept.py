@@ -45,3 +45,60 @@ def unpack_exact(text: str) -> NDArray[Any]:
     kind, shape, body = text.split(" ")
     size = tuple(int(n) for n in shape.split("x")) if shape else ()
     return np.frombuffer(zlib.decompress(base64.b64decode(body)), dtype=np.dtype(kind)).reshape(size).copy()
+
+
+class Shared(Kept):
+    """The memory of several forecasters side by side: each has a slot, `slots` of them lie along one axis of an array.
+
+    `axes` names that axis of every array; `numbers` are arrays here, with one element for each slot.
+    """
+
+    axes: ClassVar[dict[str, int]] = {}
+    slots: int
+
+    def dump_slot(self, into: ForecasterState, part: str, slot: int) -> None:
+        """What one forecaster of its own would write by `dump`."""
+        for name in self.axes:
+            into.arrays[f"{part}.{name}"] = pack_exact(self._of_slot(name, slot))
+        for name in self.numbers:
+            into.numbers[f"{part}.{name}"] = float(getattr(self, name)[slot])
+
+    def load_slot(self, state: ForecasterState, part: str, slot: int) -> None:
+        """The inverse of `dump_slot`. Errors: ValueError where a shape does not fit."""
+        for name in self.axes:
+            place, found = self._of_slot(name, slot), unpack_exact(state.arrays[f"{part}.{name}"])
+            if place.shape != found.shape:
+                raise ValueError(f"{part}.{name}: shape {found.shape}; allowed: {place.shape}")
+            place[...] = found
+        for name in self.numbers:
+            getattr(self, name)[slot] = state.numbers[f"{part}.{name}"]
+
+    def copy_slot(self, source: Shared, from_slot: int, slot: int) -> None:
+        """A slot becomes what another one is, here or elsewhere."""
+        for name in self.axes:
+            self._of_slot(name, slot)[...] = source._of_slot(name, from_slot)
+        for name in self.numbers:
+            getattr(self, name)[slot] = getattr(source, name)[from_slot]
+
+    def _of_slot(self, name: str, slot: int) -> NDArray[Any]:
+        whole: NDArray[Any] = getattr(self, name)
+        axis = self.axes[name]
+        each = whole.shape[axis] // self.slots
+        return whole[(slice(None),) * axis + (slice(slot * each, (slot + 1) * each),)]
+
+
+Rows = NDArray[np.int64] | slice
+"""Which rows of shared arrays: a slice where they lie side by side (then views are taken), else their numbers."""
+
+
+def rows_of(slots: NDArray[np.int64], each: int) -> Rows:
+    """The rows of these slots (ascending), `each` of them a slot."""
+    first, last = int(slots[0]), int(slots[-1])
+    if last - first == len(slots) - 1:
+        return slice(first * each, (last + 1) * each)
+    return np.asarray((slots[:, None] * each + np.arange(each)).reshape(-1))
+
+
+def numbers_of(rows: Rows) -> NDArray[np.int64]:
+    """Rows by their numbers."""
+    return np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows

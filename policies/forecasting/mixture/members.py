@@ -7,13 +7,15 @@ maxima, on the profile and on the shape of the hour (minute by minute, the last 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from policies.forecasting.base import Floats
-from policies.forecasting.mixture.grid import DAY_S, Grid, Ints
-from policies.forecasting.mixture.kept import Kept
+from policies.forecasting.mixture.grid import DAY_S, Grid
+from policies.forecasting.mixture.kept import Kept, Rows
 from policies.forecasting.mixture.memory import SeriesMemory
 from policies.forecasting.mixture.recursions import Recursions
 from policies.forecasting.mixture.regression import Regressions
@@ -65,63 +67,94 @@ class HourShape(Kept):
 
 
 @dataclass(frozen=True, slots=True)
-class _Steady:
-    """What the step that closed last says: recursions (2, horizons), shape of the hour, profile ahead and behind."""
+class Own:
+    """What the members know of one series: its bins and profile, its recursions, the shape of its hour."""
 
-    steps: int
-    recursions: Floats | None
+    memory: SeriesMemory
+    recursions: Recursions
+    shape: HourShape
+
+
+@dataclass(frozen=True, slots=True)
+class Steady:
+    """What the steps that closed last say of several series: stays the same until a next one closes.
+
+    Arrays (series, horizons), or one number each; NaN where there is no such thing.
+    """
+
+    mean: Floats
+    started: NDArray[np.bool_]
+    holt: Floats
+    arima: Floats
     shape: Floats
-    highest: Floats | None = None
-    now: float = 0.0
-    near: float = 0.0
-    seasonal: Floats | None = None
-    patchy: bool = False
+    seasonal: NDArray[np.bool_]
+    """Whether the profile is known; `highest`, `now`, `near` are of it."""
+    highest: Floats
+    now: Floats
+    near: Floats
+    holt_winters: Floats
 
 
 class Members:
-    """`points` gives (horizons, members) and what `stack` learns from; `learn` its outcome."""
+    """`points` gives (rows, members) and what `stack` learns from; a row is a horizon of one of `slots` series."""
 
-    def __init__(self, grid: Grid) -> None:
+    def __init__(self, grid: Grid, slots: int = 1) -> None:
         self._grid = grid
-        self.stack = Regressions(grid.size, STACK_INPUTS, 1.0, 1000.0)
+        self.stack = Regressions(slots * grid.size, STACK_INPUTS, 1.0, 1000.0, slots)
         self._keep = 0.5 ** (grid.step_s / _HALF_LIFE_S)
         self._last = grid.reach - 1
         self._five = max(1, round(300.0 / grid.step_s))
-        self._steady: _Steady | None = None
 
-    def points(self, memory: SeriesMemory, recursions: Recursions, shape: HourShape) -> tuple[Floats, Floats, float]:
-        """Point forecasts, inputs of `stack` (horizons, inputs), the last value."""
-        mean = memory.unit
-        windows = memory.windows
-        hour = memory.last(windows[60])
-        x = float(hour[-1])
-        half = hour[-windows[30] :]
-        ten, quarter, five = half[-windows[10] :], half[-windows[15] :], half[-windows[5] :]
-        m5 = float(np.add.reduce(five)) / len(five)
-        m15 = float(np.add.reduce(quarter)) / len(quarter)
-        m60 = float(np.add.reduce(hour)) / len(hour)
-        max10 = float(np.maximum.reduce(ten))
-        max30 = float(np.maximum.reduce(half))
-        if self._steady is None or self._steady.steps != memory.steps:
-            self._steady = self._of_step(memory, recursions, shape)
-        steady = self._steady
-        points = np.empty((len(MEMBERS), self._grid.size))
-        inputs = np.empty((STACK_INPUTS, self._grid.size))
+    def steady(self, series: Sequence[Own]) -> Steady:
+        """What stays the same until the next step closes, of each."""
+        size = self._grid.size
+        numbers = np.full((3, len(series)), np.nan)
+        flags = np.zeros((2, len(series)), dtype=np.bool_)
+        arrays = np.full((5, len(series), size), np.nan)
+        for i, one in enumerate(series):
+            memory, recursions = one.memory, one.recursions
+            numbers[0, i] = memory.unit
+            arrays[0, i] = one.shape.highest(memory.step)
+            if recursions.started:
+                flags[0, i] = True
+                arrays[1, i], arrays[2, i] = recursions.holt(), recursions.arima()
+            if memory.seasonal:
+                flags[1, i] = True
+                behind = memory.behind()
+                recent = behind[-self._five :]
+                numbers[1, i] = float(np.add.reduce(behind)) / len(behind)
+                numbers[2, i] = float(np.add.reduce(recent)) / len(recent)
+                arrays[3, i] = np.fmax.accumulate(memory.ahead())[self._last]
+                if recursions.has_season:
+                    arrays[4, i] = recursions.seasonal(memory.step)
+        (mean, now, near), (shape, holt, arima, highest, holt_winters) = numbers, arrays
+        return Steady(mean, flags[0], holt, arima, shape, flags[1], highest, now, near, holt_winters)
+
+    def points(self, rows: Rows, steady: Steady, memories: Sequence[SeriesMemory]) -> tuple[Floats, Floats, Floats]:
+        """Point forecasts, inputs of `stack` (rows, inputs), and each series' last value.
+
+        Where the profile or what is made of it is unknown, the mean of the last quarter of an hour stands for it.
+        """
+        lately = _lately(memories)[:, :, None]
+        x, m5, m15, _, max10, max30 = lately
+        mean = steady.mean[:, None]
+        points = np.empty((len(MEMBERS), len(memories), self._grid.size))
+        inputs = np.empty((STACK_INPUTS, len(memories), self._grid.size))
         points[0] = x
         points[1] = max10
-        points[2:4] = steady.recursions if steady.recursions is not None else x
-        inputs[:5] = ((m5,), (m15,), (m60,), (max10,), (max30,))
-        if steady.highest is None:
-            points[4:7] = inputs[7:9] = m15
-        else:
-            highest, now, near = steady.highest, *(v if v == v else m15 for v in (steady.now, steady.near))
-            if steady.patchy:
-                highest = np.where(highest == highest, highest, m15)
-            points[4] = steady.seasonal if steady.seasonal is not None else m15
-            np.add(highest, m5 - near, out=points[5])
-            np.multiply(highest, min(max(m15 / max(now, 0.02 * mean), 0.2), 5.0), out=points[6])
-            inputs[7] = highest
-            inputs[8] = now
+        points[2] = np.where(steady.started[:, None], steady.holt, x)
+        points[3] = np.where(steady.started[:, None], steady.arima, x)
+        inputs[:5] = lately[1:]
+        highest = _known(steady.highest, m15)
+        now, near = _known(steady.now[:, None], m15), _known(steady.near[:, None], m15)
+        points[4] = _known(steady.holt_winters, m15)
+        np.add(highest, m5 - near, out=points[5])
+        ratio = np.minimum(np.maximum(m15 / np.maximum(now, 0.02 * mean), 0.2), 5.0)
+        np.multiply(highest, ratio, out=points[6])
+        if not steady.seasonal.all():
+            points[4:7, ~steady.seasonal] = m15[~steady.seasonal]
+        inputs[7] = highest
+        inputs[8] = now
         inputs[5:7] = points[2:4]
         inputs[9:11] = points[4:6]
         np.multiply(steady.shape, m15, out=inputs[11])
@@ -129,35 +162,34 @@ class Members:
         inputs /= mean
         inputs[12] = 1.0
         np.minimum(np.maximum(inputs, -_FAR, out=inputs), _FAR, out=inputs)
-        given = inputs.T.copy()
-        most = _MOST_TIMES_SEEN * max(max30, float(np.maximum.reduce(points[:STACK], axis=None)))
-        np.minimum(x + mean * self.stack.predict(given), most, out=points[STACK])
-        return np.maximum(points, 0.0, out=points).T.copy(), given, x
+        given = inputs.reshape(STACK_INPUTS, -1).T.copy()
+        most = _MOST_TIMES_SEEN * np.maximum(max30, np.maximum.reduce(points[:STACK], axis=(0, 2))[:, None])
+        stacked = self.stack.predict(rows, given).reshape(len(memories), -1)
+        np.minimum(x + mean * stacked, most, out=points[STACK])
+        np.maximum(points, 0.0, out=points)
+        return points.reshape(len(MEMBERS), -1).T.copy(), given, x[:, 0]
 
-    def forget(self) -> None:
-        """A memory was taken in: what was derived is derived anew."""
-        self._steady = None
-
-    def _of_step(self, memory: SeriesMemory, recursions: Recursions, shape: HourShape) -> _Steady:
-        """What stays the same until the next step closes."""
-        both = np.empty((2, self._grid.size)) if recursions.started else None
-        if both is not None:
-            both[0], both[1] = recursions.holt(), recursions.arima()
-        ratios = shape.highest(memory.step)
-        if not memory.seasonal:
-            return _Steady(memory.steps, both, ratios)
-        behind = memory.behind()
-        now = float(np.add.reduce(behind)) / len(behind)
-        recent = behind[-self._five :]
-        near = float(np.add.reduce(recent)) / len(recent)
-        highest = np.fmax.accumulate(memory.ahead())[self._last]
-        seasonal = recursions.seasonal(memory.step) if recursions.has_season else None
-        patchy = not float(np.add.reduce(highest)) >= 0.0
-        return _Steady(memory.steps, both, ratios, highest, now, near, seasonal, patchy)
-
-    def learn(self, rows: Ints | slice, inputs: Floats, change: Floats, most: Floats) -> None:
+    def learn(self, rows: Rows, inputs: Floats, change: Floats, most: Floats) -> None:
         """`change` = (outcome - last value at the origin) / mean; `most` = error that counts in full."""
         self.stack.update(rows, inputs, change, self._keep, most)
+
+
+def _lately(memories: Sequence[SeriesMemory]) -> Floats:
+    """Of each series the last bin, means of 5, 15 and 60 minutes, maxima of 10 and 30: (6, series)."""
+    windows = memories[0].windows
+    hours = [memory.last(windows[60]) for memory in memories]
+    if len({len(hour) for hour in hours}) > 1:
+        return np.concatenate([_lately([memory]) for memory in memories], axis=1)
+    hour = np.array(hours)
+    half = hour[:, -windows[30] :]
+    ten, quarter, five = half[:, -windows[10] :], half[:, -windows[15] :], half[:, -windows[5] :]
+    means = [np.add.reduce(window, axis=1) / window.shape[1] for window in (five, quarter, hour)]
+    maxima = [np.maximum.reduce(window, axis=1) for window in (ten, half)]
+    return np.array([hour[:, -1], *means, *maxima])
+
+
+def _known(values: Floats, otherwise: Floats) -> Floats:
+    return np.asarray(np.where(values == values, values, otherwise))
 
 
 _FAR = 50.0
