@@ -10,15 +10,13 @@ run, the studies, and results.markdown. `--render` only writes that from what is
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import sys
-import time
 from pathlib import Path
 
 from benchmarks.results.render import render
-from benchmarks.results.session import SHORT, WHOLE, Session, read_text
+from benchmarks.results.session import SHORT, WHOLE, Session
 from benchmarks.results.store import ROOT
 from benchmarks.results.world import build, read_league
 from simulator.parallel.workers import workers
@@ -37,7 +35,6 @@ def main() -> None:
     pairs = build(read_league(), args.traces if args.traces.is_dir() else None, folder, size.window)
     pairs = [p for p in pairs if not args.only or p.name in args.only]
     session = Session(size, folder, pairs, args.without, args.defaults_first)
-    started = time.monotonic()
     interrupted = False
     try:
         if not args.render:
@@ -46,8 +43,6 @@ def main() -> None:
     except KeyboardInterrupt:
         interrupted = True
     finally:
-        if not args.render:
-            _add_elapsed(folder, time.monotonic() - started)
         text = render(session.table(command))
         (folder / "results.markdown").write_text(text, "utf-8")
         if args.publish is not None:
@@ -79,11 +74,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--publish", type=Path, metavar="FILE", help="copy the table there too")
     parser.add_argument("--fresh", action="store_true", help="throw away what is there")
     return parser.parse_args()
-
-
-def _add_elapsed(folder: Path, elapsed_s: float) -> None:
-    path = folder / "elapsed.json"
-    path.write_text(json.dumps([*json.loads(read_text(path, "[]")), round(elapsed_s, 1)]), "utf-8")
 
 
 if __name__ == "__main__":

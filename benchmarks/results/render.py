@@ -119,10 +119,8 @@ def _head(table: Table) -> str:
     if table.stand_ins:
         lines += [f"**Generated stand-ins** take the place of the public traces {', '.join(table.stand_ins)}.", ""]
     if table.missing:
-        lines += [
-            f"**Not finished**: {table.missing} pieces of work are missing; `{table.command}` goes on.{_rest(table)}",
-            "",
-        ]
+        lines += [f"**Not finished**: {table.missing} pieces of work are missing; `{table.command}` goes on."]
+        lines += [*_rest(table), ""]
     lines += [
         "`oracle` is a bound, `oracle_lead` the best plan found by who knows all arrivals, `hindsight` the HPA tuned",
         "on the judged time itself, `static` the smallest constant fleet that reaches the target there",
@@ -133,11 +131,11 @@ def _head(table: Table) -> str:
     return "\n".join(lines)
 
 
-def _rest(table: Table) -> str:
+def _rest(table: Table) -> list[str]:
     if table.left_s is None:
-        return ""
+        return []
     whole_min = (table.cpu_s + table.left_s) / 60
-    return f" By what its finished pieces took, the whole takes {whole_min:.0f} minutes of one core."
+    return [f"By what its finished pieces took, the whole takes about {whole_min:.0f} minutes of one core."]
 
 
 def _together(table: Table) -> str:

@@ -64,6 +64,7 @@ class Session:
         self.store = Store(folder / "runs")
         self._without, self._defaults_first = without, defaults_first
         self._costs = Costs.of(self.store.everything())
+        self._looked_at_s = time.monotonic()
 
     # ------------------------------------------------------------ playing
 
@@ -85,7 +86,19 @@ class Session:
             kind = Kind.of(piece, self._name(piece))
             self.store.put(key, {**found, "kind": {n: getattr(kind, n) for n in ("what", "policy", "scenario")}})
             self._costs.learn(kind, float(found["cpu_s"]))
+            self._count_time()
             self._tell(piece, pool.count)
+
+    def _count_time(self) -> None:
+        """Adds what has passed since the last look to the time that all calls together have taken."""
+        now_s = time.monotonic()
+        total_s = self._elapsed_s() + now_s - self._looked_at_s
+        self._looked_at_s = now_s
+        (self.folder / "elapsed.json").write_text(json.dumps(round(total_s, 1)), "utf-8")
+
+    def _elapsed_s(self) -> float:
+        path = self.folder / "elapsed.json"
+        return float(json.loads(path.read_text("utf-8"))) if path.is_file() else 0.0
 
     def _name(self, piece: Piece) -> str:
         return next(p.name for p in self.pairs if piece.scenario in (str(p.train), str(p.judge)))
@@ -172,7 +185,7 @@ class Session:
             missing=len(missing),
             cpu_s=costs.total_s,
             left_s=costs.left_s(missing),
-            elapsed_s=sum(json.loads(read_text(self.folder / "elapsed.json", "[]"))),
+            elapsed_s=self._elapsed_s(),
             revisions=tuple(sorted({r["revision"] for r in runs})),
             command=command,
             targets={p.name: p.targets for p in self.pairs},
@@ -201,7 +214,3 @@ def _words(piece: Piece) -> str:
     if isinstance(piece, Judge):
         return f"{piece.policy}, seed {piece.seed}"
     return f"{'tuning' if isinstance(piece, Tune) else 'search of'} {piece.policy}"
-
-
-def read_text(path: Path, default: str) -> str:
-    return path.read_text("utf-8") if path.is_file() else default

@@ -113,6 +113,8 @@ def test_what_is_finished_is_not_done_again_and_what_is_missing_is_told(tmp_path
     assert second.asked == []
     table = session.table("make results")
     assert table.missing == 0
+    assert table.cpu_s > 0
+    assert table.elapsed_s > 0
     page = render(table)
     for label in (
         "oracle *",
