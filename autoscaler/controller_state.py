@@ -21,6 +21,9 @@ STATE_VERSION = 1
 
 _MOST_COUNTED = 1e15
 """No counter of requests or tokens gets that far."""
+_MANY_SERIES = 32
+_FORGET_AFTER_S = 3600.0
+"""Where there are many, series that nobody exported for so long are dropped."""
 
 
 @dataclass(slots=True)
@@ -63,6 +66,8 @@ class CounterMemory:
             added += growth
             before[0], before[1] = value, at_s
         self.started = True
+        if len(self.series) > _MANY_SERIES:
+            self.forget(at_s - _FORGET_AFTER_S)
         return added
 
     def forget(self, before_s: float) -> None:

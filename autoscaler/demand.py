@@ -33,7 +33,6 @@ _MIX_MIN_REQUESTS = 10.0
 _SEEDED_REQUESTS = 50.0
 """What the past counts for against the first requests that are seen."""
 ATTAINMENT_WINDOW_S = 600.0
-_FORGET_AFTER_S = 3600.0
 _LONGEST_BRIDGE_S = 600.0
 """A hole in the metrics up to this long is bridged by its mean rate; a longer one stays unknown in the bins."""
 
@@ -86,7 +85,6 @@ def take_in(memory: DemandMemory, metrics: DeploymentMetrics, slo: Slo, window_s
     memory.recent.append([now_s, seconds, demand, errors])
     while len(memory.recent) > 1 and memory.recent[0][0] <= now_s - window_s:
         memory.recent.pop(0)
-    _forget_old_series(memory, now_s)
     return list(_close_bins(memory, since_s, now_s, demand, bin_s))
 
 
@@ -114,15 +112,6 @@ def _without_retries(memory: DemandMemory, now_s: float, seconds: float, arrival
     doublings = 1.0 + min((now_s - memory.failing_since_s) / _GROWTH_DOUBLES_S, 64.0)
     may_be = max(memory.calm_rps, _LEAST_CALM_RPS) * math.pow(2.0, doublings) * seconds
     return min(arrivals, max(may_be, arrivals - errors))
-
-
-def _forget_old_series(memory: DemandMemory, now_s: float) -> None:
-    for counter in _COUNTERS(memory):
-        if len(counter.series) > 32:
-            counter.forget(now_s - _FORGET_AFTER_S)
-
-
-_COUNTERS = attrgetter(*(f.name for f in fields(DemandMemory) if f.type == "CounterMemory"))
 
 
 def _take_in_mix(

@@ -253,7 +253,7 @@ class Bank:
         ready &= lost <= (1 - _KNOWN_SHARE) * grid.widths
         ready &= (since_known == 0) | ~lost.any(axis=1)[:, None] | (since_known * 20 < grid.widths)
         rows = rows_of(slots, grid.size)
-        actual = np.array([one.largest() for one in series])
+        actual = _largest(grid, series)
         if ready.all():
             actual, origins, record = actual.reshape(-1), origins.reshape(-1), record.reshape(-1, RECORD.width)
         else:
@@ -271,6 +271,17 @@ class Bank:
         contexts = record[:, [-1, -4, -3, -2]].astype(np.int64)
         scaled = errors.take(MEMBER_OF, axis=1) / np.maximum(scales, 1e-30)
         self.blend.learn(rows, origins, actual, scaled, upper, record[:, at["mixed"]], contexts)
+
+
+def _largest(grid: Grid, series: Sequence[MixtureForecaster]) -> Floats:
+    """For each series and horizon the largest bin of its window, which began `reach` steps ago."""
+    bins = grid.reach * grid.bins_per_step
+    lately = [one.memory.last(int(bins[-1])) for one in series]
+    if len({len(one) for one in lately}) > 1:
+        return np.concatenate([_largest(grid, [one]) for one in series])
+    recent = np.array(lately)
+    windows = zip(np.maximum(recent.shape[1] - bins, 0).tolist(), grid.widths.tolist(), strict=True)
+    return np.stack([np.maximum.reduce(recent[:, first : first + width], axis=1) for first, width in windows], axis=1)
 
 
 def clean(rate_rps: float | None) -> float | None:

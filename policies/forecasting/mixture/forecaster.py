@@ -223,19 +223,6 @@ class MixtureForecaster(Kept):
         """What the bank forecasts for it."""
         self._rows = rows
 
-    def largest(self) -> Floats:
-        """For each horizon the largest bin of its window, which began `reach` steps ago."""
-        grid, memory = self.grid, self.memory
-        if grid.bins_per_step == 1:
-            newest_first = memory.last(int(grid.widths[-1]))[::-1]
-            highest = np.maximum.accumulate(newest_first)
-            return np.asarray(highest[np.minimum(grid.widths, len(highest)) - 1])
-        windows = (
-            (memory.last(reach * grid.bins_per_step), width)
-            for reach, width in zip(grid.reach.tolist(), grid.widths.tolist(), strict=True)
-        )
-        return np.array([window[:width].max() for window, width in windows])
-
     # ------------------------------------------------------------ what it can say of itself
 
     @property
@@ -313,13 +300,11 @@ class MixtureForecaster(Kept):
         if not memory.seasonal:
             return 1.0
         past = memory.at(memory.step + 1 + np.arange(steps) - grid.season_steps)
-        if not (past == past).any():
-            return 1.0
-        near, far = np.nanmax(np.append(memory.ahead(), -np.inf)), float(np.nanmax(past))
-        if not near > 0.05 * memory.mean:
+        near, far = float(np.fmax.reduce(memory.ahead())), float(np.fmax.reduce(past))
+        if far != far or not near > 0.05 * memory.mean:
             return 1.0
         trust = float(self.bank.blend.weights[1, self._row(-1), KNOW_SEASON].sum())
-        return 1.0 + trust * (min(max(far / float(near), 1.0), 5.0) - 1.0)
+        return 1.0 + trust * (min(max(far / near, 1.0), 5.0) - 1.0)
 
     def dates(self) -> Dates:
         """The past moments whose errors are remembered for every learned horizon (see paths.py)."""
