@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+MOST_RPS = 1e12
+"""Larger values are mistakes, beyond any traffic: they teach nothing, like missing ones."""
+
 
 @dataclass(slots=True)
 class ForecasterState:
@@ -47,7 +50,8 @@ class Forecaster(Protocol):
         ...
 
     def observe(self, time_s: float, value: float | None) -> None:
-        """Mean rate of the bin that ended at `time_s` (a multiple of the bin width); None or skipped = missing.
+        """Mean rate of the bin that ended at `time_s` (a multiple of the bin width); None or skipped = missing,
+        and so is what is no number or beyond MOST_RPS.
 
         A bin that is not newer than the last one is ignored.
         """
@@ -73,6 +77,13 @@ class Forecaster(Protocol):
     def restore(self, state: ForecasterState) -> None:
         """Take over a memory. Errors: PolicyError when it belongs to another forecaster, bin width or season."""
         ...
+
+
+def known_rate(value: float | None) -> float | None:
+    """A bin's value as it may be learned from, >= 0; None where it is missing, no number or beyond MOST_RPS."""
+    if value is None or not value <= MOST_RPS:
+        return None
+    return max(0.0, float(value))
 
 
 def pack(values: NDArray[Any]) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from policies.base import ForecastSpec, PolicyError
-from policies.forecasting.base import Floats, ForecasterState
+from policies.forecasting.base import Floats, ForecasterState, known_rate
 from policies.forecasting.check import CoverageCheck
 from policies.forecasting.classic_rules import Rule
 from policies.forecasting.conformal import conformal
@@ -76,15 +76,15 @@ class ClassicForecaster(Kept):
         index = round(time_s / self.grid.bin_s)
         if index <= self.index:
             return
-        known = value is not None and value == value
+        rate = known_rate(value)
         if self.memory.known:
             first = max(self.index + 1, index - self.memory.span * self.grid.bins_per_step)
             for _ in range(first, index):
                 self._add(first, None)
-        if known or self.memory.known:
-            self._add(index, max(0.0, float(value)) if known and value is not None else None)
+        if rate is not None or self.memory.known:
+            self._add(index, rate)
         self.index = index
-        if known and not self.check.waiting and self.memory.known >= 2:
+        if rate is not None and not self.check.waiting and self.memory.known >= 2:
             bound = float(self._rows()[self._check_row, _UPPER])
             self.check.expect(bound, int(self.grid.widths[self._check_row]), float(LEVELS[_UPPER]))
 

@@ -326,6 +326,39 @@ def test_yesterdays_outage_or_flash_crowd_is_not_expected_again(factor: float) -
         assert median(shaken, horizon_s) == pytest.approx(median(calm, horizon_s), rel=0.25)
 
 
+def test_a_spike_on_the_very_first_day_is_remembered_cut_down() -> None:
+    values = np.full(DAY + 700, 10.0) * np.random.default_rng(9).normal(1.0, 0.03, DAY + 700)
+    values[700] = 100.0
+    forecaster = fed(values[: DAY + 699])
+    assert forecaster.memory.history[701] == pytest.approx(40.0, rel=0.1)
+    assert median(forecaster, 600.0) < 50.0
+    feed(forecaster, values[DAY + 699 :], DAY + 699)
+    assert median(forecaster, 60.0) < 12.0
+
+
+def test_a_ramp_on_the_first_day_is_remembered_within_minutes() -> None:
+    memory = remembered(np.concatenate((np.full(60, 1.0), np.full(30, 10.0))))
+    assert memory.history[61] == pytest.approx(4.0, rel=0.2)
+    assert memory.history[66:90] == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize("absurd", [1e300, 1e13, np.inf, -np.inf, np.nan])
+def test_an_absurd_rate_teaches_nothing(absurd: float) -> None:
+    values = humps(0.3)
+    values[200] = np.nan
+    missing, one_by_one, at_once = fed(values), MixtureForecaster(MINUTES), MixtureForecaster(MINUTES)
+    values[200] = absurd
+    for i, value in enumerate(values.tolist()):
+        one_by_one.observe((i + 1) * 60.0, value)
+    at_once.observe_many(ends(len(values), 60.0), values)
+    expected = missing.quantiles((60.0, 600.0), ASKED)
+    if absurd < 0:  # a rate below zero is none
+        values[200] = 0.0
+        expected = fed(values).quantiles((60.0, 600.0), ASKED)
+    assert one_by_one.quantiles((60.0, 600.0), ASKED) == expected
+    assert at_once.quantiles((60.0, 600.0), ASKED) == expected
+
+
 def test_a_new_level_is_followed_within_the_hour_and_the_bands_hold_again_within_two() -> None:
     values = humps(5.5, noise=0.03)
     at = 5 * DAY

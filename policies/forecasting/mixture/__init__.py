@@ -2,5 +2,6 @@
 
 `forecaster.py` puts the rooms together: memory (what was seen), recursions (Holt, ARIMA, Holt-Winters), regression
 (least squares that forgets), spread (how large an error to expect, by clock and by recent size), blend (quantiles of
-errors, weights, the last correction), paths (samples). Docs: docs/forecasting.md.
+errors, weights, the last correction), steep (q0.95 before the steepest rises), paths
+(samples). Docs: docs/forecasting.md.
 """

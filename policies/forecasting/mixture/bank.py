@@ -14,14 +14,15 @@ from weakref import WeakValueDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from policies.forecasting.base import Floats, ForecasterState
+from policies.forecasting.base import Floats, ForecasterState, known_rate
 from policies.forecasting.mixture.answers import Answers
 from policies.forecasting.mixture.blend import Blend
 from policies.forecasting.mixture.columns import BY_HOUR, BY_LEVEL, COLUMNS, MEMBER_OF, RECORD
 from policies.forecasting.mixture.grid import UPPER, Grid, Ints
-from policies.forecasting.mixture.kept import Rows, Shared, rows_of
+from policies.forecasting.mixture.kept import Rows, Shared, numbers_of, rows_of
 from policies.forecasting.mixture.members import MEMBERS, RISE_FROM, RISE_TO, STACK, Members, Steady
 from policies.forecasting.mixture.spread import INPUTS, Spread, level_size
+from policies.forecasting.mixture.steep import SteepRises
 
 if TYPE_CHECKING:
     from policies.forecasting.mixture.forecaster import MixtureForecaster
@@ -58,6 +59,7 @@ class Bank:
         self.spread = Spread(grid, len(MEMBERS), slots)
         self.blend = Blend(grid, len(COLUMNS), slots)
         self.waiting = Waiting(grid, slots)
+        self.steep = SteepRises(grid, slots)
         self._answers = Answers(grid)
         self._owners: WeakValueDictionary[int, MixtureForecaster] = WeakValueDictionary()
         self._steady: dict[tuple[int, ...], tuple[Steady, tuple[Floats, Floats]]] = {}
@@ -70,6 +72,7 @@ class Bank:
         yield "sizes", self.spread.regressions
         yield "spread", self.spread
         yield "blend", self.blend
+        yield "steep", self.steep
 
     def admit(self, newcomers: Sequence[MixtureForecaster]) -> None:
         """They move in, with all that they have learned; slots of those that are gone are taken first."""
@@ -92,6 +95,7 @@ class Bank:
                 new.copy_slot(old, slot, slot)
         self.slots, self.waiting = slots, larger.waiting
         self.members, self.spread, self.blend = larger.members, larger.spread, larger.blend
+        self.steep = larger.steep
 
     def dump(self, into: ForecasterState, slot: int) -> None:
         """What a slot holds, into a forecaster's state."""
@@ -115,7 +119,7 @@ class Bank:
         usual: dict[int, list[MixtureForecaster]] = {}
         for one, (end_s, rate_rps) in shown:
             if one.follows(end_s):
-                one.take_in(one.index + 1, clean(rate_rps))
+                one.take_in(one.index + 1, known_rate(rate_rps))
                 usual.setdefault(one.index, []).append(one)
             else:
                 one.observe(end_s, rate_rps)
@@ -206,10 +210,13 @@ class Bank:
         rise = mean * (stack_inputs[:, RISE_TO] - stack_inputs[:, RISE_FROM])
         rising = (rise > _RISE * learned[:, STACK]).astype(np.int64)
         each, mixed, context, width = self.blend.mix(rows, step, by_column, scales, rising, mean)
-        for one, quantiles in zip(series, mixed.reshape(len(series), size, -1), strict=True):
+        today = x + 0.5 * steady.mean * stack_inputs[::size, 0]  # half way to the mean of five minutes
+        said = self.steep.raised(slots, mixed.reshape(len(series), size, -1), today)
+        for one, quantiles in zip(series, said, strict=True):
             one.take_rows(quantiles)
         if not waits:
             return None
+        self.steep.say(slots, step, said, today)
         into = np.empty((len(points), RECORD.width), dtype=np.float32)
         at = RECORD.at
         into[:, at["points"]] = points
@@ -271,6 +278,8 @@ class Bank:
         contexts = record[:, [-1, -4, -3, -2]].astype(np.int64)
         scaled = errors.take(MEMBER_OF, axis=1) / np.maximum(scales, 1e-30)
         self.blend.learn(rows, origins, actual, scaled, upper, record[:, at["mixed"]], contexts)
+        owners, horizons = np.divmod(numbers_of(rows), grid.size)
+        self.steep.learn(owners, horizons, origins, actual)
 
 
 def _largest(grid: Grid, series: Sequence[MixtureForecaster]) -> Floats:
@@ -282,11 +291,6 @@ def _largest(grid: Grid, series: Sequence[MixtureForecaster]) -> Floats:
     recent = np.array(lately)
     windows = zip(np.maximum(recent.shape[1] - bins, 0).tolist(), grid.widths.tolist(), strict=True)
     return np.stack([np.maximum.reduce(recent[:, first : first + width], axis=1) for first, width in windows], axis=1)
-
-
-def clean(rate_rps: float | None) -> float | None:
-    """A bin's value as it is remembered: never below 0; NaN is missing."""
-    return None if rate_rps is None or rate_rps != rate_rps else max(0.0, float(rate_rps))
 
 
 def _slots(series: Sequence[MixtureForecaster]) -> Ints:

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.base import ForecastSpec, PolicyError
-from policies.forecasting.base import Floats, ForecasterState
+from policies.forecasting.base import Floats, ForecasterState, known_rate
 from policies.forecasting.check import CoverageCheck
 from policies.forecasting.mixture import fits
-from policies.forecasting.mixture.bank import NEVER, Bank, clean
+from policies.forecasting.mixture.bank import NEVER, Bank
 from policies.forecasting.mixture.blend import WINDOW
 from policies.forecasting.mixture.columns import KNOW_SEASON
 from policies.forecasting.mixture.grid import DAY_S, HORIZONS_S, LEVELS, UPPER, Grid
@@ -91,7 +91,7 @@ class MixtureForecaster(Kept):
         if self.memory.known:
             for missing in self._skipped(index):
                 self._add(missing, None)
-        rate_rps = clean(value)
+        rate_rps = known_rate(value)
         if rate_rps is not None or self.memory.known:
             self._add(index, rate_rps)
         self.index = index
@@ -136,7 +136,7 @@ class MixtureForecaster(Kept):
             if self.memory.known:
                 for missing in self._skipped(index):
                     yield missing, None
-            rate_rps = clean(float(rates[i]))
+            rate_rps = known_rate(float(rates[i]))
             if rate_rps is not None or self.memory.known:
                 yield index, rate_rps
             self.index = index

@@ -193,9 +193,13 @@ class SeriesMemory(Kept):
 
     def _plausible(self, step: int, value: float) -> float:
         """The value as the profile may remember it."""
-        if not self.seasonal:
-            return value
         slack = 0.05 * self.mean
+        if not self.seasonal:
+            before = self.last(self.windows[15] + self.grid.bins_per_step)[: -self.grid.bins_per_step]
+            if len(before) < self.windows[15]:
+                return value
+            # nothing says yet whether this is of every day
+            return min(value, _ODD_FACTOR * (float(np.add.reduce(before)) / len(before) + slack))
         profile = float(np.add.reduce(self.behind())) / self.quarter
         recent = self.last(self.windows[15])
         now = (float(np.add.reduce(recent)) / len(recent) + slack) / (profile + slack)
