@@ -501,7 +501,7 @@ def test_a_bin_costs_the_same_few_hundred_calls_however_much_is_remembered() -> 
         later = values[days * DAY : days * DAY + 120]
         calls.append(calls_of(lambda f=forecaster, v=later, d=days: feed(f, v, d * DAY)) / len(later))  # type: ignore[misc]
     assert calls[1] < 1.2 * calls[0]
-    assert calls[1] < 650  # alone; what one more costs in company is held in test_forecasting_together.py
+    assert calls[1] < 700  # alone; what one more costs in company is held in test_forecasting_together.py
 
 
 def test_neither_numba_nor_statsmodels_is_loaded_to_forecast() -> None:
