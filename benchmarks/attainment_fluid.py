@@ -155,7 +155,7 @@ def oracle(need: Ints, lead_s: float) -> tuple[float, int]:
 
 def play(m: Material, c: Case, variants: Sequence[Variant]) -> tuple[list[Figures], dict[str, Floats]]:
     """Every variant in one replay, and what each rule alone would have cost and missed from `first` on."""
-    sizing = Sizing(use=USE, learn_use=False)
+    sizing = Sizing(use=USE, learn_use=False, soft=0.0)
     family, memory = sizing.family, SizingMemory(use=USE)
     lead, most = math.ceil(c.lead_s / BIN_S), 2 * int(c.need.max())
     frame = Frame(lead, BIN_S, (1, most), 0.01)

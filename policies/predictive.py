@@ -27,7 +27,7 @@ from policies.durations import Duration
 from policies.forecasting import check_spec
 from policies.options import between, option
 from policies.predictive_pools import Claim, pool_proposals
-from policies.predictive_shadow import followed_term, in_force, live, next_term
+from policies.predictive_shadow import followed_term, in_force, live, next_term, watch
 from policies.predictive_state import DeploymentMemory, PredictiveState, ShadowBook, learn_level, level, remember_wanted
 from policies.predictive_terms import (
     Situation,
@@ -75,9 +75,9 @@ class PredictiveOptions:
     )
     wake_rps: float = option(0.05, low=0, doc="a rate below this is taken for none (scale to zero)")
     forecaster: str = option("mixture", doc="by name")
-    bin_s: float = option(10.0, low=0.1, high=3600, doc="width of the bins that the forecast sees")
+    bin_s: float = option(60.0, low=0.1, high=3600, doc="width of the bins that the forecast sees")
     season_s: float = option(86400.0, low=10, high=31 * 86400, doc="after this long traffic repeats (a day)")
-    follow: bool = option(False, doc="size by the cheapest of the rules replayed in shadow that meets the target")
+    follow: bool = option(True, doc="size by the cheapest of the rules replayed in shadow that meets the target")
     holidays: tuple[str, ...] = option((), doc="days (UTC, like 2026-12-25) on which traffic is that of a weekend")
 
 
@@ -176,6 +176,7 @@ class PredictivePolicy:
         d, bin_s = s.view, self.options.bin_s
         lead = _UNKNOWN_LEAD if d.lead_times is None else d.lead_times.path(_path(d, fleet))
         lead_s = lead.quantile(_LEAD_LEVEL) + s.period_s
+        watch(book, s, _idle(d, fleet))
         live(self.sizing, book, s, lead_s, _quantum(d, fleet), bin_s)
         if not in_force(self.sizing, book, bin_s):
             return None
@@ -213,6 +214,13 @@ def _path(d: DeploymentView, fleet: FleetView) -> LeadPath:
     pools = [p for p in (fleet.pool(name) for name in d.node_pools) if p is not None]
     more = [p for p in pools if p.max_nodes is None or p.nodes_ready is None or p.nodes_ready < p.max_nodes]
     return "new_node" if more else d.next_path
+
+
+def _idle(d: DeploymentView, fleet: FleetView) -> float:
+    """Replicas that would fit what is free on the nodes of its pools, where nobody else may use them."""
+    others = {name for o in fleet.deployments if o.key != d.key for name in o.node_pools}
+    pools = [fleet.pool(name) for name in d.node_pools if name not in others]
+    return sum(pool.gpus_free or 0 for pool in pools if pool is not None) / max(d.gpus_per_replica, 1)
 
 
 def _quantum(d: DeploymentView, fleet: FleetView) -> int:

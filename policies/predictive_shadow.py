@@ -17,8 +17,51 @@ from policies.shadow.sizing import Ahead, Frame, Got, Sizing
 
 _REHEARSED_AT_ONCE = 1000
 """Bins per look: about a seventh of a second."""
+_AGE_SHARE = 0.7
+"""Of the time that a request stays: how old those in progress are on average, for lengths that spread as chats do."""
+_STOP_BEFORE_S, _STOPS_BEFORE = 600.0, 5.0
+"""A replica given up is taken to stay on the bill for so long until as many were seen: nodes go after ten minutes."""
+_PATIENCE_S = 2.0
 _SETTLES_S = 120.0
 """What a replica carries is not known well before: the first requests to finish are the short ones."""
+
+
+def stop_s(book: ShadowBook) -> float:
+    """For how long a replica that was given up stays on the bill, by what was seen."""
+    return (_STOPS_BEFORE * _STOP_BEFORE_S + book.trailed) / (_STOPS_BEFORE + book.stops)
+
+
+def watch(book: ShadowBook, s: Situation, idle_replicas: float) -> None:
+    """How long requests stay, and what stays on the bill of replicas that were given up.
+
+    `idle_replicas`: those that would fit the GPUs of the deployment's own nodes which nobody uses.
+    """
+    d = s.view
+    if d.rate_rps and d.ongoing and not d.waiting:
+        stays_s = d.ongoing / d.rate_rps
+        before = book.residence_s
+        book.residence_s = stays_s if before is None else before + min(1.0, s.period_s / 600.0) * (stays_s - before)
+    passed_s = 0.0 if book.seen_at_s is None else min(max(s.now_s - book.seen_at_s, 0.0), 300.0)
+    fade = 0.5 ** (passed_s / 86400.0)
+    fewer = max(0, (book.supply or 0) - s.supply)
+    book.stops = book.stops * fade + fewer
+    book.trailed = book.trailed * fade + passed_s * ((d.draining or 0) + max(idle_replicas, 0.0))
+    book.seen_at_s, book.supply = s.now_s, s.supply
+
+
+def _stays_s(book: ShadowBook, s: Situation) -> float:
+    """How long a request stays, or would at capacity; 0: not known."""
+    if s.view.capacity_rps and s.view.capacity_batch:
+        return s.view.capacity_batch / s.view.capacity_rps
+    return book.residence_s or 0.0
+
+
+def _felt(book: ShadowBook, demand: float, stays_s: float, bin_s: float) -> float:
+    """The demand of a bin as replicas feel it: what came within the last minutes is still there."""
+    before = demand if book.smooth is None else book.smooth
+    share = 1.0 - math.exp(-bin_s / (_AGE_SHARE * stays_s)) if stays_s > 0 else 1.0
+    book.smooth = before + share * (demand - before)
+    return book.smooth
 
 
 def live(sizing: Sizing, book: ShadowBook, s: Situation, lead_s: float, quantum: int, bin_s: float) -> None:
@@ -35,16 +78,18 @@ def live(sizing: Sizing, book: ShadowBook, s: Situation, lead_s: float, quantum:
     for end_s, rate_rps in d.bins:
         if rate_rps is None:
             continue
-        frame = _frame(d, lead_s, quantum, bin_s)
-        demand = rate_rps * s.replicas_per_rps
-        ahead = _ahead(sizing, d.forecast, demand, s, lead_s)
+        frame = _frame(book, d, lead_s, quantum, bin_s)
+        demand = _felt(book, rate_rps * s.replicas_per_rps, _stays_s(book, s), bin_s)
+        ahead = _ahead(sizing, d.forecast, demand, s, lead_s, stop_s(book))
         sizing.close(book.sizing, end_s, demand, ahead, frame, _got(book, sizing, s))
         book.requests = book.missed = 0.0
 
 
-def _frame(d: DeploymentView, lead_s: float, quantum: int, bin_s: float) -> Frame:
+def _frame(book: ShadowBook, d: DeploymentView, lead_s: float, quantum: int, bin_s: float) -> Frame:
     bounds = (d.min_replicas, d.max_replicas)
-    return Frame(math.ceil(lead_s / bin_s), bin_s, bounds, max(1.0 - d.slo.target_fraction, 1e-4), quantum)
+    allowed, patience_s = max(1.0 - d.slo.target_fraction, 1e-4), d.slo.ttft_s or _PATIENCE_S
+    stop_bins = round(stop_s(book) / bin_s)
+    return Frame(math.ceil(lead_s / bin_s), bin_s, bounds, allowed, quantum, stop_bins, patience_s)
 
 
 def _got(book: ShadowBook, sizing: Sizing, s: Situation) -> Got | None:
@@ -57,7 +102,9 @@ def _got(book: ShadowBook, sizing: Sizing, s: Situation) -> Got | None:
     return Got(float(s.view.running), book.missed / book.requests if known else None)
 
 
-def _ahead(sizing: Sizing, forecast: Forecast | None, demand: float, s: Situation, lead_s: float) -> Ahead:
+def _ahead(
+    sizing: Sizing, forecast: Forecast | None, demand: float, s: Situation, lead_s: float, stop_s: float
+) -> Ahead:
     """What is expected, in replicas; today's demand where there is no forecast."""
     levels = sizing.family.array_of_levels
     if forecast is None or not forecast.values_rps or s.replicas_per_rps is None:
@@ -65,7 +112,7 @@ def _ahead(sizing: Sizing, forecast: Forecast | None, demand: float, s: Situatio
     rows = np.array(forecast.values_rps)
     if forecast.levels != sizing.family.levels:
         rows = np.stack([np.interp(levels, forecast.levels, row) for row in rows])
-    return Ahead.of(np.where(rows < s.wake_rps, 0.0, rows) * s.replicas_per_rps, forecast.horizons_s, lead_s)
+    return Ahead.of(np.where(rows < s.wake_rps, 0.0, rows) * s.replicas_per_rps, forecast.horizons_s, lead_s, stop_s)
 
 
 def _rehearse(sizing: Sizing, book: ShadowBook, diary: Diary, s: Situation, lead_s: float, quantum: int) -> None:
@@ -74,18 +121,19 @@ def _rehearse(sizing: Sizing, book: ShadowBook, diary: Diary, s: Situation, lead
     rates = np.frombuffer(diary.rates_rps, dtype=np.float32)
     shape = (-1, len(diary.horizons_s), len(diary.levels))
     steps = np.frombuffer(diary.forecasts, dtype=np.float16).reshape(shape)
-    frame = _frame(s.view, lead_s, quantum, diary.bin_s)
+    frame = _frame(book, s.view, lead_s, quantum, diary.bin_s)
+    stays_s = _stays_s(book, s)
     until = min(book.rehearsed + _REHEARSED_AT_ONCE, len(rates))
     ahead = Ahead(*(np.zeros(len(diary.levels)),) * 3)
     for i in range(book.rehearsed, until):
-        demand = float(rates[i]) * per_rps
+        demand = _felt(book, float(rates[i]) * per_rps, stays_s, diary.bin_s)
         made = (i + 1) // diary.bins_per_step - 1
         if made < 0:
             continue
         if (i + 1) % diary.bins_per_step == 0 or i == book.rehearsed:
             rows = steps[made].astype(np.float64) * diary.unit_rps
             rows = np.where(rows < s.wake_rps, 0.0, rows) * per_rps
-            ahead = Ahead.of(rows, diary.horizons_s, lead_s)
+            ahead = Ahead.of(rows, diary.horizons_s, lead_s, stop_s(book))
         end_s = diary.last_end_s - (len(rates) - 1 - i) * diary.bin_s
         sizing.close(book.sizing, end_s, demand, ahead, frame, None)
     book.rehearsed = until

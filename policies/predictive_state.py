@@ -44,6 +44,16 @@ class ShadowBook:
     requests: float = 0.0
     missed: float = 0.0
     """Held against the SLO since the last bin closed, and those that missed it."""
+    residence_s: float | None = None
+    """How long a request stays; None: not known."""
+    smooth: float | None = None
+    """Demand as replicas feel it: requests stay."""
+    seen_at_s: float | None = None
+    supply: int | None = None
+    """At the last look."""
+    stops: float = 0.0
+    trailed: float = 0.0
+    """Replicas given up, and replica-seconds that were paid for after that: draining, and idle nodes (faded)."""
 
 
 @dataclass(slots=True)

@@ -168,7 +168,7 @@ def saturation_term(s: Situation, memory: DeploymentMemory) -> Term | None:
     waiting, kv = s.view.waiting, s.view.kv_usage_fraction
     before, memory.waiting = memory.waiting, waiting
     growing = waiting is not None and before is not None and waiting > max(2.0 * s.running, 1.1 * before + 1.0)
-    full = kv is not None and kv >= KV_SATURATED
+    full = kv is not None and kv >= KV_SATURATED and (waiting is None or waiting > 0)
     last = memory.reflex
     settled = last is None or s.now_s - last.at_s >= max(0.5 * s.lead.quantile(0.5), s.period_s)
     if s.running > 0 and (growing or full) and settled:

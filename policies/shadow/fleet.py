@@ -20,8 +20,6 @@ ROWS = 128
 _BRIEF_S = 120.0
 _DRAIN_S = 60.0
 _DRAIN_USE = 0.85
-_PATIENCE_S = 2.0
-"""A queue that takes longer than this to serve is a miss."""
 _LONGEST_QUEUE_S = 120.0
 SHORT, LONG = 0, 1
 HALF_LIVES_S = (86400.0, 3 * 86400.0)
@@ -98,16 +96,22 @@ class Shadow:
         """What each rule's fleet is told for the bin to come."""
         return np.asarray(self.targets[(self.memory.rows - 1) % ROWS])
 
-    def score(self, demand: float, lead_bins: int, bin_s: float, use: float) -> Floats:
-        """The bin that just closed meets every fleet; returns what each missed of it (replica-bins)."""
+    def score(
+        self, demand: float, lead_bins: int, bin_s: float, use: float, soft: float = 0.0, patience_s: float = 2.0,
+    ) -> Floats:  # fmt: skip
+        """The bin that just closed meets every fleet; returns what each missed of it (replica-bins).
+
+        `soft`, `patience_s`: see `missed_share`; a longer wait is a miss.
+        """
         memory = self.memory
         running = np.maximum(_window(self.targets, memory.rows, lead_bins + 1, np.minimum), 0).astype(np.float64)
         total = self.targets[(memory.rows - 1) % ROWS]
         before = self.targets[(memory.rows - 2) % ROWS]
         backlog = self.backlog
-        backlog += (demand - running) * bin_s
+        carried = running * (max(use, 1.0) * (1.0 + soft) if soft > 0 else 1.0)
+        backlog += (demand - carried) * bin_s
         np.maximum(backlog, 0.0, out=backlog)
-        missed = demand * ((running * use < demand) | (backlog > _PATIENCE_S * running))
+        missed = demand * np.where(backlog > patience_s * running, 1.0, missed_share(demand, running * use, soft))
         np.minimum(backlog, _LONGEST_QUEUE_S * np.maximum(running, 1.0), out=backlog)
         now = np.stack([missed, total, np.maximum(total - before, 0)])
         for i, half_life_s in enumerate(HALF_LIVES_S):
@@ -165,6 +169,18 @@ class Shadow:
 
     def _largest(self, bins: int) -> float:
         return float(_window(self.demand, self.memory.rows, max(1, min(bins, self.memory.rows)), np.maximum))
+
+
+def missed_share(demand: float, carries: Floats, soft: float) -> Floats:
+    """Of the requests of a bin, by what the fleet carries within the SLO.
+
+    A fleet does not fail as one: some replica is full before the mean is, and a full one fails few at first. None miss
+    below 1 - soft of what it carries, all above 1 + 2 * soft; 0: all or none.
+    """
+    if soft <= 0:
+        return np.asarray((carries < demand).astype(np.float64))
+    load = demand / np.maximum(carries, 1e-9)
+    return np.asarray(np.clip((load - (1.0 - soft)) / (3.0 * soft), 0.0, 1.0))
 
 
 def _window(ring: NDArray[np.generic], rows: int, length: int, ufunc: np.ufunc) -> NDArray[np.generic]:

@@ -69,11 +69,12 @@ class Account:
 
 def choose(
     shadow: Shadow, account: Account, allowed_share: float, bin_s: float, lead_bins: int, settings: PriceSettings,
-    among: Ints | None = None,
+    among: Ints | None = None, stop_bins: int = 0,
 ) -> int:  # fmt: skip
     """The rule to follow from now on, by its number; updates the account.
 
-    `allowed_share` = 1 - the SLO's target; `among`: the numbers of the rules to choose from, ascending (None: all).
+    `allowed_share` = 1 - the SLO's target; `stop_bins`: for how long a replica given up stays on the bill; `among`: the
+    numbers of the rules to choose from, ascending (None: all).
     """
     memory = shadow.memory
     rules = np.arange(shadow.family.size) if among is None else among
@@ -86,7 +87,7 @@ def choose(
     days = settings.repay_days if credit < 0 else settings.spend_days
     now = aim + credit / max(day[LONG] * days, 1e-9)
     now = min(max(now, aim * settings.least_share), aim * settings.most_share)
-    costs = record[:, COST] + settings.start_cost * lead_bins * record[:, STARTS]
+    costs = record[:, COST] + max(settings.start_cost * lead_bins, stop_bins) * record[:, STARTS]
     today = hull_slope(missed[SHORT], costs[SHORT], now * memory.demand_sums[SHORT])
     general = hull_slope(missed[LONG], costs[LONG], aim * memory.demand_sums[LONG])
     general = max(general, 0.5) if np.isfinite(general) else 1000.0

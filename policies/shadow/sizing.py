@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from policies.shadow.clock import Clock, ClockMemory
-from policies.shadow.fleet import ROWS, SHORT, Quantiles, Shadow, ShadowMemory
+from policies.shadow.fleet import ROWS, SHORT, Quantiles, Shadow, ShadowMemory, missed_share
 from policies.shadow.price import Account, PriceSettings, choose
 from policies.shadow.rules import Family, Floats
 
@@ -25,7 +25,7 @@ _DRIFT = 0.1
 said."""
 _EARLY = 1.5
 _LONGEST_KEEP_S = 2400.0
-_LEAST_USE, _MOST_USE = 0.6, 1.1
+_LEAST_USE, _MOST_USE = 0.6, 1.3
 
 
 @dataclass(slots=True)
@@ -54,6 +54,10 @@ class Frame:
     """Of requests, that may miss."""
     quantum: int = 1
     """Replicas are wanted in multiples of it: those that a node holds, where one more on it costs nothing."""
+    stop_bins: int = 0
+    """For how long a replica that was given up stays on the bill: it drains, its node idles."""
+    patience_s: float = 2.0
+    """A queue that takes longer than this to serve is a miss."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +72,10 @@ class Ahead:
     keep: Floats
 
     @classmethod
-    def of(cls, rows: Floats, horizons_s: tuple[float, ...], lead_s: float) -> Ahead:
-        """From a forecast's rows (horizons, levels)."""
-        reaches_s = (lead_s, _EARLY * lead_s, min(2.0 * lead_s, max(_LONGEST_KEEP_S, lead_s)))
+    def of(cls, rows: Floats, horizons_s: tuple[float, ...], lead_s: float, stop_s: float = 0.0) -> Ahead:
+        """From a forecast's rows (horizons, levels); `stop_s`: for how long what is given up stays on the bill."""
+        pays_s = max(lead_s, stop_s)
+        reaches_s = (lead_s, _EARLY * lead_s, min(lead_s + pays_s, max(_LONGEST_KEEP_S, lead_s)))
         return cls(*(_at_horizon(rows, horizons_s, reach_s) for reach_s in reaches_s))
 
 
@@ -99,6 +104,8 @@ class Sizing:
     settings: PriceSettings = field(default_factory=PriceSettings)
     use: float = 1.0
     learn_use: bool = True
+    soft: float = 0.1
+    """How far from what it carries a fleet begins to miss (`missed_share`)."""
 
     def close(
         self, memory: SizingMemory, end_s: float, demand: float, ahead: Ahead, s: Frame,
@@ -119,7 +126,7 @@ class Sizing:
         lead_bins = min(s.lead_bins, ROWS - 2)
         shadow = self.shadow(memory, s)
         if memory.shadow.rows:
-            shadow.score(demand, lead_bins, s.bin_s, memory.use)
+            shadow.score(demand, lead_bins, s.bin_s, memory.use, self.soft, s.patience_s)
         number = round(end_s / s.bin_s)
         clock = Clock(memory.clock, s.bin_s)
         clock.learn(number, demand, lead_bins + 1)
@@ -142,13 +149,13 @@ class Sizing:
         if memory.shadow.weights[SHORT] * s.bin_s < 0.99 * _ENOUGH_S:
             memory.account.rule = self.family.names.index(_FIRST_RULE)
             return
-        choose(shadow, memory.account, s.allowed_share, s.bin_s, s.lead_bins, self.settings)
+        choose(shadow, memory.account, s.allowed_share, s.bin_s, s.lead_bins, self.settings, stop_bins=s.stop_bins)
 
     def _learn_use(self, memory: SizingMemory, demand: float, running: float, share: float, s: Frame) -> None:
         """The fluid model is right where it counts as many misses as users had."""
         if not self.learn_use:
             return
-        model = demand if running * memory.use < demand else 0.0
+        model = demand * float(missed_share(demand, np.array(running * memory.use), self.soft))
         day = memory.shadow.demand_sums[SHORT] / max(memory.shadow.weights[SHORT], 1.0) * 86400.0 / s.bin_s
         moved = _DRIFT * (model - share * demand) / max(day * s.allowed_share, 1e-9)
         memory.use = min(max(memory.use * (1.0 + min(max(moved, -0.05), 0.05)), _LEAST_USE), _MOST_USE)

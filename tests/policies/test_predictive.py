@@ -143,7 +143,7 @@ def test_a_request_at_zero_replicas_wakes_the_deployment() -> None:
 
 
 def test_a_full_kv_cache_adds_one_at_once_but_not_one_each_tick() -> None:
-    full = view(kv_usage_fraction=0.95, forecast=flat_forecast(8.0))
+    full = view(kv_usage_fraction=0.95, waiting=1.0, forecast=flat_forecast(8.0))
     state = PredictiveState()
     assert propose(full, state, 1000.0).replicas == 5
     following = replace(full, target=5, starting=starting(1))
@@ -154,7 +154,7 @@ def test_a_full_kv_cache_adds_one_at_once_but_not_one_each_tick() -> None:
 
 def test_what_saturation_asked_for_stands_until_it_can_have_helped() -> None:
     state = PredictiveState()
-    propose(view(kv_usage_fraction=0.95, forecast=flat_forecast(8.0)), state, 1000.0)
+    propose(view(kv_usage_fraction=0.95, waiting=1.0, forecast=flat_forecast(8.0)), state, 1000.0)
     calm = view(kv_usage_fraction=0.5, forecast=flat_forecast(8.0), target=5, running=5)
     assert propose(calm, state, 1060.0).replicas == 5
     assert propose(calm, state, 1121.0).replicas == 4
@@ -363,7 +363,7 @@ def test_a_saved_memory_goes_on_with_the_same_proposals(rows: list[tuple[Deploym
 def test_deployments_have_memories_of_their_own() -> None:
     other = DeploymentKey.parse("chat/other")
     state = PredictiveState()
-    full, calm = view(kv_usage_fraction=0.95), view(key=other, kv_usage_fraction=0.1)
+    full, calm = view(kv_usage_fraction=0.95, waiting=1.0), view(key=other, kv_usage_fraction=0.1)
     policy().propose(fleet(full, calm), state, 1000.0)
     assert state.deployments[KEY.full].reflex is not None
     assert state.deployments[other.full].reflex is None

@@ -15,7 +15,8 @@ from policies.durations import Duration
 from policies.forecasting import create
 from policies.forecasting.diary import teach
 from policies.predictive import PredictiveOptions, PredictivePolicy
-from policies.predictive_state import PredictiveState
+from policies.predictive_shadow import stop_s
+from policies.predictive_state import PredictiveState, ShadowBook
 from policies.shadow.rules import LEVELS
 from tests.policies.build import KEY, fleet, view
 
@@ -24,7 +25,7 @@ POOL = PoolView("h100", 8, nodes_ready=1, nodes_starting=0, max_nodes=4)
 
 
 def policy(**options: Any) -> PredictivePolicy:
-    return PredictivePolicy(PredictiveOptions(follow=True, **options))
+    return PredictivePolicy(PredictiveOptions(**{"bin_s": BIN_S, **options}))
 
 
 def said(rps: float, spread: float = 0.1) -> Forecast:
@@ -157,3 +158,28 @@ def test_misses_that_a_limit_caused_do_not_count_against_the_rule() -> None:
         accounts.append(state.deployments[KEY.full].shadow.sizing.account.missed)
     assert accounts[0] > 0
     assert accounts[1] == pytest.approx(0.0)
+
+
+def test_a_burst_is_felt_for_as_long_as_its_requests_stay() -> None:
+    """At capacity a request stays 100 s (50 in flight at 0.5 req/s): one bin of ten times is an eighth of it."""
+    state, p = PredictiveState(), policy()
+    d = view(capacity_rps=0.5, capacity_batch=50.0)
+    run(p, state, [1.0] * 20 + [10.0], d)
+    felt = state.deployments[KEY.full].shadow.smooth
+    assert felt == pytest.approx(2.0 + 18.0 * (1.0 - np.exp(-10.0 / 70.0)), rel=1e-3)
+
+
+def test_what_a_replica_costs_after_it_was_given_up_is_learned() -> None:
+    book = ShadowBook()
+    assert stop_s(book) == 600.0
+    p, state = policy(), PredictiveState()
+    for i in range(400):
+        up = i % 40 < 20
+        pool = replace(POOL, gpus_free=0 if up else 4)
+        d = view(running=4 if up else 3, target=4, starting=(), node_pools=("h100",), gpus_per_replica=4)
+        p.propose(fleet(d, pools=(pool,), now_s=30.0 * i), state, 30.0 * i)
+    assert stop_s(state.deployments[KEY.full].shadow) == pytest.approx(600.0, rel=0.05)
+    for i in range(400, 1200):
+        d = view(running=4 if i % 40 < 20 else 3, target=4, starting=(), node_pools=("h100",), gpus_per_replica=4)
+        p.propose(fleet(d, pools=(replace(POOL, gpus_free=0),), now_s=30.0 * i), state, 30.0 * i)
+    assert stop_s(state.deployments[KEY.full].shadow) < 400.0

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.shadow.clock import Clock, ClockMemory
-from policies.shadow.fleet import ROWS, Quantiles, Shadow, ShadowMemory
+from policies.shadow.fleet import MISSED, ROWS, STARTS, Quantiles, Shadow, ShadowMemory, missed_share
 from policies.shadow.price import Account, PriceSettings, choose, hull_slope
 from policies.shadow.rules import Family, Floats
 from policies.shadow.sizing import Ahead, Frame, Got, Sizing, SizingMemory
@@ -272,7 +272,7 @@ def test_more_misses_than_the_model_counts_lower_what_is_planned_with_and_fewer_
         sizing.close(better, *args, Got(2.9, 0.0))
     assert worse.use < 1.0 < better.use
     assert worse.use >= 0.6
-    assert better.use <= 1.1
+    assert better.use <= 1.3
 
 
 @given(st.lists(st.floats(0, 1e4), min_size=1, max_size=60), st.integers(1, 400), st.integers(0, 3))
@@ -296,3 +296,17 @@ def test_the_rule_that_was_passed_over_is_named_with_the_price_from_which_it_wou
     assert account.next_rule == 0
     trusted = float(shadow.expected_misses(0, 1.0)[1])
     assert account.next_price == pytest.approx((2000.0 - 1200.0) / trusted)
+
+
+def test_a_fleet_begins_to_miss_before_it_is_full_and_fails_as_a_whole_only_well_above() -> None:
+    carries = np.array([20.0, 11.0, 10.0, 8.0])
+    assert missed_share(10.0, carries, 0.1).tolist() == pytest.approx([0.0, 0.0303, 1 / 3, 1.0], abs=1e-3)
+    assert missed_share(10.0, carries, 0.0).tolist() == [0.0, 0.0, 0.0, 1.0]
+
+
+def test_what_stays_on_the_bill_after_a_stop_makes_rules_that_flap_dear() -> None:
+    """Rule 0 holds on and costs 2000; rule 1 misses as little for 1200, with 20 starts."""
+    for stop_bins, rule in ((0, 1), (90, 0)):
+        shadow, account = family_of_two()
+        shadow.record[:, MISSED, 1], shadow.record[:, STARTS, 1] = 0.0, 20.0
+        assert choose(shadow, account, 0.01, BIN_S, 18, PriceSettings(), stop_bins=stop_bins) == rule
