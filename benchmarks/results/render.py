@@ -135,7 +135,10 @@ def _rest(table: Table) -> list[str]:
     if table.left_s is None:
         return []
     whole_min = (table.cpu_s + table.left_s) / 60
-    return [f"By what its finished pieces took, the whole takes about {whole_min:.0f} minutes of one core."]
+    return [
+        f"By what its finished pieces took, the whole takes about {whole_min:.0f} minutes of one core; a rival",
+        "of which nothing is finished counts there like the mean of the others.",
+    ]
 
 
 def _together(table: Table) -> str:
