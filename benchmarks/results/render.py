@@ -108,7 +108,7 @@ def _head(table: Table) -> str:
         "",
         f"Made by `{table.command}`; do not edit. Simulated, not measured.",
         f"Seeds {', '.join(map(str, table.seeds))}.",
-        f"Each scenario is tuned on {trained} of one day and judged on {judged} of later days. Everybody had",
+        f"Each scenario is tuned on {trained} of one day and judged on {judged} of later days. Every rival had",
         f"{table.trials} trials on {part}; the best of them and the defaults were judged on the whole training",
         "time, and the cheapest that used at most 0.7 of the allowed misses there is the tuned setting",
         "([tuning.md](tuning.md)).",

@@ -22,6 +22,8 @@ RIVALS = (
     "dynamo_v1", "dynamo_v2", "dynamo_easy", "phpa", "target_tracking", "schedule",
 )  # fmt: skip
 FEW = ("predictive", "hpa_ongoing", "hpa_queue", "ray_serve")
+UNTUNED = ("predictive",)
+"""Judged as it comes only: it tunes itself, so what could be searched counts only before its rules have a record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +143,15 @@ class Session:
         return pieces | dict([self.referred(pair, "oracle_lead")])
 
     def tunings(self, pair: Pair) -> Pieces:
-        return dict(self.tuning(pair, policy) for policy in self.size.rivals)
+        return dict(self.tuning(pair, policy) for policy in self._tuned_rivals())
+
+    def _tuned_rivals(self) -> list[str]:
+        return [policy for policy in self.size.rivals if policy not in UNTUNED]
 
     def second(self, pair: Pair) -> Pieces:
         """What needs the tuned settings, of rivals that have them."""
         pieces: Pieces = {}
-        for policy in self.size.rivals:
+        for policy in self._tuned_rivals():
             options = self.tuned(pair, policy)
             pieces |= {} if options is None else self.judged(pair, policy, options)
         if self.tuned(pair, "hpa_ongoing") is not None:  # what it found is met by hindsight too
@@ -159,7 +164,7 @@ class Session:
         for pair in self.pairs:
             pieces = self.defaults(pair) | self.tunings(pair) | self.second(pair)
             kinds += [Kind.of(p, pair.name) for key, p in pieces.items() if not self.store.has(key)]
-            for policy in self.size.rivals:
+            for policy in self._tuned_rivals():
                 if self.tuned(pair, policy) is None:
                     kinds += [Kind("judge", policy, pair.name)] * len(self.size.seeds)
             if self.tuned(pair, "hpa_ongoing") is None:
