@@ -47,6 +47,7 @@ def work_of(traffic: Traffic, profile: EngineProfile, slo: Slo, duration_s: floa
     """Work at the largest rate within the SLO's means, nothing held back: fewer replicas could not carry it for long.
 
     Blocks of five minutes have the capacity of their own mean mix; within a block, requests share its work by tokens.
+    Decode that falls due after the end is left out: it is served then, and no longer billed.
     """
     bins = max(int(np.ceil(duration_s / BIN_S)), 1)
     changes = np.zeros(bins + 1)
@@ -76,11 +77,10 @@ def _add_block(block: Traffic, profile: EngineProfile, slo: Slo, instant: Floats
     at = np.minimum((block.arrival_s / BIN_S).astype(np.int64), bins - 1)
     np.add.at(instant, at, scale * prefill)
     lasts_s = np.maximum(output * found.step_s, BIN_S)
-    until = np.minimum(((block.arrival_s + lasts_s) / BIN_S).astype(np.int64), bins)
-    until = np.maximum(until, at + 1)
+    until = np.maximum(((block.arrival_s + lasts_s) / BIN_S).astype(np.int64), at + 1)
     rate = scale * decode / ((until - at) * BIN_S)
     np.add.at(changes, at, rate)
-    np.add.at(changes, until, -rate)
+    np.add.at(changes, np.minimum(until, bins), -rate)
     return found.rps
 
 

@@ -60,6 +60,15 @@ def test_all_work_is_counted_and_none_is_invented() -> None:
     assert (work.replica_s * work.requests_per_replica_s)[60:180].sum() == pytest.approx(20.0 * 600, rel=0.02)
 
 
+def test_what_falls_due_after_the_end_is_no_work_of_the_last_minutes() -> None:
+    """A steady load is as steady up to the end: requests that outlast it are not squeezed in before it."""
+    known = traffic(np.arange(0.0, 1200.0, 0.05).tolist(), output=3000)
+    until_the_end, longer = (work_of(known, PROFILE, Slo(), end_s).replica_s for end_s in (1200.0, 1400.0))
+    assert until_the_end == pytest.approx(longer[:240])
+    assert until_the_end[-1] == pytest.approx(until_the_end[200], rel=0.02)
+    assert longer[240:].sum() > 0
+
+
 def test_longer_requests_take_more_of_a_blocks_work() -> None:
     short, long = (
         traffic([float(t) for t in range(100)], 200, 50),
@@ -215,6 +224,19 @@ def test_an_achievable_plan_asks_one_lead_time_before() -> None:
     plan = policy.plan[KEY.full]
     assert plan.replicas == (1, 2, 1)
     assert plan.at_s[1] == pytest.approx(905.0, abs=10)
+
+
+def test_before_a_stock_out_it_asks_for_what_is_needed_in_it_and_for_no_more() -> None:
+    """Long requests come at the same rate until the end, in the midst of a stock-out: no last-minute peak is bought."""
+    each = best_capacity(PROFILE, TokenMix(800, 3000), Slo()).rps
+    known = world([(0.0, 10.0, 1.0)], 3000.0, closed=((1000.0, 3000.0),))
+    low, high = np.arange(0.0, 1500.0, 2.0 / each), np.arange(1500.0, 3000.0, 1.0 / (1.7 * each))
+    deployment = replace(known.deployments[0], traffic=traffic([*low.tolist(), *high.tolist()], output=3000))
+    known = replace(known, deployments=(deployment,))
+    plan = OracleLeadPolicy(OracleLeadOptions(density=1.0)).with_workload(known).plan[KEY.full]
+    assert plan.replicas == (1, 2, 1)
+    assert plan.at_s[1] == 999.0
+    assert plan.at_s[2] > 2900.0
 
 
 def test_alone_in_its_pool_it_fills_whole_nodes() -> None:
