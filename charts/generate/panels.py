@@ -124,7 +124,7 @@ def _variable(name: str, query: str) -> QueryVariable:
         .include_all(not one)
     )
     if one:
-        return variable.current(VariableOption(text="160", value="160", selected=True))
+        return variable.current(VariableOption(text="240", value="240", selected=True))
     return variable.all_value(".*").current(VariableOption(text="All", value="$__all", selected=True))
 
 

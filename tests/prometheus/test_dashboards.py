@@ -20,7 +20,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "charts" / "leadtime" / "dashboar
 FILES = sorted(FOLDER.glob("*.json"))
 KNOWN_ELSEWHERE: frozenset[str] = frozenset()
 """Metrics of others that panels may use (vLLM's, KubeRay's, DCGM's); none so far."""
-VARIABLES = {"$__rate_interval": "2m", "$__interval": "30s", "$__range": "25m", "${horizon}": "160", "$horizon": "160"}
+VARIABLES = {"$__rate_interval": "2m", "$__interval": "30s", "$__range": "25m", "${horizon}": "240", "$horizon": "240"}
 SCALARS = ("percentunit", "reqps", "s", "short", "currencyUSD")
 
 

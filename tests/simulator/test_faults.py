@@ -134,7 +134,7 @@ def test_a_controller_that_restarts_goes_on_with_its_saved_state(tmp_path: Path,
     assert numbers == list(range(1, len(numbers) + 1))
     before, after = ticks(records, 95, 96)[0], ticks(records, 118, 119)[0]
     rates = [r["signals"]["chat/llm"]["rate_rps"] for r in (before, after)]
-    assert rates[1] == pytest.approx(rates[0], rel=0.25)  # it still knows the rate, and does not begin with 0
+    assert rates[1] == pytest.approx(rates[0], rel=0.5)  # it still knows the rate, and does not begin with 0
 
 
 def test_a_restart_that_nothing_was_saved_for_begins_anew(tmp_path: Path) -> None:
