@@ -75,7 +75,7 @@ class PredictiveOptions:
     )
     wake_rps: float = option(0.05, low=0, doc="a rate below this is taken for none (scale to zero)")
     forecaster: str = option("mixture", doc="by name")
-    bin_s: float = option(60.0, low=0.1, high=3600, doc="width of the bins that the forecast sees")
+    bin_s: float = option(30.0, low=0.1, high=3600, doc="width of the bins that the forecast sees")
     season_s: float = option(86400.0, low=10, high=31 * 86400, doc="after this long traffic repeats (a day)")
     follow: bool = option(True, doc="size by the cheapest of the rules replayed in shadow that meets the target")
     holidays: tuple[str, ...] = option((), doc="days (UTC, like 2026-12-25) on which traffic is that of a weekend")
