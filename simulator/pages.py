@@ -15,6 +15,7 @@ from autoscaler.sources.join import NodePage, collect
 from policies.base import DeploymentKey, HandleReport
 from simulator.draws import Draws
 from simulator.events import EventQueue, Priority
+from simulator.noise import Noise
 from simulator.serve.lifecycle import Serve
 from simulator.telemetry import DeploymentTelemetry, Figures, TelemetrySpec
 
@@ -72,6 +73,8 @@ class MetricPages:
         key = deployments[0].serve.spec.key
         self._namespace, self._service = key.namespace, key.service
         self._drops = Draws(seed, f"telemetry/{key.namespace}/{key.service}")
+        name = f"noise/{key.namespace}/{key.service}"
+        self._noise = Noise(spec.noise_fraction, seed, name) if spec.noise_fraction > 0 else None
         self._last: dict[str, NodePage] = {}
         self._recorders: dict[DeploymentKey, HandleRecorder] = {}
         self._metrics: dict[DeploymentKey, DeploymentMetrics] = {}
@@ -97,7 +100,8 @@ class MetricPages:
             before = self._last.get(node)
             dropped = self._spec.drop_fraction > 0 and self._drops.uniform() < self._spec.drop_fraction
             # A node that does not answer is stood for by its last page, as in the live source.
-            pages[node] = before if dropped and before is not None else NodePage(now_s, tuple(samples), first)
+            seen = tuple(samples) if self._noise is None else self._noise.on(samples)
+            pages[node] = before if dropped and before is not None else NodePage(now_s, seen, first)
         self._last = pages
         self._metrics = collect(pages, inventories, self._namespace, self._service, now_s)
         return self.last_read()

@@ -98,7 +98,8 @@ def telemetry_of(scenario: Scenario, policy: Policy) -> TelemetrySpec:
     if policy.telemetry is not None and policy.telemetry not in PROFILES:
         raise PolicyError(f"policy {policy.name}: telemetry: {policy.telemetry!r}; allowed: {', '.join(PROFILES)}")
     spec = PROFILES[policy.telemetry or block.profile]
-    changes = {n: getattr(block, n) for n in ("period_s", "delay_s", "drop_fraction") if getattr(block, n) is not None}
+    names = ("period_s", "delay_s", "drop_fraction", "noise_fraction")
+    changes = {n: getattr(block, n) for n in names if getattr(block, n) is not None}
     return replace(spec, **changes)
 
 

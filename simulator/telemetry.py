@@ -37,6 +37,7 @@ class TelemetrySpec:
     period_s: float
     delay_s: float
     drop_fraction: float = 0.0
+    noise_fraction: float = 0.0
     gauges_linger_s: float = 20.0
     keep_dead_counters: bool = True
     handles: bool = False

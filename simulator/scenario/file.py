@@ -26,6 +26,12 @@ class TelemetryBlock(Block):
     period_s: float | None = Field(default=None, ge=0, description="Seconds from one report of a process to the next.")
     delay_s: float | None = Field(default=None, ge=0, description="Seconds until a report can be read.")
     drop_fraction: Fraction | None = Field(default=None, description="Share of reads that fail.")
+    noise_fraction: float | None = Field(
+        default=None,
+        ge=0,
+        le=0.5,
+        description="Largest share by which a gauge, or the rise of a counter since the last read, is off.",
+    )
 
 
 class PolicyBlock(Block):
