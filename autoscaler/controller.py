@@ -102,7 +102,7 @@ class Controller:
         spec = self.policy.forecast
         forecaster = outlook.forecaster_of(self.state, spec, key)
         if forecaster is not None and spec is not None:
-            diary = teach(forecaster, spec, times_s, rates_rps, rehearses(self.policy))
+            [diary] = teach([(forecaster, (times_s, rates_rps))], spec, rehearses(self.policy))
             if diary is not None:
                 self.show_diary(key, diary)
 

@@ -134,7 +134,8 @@ class HistoryAtStart:
             forecaster.restore(saved)
         times_s, rates_rps = [at_s for at_s, _ in bins], [rate for _, rate in bins]
         async with self._one_at_a_time:
-            return forecaster, await asyncio.to_thread(teach, forecaster, spec, times_s, rates_rps)
+            [diary] = await asyncio.to_thread(teach, [(forecaster, (times_s, rates_rps))], spec)
+            return forecaster, diary
 
     async def _rates(
         self, key: DeploymentKey, spec: ForecastSpec, since_s: float, until_s: float

@@ -13,7 +13,7 @@ import numpy as np
 
 from policies.base import Diary, ForecastSpec
 from policies.forecasting import Forecaster, ForecasterState, create
-from policies.forecasting.diary import teach, teach_together
+from policies.forecasting.diary import teach
 from simulator.draws import component_seed
 from simulator.scenario.load import Deployment
 from simulator.traffic.synthetic import Synthetic, generate_for
@@ -79,19 +79,12 @@ def taught_forecasters(
 ) -> list[tuple[Forecaster, Diary | None]]:
     """For each past a forecaster that has seen it, and what it would have said on the way (if `write`).
 
-    It takes most of a second to learn a day, alone: what was learned once is kept, where it is of a few deployments;
-    many learn together.
+    It takes seconds to learn a week: what was learned once is kept, where it is of a few deployments.
     """
-    if write or len(pasts) <= _MOST_KEPT:
+    if len(pasts) <= _MOST_KEPT:
         return [_taught(spec, *past, write) for past in pasts]
     forecasters = [create(spec) for _ in pasts]
-    known = [
-        (one, np.asarray(times_s, dtype=np.float64), np.asarray(rates_rps, dtype=np.float64))
-        for one, (times_s, rates_rps) in zip(forecasters, pasts, strict=True)
-        if len(times_s)
-    ]
-    teach_together(known, spec)
-    return [(one, None) for one in forecasters]
+    return list(zip(forecasters, teach(list(zip(forecasters, pasts, strict=True)), spec, write), strict=True))
 
 
 def _taught(
@@ -108,5 +101,5 @@ def _taught(
 @lru_cache(maxsize=_MOST_KEPT)
 def _learned(spec: ForecastSpec, times_s: bytes, rates_rps: bytes, write: bool) -> tuple[ForecasterState, Diary | None]:
     forecaster = create(spec)
-    diary = teach(forecaster, spec, np.frombuffer(times_s), np.frombuffer(rates_rps), write)
+    [diary] = teach([(forecaster, (np.frombuffer(times_s), np.frombuffer(rates_rps)))], spec, write)
     return forecaster.state(), diary

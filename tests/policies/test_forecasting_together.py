@@ -9,7 +9,7 @@ import pytest
 from policies.base import ForecastSpec
 from policies.forecasting import Forecaster, ForecasterState, create
 from policies.forecasting.base import Floats
-from policies.forecasting.diary import teach, teach_together
+from policies.forecasting.diary import teach
 from policies.forecasting.mixture.forecaster import MixtureForecaster
 from policies.forecasting.together import Bin, Together
 from tests.policies.calls import calls_of
@@ -136,7 +136,8 @@ def test_forecasters_of_other_kinds_are_shown_and_asked_beside_them(other: str) 
     assert pairs.memories_agree()
 
 
-def test_pasts_are_learned_together_as_each_on_its_own() -> None:
+@pytest.mark.parametrize("write", [False, True])
+def test_pasts_are_learned_together_as_each_on_its_own(write: bool) -> None:
     spec = ForecastSpec("mixture", 60.0, 9000.0)
     alone, together = [create(spec) for _ in range(3)], [create(spec) for _ in range(3)]
     pasts = [traffic(900, 0), traffic(400, 1), traffic(900, 2)]
@@ -145,9 +146,9 @@ def test_pasts_are_learned_together_as_each_on_its_own() -> None:
     known = [
         (60.0 * np.arange(first + 1.0, first + 1.0 + len(past)), past) for first, past in zip(begin, pasts, strict=True)
     ]
-    for one, (times_s, rates_rps) in zip(alone, known, strict=True):
-        teach(one, spec, times_s, rates_rps, write=False)
-    teach_together([(one, *past) for one, past in zip(together, known, strict=True)], spec)
+    apart = [teach([(one, past)], spec, write)[0] for one, past in zip(alone, known, strict=True)]
+    assert teach(list(zip(together, known, strict=True)), spec, write) == apart
+    assert (None in apart) is not write
     assert [saved(one) for one in together] == [saved(one) for one in alone]
 
 

@@ -51,7 +51,7 @@ def run(
 def diary(hours: float, rps: float = 8.0) -> Diary:
     spec = ForecastSpec("last", BIN_S, levels=LEVELS)
     ends_s = BIN_S * np.arange(-round(hours * 360) + 1, 1)
-    found = teach(create(spec), spec, ends_s, np.full(len(ends_s), rps))
+    [found] = teach([(create(spec), (ends_s, np.full(len(ends_s), rps)))], spec)
     assert found is not None
     return found
 
@@ -98,8 +98,8 @@ def test_where_nobody_rehearses_the_same_is_learned_and_no_diary_written() -> No
     ends_s = BIN_S * np.arange(-1079, 1)
     rates = 8.0 + np.sin(ends_s / 500.0)
     with_diary, without = create(spec), create(spec)
-    assert teach(with_diary, spec, ends_s, rates) is not None
-    assert teach(without, spec, ends_s, rates, write=False) is None
+    assert teach([(with_diary, (ends_s, rates))], spec) != [None]
+    assert teach([(without, (ends_s, rates))], spec, write=False) == [None]
     assert without.state() == with_diary.state()
     assert rehearses(policy())
     assert not rehearses(PredictivePolicy(PredictiveOptions(follow=False)))
