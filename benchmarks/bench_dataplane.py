@@ -20,7 +20,7 @@ import time
 import numpy as np
 
 from policies.engines import EngineProfile, load_profile
-from simulator.dataplane import DataPlane
+from simulator.dataplane.plane import DataPlane
 
 CHUNK_S = 600.0
 

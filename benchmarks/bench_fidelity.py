@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from policies.engines import EngineProfile, StepLaw, load_profile
-from simulator.dataplane import DataPlane
+from simulator.dataplane.plane import DataPlane
 
 PRESETS = {
     ("meta-llama/Llama-3.1-8B-Instruct", "H100-80GB-SXM", "1"): "llama-3.1-8b/h100/tp1",

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from autoscaler.errors import TraceError
 from policies.engines.profile import EngineProfile
 from simulator.calibration.fit import read_rows
-from simulator.dataplane import DataPlane, Status
+from simulator.dataplane.plane import DataPlane, Status
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -13,11 +13,11 @@ from autoscaler.model import DeploymentInventory, DeploymentMetrics, Hint
 from policies.base import DeploymentKey
 from simulator.cluster.nodes import PoolSpec, Stockout, Warms
 from simulator.cluster.placement import Cluster
+from simulator.dataplane.deployment import Plane
 from simulator.draws import component_seed
 from simulator.events import EventQueue
 from simulator.outcomes import Outcomes
 from simulator.pages import MetricPages
-from simulator.plane import Plane
 from simulator.scenario.fleet import NodePoolBlock
 from simulator.scenario.load import Deployment, Scenario
 from simulator.serve.lifecycle import Serve

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 from policies.engines import EngineProfile, load_profile
 
 if TYPE_CHECKING:
-    from simulator.dataplane import DataPlane
+    from simulator.dataplane.plane import DataPlane
 
 _LOOK_EVERY_S = 0.012
 """How often the engine looks whether a step has ended; a tenth of a step."""
@@ -40,7 +40,7 @@ def start_s(seed: int, replica_id: str, least_s: float, most_s: float) -> float:
 
 def without_compiling() -> None:
     """Keep numba out of this process: a replica steps ten times a second, and compiling would take its whole start."""
-    if "simulator.engine_jit" not in sys.modules:
+    if "simulator.engine.jit" not in sys.modules:
         sys.modules.setdefault("numba", None)  # type: ignore[arg-type]
 
 
@@ -67,7 +67,7 @@ class WallEngine:
     """One engine; every method takes the time in seconds, which never goes back."""
 
     def __init__(self, profile: EngineProfile, seed: int, now_s: float) -> None:
-        from simulator.dataplane import DataPlane
+        from simulator.dataplane.plane import DataPlane
 
         # The real router stands before us: here everything that arrives goes straight into the engine.
         self._plane: DataPlane = DataPlane(profile, max_ongoing_requests=1_000_000, request_timeout_s=None, seed=seed)

@@ -19,7 +19,7 @@ from simulator.calibration.batches import fit_batches
 from simulator.calibration.endpoint import covered
 from simulator.calibration.fit import StepFit, Steps
 from simulator.calibration.requests import API_S, HOST_S, fit_requests
-from simulator.engine_layout import check_profile
+from simulator.engine.layout import check_profile
 from simulator.observed import ClosedBatches, ObservedRequests
 
 _LOAD_S, _INIT_S = Duration.from_median_p99(13.6, 33.2), Duration.from_median_p99(43.0, 60.0)

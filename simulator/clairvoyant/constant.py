@@ -14,8 +14,8 @@ from typing import Literal
 from policies.base import DeploymentKey, FleetProposal, FleetView, ForecastSpec, Policy, ReplicaProposal, Term
 from policies.static import StaticPolicy
 from policies.static_mean import StaticMeanPolicy
+from simulator.dataplane.deployment import Plane
 from simulator.outcomes import Outcomes
-from simulator.plane import Plane
 from simulator.scenario.load import Deployment, Scenario
 from simulator.world import arrivals_of, tail_s
 

@@ -10,7 +10,7 @@ import pytest
 from autoscaler.demo.engine import EngineLoop, Load, WallEngine, demo_profile, start_s
 from policies.base import Slo, TokenMix
 from policies.engines import capacity
-from simulator.dataplane import DataPlane
+from simulator.dataplane.plane import DataPlane
 
 
 def run(engine: WallEngine, until_s: float, from_s: float = 0.0, step_s: float = 0.01) -> list[tuple[float, int, int]]:

@@ -13,9 +13,9 @@ import pytest
 from policies.durations import Duration
 from policies.engines import EngineProfile, Limits, Scheduling, StepLaw, load_profile
 from simulator.calibration.step_log import read_steps
-from simulator.dataplane import DataPlane
+from simulator.dataplane.plane import DataPlane
 from tests.cli.helpers import leadtime
-from tests.simulator.groundtruth import FOLDER
+from tests.simulator.engine.groundtruth import FOLDER
 
 LIMITS = Limits(16, 512, 32, 5088, 2048)
 ENGINE = "max_num_seqs=16,max_num_batched_tokens=512,block_size=32,kv_tokens=5088,max_model_len=2048,asynchronous=false"

@@ -32,7 +32,7 @@ from simulator.calibration.endpoint import (
     measure,
     plan,
 )
-from simulator.dataplane import DataPlane
+from simulator.dataplane.plane import DataPlane
 from simulator.observed import ClosedBatches, simulate_batches
 from tests.cli.helpers import Ran, leadtime
 from tests.simulator.test_calibrate_command import LIMITS, TRUE

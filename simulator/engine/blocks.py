@@ -9,9 +9,9 @@ the front's anonymous part.
 
 from __future__ import annotations
 
-from simulator import engine_layout as at
-from simulator.engine_jit import inner
-from simulator.engine_layout import Ints
+from simulator.engine import layout as at
+from simulator.engine.jit import inner
+from simulator.engine.layout import Ints
 
 
 @inner

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from simulator import engine_layout as at
-from simulator.engine import run
-from simulator.engine_jit import entry, sources_digest
-from simulator.engine_layout import Ints, Reals
-from simulator.engine_requests import emitted, records_full
-from simulator.engine_telemetry import show
-from simulator.router import arrive, cancel_request, kill_requests, send_queued, serve_queue
+from simulator.dataplane.router import arrive, cancel_request, kill_requests, send_queued, serve_queue
+from simulator.engine import layout as at
+from simulator.engine.jit import entry, sources_digest
+from simulator.engine.layout import Ints, Reals
+from simulator.engine.requests import emitted, records_full
+from simulator.engine.show import show
+from simulator.engine.stepping import run
 
 
 class Kernels:
@@ -27,7 +27,7 @@ class Kernels:
 def _advance(digest: int) -> Callable[[Ints, Reals, Reals, Ints, float], int]:
     @entry
     def advance(z: Ints, x: Reals, times: Reals, inputs: Ints, until_s: float) -> int:
-        """Process every arrival, routing and engine step up to `until_s`; one of engine_layout's answers."""
+        """Process every arrival, routing and engine step up to `until_s`; one of layout's answers."""
         if digest == 0:
             return at.BROKEN
         send_queued(z, x, x[at.NOW])

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from policies.engines.profile import EngineProfile
-from tests.simulator.reference_engine import ReferenceEngine, Request
+from tests.simulator.engine.reference_engine import ReferenceEngine, Request
 
 
 def scramble(value: int) -> int:

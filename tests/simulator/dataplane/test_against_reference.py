@@ -4,8 +4,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from policies.engines.profile import Limits, Scheduling
-from tests.simulator.engine_cases import AFFINE, Case, assert_same, cases, profile
-from tests.simulator.reference_fleet import Control
+from tests.simulator.dataplane.cases import AFFINE, Case, assert_same, cases, profile
+from tests.simulator.dataplane.reference_fleet import Control
 
 _SETTINGS = settings(
     max_examples=300,

@@ -1,8 +1,8 @@
 """Compiles the kernels of the data plane with numba, or leaves them plain Python where numba is not installed.
 
-Only the rooms of the engine import this, so that importing the simulator's other modules never loads numba.
+Only the engine's files and the router's import this, so that importing the simulator's other modules never loads numba.
 Inner functions are compiled into the entry that calls them; only entries are cached on disk. numba's cache looks at the
-file of the entry alone, so the entries are closures over a digest of all rooms: a change in any of them recompiles.
+file of the entry alone, so the entries are closures over a digest of all kernels: a change in any of them recompiles.
 """
 
 from __future__ import annotations
@@ -41,8 +41,13 @@ def entry(function: Function) -> Function:
         return cast(Function, numba.njit(function, error_model="numpy"))
 
 
-def sources_digest() -> int:
-    """Of every room of the data plane: what the cached machine code depends on."""
+def kernel_sources() -> list[Path]:
+    """Every file that holds kernels: this room's, and those of the router in front of its engines."""
     here = Path(__file__).parent
-    text = b"".join(path.read_bytes() for path in [*sorted(here.glob("engine*.py")), here / "router.py"])
+    return [*sorted(here.glob("*.py")), *(here.parent / "dataplane" / name for name in ("kernels.py", "router.py"))]
+
+
+def sources_digest() -> int:
+    """Of every file that holds kernels: what the cached machine code depends on."""
+    text = b"".join(path.read_bytes() for path in kernel_sources())
     return int.from_bytes(hashlib.sha256(text).digest()[:7], "big")

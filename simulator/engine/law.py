@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 
-from simulator import engine_layout as at
-from simulator.engine_jit import inner
-from simulator.engine_layout import Ints, Reals
+from simulator.engine import layout as at
+from simulator.engine.jit import inner
+from simulator.engine.layout import Ints, Reals
 
 
 @inner

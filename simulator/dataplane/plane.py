@@ -6,7 +6,7 @@ nor start-up. Deployments do not share replicas, so each has a data plane of its
 
 Time is in seconds of the caller's clock and never goes back. At one instant steps end first, then requests time out and
 arrive, then engines schedule. Results depend neither on how often `advance` is called nor on the chunks of `feed`.
-The kernels (simulator/engine*.py, router.py) are imported when the first data plane is made.
+The kernels (simulator/engine, router.py) are imported when the first data plane is made.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from policies.engines.profile import EngineProfile
-from simulator import engine_layout as at
-from simulator.engine_records import (
+from simulator.dataplane.records import (
     CompletedRequests,
     Counters,
     Gauges,
@@ -27,8 +26,9 @@ from simulator.engine_records import (
     completed_requests,
     unfinished_requests,
 )
-from simulator.engine_records import counters as read_counters
-from simulator.engine_records import gauges as read_gauges
+from simulator.dataplane.records import counters as read_counters
+from simulator.dataplane.records import gauges as read_gauges
+from simulator.engine import layout as at
 
 __all__ = ["CompletedRequests", "Counters", "DataPlane", "Gauges", "Status"]
 
@@ -46,8 +46,8 @@ class DataPlane:
         max_queued_requests: int = -1,
     ) -> None:
         """`max_queued_requests`: -1 is no limit. Errors: PolicyError for a profile that vLLM would not start with."""
-        from simulator.engine_kernels import kernels
-        from simulator.engine_telemetry import SHOWN_WORDS
+        from simulator.dataplane.kernels import kernels
+        from simulator.engine.show import SHOWN_WORDS
 
         if max_ongoing_requests < 1:
             raise ValueError(f"max_ongoing_requests: {max_ongoing_requests}; allowed: a whole number >= 1")
@@ -310,7 +310,7 @@ class DataPlane:
     def shown(self) -> NDArray[np.int64]:
         """Gauges and counters at the time advanced to, a line for each live replica; overwritten by the next look.
 
-        `engine_records` reads them: a look costs little, and what nobody reads is not made.
+        `records` reads them: a look costs little, and what nobody reads is not made.
         """
         return self._show(float(self._memory.x[at.NOW]))
 

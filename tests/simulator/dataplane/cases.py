@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from policies.durations import Duration
 from policies.engines.profile import EngineProfile, Limits, Scheduling
 from policies.engines.steplaw import StepLaw
-from simulator.dataplane import CompletedRequests, DataPlane, Status
-from simulator.engine_layout import Ints, Reals
-from tests.simulator.reference_engine import Request
-from tests.simulator.reference_fleet import Control, ReferenceFleet
+from simulator.dataplane.plane import CompletedRequests, DataPlane, Status
+from simulator.engine.layout import Ints, Reals
+from tests.simulator.dataplane.reference_fleet import Control, ReferenceFleet
+from tests.simulator.engine.reference_engine import Request
 
 
 def profile(

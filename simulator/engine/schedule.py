@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import math
 
-from simulator import engine_layout as at
-from simulator.engine_blocks import blocks_for, give_preempted, reclaim, steps_within, take
-from simulator.engine_jit import inner
-from simulator.engine_law import device_s
-from simulator.engine_layout import Ints, Reals
-from simulator.engine_requests import push_front, unlink
+from simulator.engine import layout as at
+from simulator.engine.blocks import blocks_for, give_preempted, reclaim, steps_within, take
+from simulator.engine.jit import inner
+from simulator.engine.law import device_s
+from simulator.engine.layout import Ints, Reals
+from simulator.engine.requests import push_front, unlink
 
 
 @inner

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from simulator.dataplane import CompletedRequests, Counters, DataPlane
-from tests.simulator.groundtruth import FOLDER, PROFILE, replay_schedule, table
+from simulator.dataplane.plane import CompletedRequests, Counters, DataPlane
+from tests.simulator.engine.groundtruth import FOLDER, PROFILE, replay_schedule, table
 
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="measured runs are not here")
 

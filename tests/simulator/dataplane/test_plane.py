@@ -14,14 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from policies.base import PolicyError, Slo, TokenMix
 from policies.engines import capacity, load_profile, preset_names
 from policies.engines.profile import Limits, Scheduling
-from simulator.dataplane import CompletedRequests, DataPlane, Status
-from tests.simulator.engine_cases import AFFINE, Case, assert_same, cases, profile, run_fast
-from tests.simulator.reference_fleet import Control
+from simulator.dataplane.plane import CompletedRequests, DataPlane, Status
+from tests.simulator.dataplane.cases import AFFINE, Case, assert_same, cases, profile, run_fast
+from tests.simulator.dataplane.reference_fleet import Control
 
 _SETTINGS = settings(
     max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SMALL = profile(Limits(8, 64, 4, 400, 200), Scheduling(True, True, True), AFFINE, host_s=0.002, api_s=0.007)
 
 
@@ -266,11 +266,11 @@ _SMALL_RUN = """
 import hashlib, sys
 if {absent}:
     sys.modules["numba"] = None
-from tests.simulator.test_dataplane import columns, plane, poisson
+from tests.simulator.dataplane.test_plane import columns, plane, poisson
 made = plane(3)
 made.feed(*poisson(400, 60.0))
 made.advance(40.0)
-from simulator.engine_jit import COMPILED
+from simulator.engine.jit import COMPILED
 print(COMPILED, hashlib.sha256(b"".join(columns(made.completed()))).hexdigest())
 """
 

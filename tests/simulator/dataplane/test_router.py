@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from policies.engines.profile import Limits, Scheduling
-from simulator.dataplane import DataPlane, Status
-from tests.simulator.engine_cases import AFFINE, profile
+from simulator.dataplane.plane import DataPlane, Status
+from tests.simulator.dataplane.cases import AFFINE, profile
 
 ENGINE = profile(Limits(8, 64, 4, 800, 200), Scheduling(True, True, True), AFFINE, host_s=0.002)
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 
-from simulator import engine_layout as at
-from simulator.engine_account import account_plan, observe_gap, observe_mean, observe_ttft, show_gauges
-from simulator.engine_blocks import blocks_for, boundary_blocks, give, take
-from simulator.engine_jit import inner
-from simulator.engine_layout import Ints, Reals
-from simulator.engine_requests import leave_waiting, record, release, unlink_age
-from simulator.engine_schedule import first_end, hashed_tokens, leave_batch
+from simulator.engine import layout as at
+from simulator.engine.account import account_plan, observe_gap, observe_mean, observe_ttft, show_gauges
+from simulator.engine.blocks import blocks_for, boundary_blocks, give, take
+from simulator.engine.jit import inner
+from simulator.engine.layout import Ints, Reals
+from simulator.engine.requests import leave_waiting, record, release, unlink_age
+from simulator.engine.schedule import first_end, hashed_tokens, leave_batch
 
 
 @inner

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from simulator import engine_layout as at
-from simulator.engine_account import count_gaps, free_after, show_gauges
-from simulator.engine_jit import inner
-from simulator.engine_law import boundary_s
-from simulator.engine_layout import Ints, Reals
-from simulator.engine_requests import plan_steps_done
+from simulator.engine import layout as at
+from simulator.engine.account import count_gaps, free_after, show_gauges
+from simulator.engine.jit import inner
+from simulator.engine.law import boundary_s
+from simulator.engine.layout import Ints, Reals
+from simulator.engine.requests import plan_steps_done
 
 SHOWN_WORDS = 7 + at.N_SENT - at.N_PROMPT + at.BOUNDARY - at.TTFT_COUNTS
 """Words of one line of `show`."""
@@ -17,7 +17,7 @@ SHOWN_WORDS = 7 + at.N_SENT - at.N_PROMPT + at.BOUNDARY - at.TTFT_COUNTS
 
 @inner
 def show(z: Ints, x: Reals, row: int, now_s: float, shown: Ints) -> None:
-    """One replica's gauges and counters at now into SHOWN_WORDS words; see `Telemetry` for their order."""
+    """One replica's gauges and counters at now into SHOWN_WORDS words; their order is `records.SHOWN`'s."""
     real = shown.view(np.float64)
     done = plan_steps_done(z, x, row, now_s)
     if done > 0 and z[row + at.PHASE] == at.STEPPING:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator import engine_layout as at
-from simulator.engine_layout import ITL_EDGES_S, TTFT_EDGES_S, Ints, Memory, Reals
+from simulator.engine import layout as at
+from simulator.engine.layout import ITL_EDGES_S, TTFT_EDGES_S, Ints, Memory, Reals
 
 
 class Status(enum.IntEnum):
@@ -103,7 +103,7 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class ShownColumns:
-    """Where things lie in a line of `router.show`; sums of seconds are floats, the rest whole numbers."""
+    """Where things lie in a line of `engine.show`; sums of seconds are floats, the rest whole numbers."""
 
     running: int
     waiting: int
@@ -124,7 +124,7 @@ class ShownColumns:
 
 
 def _column(field: int) -> int:
-    """Where a counter of a row lies in a line of `router.show`."""
+    """Where a counter of a row lies in a line of `engine.show`."""
     return 6 + field - at.N_PROMPT
 
 
@@ -199,7 +199,7 @@ def unfinished_requests(memory: Memory, used: NDArray[np.bool_], tokens: Ints, a
 
 
 def gauges(shown: Ints, queued: int) -> Gauges:
-    """From lines of `router.show`."""
+    """From lines of `engine.show`."""
     return Gauges(
         replica=shown[:, 0].copy(),
         draining=shown[:, 1] == at.DRAINING,
@@ -212,7 +212,7 @@ def gauges(shown: Ints, queued: int) -> Gauges:
 
 
 def counters(shown: Ints, gone: Ints, arrivals: int) -> Counters:
-    """From lines of `router.show`, those of replicas that are gone behind."""
+    """From lines of `engine.show`, those of replicas that are gone behind."""
     lines = np.concatenate((shown, gone))
     real = lines.view(np.float64)
     return Counters(

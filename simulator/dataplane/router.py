@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import math
 
-from simulator import engine_layout as at
-from simulator.engine import abandon, enqueue, find_event, run, step
-from simulator.engine_jit import inner
-from simulator.engine_layout import Ints, Reals
-from simulator.engine_requests import (
+from simulator.engine import layout as at
+from simulator.engine.jit import inner
+from simulator.engine.layout import Ints, Reals
+from simulator.engine.requests import (
     emitted,
     new_slot,
     push_back,
@@ -22,6 +21,7 @@ from simulator.engine_requests import (
     release,
     unlink,
 )
+from simulator.engine.stepping import abandon, enqueue, find_event, run, step
 
 
 @inner

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import math
 
-from simulator import engine_layout as at
-from simulator.engine_account import free_after, show_gauges
-from simulator.engine_jit import inner
-from simulator.engine_law import boundary_s, first_boundary
-from simulator.engine_layout import Ints, Reals
-from simulator.engine_outcome import abort_timed_out, commit, leave_replica, retire
-from simulator.engine_requests import emitted, leave_waiting, push_age, push_back, record, release
-from simulator.engine_schedule import schedule
+from simulator.engine import layout as at
+from simulator.engine.account import free_after, show_gauges
+from simulator.engine.jit import inner
+from simulator.engine.law import boundary_s, first_boundary
+from simulator.engine.layout import Ints, Reals
+from simulator.engine.outcome import abort_timed_out, commit, leave_replica, retire
+from simulator.engine.requests import emitted, leave_waiting, push_age, push_back, record, release
+from simulator.engine.schedule import schedule
 
 _END, _DEADLINE, _SCHEDULE = range(3)
 

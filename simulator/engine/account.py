@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from simulator import engine_layout as at
-from simulator.engine_blocks import boundary_blocks
-from simulator.engine_jit import inner
-from simulator.engine_law import boundary_s
-from simulator.engine_layout import ITL_EDGES_S, TTFT_EDGES_S, Ints, Reals
+from simulator.engine import layout as at
+from simulator.engine.blocks import boundary_blocks
+from simulator.engine.jit import inner
+from simulator.engine.law import boundary_s
+from simulator.engine.layout import ITL_EDGES_S, TTFT_EDGES_S, Ints, Reals
 
 _TTFT_EDGES = len(TTFT_EDGES_S)
 _ITL_EDGES = len(ITL_EDGES_S)

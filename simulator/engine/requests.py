@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from simulator import engine_layout as at
-from simulator.engine_blocks import reclaim
-from simulator.engine_jit import inner
-from simulator.engine_law import steps_done
-from simulator.engine_layout import Ints, Reals
+from simulator.engine import layout as at
+from simulator.engine.blocks import reclaim
+from simulator.engine.jit import inner
+from simulator.engine.law import steps_done
+from simulator.engine.layout import Ints, Reals
 
 
 @inner

@@ -12,9 +12,9 @@ import numpy as np
 from policies.durations import Duration
 from policies.engines.profile import EngineProfile, Limits, Scheduling
 from policies.engines.steplaw import StepLaw
-from tests.simulator.reference_engine import Batch, ReferenceEngine, Request
+from tests.simulator.engine.reference_engine import Batch, ReferenceEngine, Request
 
-FOLDER = Path(__file__).parents[2].parent / "shared" / "groundtruth" / "cpu"
+FOLDER = Path(__file__).parents[3].parent / "shared" / "groundtruth" / "cpu"
 
 # Fitted on calibration/ only: least absolute relative error over both step files, K = the KV usage less half a block a
 # request and less the prompt in the step; host time from total_s, API time from ttft_*.

@@ -13,9 +13,9 @@ import numpy as np
 
 from autoscaler.model import Histogram
 from policies.engines import EngineProfile
-from simulator.dataplane import CompletedRequests, DataPlane
-from simulator.engine_layout import ITL_EDGES_S, TTFT_EDGES_S, Ints
-from simulator.engine_records import SHOWN
+from simulator.dataplane.plane import CompletedRequests, DataPlane
+from simulator.dataplane.records import SHOWN
+from simulator.engine.layout import ITL_EDGES_S, TTFT_EDGES_S, Ints
 from simulator.outcomes import OK, Ended
 from simulator.telemetry import HandleFigures, ReplicaFigures
 from simulator.traffic.workload import Requests
