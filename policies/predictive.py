@@ -38,6 +38,7 @@ from policies.predictive_terms import (
     keep_term,
     learned_replicas_per_rps,
     load_term,
+    nobody_is_there,
     saturation_term,
     serving_term,
 )
@@ -177,6 +178,8 @@ class PredictivePolicy:
         lead = _UNKNOWN_LEAD if d.lead_times is None else d.lead_times.path(_path(d, fleet))
         lead_s = lead.quantile(_LEAD_LEVEL) + s.period_s
         watch(book, s, _idle(d, fleet))
+        if nobody_is_there(d):
+            book.smooth = 0.0  # what is felt of past demand fades, and would never end by itself
         live(self.sizing, book, s, lead_s, _quantum(d, fleet), bin_s)
         if not in_force(self.sizing, book, bin_s):
             return None

@@ -193,6 +193,11 @@ def serving_term(s: Situation) -> Term | None:
     return None
 
 
+def nobody_is_there(view: DeploymentView) -> bool:
+    """No request lately, none in flight: known, not merely unseen."""
+    return view.rate_rps == 0.0 and view.ongoing == 0.0 and view.waiting == 0.0
+
+
 def keep_term(s: Situation, wanted: int) -> Term | None:
     """Replicas above `wanted` that would be wanted back before giving them up had paid (ski rental)."""
     if s.present <= wanted:
