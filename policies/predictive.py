@@ -8,7 +8,8 @@ and says so. Unknown is never less. Limits of min, max, budget and steps are the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -47,6 +48,8 @@ from policies.shadow.sizing import Sizing
 _LEAD_LEVEL = 0.9
 """Plan with this quantile of the lead time: with the median, every second start comes too late."""
 _UNKNOWN_LEAD = Duration(180.0, 0.5)
+Users = Mapping[str, int]
+"""How many deployments may use each pool."""
 _START_LEVEL_SHARE = 5.0
 """The quantile of a window's maximum starts at 1 - this * (1 - target): fewer requests miss than windows do."""
 
@@ -114,12 +117,13 @@ class PredictivePolicy:
         """Replicas for every deployment whose present level is known, and nodes for the pools they prefer."""
         replicas: dict[DeploymentKey, ReplicaProposal] = {}
         claims: dict[DeploymentKey, Claim] = {}
+        users = Counter(name for d in fleet.deployments for name in set(d.node_pools))
         for d in fleet.deployments:
             if d.target is None and d.running is None:
                 continue
             memory = state.deployments.setdefault(d.key.full, DeploymentMemory())
             situation = self._situation(d, memory, now_s, fleet.period_s)
-            replicas[d.key] = self._propose(situation, memory, fleet)
+            replicas[d.key] = self._propose(situation, memory, fleet, users)
             claims[d.key] = self._claim(situation, replicas[d.key])
         return FleetProposal(replicas, pool_proposals(fleet, claims))
 
@@ -156,9 +160,9 @@ class PredictivePolicy:
         if self.options.follow:
             state.deployments.setdefault(key.full, DeploymentMemory()).shadow.diary = diary
 
-    def _propose(self, s: Situation, memory: DeploymentMemory, fleet: FleetView) -> ReplicaProposal:
+    def _propose(self, s: Situation, memory: DeploymentMemory, fleet: FleetView, users: Users) -> ReplicaProposal:
         """The largest want; the terms come with the winner first."""
-        followed = self._followed(s, memory.shadow, fleet) if self.options.follow else None
+        followed = self._followed(s, memory.shadow, fleet, users) if self.options.follow else None
         if followed is not None:
             others = [backlog_term(s), saturation_term(s, memory), serving_term(s), _awake(s), _least(s)]
             return _largest([followed, *others], s, next_term(self.sizing, memory.shadow))
@@ -172,15 +176,15 @@ class PredictivePolicy:
         terms += [t for t in kept if t is not None]
         return _ordered(terms)
 
-    def _followed(self, s: Situation, book: ShadowBook, fleet: FleetView) -> Term | None:
+    def _followed(self, s: Situation, book: ShadowBook, fleet: FleetView, users: Users) -> Term | None:
         """What the followed rule wants; None while there is too little record to follow one."""
         d, bin_s = s.view, self.options.bin_s
         lead = _UNKNOWN_LEAD if d.lead_times is None else d.lead_times.path(_path(d, fleet))
         lead_s = lead.quantile(_LEAD_LEVEL) + s.period_s
-        watch(book, s, _idle(d, fleet))
+        watch(book, s, _idle(d, fleet, users))
         if nobody_is_there(d):
             book.smooth = 0.0  # what is felt of past demand fades, and would never end by itself
-        live(self.sizing, book, s, lead_s, _quantum(d, fleet), bin_s)
+        live(self.sizing, book, s, lead_s, _quantum(d, fleet, users), bin_s)
         if not in_force(self.sizing, book, bin_s):
             return None
         return followed_term(self.sizing, book, s, lead_s)
@@ -219,17 +223,16 @@ def _path(d: DeploymentView, fleet: FleetView) -> LeadPath:
     return "new_node" if more else d.next_path
 
 
-def _idle(d: DeploymentView, fleet: FleetView) -> float:
+def _idle(d: DeploymentView, fleet: FleetView, users: Users) -> float:
     """Replicas that would fit what is free on the nodes of its pools, where nobody else may use them."""
-    others = {name for o in fleet.deployments if o.key != d.key for name in o.node_pools}
-    pools = [fleet.pool(name) for name in d.node_pools if name not in others]
+    pools = [fleet.pool(name) for name in d.node_pools if users[name] == 1]
     return sum(pool.gpus_free or 0 for pool in pools if pool is not None) / max(d.gpus_per_replica, 1)
 
 
-def _quantum(d: DeploymentView, fleet: FleetView) -> int:
+def _quantum(d: DeploymentView, fleet: FleetView, users: Users) -> int:
     """Replicas that a node of its first pool holds, where nobody else may use it: one more on it costs nothing."""
     pool = fleet.pool(d.node_pools[0]) if d.node_pools else None
-    if pool is None or any(o.key != d.key and pool.name in o.node_pools for o in fleet.deployments):
+    if pool is None or users[pool.name] > 1:
         return 1
     return max(1, pool.gpus_per_node // max(d.gpus_per_replica, 1))
 
