@@ -21,7 +21,7 @@ from simulator.faults import Faults, Restart
 from simulator.scenario.load import Scenario
 from simulator.settings import controller_config
 from simulator.sight import Sight
-from simulator.telemetry import TelemetrySpec
+from simulator.telemetry.spec import TelemetrySpec
 from simulator.traffic.history import history_bins, taught_forecasters
 from simulator.world import World
 

@@ -33,7 +33,7 @@ from simulator.outcomes import Batches, Ended
 from simulator.result import Result
 from simulator.scenario.load import Scenario
 from simulator.settings import policy_options
-from simulator.telemetry import PROFILES, TelemetrySpec
+from simulator.telemetry.spec import PROFILES, TelemetrySpec
 from simulator.timeline import Row, Sink
 from simulator.world import Live, World, tail_s
 

@@ -17,12 +17,13 @@ from simulator.dataplane.deployment import Plane
 from simulator.draws import component_seed
 from simulator.events import EventQueue
 from simulator.outcomes import Outcomes
-from simulator.pages import MetricPages
 from simulator.scenario.fleet import NodePoolBlock
 from simulator.scenario.load import Deployment, Scenario
 from simulator.serve.lifecycle import Serve
 from simulator.serve.replicas import Replica, ServeSpec
-from simulator.telemetry import DeploymentTelemetry, TelemetrySpec
+from simulator.telemetry.pages import MetricPages
+from simulator.telemetry.processes import DeploymentTelemetry
+from simulator.telemetry.spec import TelemetrySpec
 from simulator.traffic.synthetic import Synthetic, generate_for
 from simulator.traffic.traces import RequestTrace
 from simulator.traffic.workload import ArrivalStream, Lengths, rate_arrivals, request_arrivals

@@ -17,7 +17,7 @@ from simulator.dataplane.plane import CompletedRequests, DataPlane
 from simulator.dataplane.records import SHOWN
 from simulator.engine.layout import ITL_EDGES_S, TTFT_EDGES_S, Ints
 from simulator.outcomes import OK, Ended
-from simulator.telemetry import HandleFigures, ReplicaFigures
+from simulator.telemetry.figures import HandleFigures, ReplicaFigures
 from simulator.traffic.workload import Requests
 
 _TTFT_EDGES_S = (*TTFT_EDGES_S, float("inf"))

@@ -13,15 +13,11 @@ from autoscaler.sources import names
 from autoscaler.sources.exposition import Sample, parse
 from autoscaler.sources.join import NodePage, collect
 from policies.base import DeploymentKey
-from simulator.pages import MetricPages
 from simulator.serve.lifecycle import Serve
-from simulator.telemetry import (
-    PROFILES,
-    DeploymentTelemetry,
-    HandleFigures,
-    ReplicaFigures,
-    TelemetrySpec,
-)
+from simulator.telemetry.figures import HandleFigures, ReplicaFigures
+from simulator.telemetry.pages import MetricPages
+from simulator.telemetry.processes import DeploymentTelemetry
+from simulator.telemetry.spec import PROFILES, TelemetrySpec
 from tests.simulator.fleet import Fleet, NoEngines, fleet, spec
 
 KEY = DeploymentKey.parse("chat/llm")

@@ -11,11 +11,11 @@ import pytest
 from autoscaler.model import Histogram
 from autoscaler.sources import names
 from autoscaler.sources.exposition import Sample, Series
-from simulator.noise import Noise
 from simulator.run import Choice, make_policy, telemetry_of
 from simulator.scenario.load import load_scenario
-from simulator.telemetry import PROFILES
-from tests.simulator.test_telemetry import arrivals, watch
+from simulator.telemetry.noise import Noise
+from simulator.telemetry.spec import PROFILES
+from tests.simulator.telemetry.test_pages import arrivals, watch
 
 GAUGE, COUNTER = Series(names.VLLM_RUNNING, {}), Series(names.SERVE_ROUTED, {})
 BUCKETS = Series(names.VLLM_TTFT_BUCKET, {})

@@ -14,14 +14,16 @@ from autoscaler.model import Histogram
 from autoscaler.sources import names
 from policies.base import ReplicaMetrics
 from simulator import run
-from simulator.pages import MetricPages
 from simulator.run import Choice, Outputs, make_policy, simulate
 from simulator.scenario.load import load_scenario
-from simulator.telemetry import PROFILES, DeploymentTelemetry, ReplicaFigures, TelemetrySpec
+from simulator.telemetry.figures import ReplicaFigures
+from simulator.telemetry.pages import MetricPages
+from simulator.telemetry.processes import DeploymentTelemetry
+from simulator.telemetry.spec import PROFILES, TelemetrySpec
 from tests.simulator.fleet import fleet, spec
 from tests.simulator.scenarios import SMALL, write
+from tests.simulator.telemetry.test_pages import Seen, Truth
 from tests.simulator.test_faults import journal, ticks
-from tests.simulator.test_telemetry import Seen, Truth
 
 EDGES = (0.1, 1.0, math.inf)
 
