@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from policies.base import PolicyError
+from policies.base.errors import PolicyError
 
 if TYPE_CHECKING:
     from policies.engines.profile import Limits

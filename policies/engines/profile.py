@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from policies.base import PolicyError
+from policies.base.errors import PolicyError
 from policies.durations import Duration
 from policies.engines.plausible import check_times, with_longest
 from policies.engines.steplaw import StepLaw

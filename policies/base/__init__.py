@@ -1,0 +1,46 @@
+"""The nouns policies speak: what a policy may see of a fleet and what it may ask for.
+
+Units are in the names. `None` is "unknown", never 0. Everything here is frozen: a policy keeps its memory in the
+state that the caller hands it, so that the controller can save it and a replay can restore it.
+
+How it reads: `view` is what a policy is shown, `proposal` what it answers, `policy` what it is. In a view stand keys
+(`key`), promises (`promise`), measurements (`measured`), starts under way (`starts`) and forecasts (`forecast`).
+"""
+
+from policies.base.errors import PolicyError
+from policies.base.forecast import Diary, Forecast, ForecastSpec
+from policies.base.key import DEFAULT_NAMESPACE, DEFAULT_SERVICE, DeploymentKey
+from policies.base.measured import HandleReport, ReplicaMetrics, TokenMix, Totals
+from policies.base.policy import Policy
+from policies.base.promise import LONGEST_ITL_S, LONGEST_TTFT_S, Slo
+from policies.base.proposal import FleetProposal, PoolProposal, ReplicaProposal, Term
+from policies.base.starts import LeadPath, LeadTimes, StartView
+from policies.base.view import DeploymentView, FleetView, PoolView
+
+__all__ = [
+    "DEFAULT_NAMESPACE",
+    "DEFAULT_SERVICE",
+    "LONGEST_ITL_S",
+    "LONGEST_TTFT_S",
+    "DeploymentKey",
+    "DeploymentView",
+    "Diary",
+    "FleetProposal",
+    "FleetView",
+    "Forecast",
+    "ForecastSpec",
+    "HandleReport",
+    "LeadPath",
+    "LeadTimes",
+    "Policy",
+    "PolicyError",
+    "PoolProposal",
+    "PoolView",
+    "ReplicaMetrics",
+    "ReplicaProposal",
+    "Slo",
+    "StartView",
+    "Term",
+    "TokenMix",
+    "Totals",
+]
