@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -52,6 +52,17 @@ _LEAD_LEVEL = 0.9
 """Of a new node's lead time: what ends sooner has to be replaced by now."""
 _FORGET_AFTER_S = 30 * 86400.0
 """After this long without a sign of it, what was learned of a deployment is dropped."""
+
+
+@dataclass(slots=True)
+class _Shared:
+    """What the GPU budgets leave of what is wanted, by deployment."""
+
+    granted: dict[DeploymentKey, int] = field(default_factory=dict)
+    """Replicas that it may have now: its share, as far as others have drained."""
+    shares: dict[DeploymentKey, int] = field(default_factory=dict)
+    """Its share, where that is less than it wants."""
+    records: dict[DeploymentKey, GuardRecord] = field(default_factory=dict)
 
 
 class Controller:
@@ -134,8 +145,8 @@ class Controller:
         self.state.forget_gone(now_s, _FORGET_AFTER_S)
         view = self._view(fleet, pools, now_s)
         proposal = self._propose(view, fleet, now_s)
-        granted, budget_records = self._share(fleet, proposal)
-        plans = [self._plan(d, proposal, granted, budget_records, signals, now_s) for d in fleet]
+        shared = self._share(fleet, proposal)
+        plans = [self._plan(d, proposal, shared, signals, now_s) for d in fleet]
         return Plan(
             tick=self.state.tick,
             now_s=now_s,
@@ -196,12 +207,9 @@ class Controller:
 
     # ------------------------------------------------------------ share, guard, explain
 
-    def _share(
-        self, fleet: Sequence[Outlook], proposal: FleetProposal
-    ) -> tuple[dict[DeploymentKey, int], dict[DeploymentKey, GuardRecord]]:
+    def _share(self, fleet: Sequence[Outlook], proposal: FleetProposal) -> _Shared:
         """Wants cut to the GPU budget of each kind; deployments of a kind without a budget keep what they want."""
-        granted: dict[DeploymentKey, int] = {}
-        records: dict[DeploymentKey, GuardRecord] = {}
+        shared = _Shared()
         for kind, budget in self.config.gpu_budget.items():
             claims = []
             by_name = {}
@@ -232,13 +240,15 @@ class Controller:
             fits = share(claims, budget)
             for claim, replicas in zip(claims, paced(claims, fits, budget).values(), strict=True):
                 key = by_name[claim.name]
-                granted[key] = replicas
+                shared.granted[key] = replicas
+                if fits[claim.name] < claim.wants:
+                    shared.shares[key] = fits[claim.name]
                 if replicas < claim.wants:
                     why = f"the budget of {budget} {kind} GPUs is shared: {replicas} of {claim.wants} replicas fit"
                     if replicas < fits[claim.name]:
                         why += f" until others have drained, {fits[claim.name]} then"
-                    records[key] = GuardRecord(guard.BUDGET, key, claim.wants, replicas, why)
-        return granted, records
+                    shared.records[key] = GuardRecord(guard.BUDGET, key, claim.wants, replicas, why)
+        return shared
 
     def _gpu_kind(self, settings: DeploymentSettings) -> str:
         if settings.profile is not None:
@@ -250,8 +260,7 @@ class Controller:
         self,
         d: Outlook,
         proposal: FleetProposal,
-        granted: Mapping[DeploymentKey, int],
-        budget: Mapping[DeploymentKey, GuardRecord],
+        shared: _Shared,
         signals: Signals,
         now_s: float,
     ) -> DeploymentPlan:
@@ -265,9 +274,10 @@ class Controller:
             terms = own.terms if own else ()
             text = explain.sentence(d.current, None, terms, because)
             return DeploymentPlan(d.key, None, shown, proposed, terms, because, None, d.key.service, text, act)
-        wanted = min(own.replicas, granted.get(d.key, own.replicas))
-        number, records = guard.guard(self._guard_context(d, d.settings, d.current, now_s), wanted)
-        capped = (budget[d.key],) if d.key in budget else ()
+        wanted = min(own.replicas, shared.granted.get(d.key, own.replicas))
+        context = self._guard_context(d, d.settings, d.current, shared.shares.get(d.key), now_s)
+        number, records = guard.guard(context, wanted)
+        capped = (shared.records[d.key],) if d.key in shared.records else ()
         records = (*d.notes, *capped, *records)
         memory = d.memory.supply
         if shown is not None and number > shown:
@@ -290,7 +300,7 @@ class Controller:
         return None
 
     def _guard_context(
-        self, d: Outlook, settings: DeploymentSettings, current: int, now_s: float
+        self, d: Outlook, settings: DeploymentSettings, current: int, share: int | None, now_s: float
     ) -> guard.GuardContext:
         return guard.GuardContext(
             key=d.key,
@@ -304,6 +314,7 @@ class Controller:
             capacity_rps=d.capacity_rps,
             max_ongoing_requests=d.max_ongoing,
             full=self.config.full_guards or self.policy.guards == "full",
+            share=share,
         )
 
     def _follow(self, plans: Sequence[DeploymentPlan]) -> list[DeploymentPlan]:

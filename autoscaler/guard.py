@@ -51,6 +51,8 @@ class GuardContext:
     capacity_rps: float | None
     max_ongoing_requests: int | None
     full: bool
+    share: int | None = None
+    """Replicas that its share of a GPU budget holds, where that is less than it wants: what is above is others'."""
 
 
 Check = Callable[[GuardContext, int], tuple[int, str] | None]
@@ -66,6 +68,8 @@ def guard(context: GuardContext, proposed: int) -> tuple[int, tuple[GuardRecord,
         if number >= context.current and name in _ON_FEWER:
             continue
         changed = check(context, number)
+        if changed is not None and name in _FOR_ITS_USERS and context.share is not None:
+            changed = min(changed[0], max(number, context.share)), changed[1]
         if changed is not None and changed[0] != number:
             records.append(GuardRecord(name, context.key, number, changed[0], changed[1]))
             number = changed[0]
@@ -171,3 +175,6 @@ _FULL: tuple[tuple[str, Check], ...] = (
 _BOUNDS_AND_FULL = _BOUNDS + _FULL
 _ON_FEWER = frozenset((UNKNOWN, FAILING, START_UNDER_WAY, SURVIVORS, STABILIZATION, STEP_DOWN))
 """They have nothing to say of a number that is no less than the level in force."""
+_FOR_ITS_USERS = frozenset((FAILING, START_UNDER_WAY, SURVIVORS, STABILIZATION))
+"""They keep replicas for who uses them. What another deployment has a right to is no longer theirs to keep: a borrower
+that is always full would never give back."""

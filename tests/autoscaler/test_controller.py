@@ -185,6 +185,34 @@ def test_the_gpu_budget_is_shared_and_named() -> None:
     assert guards_of(plan).count(guard.BUDGET) == 2
 
 
+def test_a_guarantee_comes_back_from_a_borrower_that_is_full() -> None:
+    """The owner wakes up to four guaranteed replicas; the borrower has five of the six, and needs them all."""
+    from policies.engines import load_profile
+
+    profile = load_profile("llama-3.1-8b/h100/tp1")
+    other = DeploymentKey.parse("code/llm")
+    settings = (
+        DeploymentSettings("chat/llm", profile=profile, max_replicas=8, guaranteed_gpus=4),
+        DeploymentSettings("code/llm", profile=profile, max_replicas=8),
+    )
+    limits = {"gpu_budget": {profile.gpu: 6}, "guards": GuardSettings()}
+    controller = Controller(config(*settings, **limits), policy=Says(6))
+    owner, borrower, targets = 1, 5, []
+    for tick in range(6):
+        now_s = 5.0 * tick
+        busy = metrics(now_s, arrivals=500.0 * tick, ongoing=900.0)
+        seen = (
+            DeploymentSignals(KEY, inventory(now_s, running=owner), metrics(now_s)),
+            DeploymentSignals(other, inventory(now_s, running=borrower), busy),
+        )
+        plan = controller.step(Signals(deployments=seen), now_s)
+        found = {d.key: d.target or 0 for d in plan.deployments}
+        owner, borrower = found[KEY], found[other]
+        targets.append((owner, borrower))
+    assert targets[:3] == [(1, 4), (2, 3), (3, 2)], "one more as soon as one is free"
+    assert targets[-1] == (4, 2)
+
+
 def test_a_lead_time_is_learned_from_the_raise_to_the_running_replica() -> None:
     policy = Says(2)
     controller = Controller(config(), policy=policy)

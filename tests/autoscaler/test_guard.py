@@ -70,6 +70,29 @@ def test_a_scale_down_waits_until_the_whole_window_allowed_it() -> None:
     assert [r.name for r in records] == [guard.STABILIZATION]
 
 
+BUSY = replace(FRESH, rate_rps=8.0, error_rate_rps=2.0, waiting=3.0, ongoing=40.0, starting=(START,))
+
+
+def test_what_another_has_a_right_to_is_given_back_however_busy_the_borrower_is() -> None:
+    settings = GuardSettings(scale_down_stabilization_s=60.0, max_step_down=1)
+    memory = SupplyMemory()
+    guard.guard(context(4, BUSY, memory=memory, settings=settings, now_s=0.0), 4)
+    kept, _ = guard.guard(context(4, BUSY, memory=memory, settings=settings, now_s=1.0), 2)
+    owed, records = guard.guard(context(4, BUSY, memory=memory, settings=settings, now_s=2.0, share=2), 2)
+    assert (kept, owed) == (4, 3)
+    assert [r.name for r in records] == [guard.STEP_DOWN], "no faster than step by step"
+
+
+def test_a_borrower_keeps_its_share_for_its_users() -> None:
+    """It may have three of the four; that only one fits now, since others drain, is no reason to give up those."""
+    assert guard.guard(context(4, BUSY, share=3), 1)[0] == 3
+
+
+def test_what_is_owed_is_not_given_back_on_what_is_not_known() -> None:
+    stale = replace(BUSY, fresh=False, why_stale="old")
+    assert guard.guard(context(4, stale, share=2), 2)[0] == 4
+
+
 def test_a_rival_policy_meets_only_its_bounds() -> None:
     stale = replace(FRESH, fresh=False, waiting=5.0, starting=(START,))
     assert guard.guard(context(observation=stale, full=False), 1) == (1, ())
