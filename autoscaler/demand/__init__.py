@@ -1,0 +1,30 @@
+"""What users ask for: counters become rates, a token mix and bins for the forecaster; freshness is part of the value.
+
+Demand is exogenous: requests are counted where they queue, whatever our own scaling lets through, and where they are
+turned away. Pure; time is an argument. Capacity and decisions live elsewhere.
+
+How it reads: `intake` takes a page's counters in and hands what was added to `arrivals` (rates, bins), `mix` (tokens of
+a request) and `attainment` (requests within the SLO); `observation` says what is known of it all at a moment.
+"""
+
+from autoscaler.demand.arrivals import Bin, error_rate_rps, rate_rps
+from autoscaler.demand.attainment import ATTAINMENT_WINDOW_S, attained_fraction, judged, share_below
+from autoscaler.demand.intake import MOST_RPS, take_in
+from autoscaler.demand.mix import TokenSums, seed_mix, token_mix
+from autoscaler.demand.observation import observe
+
+__all__ = [
+    "ATTAINMENT_WINDOW_S",
+    "MOST_RPS",
+    "Bin",
+    "TokenSums",
+    "attained_fraction",
+    "error_rate_rps",
+    "judged",
+    "observe",
+    "rate_rps",
+    "seed_mix",
+    "share_below",
+    "take_in",
+    "token_mix",
+]

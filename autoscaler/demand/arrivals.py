@@ -1,0 +1,87 @@
+"""Requests that came: rates over the window, bins for the forecaster, and how much growth may be retries.
+
+A retry cannot be told from a request: while requests fail, growth counts only as far as it could be real.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from autoscaler.controller_state import DemandMemory
+
+_FAILING_SHARE = 0.05
+"""From this share of failing requests on, growth may be retries."""
+_CALM_HALF_LIFE_S = 60.0
+_GROWTH_DOUBLES_S = 120.0
+"""While requests fail demand may be twice the calm one at once, and twice as much again after each such time."""
+_LEAST_CALM_RPS = 1.0
+"""A deployment that had next to no traffic may have this much at least."""
+Bin = tuple[float, float | None]
+"""End of a bin (seconds) and its mean rate (req/s), None when it was not seen."""
+
+
+def without_retries(memory: DemandMemory, now_s: float, seconds: float, arrivals: float, errors: float) -> float:
+    """Arrivals of an interval, of which growth is capped while requests fail.
+
+    Every failed request may come back at once, so at least arrivals - errors are requests of their own. What is more
+    than that counts up to a level that begins at twice the calm demand and grows with time, since users may be more.
+    """
+    errors_lately = demand_lately = 0.0
+    for row in memory.recent:
+        errors_lately += row[3]
+        demand_lately += row[2]
+    errors_lately += errors
+    demand_lately += arrivals
+    if errors_lately <= _FAILING_SHARE * demand_lately:
+        memory.failing_since_s = None
+        calm = arrivals / seconds if memory.calm_rps is None else memory.calm_rps
+        memory.calm_rps = calm + (1.0 - 0.5 ** (seconds / _CALM_HALF_LIFE_S)) * (arrivals / seconds - calm)
+        return arrivals
+    if memory.calm_rps is None:
+        return arrivals
+    if memory.failing_since_s is None:
+        memory.failing_since_s = now_s
+    doublings = 1.0 + min((now_s - memory.failing_since_s) / _GROWTH_DOUBLES_S, 64.0)
+    may_be = max(memory.calm_rps, _LEAST_CALM_RPS) * math.pow(2.0, doublings) * seconds
+    return min(arrivals, max(may_be, arrivals - errors))
+
+
+def close_bins(
+    memory: DemandMemory, since_s: float, now_s: float, arrivals: float | None, bin_s: float
+) -> Iterator[Bin]:
+    """The bins that end in (since_s, now_s]; `arrivals` None = not seen."""
+    rate_rps = None if arrivals is None else arrivals / (now_s - since_s)
+    if memory.bin_end_s is None:
+        memory.bin_end_s = (since_s // bin_s + 1) * bin_s
+    at_s = since_s
+    while at_s < now_s:
+        upto_s = min(memory.bin_end_s, now_s)
+        if rate_rps is not None:
+            memory.bin_arrivals += rate_rps * (upto_s - at_s)
+            memory.bin_covered_s += upto_s - at_s
+        at_s = upto_s
+        if at_s >= memory.bin_end_s:
+            seen_s = memory.bin_covered_s
+            yield memory.bin_end_s, (memory.bin_arrivals / seen_s if seen_s >= 0.5 * bin_s else None)
+            memory.bin_end_s += bin_s
+            memory.bin_arrivals = memory.bin_covered_s = 0.0
+
+
+def rate_rps(memory: DemandMemory) -> float | None:
+    """Mean arrivals per second over the rate window; None before two readings."""
+    return _per_second(memory, 2)
+
+
+def error_rate_rps(memory: DemandMemory) -> float | None:
+    """Failed requests per second over the rate window."""
+    return _per_second(memory, 3)
+
+
+def _per_second(memory: DemandMemory, column: int) -> float | None:
+    """One column of the rows of the rate window, over their seconds."""
+    total = seconds = 0.0
+    for row in memory.recent:
+        total += row[column]
+        seconds += row[1]
+    return total / seconds if seconds > 0 else None

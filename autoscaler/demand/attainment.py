@@ -1,0 +1,121 @@
+"""How many requests lately were within the SLO: from histograms of the time to first token and of that between."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
+
+from autoscaler.controller_state import CounterMemory, DemandMemory
+from autoscaler.model import DeploymentMetrics, Histogram, Judged
+from policies.base import Slo
+
+ATTAINMENT_WINDOW_S = 600.0
+_EXACT = 2.0**30
+_NOTHING: frozenset[str] = frozenset()
+
+
+def take_in_latencies(
+    memory: DemandMemory, metrics: DeploymentMetrics, slo: Slo, now_s: float, since_s: float | None
+) -> tuple[float, float, float, float]:
+    """What was added: seconds to first tokens and how many, seconds between tokens and how many gaps."""
+    ttft_good, ttft_all = _within(memory.ttft, metrics.ttft, slo.ttft_s, now_s, since_s, metrics.baseline)
+    itl_good, itl_all = _within(memory.itl, metrics.itl, slo.itl_s, now_s, since_s, metrics.baseline)
+    _remember_attained(memory, now_s, (ttft_good, ttft_all, itl_good, itl_all))
+    ttft_s = memory.ttft_sum.advance(metrics.ttft_sum_s, now_s, since_s, metrics.baseline)
+    itl_s = memory.itl_sum.advance(metrics.itl_sum_s, now_s, since_s, metrics.baseline)
+    return ttft_s, ttft_all, itl_s, itl_all
+
+
+def _remember_attained(memory: DemandMemory, now_s: float, counts: tuple[float, float, float, float]) -> None:
+    """The newest interval enters the attainment window, and its sums; what is too old leaves both.
+
+    Shares of a bucket are rounded to a billionth of a request: sums of such numbers are exact, in whatever order.
+    """
+    rows = memory.attained
+    if not memory.attained_sums:
+        memory.attained_sums = _attained_sums(rows)
+    sums = memory.attained_sums
+    if counts[1] > 0 or counts[3] > 0:
+        row = [now_s, *(count if count.is_integer() else round(count * _EXACT) / _EXACT for count in counts)]
+        rows.append(row)
+        for i in range(4):
+            sums[i] += row[i + 1]
+    while rows and rows[0][0] <= now_s - ATTAINMENT_WINDOW_S:
+        gone = rows.pop(0)
+        for i in range(4):
+            sums[i] -= gone[i + 1]
+    if not rows:
+        sums[:] = (0.0, 0.0, 0.0, 0.0)
+
+
+def _attained_sums(rows: Sequence[Sequence[float]]) -> list[float]:
+    return [sum((row[i] for row in rows), 0.0) for i in range(1, 5)]
+
+
+def _within(
+    memory: CounterMemory,
+    histograms: Mapping[str, Histogram],
+    limit_s: float | None,
+    now_s: float,
+    since_s: float | None,
+    baseline: Collection[str],
+) -> tuple[float, float]:
+    """How many new observations were within the limit, and how many there were (linear inside a bucket)."""
+    good: dict[str, float] = {}
+    total: dict[str, float] = {}
+    for series, histogram in histograms.items():
+        within, every = _marked(series)
+        good[within] = share_below(histogram, limit_s) * histogram.counts[-1]
+        total[every] = histogram.counts[-1]
+    started = memory.started
+    marked = frozenset(f"{series}{mark}" for series in baseline for mark in "<=") if baseline else _NOTHING
+    new_good = memory.advance(good, now_s, since_s, marked)
+    memory.started = started
+    new_total = memory.advance(total, now_s, since_s, marked)
+    return min(new_good, new_total), new_total
+
+
+@lru_cache(maxsize=16384)
+def _marked(series: str) -> tuple[str, str]:
+    """Under which names a histogram's counts are remembered: those within the limit, and all."""
+    return f"{series}<", f"{series}="
+
+
+def share_below(histogram: Histogram, limit_s: float | None) -> float:
+    """Share of observations <= limit (1.0 without a limit or without observations), linear inside a bucket."""
+    total = histogram.counts[-1]
+    if limit_s is None or total <= 0:
+        return 1.0
+    i = bisect_left(histogram.edges, limit_s)
+    low_edge, low_count = (histogram.edges[i - 1], histogram.counts[i - 1]) if i else (0.0, 0.0)
+    if i == len(histogram.edges) or histogram.edges[i] in (low_edge, math.inf):
+        return low_count / total
+    edge, count = histogram.edges[i], histogram.counts[i]
+    return (low_count + (count - low_count) * (limit_s - low_edge) / (edge - low_edge)) / total
+
+
+def attained_fraction(memory: DemandMemory) -> float | None:
+    """Share of the last 10 minutes' requests within the SLO: the worse of TTFT and ITL; None without requests."""
+    if not memory.attained:
+        return None
+    ttft_good, ttft_all, itl_good, itl_all = memory.attained_sums or _attained_sums(memory.attained)
+    shares = [good / total for good, total in ((ttft_good, ttft_all), (itl_good, itl_all)) if total > 0]
+    return min(shares) if shares else None
+
+
+def judged(memory: DemandMemory) -> Judged | None:
+    """What the newest metrics added to `attained_fraction`; None when they added no request.
+
+    Requests are counted by their first tokens, since some engines count every token between. The share that missed is
+    the worse of the two, as in `attained_fraction`.
+    """
+    if not memory.attained or memory.attained[-1][0] != memory.as_of_s:
+        return None
+    _, ttft_good, ttft_all, itl_good, itl_all = memory.attained[-1]
+    if ttft_all <= 0:
+        return None
+    missed_ttft = ttft_all - ttft_good
+    missed_itl_share = 1.0 - itl_good / itl_all if itl_all > 0 else 0.0
+    return Judged(ttft_all, max(missed_ttft, ttft_all * missed_itl_share), missed_ttft)

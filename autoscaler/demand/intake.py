@@ -1,0 +1,61 @@
+"""New metrics into memory: what was added since the last page, of everything that is counted."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from operator import add, attrgetter
+
+from autoscaler.controller_state import DemandMemory
+from autoscaler.demand.arrivals import Bin, close_bins, without_retries
+from autoscaler.demand.attainment import take_in_latencies
+from autoscaler.demand.mix import take_in_mix
+from autoscaler.model import DeploymentMetrics
+from policies.base import Slo, Totals
+
+_LONGEST_BRIDGE_S = 600.0
+"""A hole in the metrics up to this long is bridged by its mean rate; a longer one stays unknown in the bins."""
+MOST_RPS = 1e6
+"""More than that is no demand but a broken counter."""
+
+
+def take_in(memory: DemandMemory, metrics: DeploymentMetrics, slo: Slo, window_s: float, bin_s: float) -> list[Bin]:
+    """Take new metrics into memory; the bins that they close, oldest first. A page already seen changes nothing."""
+    since_s = memory.as_of_s
+    if since_s is not None and metrics.as_of_s <= since_s:
+        return []
+    now_s = metrics.as_of_s
+    failed = memory.errors.advance(metrics.errors_total, now_s, since_s, metrics.baseline)
+    # An ingress whose backend turns requests away fails as well, and those requests were counted when they came.
+    rejected = max(0.0, memory.rejected.advance(metrics.rejected_total, now_s, since_s, metrics.baseline) - failed)
+    arrivals = rejected + memory.arrivals.advance(metrics.arrivals_total, now_s, since_s, metrics.baseline)
+    errors = rejected + failed
+    hole_s = 0.0 if since_s is None else now_s - since_s
+    absurd = since_s is not None and arrivals > MOST_RPS * max(hole_s, 1.0)
+    if absurd:
+        arrivals = 0.0
+    unseen = absurd or hole_s > _LONGEST_BRIDGE_S  # or the clock was set forward: nothing is known of this interval
+    tokens = take_in_mix(memory, metrics, now_s, since_s)
+    latencies = take_in_latencies(memory, metrics, slo, now_s, since_s)
+    memory.totals = _grown(memory.totals, (arrivals, *tokens, *latencies))
+    memory.as_of_s = now_s
+    if since_s is None:
+        return []
+    seconds = now_s - since_s
+    if unseen:
+        memory.recent.clear()
+        memory.uncounted_rps = 0.0
+        return list(close_bins(memory, since_s, now_s, None, bin_s))
+    demand = without_retries(memory, now_s, seconds, arrivals, errors)
+    memory.uncounted_rps = (arrivals - demand) / seconds
+    memory.recent.append([now_s, seconds, demand, errors])
+    while len(memory.recent) > 1 and memory.recent[0][0] <= now_s - window_s:
+        memory.recent.pop(0)
+    return list(close_bins(memory, since_s, now_s, demand, bin_s))
+
+
+_TOTALS = attrgetter(*(f.name for f in fields(Totals)))
+
+
+def _grown(totals: Totals, added: tuple[float, ...]) -> Totals:
+    """In the order of the fields of Totals."""
+    return Totals(*map(add, _TOTALS(totals), added))

@@ -1,0 +1,91 @@
+"""What is known of a deployment now, and why it is not to be trusted where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from autoscaler.controller_state import DemandMemory
+from autoscaler.demand.arrivals import error_rate_rps, rate_rps
+from autoscaler.demand.attainment import attained_fraction, judged
+from autoscaler.demand.mix import token_mix
+from autoscaler.idle_engines import engine_gauges
+from autoscaler.model import NO_SUPPLY, DeploymentMetrics, DeploymentSignals, GuardSettings, Observation, Supply
+
+_VANISHED_S = 300.0
+"""A running replica whose own metrics vanished is missing for so long; then it counts as one that does not report."""
+
+
+def observe(
+    memory: DemandMemory, signals: DeploymentSignals, guards: GuardSettings, now_s: float, supply: Supply = NO_SUPPLY
+) -> Observation:
+    """Everything that is known of a deployment at `now_s`; of its replicas supply.py tells."""
+    metrics, inventory = signals.metrics, signals.inventory
+    running, missing = _missing_reports(memory, signals)
+    why = _why_stale(signals, guards, now_s)
+    if not why and missing:
+        why = f"{len(missing)} of {running} running replicas stopped reporting: {', '.join(missing[:3])}"
+    young = metrics is not None and now_s - metrics.as_of_s <= guards.stale_after_s
+    waiting, ongoing, kv_fraction = _gauges(metrics) if metrics is not None and young else (None, None, None)
+    return Observation(
+        key=signals.key,
+        rate_rps=rate_rps(memory) if young else None,
+        mix=token_mix(memory),
+        waiting=waiting,
+        ongoing=ongoing,
+        kv_usage_fraction=kv_fraction,
+        error_rate_rps=error_rate_rps(memory),
+        uncounted_rps=memory.uncounted_rps if young else 0.0,
+        completeness_fraction=1.0 - len(missing) / running if running and young else None,
+        attained_fraction=attained_fraction(memory),
+        judged=judged(memory),
+        inventory_as_of_s=inventory.as_of_s if inventory else None,
+        metrics_as_of_s=metrics.as_of_s if metrics else None,
+        fresh=not why,
+        why_stale=why,
+        running=supply.running,
+        draining=supply.draining,
+        target=supply.target,
+        starting=supply.starting,
+    )
+
+
+def _missing_reports(memory: DemandMemory, signals: DeploymentSignals) -> tuple[int, Sequence[str]]:
+    """Running replicas, and those of them that reported lately and do not any more: what they hold is not seen.
+
+    One that never reported misses nothing (it may have no metrics of its own, or none yet).
+    """
+    if signals.inventory is None or signals.metrics is None:
+        return 0, ()
+    as_of_s = signals.metrics.as_of_s
+    reporting = {r.replica_id for r in signals.metrics.replicas}
+    listed = {r.replica_id for r in signals.inventory.replicas}
+    running = {r.replica_id for r in signals.inventory.replicas if r.state == "RUNNING"}
+    if reporting == memory.reporters.keys() and reporting <= listed:
+        for name in reporting:
+            memory.reporters[name] = as_of_s
+        return len(running), ()
+    kept = {name: at_s for name, at_s in memory.reporters.items() if name in listed and at_s > as_of_s - _VANISHED_S}
+    memory.reporters = {**kept, **dict.fromkeys(sorted(reporting & listed), as_of_s)}
+    return len(running), sorted(set(memory.reporters) & running - reporting)
+
+
+def _gauges(metrics: DeploymentMetrics) -> tuple[float | None, float | None, float | None]:
+    """Waiting (at handles and in engines), ongoing, and the fullest replica's KV share."""
+    replicas = engine_gauges(metrics)
+    in_engines = [r.waiting for r in replicas if r.waiting is not None]
+    waiting = None
+    if metrics.queued_at_handles is not None or in_engines:
+        waiting = (metrics.queued_at_handles or 0.0) + sum(in_engines)
+    kv = [r.kv_usage_fraction for r in replicas if r.kv_usage_fraction is not None]
+    return waiting, metrics.ongoing, max(kv) if kv else None
+
+
+def _why_stale(signals: DeploymentSignals, guards: GuardSettings, now_s: float) -> str:
+    if signals.inventory is None:
+        return "Ray's dashboard does not tell what runs"
+    if signals.metrics is None:
+        return "no metrics of this deployment"
+    for what, as_of_s in (("replica list", signals.inventory.as_of_s), ("metrics", signals.metrics.as_of_s)):
+        if now_s - as_of_s > guards.stale_after_s:
+            return f"{what} {now_s - as_of_s:.0f} s old (limit {guards.stale_after_s:.0f} s)"
+    return ""
