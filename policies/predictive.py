@@ -48,8 +48,19 @@ from policies.shadow.sizing import Sizing
 _LEAD_LEVEL = 0.9
 """Plan with this quantile of the lead time: with the median, every second start comes too late."""
 _UNKNOWN_LEAD = Duration(180.0, 0.5)
-Users = Mapping[str, int]
-"""How many deployments may use each pool."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Everybody:
+    """What the deployments of a fleet have in common. `users`: how many of them may use each pool; `rehearsing`: how
+    many have a history to rehearse.
+    """
+
+    fleet: FleetView
+    users: Mapping[str, int]
+    rehearsing: int
+
+
 _START_LEVEL_SHARE = 5.0
 """The quantile of a window's maximum starts at 1 - this * (1 - target): fewer requests miss than windows do."""
 
@@ -118,12 +129,14 @@ class PredictivePolicy:
         replicas: dict[DeploymentKey, ReplicaProposal] = {}
         claims: dict[DeploymentKey, Claim] = {}
         users = Counter(name for d in fleet.deployments for name in set(d.node_pools))
+        rehearsing = sum(memory.shadow.diary is not None for memory in state.deployments.values())
+        everybody = _Everybody(fleet, users, rehearsing)
         for d in fleet.deployments:
             if d.target is None and d.running is None:
                 continue
             memory = state.deployments.setdefault(d.key.full, DeploymentMemory())
             situation = self._situation(d, memory, now_s, fleet.period_s)
-            replicas[d.key] = self._propose(situation, memory, fleet, users)
+            replicas[d.key] = self._propose(situation, memory, everybody)
             claims[d.key] = self._claim(situation, replicas[d.key])
         return FleetProposal(replicas, pool_proposals(fleet, claims))
 
@@ -160,9 +173,9 @@ class PredictivePolicy:
         if self.options.follow:
             state.deployments.setdefault(key.full, DeploymentMemory()).shadow.diary = diary
 
-    def _propose(self, s: Situation, memory: DeploymentMemory, fleet: FleetView, users: Users) -> ReplicaProposal:
+    def _propose(self, s: Situation, memory: DeploymentMemory, everybody: _Everybody) -> ReplicaProposal:
         """The largest want; the terms come with the winner first."""
-        followed = self._followed(s, memory.shadow, fleet, users) if self.options.follow else None
+        followed = self._followed(s, memory.shadow, everybody) if self.options.follow else None
         if followed is not None:
             others = [backlog_term(s), saturation_term(s, memory), serving_term(s), _awake(s), _least(s)]
             return _largest([followed, *others], s, next_term(self.sizing, memory.shadow))
@@ -176,15 +189,15 @@ class PredictivePolicy:
         terms += [t for t in kept if t is not None]
         return _ordered(terms)
 
-    def _followed(self, s: Situation, book: ShadowBook, fleet: FleetView, users: Users) -> Term | None:
+    def _followed(self, s: Situation, book: ShadowBook, everybody: _Everybody) -> Term | None:
         """What the followed rule wants; None while there is too little record to follow one."""
         d, bin_s = s.view, self.options.bin_s
-        lead = _UNKNOWN_LEAD if d.lead_times is None else d.lead_times.path(_path(d, fleet))
+        lead = _UNKNOWN_LEAD if d.lead_times is None else d.lead_times.path(_path(d, everybody.fleet))
         lead_s = lead.quantile(_LEAD_LEVEL) + s.period_s
-        watch(book, s, _idle(d, fleet, users))
+        watch(book, s, _idle(d, everybody))
         if nobody_is_there(d):
             book.smooth = 0.0  # what is felt of past demand fades, and would never end by itself
-        live(self.sizing, book, s, lead_s, _quantum(d, fleet, users), bin_s)
+        live(self.sizing, book, s, lead_s, _quantum(d, everybody), bin_s, everybody.rehearsing)
         if not in_force(self.sizing, book, bin_s):
             return None
         return followed_term(self.sizing, book, s, lead_s)
@@ -223,16 +236,16 @@ def _path(d: DeploymentView, fleet: FleetView) -> LeadPath:
     return "new_node" if more else d.next_path
 
 
-def _idle(d: DeploymentView, fleet: FleetView, users: Users) -> float:
+def _idle(d: DeploymentView, everybody: _Everybody) -> float:
     """Replicas that would fit what is free on the nodes of its pools, where nobody else may use them."""
-    pools = [fleet.pool(name) for name in d.node_pools if users[name] == 1]
+    pools = [everybody.fleet.pool(name) for name in d.node_pools if everybody.users[name] == 1]
     return sum(pool.gpus_free or 0 for pool in pools if pool is not None) / max(d.gpus_per_replica, 1)
 
 
-def _quantum(d: DeploymentView, fleet: FleetView, users: Users) -> int:
+def _quantum(d: DeploymentView, everybody: _Everybody) -> int:
     """Replicas that a node of its first pool holds, where nobody else may use it: one more on it costs nothing."""
-    pool = fleet.pool(d.node_pools[0]) if d.node_pools else None
-    if pool is None or users[pool.name] > 1:
+    pool = everybody.fleet.pool(d.node_pools[0]) if d.node_pools else None
+    if pool is None or everybody.users[pool.name] > 1:
         return 1
     return max(1, pool.gpus_per_node // max(d.gpus_per_replica, 1))
 

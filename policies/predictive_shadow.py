@@ -15,8 +15,8 @@ from policies.predictive_state import ShadowBook
 from policies.predictive_terms import Situation
 from policies.shadow.sizing import Ahead, Frame, Got, Sizing
 
-_REHEARSED_AT_ONCE = 1000
-"""Bins per look: about a seventh of a second."""
+_REHEARSED_AT_ONCE = 10_000
+"""Bins of all deployments per look, about a second; each has its share of them."""
 _AGE_SHARE = 0.7
 """Of the time that a request stays: how old those in progress are on average, for lengths that spread as chats do."""
 _STOP_BEFORE_S, _STOPS_BEFORE = 600.0, 5.0
@@ -64,8 +64,13 @@ def _felt(book: ShadowBook, demand: float, stays_s: float, bin_s: float) -> floa
     return book.smooth
 
 
-def live(sizing: Sizing, book: ShadowBook, s: Situation, lead_s: float, quantum: int, bin_s: float) -> None:
-    """Take in the bins that closed since the last look; while history is rehearsed they are left out."""
+def live(
+    sizing: Sizing, book: ShadowBook, s: Situation, lead_s: float, quantum: int, bin_s: float, rehearsing: int = 1
+) -> None:
+    """Take in the bins that closed since the last look; while history is rehearsed they are left out.
+
+    `rehearsing`: how many deployments have a history to rehearse.
+    """
     d = s.view
     book.requests += d.judged_requests
     book.missed += d.judged_missed
@@ -73,7 +78,7 @@ def live(sizing: Sizing, book: ShadowBook, s: Situation, lead_s: float, quantum:
     if s.replicas_per_rps is None or s.now_s - book.begun_at_s < _SETTLES_S:
         return
     if book.diary is not None:
-        _rehearse(sizing, book, book.diary, s, lead_s, quantum)
+        _rehearse(sizing, book, book.diary, s, lead_s, quantum, math.ceil(_REHEARSED_AT_ONCE / max(rehearsing, 1)))
         return
     for end_s, rate_rps in d.bins:
         if rate_rps is None:
@@ -115,15 +120,17 @@ def _ahead(
     return Ahead.of(np.where(rows < s.wake_rps, 0.0, rows) * s.replicas_per_rps, forecast.horizons_s, lead_s, stop_s)
 
 
-def _rehearse(sizing: Sizing, book: ShadowBook, diary: Diary, s: Situation, lead_s: float, quantum: int) -> None:
-    """The next part of the diary, with what is known now of capacity and lead times."""
+def _rehearse(
+    sizing: Sizing, book: ShadowBook, diary: Diary, s: Situation, lead_s: float, quantum: int, bins: int
+) -> None:
+    """The next bins of the diary, with what is known now of capacity and lead times."""
     per_rps = book.replicas_per_rps = book.replicas_per_rps or s.replicas_per_rps or 0.0
     rates = np.frombuffer(diary.rates_rps, dtype=np.float32)
     shape = (-1, len(diary.horizons_s), len(diary.levels))
     steps = np.frombuffer(diary.forecasts, dtype=np.float16).reshape(shape)
     frame = _frame(book, s.view, lead_s, quantum, diary.bin_s)
     stays_s = _stays_s(book, s)
-    until = min(book.rehearsed + _REHEARSED_AT_ONCE, len(rates))
+    until = min(book.rehearsed + bins, len(rates))
     ahead = Ahead(*(np.zeros(len(diary.levels)),) * 3)
     for i in range(book.rehearsed, until):
         demand = _felt(book, float(rates[i]) * per_rps, stays_s, diary.bin_s)

@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 
 from autoscaler.controller import rehearses
-from policies.base import DeploymentView, Diary, Forecast, ForecastSpec, LeadTimes, PoolView, ReplicaProposal
+from policies.base import (
+    DeploymentKey,
+    DeploymentView,
+    Diary,
+    Forecast,
+    ForecastSpec,
+    LeadTimes,
+    PoolView,
+    ReplicaProposal,
+)
 from policies.durations import Duration
 from policies.forecasting import create
 from policies.forecasting.diary import teach
@@ -72,11 +81,21 @@ def test_history_is_rehearsed_when_capacity_has_settled_and_followed_at_once() -
     p, state = policy(), PredictiveState()
     p.take_diary(state, KEY, diary(5.0))
     found = run(p, state, [8.0] * 16, view())
-    assert ["rule" in names(one) for one in found] == [False] * 13 + [True] * 3
+    assert ["rule" in names(one) for one in found] == [False] * 12 + [True] * 4
     assert state.deployments[KEY.full].shadow.diary is None
 
 
-def test_a_saved_memory_goes_on_in_the_middle_of_history() -> None:
+def test_those_who_rehearse_at_a_time_share_what_a_look_has_time_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("policies.predictive_shadow._REHEARSED_AT_ONCE", 100)
+    p, state = policy(), PredictiveState()
+    for key in (KEY, *(DeploymentKey.parse(f"other{i}/llm") for i in range(3))):
+        p.take_diary(state, key, diary(1.0))
+    run(p, state, [8.0] * 13, view())
+    assert state.deployments[KEY.full].shadow.rehearsed == 100 / 4
+
+
+def test_a_saved_memory_goes_on_in_the_middle_of_history(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("policies.predictive_shadow._REHEARSED_AT_ONCE", 1000)
     p, state = policy(), PredictiveState()
     p.take_diary(state, KEY, diary(5.0))
     run(p, state, [8.0] * 13, view())
