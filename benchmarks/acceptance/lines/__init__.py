@@ -1,0 +1,1 @@
+"""The acceptance lines, one a module, in the order of their letters."""

@@ -1,0 +1,49 @@
+"""docs/acceptance.md: what is between its two marks is made here, the words around them are written by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.acceptance.section import Line, Section, table
+
+BEGIN = "<!-- measured: python -m benchmarks.acceptance writes what follows -->"
+END = "<!-- measured: end -->"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Everything that is there; `sections` None: not every run of the line was played."""
+
+    lines: Sequence[Line]
+    sections: Sequence[Section | None]
+    seeds: Sequence[int]
+    runs: int
+    cpu_s: float
+    revisions: Sequence[str]
+
+    def text(self) -> str:
+        """The part between the marks."""
+        done = [(line, s) for line, s in zip(self.lines, self.sections, strict=True) if s is not None]
+        missing = [line.letter for line, s in zip(self.lines, self.sections, strict=True) if s is None]
+        rows = [[line.letter, check.what, check.measured, check.verdict] for line, s in done for check in s.checks]
+        parts = [
+            f"Simulated, not measured on GPUs; `predictive` at its defaults. Seeds {', '.join(map(str, self.seeds))}; "
+            f"{self.runs} runs took {self.cpu_s / 60.0:.0f} minutes of one core. Code: {', '.join(self.revisions)}.",
+            *([f"**Not played**: {', '.join(missing)}."] if missing else []),
+            table(["line", "promise", "measured", "reached"], rows),
+        ]
+        for line, section in done:
+            parts += [f"## {line.letter}. {line.title}", line.about, *section.tables]
+        return "\n\n".join(parts)
+
+
+def publish(path: Path, measured: str) -> None:
+    """Puts the measured part into the page. Errors: ValueError where the page lacks its marks."""
+    page = path.read_text("utf-8")
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{path}: it lacks a line {BEGIN!r} or {END!r}; allowed: both, in this order")
+    path.write_text(f"{before}{BEGIN}\n\n{measured}\n\n{END}{after}", "utf-8")
