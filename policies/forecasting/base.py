@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from policies.base import PolicyError
 
 Floats = NDArray[np.float64]
 
@@ -24,6 +27,16 @@ class ForecasterState:
     forecaster: str
     numbers: dict[str, float] = field(default_factory=dict)
     arrays: dict[str, str] = field(default_factory=dict)
+
+    def must_be_of(self, forecaster: str, bin_s: float, season_s: float, horizons: int | None = None) -> None:
+        """Errors: PolicyError where this is the memory of another forecaster, or of other bins, seasons or horizons."""
+        saved = (self.forecaster, self.numbers.get("bin_s", math.nan), self.numbers.get("season_s", math.nan))
+        mine = (forecaster, bin_s, season_s)
+        if saved != mine or (horizons is not None and self.numbers.get("horizons") != horizons):
+            raise PolicyError(
+                f"forecaster state of {saved[0]!r} (bin {saved[1]:g} s, season {saved[2]:g} s) does not fit "
+                f"{mine[0]!r} (bin {mine[1]:g} s, season {mine[2]:g} s)"
+            )
 
 
 class Forecaster(Protocol):
@@ -84,6 +97,14 @@ def known_rate(value: float | None) -> float | None:
     if value is None or not value <= MOST_RPS:
         return None
     return max(0.0, float(value))
+
+
+def length_words(seconds: float) -> str:
+    """How long a history is, in the largest unit of which it has two."""
+    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def pack(values: NDArray[Any]) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from policies.base import ForecastSpec, PolicyError
+from policies.base import ForecastSpec
 from policies.forecasting.base import Floats, ForecasterState, known_rate
 from policies.forecasting.check import CoverageCheck
 from policies.forecasting.classic_rules import Rule
@@ -202,13 +202,7 @@ class ClassicForecaster(Kept):
     def restore(self, state: ForecasterState) -> None:
         """See Forecaster.restore."""
         numbers = state.numbers
-        saved = (state.forecaster, numbers.get("bin_s", math.nan), numbers.get("season_s", math.nan))
-        mine = (self.name, self.grid.bin_s, self.grid.season_s)
-        if saved != mine or numbers.get("horizons") != self.grid.size:
-            raise PolicyError(
-                f"forecaster state of {saved[0]!r} (bin {saved[1]:g} s, season {saved[2]:g} s) does not fit "
-                f"{mine[0]!r} (bin {mine[1]:g} s, season {mine[2]:g} s)"
-            )
+        state.must_be_of(self.name, self.grid.bin_s, self.grid.season_s, self.grid.size)
         self.load(state, "classic")
         self.memory.load(state, "memory")
         self.rule.load(state, "rule")

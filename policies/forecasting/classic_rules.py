@@ -7,14 +7,12 @@ textbook forms (Hyndman and Athanasopoulos, Forecasting: Principles and Practice
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 
 from policies.forecasting.base import Floats, ForecasterState
-from policies.forecasting.mixture import fits
-from policies.forecasting.mixture.grid import DAY_S, Grid
+from policies.forecasting.mixture.grid import Grid
 from policies.forecasting.mixture.kept import Kept
 from policies.forecasting.mixture.memory import SeriesMemory
 from policies.forecasting.mixture.recursions import Recursions
@@ -98,15 +96,13 @@ class Smoothing(Rule):
         super().__init__(grid)
         self._kind = kind
         self.recursions = Recursions(grid)
-        self.refits = RefitPlan(grid.step_s)
-        self._memory: SeriesMemory | None = None
+        self.refits = RefitPlan(grid.step_s, kind)
 
     def step(self, step: int, value: float, memory: SeriesMemory) -> None:
-        self._memory = memory
         self.recursions.feed(step, value, False)
         if not self.recursions.has_season and memory.steps >= self.grid.season_steps:
             self.recursions.begin_season(memory.past(self.grid.season_steps), step)
-        adopted = self.refits.tick(memory.steps, self._job, self.recursions.constants)
+        adopted = self.refits.tick(memory, self.recursions.constants)
         if adopted is not None:
             self.recursions.adopt(adopted)
 
@@ -135,11 +131,3 @@ class Smoothing(Rule):
         self.recursions.load(state, f"{part}.recursions")
         self.refits.load(state, f"{part}.refits")
         self.recursions.forget()
-
-    def _job(self, back: int) -> Callable[[fits.Parameters], fits.Parameters]:
-        memory, grid, kind = self._memory, self.grid, self._kind
-        assert memory is not None
-        wanted = max(3 * grid.season_steps, round(DAY_S / grid.step_s)) + back
-        past = memory.past(min(wanted, memory.span - grid.farthest - 64))
-        past = past[: len(past) - back]
-        return lambda before: fits.fit(past, grid.season_steps, grid.step_s, before, only=kind)

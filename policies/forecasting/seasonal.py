@@ -17,8 +17,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from policies.base import ForecastSpec, PolicyError
-from policies.forecasting.base import Floats, ForecasterState, pack, unpack
+from policies.base import ForecastSpec
+from policies.forecasting.base import Floats, ForecasterState, length_words, pack, unpack
 from policies.forecasting.check import CoverageCheck
 from policies.forecasting.history import SeasonalHistory
 from policies.forecasting.points import (
@@ -147,11 +147,7 @@ class RollingForecaster:
         return self._silent() >= self._windows.level
 
     def _seen(self) -> str:
-        seconds = self._history.known * self._bin_s
-        for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
-            if seconds >= 2 * size:
-                return f"{seconds / size:.3g} {unit}"
-        return f"{seconds:.0f} s"
+        return length_words(self._history.known * self._bin_s)
 
     # ------------------------------------------------------------ answering
 
@@ -272,12 +268,7 @@ class RollingForecaster:
     def restore(self, state: ForecasterState) -> None:
         """See Forecaster.restore."""
         numbers = state.numbers
-        saved = (state.forecaster, numbers.get("bin_s", math.nan), numbers.get("season_s", math.nan))
-        if saved != (self.name, self._bin_s, self._season_s):
-            raise PolicyError(
-                f"forecaster state of {saved[0]!r} (bin {saved[1]:g} s, season {saved[2]:g} s) does not fit "
-                f"{self.name!r} (bin {self._bin_s:g} s, season {self._season_s:g} s)"
-            )
+        state.must_be_of(self.name, self._bin_s, self._season_s)
         values, profile = unpack(state.arrays["values"]), unpack(state.arrays["profile"])
         self._history.load(values, profile, int(numbers["count"]), int(numbers["known"]))
         self._asked, self._levels = int(numbers["asked"]), tuple(unpack(state.arrays["levels"]).tolist())

@@ -9,20 +9,19 @@ is drawn at random but what `paths` is given a seed for.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
 
 import numpy as np
 from numpy.typing import NDArray
 
-from policies.base import ForecastSpec, PolicyError
-from policies.forecasting.base import Floats, ForecasterState, known_rate
+from policies.base import ForecastSpec
+from policies.forecasting.base import Floats, ForecasterState, known_rate, length_words
 from policies.forecasting.check import CoverageCheck
-from policies.forecasting.mixture import fits
 from policies.forecasting.mixture.bank import NEVER, Bank
 from policies.forecasting.mixture.blend import WINDOW
 from policies.forecasting.mixture.columns import KNOW_SEASON
-from policies.forecasting.mixture.grid import DAY_S, HORIZONS_S, LEVELS, UPPER, Grid
+from policies.forecasting.mixture.grid import HORIZONS_S, LEVELS, UPPER, Grid
 from policies.forecasting.mixture.kept import Kept, pack_exact, unpack_exact
 from policies.forecasting.mixture.members import SEASONAL, STACK, HourShape, Own
 from policies.forecasting.mixture.memory import SeriesMemory
@@ -88,12 +87,9 @@ class MixtureForecaster(Kept):
         index = round(time_s / self.bin_s)
         if index <= self.index:
             return
-        if self.memory.known:
-            for missing in self._skipped(index):
-                self._add(missing, None)
         rate_rps = known_rate(value)
-        if rate_rps is not None or self.memory.known:
-            self._add(index, rate_rps)
+        for at, known in self._up_to(index, rate_rps):
+            self._add(at, known)
         self.index = index
         if rate_rps is not None:
             self.promise()
@@ -133,14 +129,17 @@ class MixtureForecaster(Kept):
             index = round(float(times[i]) / self.bin_s)
             if index <= self.index:
                 continue
-            if self.memory.known:
-                for missing in self._skipped(index):
-                    yield missing, None
-            rate_rps = known_rate(float(rates[i]))
-            if rate_rps is not None or self.memory.known:
-                yield index, rate_rps
+            yield from self._up_to(index, known_rate(float(rates[i])))
             self.index = index
         self.asleep = False
+
+    def _up_to(self, index: int, rate_rps: float | None) -> Iterator[tuple[int, float | None]]:
+        """The bins to take in up to this one, missing ones too; of a series that never had a value: none."""
+        if self.memory.known:
+            for missing in self._skipped(index):
+                yield missing, None
+        if rate_rps is not None or self.memory.known:
+            yield index, rate_rps
 
     def _skipped(self, index: int) -> range:
         """Bins that nobody told of; more of them than memory holds are not walked through."""
@@ -183,7 +182,7 @@ class MixtureForecaster(Kept):
             recursions.begin_season(memory.past(self.grid.season_steps), step)
         self.shape.learn(memory)
         if not self.asleep:
-            adopted = self.refits.tick(memory.steps, self._fit_job, recursions.constants)
+            adopted = self.refits.tick(memory, recursions.constants)
             if adopted is not None:
                 recursions.adopt(adopted)
 
@@ -196,14 +195,6 @@ class MixtureForecaster(Kept):
     def refit(self) -> None:
         """Compute the refit that is due (tens of milliseconds); it takes effect at its own step."""
         self.refits.compute()
-
-    def _fit_job(self, back: int) -> Callable[[fits.Parameters], fits.Parameters]:
-        """The fit on what was known `back` steps ago, on a copy of its own."""
-        wanted = max(3 * self.grid.season_steps, round(DAY_S / self.grid.step_s)) + back
-        past = self.memory.past(min(wanted, self.memory.span - self.grid.farthest - 64))
-        past = past[: len(past) - back]
-        steps, step_s = self.grid.season_steps, self.grid.step_s
-        return lambda before: fits.fit(past, steps, step_s, before)
 
     # ------------------------------------------------------------ forecasting
 
@@ -263,11 +254,7 @@ class MixtureForecaster(Kept):
         return self.memory.since_known * self.grid.bin_s >= max(_BLIND_S, 2 * self.grid.bin_s)
 
     def _seen(self) -> str:
-        seconds = self.memory.known * self.bin_s
-        for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
-            if seconds >= 2 * size:
-                return f"{seconds / size:.3g} {unit}"
-        return f"{seconds:.0f} s"
+        return length_words(self.memory.known * self.bin_s)
 
     # ------------------------------------------------------------ answering
 
@@ -292,19 +279,9 @@ class MixtureForecaster(Kept):
         """How much higher the profile goes by this horizon than by the longest learned one, as far as it is trusted."""
         steps = min(math.ceil(horizon_s / self.grid.step_s), self.grid.season_steps)
         if steps not in self._rises:
-            self._rises[steps] = self._rise_within(steps)
+            trust = float(self.bank.blend.weights[1, self._row(-1), KNOW_SEASON].sum())
+            self._rises[steps] = 1.0 + trust * (self.memory.rise_within(steps) - 1.0)
         return self._rises[steps]
-
-    def _rise_within(self, steps: int) -> float:
-        memory, grid = self.memory, self.grid
-        if not memory.seasonal:
-            return 1.0
-        past = memory.at(memory.step + 1 + np.arange(steps) - grid.season_steps)
-        near, far = float(np.fmax.reduce(memory.ahead())), float(np.fmax.reduce(past))
-        if far != far or not near > 0.05 * memory.mean:
-            return 1.0
-        trust = float(self.bank.blend.weights[1, self._row(-1), KNOW_SEASON].sum())
-        return 1.0 + trust * (min(max(far / near, 1.0), 5.0) - 1.0)
 
     def dates(self) -> Dates:
         """The past moments whose errors are remembered for every learned horizon (see paths.py)."""
@@ -339,13 +316,7 @@ class MixtureForecaster(Kept):
     def restore(self, state: ForecasterState) -> None:
         """See Forecaster.restore."""
         numbers = state.numbers
-        saved = (state.forecaster, numbers.get("bin_s", math.nan), numbers.get("season_s", math.nan))
-        mine = (self.name, self.bin_s, self.season_s)
-        if saved != mine or numbers["horizons"] != self.grid.size:
-            raise PolicyError(
-                f"forecaster state of {saved[0]!r} (bin {saved[1]:g} s, season {saved[2]:g} s) does not fit "
-                f"{mine[0]!r} (bin {mine[1]:g} s, season {mine[2]:g} s)"
-            )
+        state.must_be_of(self.name, self.bin_s, self.season_s, self.grid.size)
         self.load(state, "mixture")
         self.bank.load(state, self.slot)
         for part in self._PARTS:

@@ -149,6 +149,16 @@ class SeriesMemory(Kept):
         """The profile of the last quarter of an hour."""
         return np.asarray(self.profile[np.arange(self.step - self.quarter + 1, self.step + 1) % len(self.profile)])
 
+    def rise_within(self, steps: int) -> float:
+        """How much higher (1 to 5 times) the season before went within so many steps than the profile of `ahead`."""
+        if not self.seasonal:
+            return 1.0
+        past = self.at(self.step + 1 + np.arange(steps) - self.grid.season_steps)
+        near, far = float(np.fmax.reduce(self.ahead())), float(np.fmax.reduce(past))
+        if far != far or not near > 0.05 * self.mean:
+            return 1.0
+        return min(max(far / near, 1.0), 5.0)
+
     def past(self, steps: int) -> Floats:
         """The last steps of history, oldest first, NaN where missing."""
         index = np.arange(self.step - steps + 1, self.step + 1) % self.span

@@ -13,9 +13,10 @@ from collections.abc import Callable
 import numpy as np
 
 from policies.forecasting.base import Floats
-from policies.forecasting.mixture.fits import Parameters
+from policies.forecasting.mixture.fits import Parameters, fit
 from policies.forecasting.mixture.grid import DAY_S, HOUR_S
 from policies.forecasting.mixture.kept import Kept
+from policies.forecasting.mixture.memory import SeriesMemory
 
 _FIRST_S = 6 * HOUR_S
 _SPREAD_S = 1800.0
@@ -28,7 +29,9 @@ class RefitPlan(Kept):
     arrays = ("before",)
     numbers = ("due", "apply", "spread")
 
-    def __init__(self, step_s: float) -> None:
+    def __init__(self, step_s: float, only: str | None = None) -> None:
+        """`only`: the one member whose parameters are wanted, as in `fits.fit`."""
+        self._only = only
         self._day = max(1, round(DAY_S / step_s))
         self._first = max(1, round(_FIRST_S / step_s))
         self._spread_steps = max(1, round(_SPREAD_S / step_s))
@@ -52,18 +55,17 @@ class RefitPlan(Kept):
         if job is not None and self._done is None:
             self._done = job(Parameters(*self.before.tolist()))
 
-    def tick(
-        self, steps: int, past: Callable[[int], Callable[[Parameters], Parameters]], now: Floats
-    ) -> Parameters | None:
-        """Parameters to adopt at this step, if any. `past(back)` makes the job on what was known `back` steps ago."""
+    def tick(self, memory: SeriesMemory, now: Floats) -> Parameters | None:
+        """Parameters to adopt at this step, if any; `now`: those in force."""
+        steps = memory.steps
         if self.apply >= 0 and self._job is None:
-            self._job = past(steps - (self.apply - _GRACE_STEPS))  # after a restart
+            self._job = _fit(memory, steps - (self.apply - _GRACE_STEPS), self._only)  # after a restart
         found = None
         if steps == self.apply:
             self.compute()
             found, self._job, self._done, self.apply = self._done, None, None, -1
         if steps >= self.due and self.apply < 0:
-            self._job, self._done = past(0), None
+            self._job, self._done = _fit(memory, 0, self._only), None
             self.before = now.copy()
             self.apply = steps + _GRACE_STEPS
             self.due = self._day * (steps // self._day + 1) + max(0, self.spread)
@@ -73,3 +75,12 @@ class RefitPlan(Kept):
         """Choose this series' own minute by its first values: deployments do not refit all at once."""
         self.spread = zlib.crc32(np.ascontiguousarray(values).tobytes()) % self._spread_steps
         self.due += self.spread
+
+
+def _fit(memory: SeriesMemory, back: int, only: str | None) -> Callable[[Parameters], Parameters]:
+    """The fit on what was known `back` steps ago, on a copy of its own."""
+    grid = memory.grid
+    wanted = max(3 * grid.season_steps, round(DAY_S / grid.step_s)) + back
+    past = memory.past(min(wanted, memory.span - grid.farthest - 64))
+    past = past[: len(past) - back]
+    return lambda before: fit(past, grid.season_steps, grid.step_s, before, only)
