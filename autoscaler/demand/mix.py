@@ -28,6 +28,8 @@ def take_in_mix(
     memory: DemandMemory, metrics: DeploymentMetrics, now_s: float, since_s: float | None
 ) -> tuple[float, float, float, float]:
     """What was added: finished requests, prompt, output and cached prompt tokens."""
+    # Where no engine had counted anything before, nobody was in progress either, whatever gauges did not say.
+    fresh = memory.prompt_tokens.started and not memory.prompt_tokens.series
     added = (
         memory.prompt_tokens.advance(metrics.prompt_tokens_total, now_s, since_s, metrics.baseline),
         memory.output_tokens.advance(metrics.output_tokens_total, now_s, since_s, metrics.baseline),
@@ -35,7 +37,7 @@ def take_in_mix(
         memory.finished.advance(metrics.finished_total, now_s, since_s, metrics.baseline),
     )
     tokens = (added[3], added[0], added[1], added[2])
-    before, memory.in_progress = memory.in_progress, metrics.ongoing
+    before, memory.in_progress = 0.0 if fresh else memory.in_progress, metrics.ongoing
     if since_s is None:
         return tokens
     if before is not None and memory.in_progress is not None:

@@ -125,6 +125,28 @@ def test_the_first_requests_to_end_are_not_taken_for_all_who_were_served() -> No
     assert mix.output_tokens == pytest.approx(100.0)
 
 
+def test_engines_that_had_counted_nothing_before_had_nothing_in_progress() -> None:
+    """The first page shows no engine yet, and no gauge: the same as above must come of it."""
+    memory = DemandMemory()
+    take(memory, page(0.0, {}, ongoing=None))
+    some = {"prompt_tokens_total": {"r": 500.0}, "output_tokens_total": {"r": 3000.0}, "finished_total": {"r": 10.0}}
+    take(memory, page(50.0, {}, **some, ongoing=40.0))
+    mix = demand.token_mix(memory)
+    assert mix is not None
+    assert mix.output_tokens == pytest.approx(100.0)
+
+
+def test_who_was_in_progress_before_a_gauge_was_read_is_not_known() -> None:
+    memory = DemandMemory()
+    then = {"prompt_tokens_total": {"r": 0.0}, "output_tokens_total": {"r": 0.0}, "finished_total": {"r": 0.0}}
+    take(memory, page(0.0, {}, **then, ongoing=None))
+    some = {"prompt_tokens_total": {"r": 500.0}, "output_tokens_total": {"r": 3000.0}, "finished_total": {"r": 10.0}}
+    take(memory, page(50.0, {}, **some, ongoing=40.0))
+    mix = demand.token_mix(memory)
+    assert mix is not None
+    assert mix.output_tokens == pytest.approx(300.0), "only those that finished count"
+
+
 def test_what_is_in_progress_does_not_change_the_mix_in_the_long_run() -> None:
     memory = DemandMemory()
     for k in range(500):
