@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import resource
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.timing import RATES, Timed, peak_mb
 from policies.engines import EngineProfile, load_profile
 from simulator.dataplane.plane import DataPlane
 
@@ -35,11 +38,7 @@ class Job:
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
-    requests: int
-    wall_s: float
-    cpu_s: float
-    simulated_s: float
+class JobRun(Timed):
     preemptions: int
     steps: int
 
@@ -55,7 +54,7 @@ def jobs() -> list[Job]:
     ]
 
 
-def run(job: Job, hours: float, slice_s: float) -> Outcome:
+def run(job: Job, hours: float, slice_s: float) -> JobRun:
     """Drawing the traffic is not timed; everything that the data plane does is."""
     plane = DataPlane(job.profile, max_ongoing_requests=job.max_ongoing, request_timeout_s=600.0, seed=1)
     for replica in range(job.replicas):
@@ -79,7 +78,7 @@ def run(job: Job, hours: float, slice_s: float) -> Outcome:
         cpu_s += time.process_time() - begun_cpu
     counters = plane.counters()
     preemptions, steps = int(counters.preemptions_total.sum()), int(counters.steps_total.sum())
-    return Outcome(finished, wall_s, cpu_s, now_s, preemptions, steps)
+    return JobRun(finished, wall_s, cpu_s, now_s, preemptions, steps)
 
 
 def main() -> None:
@@ -94,18 +93,17 @@ def main() -> None:
         0.0
     )
     print(f"kernels ready after {time.perf_counter() - begun:.1f} s (compiled, or read from numba's cache)")
-    head = ("requests/wall s", "requests/CPU s", "sim s/wall s", "wall s", "requests", "preempted", "steps")
+    head = (*RATES, "wall s", "requests", "preempted", "steps")
     print(f"{'job':<10}" + "".join(f"{name:>16}" for name in head))
     for job in jobs():
         if options.job and options.job != job.name:
             continue
         best = min((run(job, options.hours, options.slice_s) for _ in range(options.repeat)), key=lambda o: o.wall_s)
         print(
-            f"{job.name:<10}{best.requests / best.wall_s:>16,.0f}{best.requests / best.cpu_s:>16,.0f}"
-            f"{best.simulated_s / best.wall_s:>16,.0f}{best.wall_s:>16.2f}{best.requests:>16,}"
+            f"{job.name:<10}{best.rates()}{best.wall_s:>16.2f}{best.requests:>16,}"
             f"{best.preemptions:>16,}{best.steps:>16,}"
         )
-    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB", file=sys.stderr)
+    print(f"peak memory {peak_mb():,.0f} MB", file=sys.stderr)
 
 
 if __name__ == "__main__":

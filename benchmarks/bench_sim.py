@@ -21,11 +21,14 @@ import dataclasses
 import importlib.util
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.timing import RATES, Timed, peak_mb
 
 _JOBS = Path(__file__).parent / "jobs"
 _FILES = {"a": "a-steady.yaml", "b": "b-hundred.yaml", "c": "c-week.yaml"}
@@ -44,22 +47,14 @@ _VIDUR_ARGUMENTS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
-    requests: int
-    wall_s: float
-    cpu_s: float
-    simulated_s: float
+class JobRun(Timed):
     step_ms: float
     step_cpu_ms: float
     steps: int
     peak_mb: float
 
-    @property
-    def requests_per_wall_s(self) -> float:
-        return self.requests / self.wall_s
 
-
-def play(job: str, duration_s: float | None) -> Outcome:
+def play(job: str, duration_s: float | None) -> JobRun:
     """One job in this process. The clock starts when the scenario is read and the kernels are there."""
     import numpy as np
 
@@ -87,19 +82,18 @@ def play(job: str, duration_s: float | None) -> Outcome:
     result = simulate(scenario, make_policy(scenario, Choice()))
     wall_s, cpu_s = time.perf_counter() - begun, time.process_time() - begun_cpu
     requests = sum(d.outcomes.requests for d in result.deployments)
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     step_ms, step_cpu_ms = np.array(steps_s).mean(axis=0) * 1000
-    return Outcome(
-        requests, wall_s, cpu_s, scenario.duration_s, float(step_ms), float(step_cpu_ms), len(steps_s), peak_mb
+    return JobRun(
+        requests, wall_s, cpu_s, scenario.duration_s, float(step_ms), float(step_cpu_ms), len(steps_s), peak_mb()
     )
 
 
-def apart(job: str, duration_s: float | None) -> Outcome:
+def apart(job: str, duration_s: float | None) -> JobRun:
     """One job in a process of its own, so that peak memory is that of the job."""
     command = [sys.executable, __file__, "--one", job]
     command += [] if duration_s is None else ["--duration-s", f"{duration_s:g}"]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=_one_core())
-    return Outcome(**json.loads(done.stdout.splitlines()[-1]))
+    return JobRun(**json.loads(done.stdout.splitlines()[-1]))
 
 
 def _one_core() -> dict[str, str]:
@@ -122,7 +116,7 @@ def vidur_requests_per_wall_s(path: Path | None) -> float | str:
     return _VIDUR_REQUESTS / (time.perf_counter() - begun)
 
 
-def show_vidur(path: Path | None, fastest: Outcome | None) -> None:
+def show_vidur(path: Path | None, fastest: JobRun | None) -> None:
     found = vidur_requests_per_wall_s(path)
     if isinstance(found, str):
         print(f"d    skipped: Vidur is {found}" if path is None else f"d    skipped: Vidur: {found}")
@@ -142,23 +136,13 @@ def main() -> None:
         print(json.dumps(dataclasses.asdict(play(options.one, options.duration_s))))
         return
     wanted = options.job or ["a", "b", "c", "d"]
-    head = (
-        "requests/wall s",
-        "requests/CPU s",
-        "sim s/wall s",
-        "step wall ms",
-        "step CPU ms",
-        "steps",
-        "peak MB",
-        "wall s",
-    )
+    head = (*RATES, "step wall ms", "step CPU ms", "steps", "peak MB", "wall s")
     print(f"{'job':<4}" + "".join(f"{name:>16}" for name in head) + f"{'requests':>14}", flush=True)
-    outcomes: dict[str, Outcome] = {}
+    outcomes: dict[str, JobRun] = {}
     for job in (j for j in wanted if j in _FILES):
         o = outcomes[job] = apart(job, options.duration_s)
         print(
-            f"{job:<4}{o.requests_per_wall_s:>16,.0f}{o.requests / o.cpu_s:>16,.0f}{o.simulated_s / o.wall_s:>16,.0f}"
-            f"{o.step_ms:>16.2f}{o.step_cpu_ms:>16.2f}{o.steps:>16,}{o.peak_mb:>16,.0f}{o.wall_s:>16.1f}"
+            f"{job:<4}{o.rates()}{o.step_ms:>16.2f}{o.step_cpu_ms:>16.2f}{o.steps:>16,}{o.peak_mb:>16,.0f}{o.wall_s:>16.1f}"
             f"{o.requests:>14,}",
             flush=True,
         )

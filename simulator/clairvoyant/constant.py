@@ -11,9 +11,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from policies.base import DeploymentKey, FleetProposal, FleetView, ForecastSpec, Policy, ReplicaProposal, Term
+from policies.base import DeploymentKey, FleetProposal, FleetView, ForecastSpec, Policy
 from policies.static import StaticPolicy
-from policies.static_mean import StaticMeanPolicy
+from policies.static_mean import StaticMeanOptions, StaticMeanPolicy, StaticMeanState
 from simulator.dataplane.deployment import Plane
 from simulator.outcomes import Outcomes
 from simulator.scenario.load import Deployment, Scenario
@@ -29,13 +29,6 @@ class ConstantOptions:
     replicas: dict[str, int] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class ConstantState:
-    """Nothing to remember."""
-
-    unused: dict[str, float] = field(default_factory=dict)
-
-
 class ConstantFleet:
     """`static` with a number of its own for each deployment, as the search found them."""
 
@@ -49,17 +42,14 @@ class ConstantFleet:
 
     def __init__(self, options: ConstantOptions) -> None:
         self.options = options
+        self._constants = StaticMeanPolicy(StaticMeanOptions(fleet=options.replicas))
 
-    def new_state(self) -> ConstantState:
-        return ConstantState()
+    def new_state(self) -> StaticMeanState:
+        return self._constants.new_state()
 
-    def propose(self, fleet: FleetView, state: ConstantState, now_s: float) -> FleetProposal:
+    def propose(self, fleet: FleetView, state: StaticMeanState, now_s: float) -> FleetProposal:
         """The constants."""
-        proposals = {}
-        for d in fleet.deployments:
-            count = self.options.replicas[str(d.key)]
-            proposals[d.key] = ReplicaProposal(count, (Term("static", count, f"{count} replicas, always"),))
-        return FleetProposal(proposals)
+        return self._constants.propose(fleet, state, now_s)
 
 
 def constant_sizes(scenario: Scenario, policy: Policy) -> dict[DeploymentKey, int] | None:
