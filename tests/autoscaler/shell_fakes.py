@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from autoscaler.model import (
     Applied,
@@ -22,7 +22,7 @@ from autoscaler.model import (
 )
 from autoscaler.ports import Reading
 from autoscaler.sources.readings import Inventories, JoinedMetrics, Pools
-from policies.base import DeploymentKey, FleetProposal, FleetView, ForecastSpec, ReplicaProposal, Term
+from policies.base import DeploymentKey
 
 LLM, OTHER = DeploymentKey.parse("chat/llm"), DeploymentKey.parse("chat/other")
 START_S = 1_700_000_000.0
@@ -126,33 +126,6 @@ class FleetActuator:
 
     async def close(self) -> None:
         self.closed = True
-
-
-@dataclass
-class WantingPolicy:
-    """Wants what the test says, or raises."""
-
-    wants: dict[DeploymentKey, int] = field(default_factory=lambda: {LLM: 1})
-    raises: Exception | None = None
-    name: str = "wanting"
-    period_s: float | None = None
-    guards: Literal["full", "bounds"] = "bounds"
-    clairvoyant: bool = False
-    telemetry: str | None = None
-    forecast: ForecastSpec | None = None
-    options: Any = None
-
-    def new_state(self) -> dict[str, int]:
-        return {}
-
-    def propose(self, fleet: FleetView, state: Any, now_s: float) -> FleetProposal:
-        if self.raises is not None:
-            raise self.raises
-        shown = {d.key for d in fleet.deployments}
-        wants = {key: n for key, n in self.wants.items() if key in shown}
-        return FleetProposal(
-            {key: ReplicaProposal(n, (Term("test", n, "the test wants it"),)) for key, n in wants.items()}
-        )
 
 
 def settings(tick_s: float = 5.0, dry_run: bool = False) -> ControllerConfig:

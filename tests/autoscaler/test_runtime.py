@@ -30,9 +30,9 @@ from tests.autoscaler.shell_fakes import (
     FleetActuator,
     FleetSource,
     JumpingClock,
-    WantingPolicy,
     settings,
 )
+from tests.wanting import WantingPolicy
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Shell:
 
     folder: Path
     fleet: Fleet = field(default_factory=Fleet)
-    policy: WantingPolicy = field(default_factory=WantingPolicy)
+    policy: WantingPolicy = field(default_factory=lambda: WantingPolicy({LLM: 1}))
     clock: JumpingClock = field(default_factory=JumpingClock)
 
     def __post_init__(self) -> None:
@@ -383,7 +383,7 @@ def test_a_saved_state_that_cannot_be_used_is_kept_beside_with_a_warning(
 ) -> None:
     store = StateStore(tmp_path / "s.sqlite")
     store.save_controller(saved, saved)
-    controller = restored_controller(settings(), store, WantingPolicy())
+    controller = restored_controller(settings(), store, WantingPolicy({LLM: 1}))
     assert controller.state.tick == 0
     assert "learning begins anew" in caplog.text
     store.save_controller(to_rows(controller.state), row_names(controller.state))

@@ -28,9 +28,9 @@ from tests.autoscaler.shell_fakes import (
     FleetActuator,
     FleetSource,
     JumpingClock,
-    WantingPolicy,
     settings,
 )
+from tests.wanting import WantingPolicy
 
 TOKEN = "s3cret-token"
 

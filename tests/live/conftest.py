@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import aiohttp
 import pytest
@@ -23,8 +22,9 @@ from autoscaler.runtime import Runtime
 from autoscaler.sources.node_metrics import NodeMetricsSource
 from autoscaler.sources.ray_dashboard import RayDashboardSource
 from autoscaler.state import StateStore
-from policies.base import DeploymentKey, FleetProposal, FleetView, ForecastSpec, ReplicaProposal, Term
+from policies.base import DeploymentKey
 from tests.live.local_serve import LocalServe, local_serve
+from tests.wanting import WantingPolicy
 
 LLM = DeploymentKey.parse("chat/LLMServer:tiny")
 INGRESS = DeploymentKey.parse("chat/OpenAiIngress")
@@ -78,38 +78,11 @@ def set_target(serve: LocalServe, key: DeploymentKey, target: int) -> None:
 
 
 @dataclass
-class Wanted:
-    """A policy that wants what the test says: a number, or what is needed for the requests that wait."""
-
-    replicas: dict[DeploymentKey, int] = field(default_factory=dict)
-    per_waiting: DeploymentKey | None = None
-    name: str = "wanted"
-    period_s: float | None = None
-    guards: Literal["full", "bounds"] = "bounds"
-    clairvoyant: bool = False
-    telemetry: str | None = None
-    forecast: ForecastSpec | None = None
-    options: Any = None
-
-    def new_state(self) -> dict[str, int]:
-        return {}
-
-    def propose(self, fleet: FleetView, state: Any, now_s: float) -> FleetProposal:
-        wanted = dict(self.replicas)
-        for view in fleet.deployments:
-            if view.key == self.per_waiting and view.waiting:
-                wanted[view.key] = max(wanted.get(view.key, 0), math.ceil(view.waiting / 2))
-        return FleetProposal(
-            {key: ReplicaProposal(count, (Term("test", count, "the test wants it"),)) for key, count in wanted.items()}
-        )
-
-
-@dataclass
 class Running:
     """A runtime at work on the cluster."""
 
     runtime: Runtime
-    policy: Wanted
+    policy: WantingPolicy
     folder: Path
 
     async def until(self, what: str, condition: Callable[[], bool], timeout_s: float = 120.0) -> float:
@@ -125,7 +98,7 @@ class Running:
 
 @contextlib.asynccontextmanager
 async def running(
-    serve: LocalServe, folder: Path, policy: Wanted, url: str | None = None, dry_run: bool = False
+    serve: LocalServe, folder: Path, policy: WantingPolicy, url: str | None = None, dry_run: bool = False
 ) -> AsyncIterator[Running]:
     """A Runtime over real sources and the real actuator, ticking twice a second."""
     config = ControllerConfig(

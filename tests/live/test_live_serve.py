@@ -20,8 +20,9 @@ from autoscaler.sources.node_metrics import NodeMetricsSource
 from autoscaler.sources.ray_dashboard import RayDashboardSource
 from policies.base import DeploymentKey
 from tests.contract.actuator_contract import ActuatorContract
-from tests.live.conftest import AUTO, AUTOSCALED, CHAT, INGRESS, LLM, Wanted, ask, running, set_target
+from tests.live.conftest import AUTO, AUTOSCALED, CHAT, INGRESS, LLM, ask, running, set_target
 from tests.live.local_serve import LocalServe
+from tests.wanting import WantingPolicy
 
 pytestmark = pytest.mark.ray
 
@@ -66,9 +67,9 @@ class TestRealRayServe(ActuatorContract):
 
 
 async def test_targets_are_followed_from_one_to_three_to_zero_and_back(serve: LocalServe, tmp_path: Path) -> None:
-    async with running(serve, tmp_path, Wanted({LLM: 1})) as at_work:
+    async with running(serve, tmp_path, WantingPolicy({LLM: 1})) as at_work:
         for target in (3, 0, 1):
-            at_work.policy.replicas[LLM] = target
+            at_work.policy.wants[LLM] = target
             seconds = await at_work.until(
                 f"{target} running", lambda n=target: serve.running(LLM.app, LLM.deployment) == n  # type: ignore[misc]
             )  # fmt: skip
@@ -81,7 +82,7 @@ async def test_targets_are_followed_from_one_to_three_to_zero_and_back(serve: Lo
 
 
 async def test_a_target_that_a_redeploy_reset_is_noticed_and_put_back(serve: LocalServe, tmp_path: Path) -> None:
-    async with running(serve, tmp_path, Wanted({LLM: 3})) as at_work:
+    async with running(serve, tmp_path, WantingPolicy({LLM: 3})) as at_work:
         await at_work.until("3 running", lambda: serve.running(LLM.app, LLM.deployment) == 3)
         changed = {"name": LLM.deployment, "num_replicas": 1, "max_ongoing_requests": 3}
         await asyncio.to_thread(serve.deploy, {**CHAT, "deployments": [changed]}, AUTOSCALED)
@@ -99,7 +100,7 @@ def saw_target(folder: Path, target: int) -> bool:
 
 
 async def test_a_request_that_queues_at_zero_replicas_wakes_the_deployment(serve: LocalServe, tmp_path: Path) -> None:
-    async with running(serve, tmp_path, Wanted({LLM: 0}, per_waiting=LLM)) as at_work:
+    async with running(serve, tmp_path, WantingPolicy({LLM: 0}, per_waiting=LLM)) as at_work:
         await at_work.until("zero", lambda: serve.deployment(LLM.app, LLM.deployment).get("replicas") == [])
         started_s = time.monotonic()
         answer = asyncio.create_task(ask(serve, "/chat?seconds=0.1"))
@@ -110,7 +111,7 @@ async def test_a_request_that_queues_at_zero_replicas_wakes_the_deployment(serve
 
 
 async def test_serves_own_autoscaler_in_the_way_is_recognised_and_not_fought(serve: LocalServe, tmp_path: Path) -> None:
-    async with running(serve, tmp_path, Wanted({AUTO: 3, LLM: 2})) as at_work:
+    async with running(serve, tmp_path, WantingPolicy({AUTO: 3, LLM: 2})) as at_work:
         await at_work.until("2 running", lambda: serve.running(LLM.app, LLM.deployment) == 2)
         board = at_work.runtime.board
         await at_work.until("the refusal", lambda: str(AUTO) in board.applied)
@@ -123,13 +124,13 @@ async def test_serves_own_autoscaler_in_the_way_is_recognised_and_not_fought(ser
 async def test_the_mend_that_is_named_works(serve: LocalServe, tmp_path: Path) -> None:
     mended = {"name": AUTO.deployment, "num_replicas": 1, "autoscaling_config": None}
     await asyncio.to_thread(serve.deploy, CHAT, {**AUTOSCALED, "deployments": [mended]})
-    async with running(serve, tmp_path, Wanted({AUTO: 2})) as at_work:
+    async with running(serve, tmp_path, WantingPolicy({AUTO: 2})) as at_work:
         seconds = await at_work.until("2 running", lambda: serve.running(AUTO.app, AUTO.deployment) == 2)
         report("mended deployment scaled", seconds)
 
 
 async def test_a_dry_run_watches_and_writes_nothing(serve: LocalServe, tmp_path: Path) -> None:
-    async with running(serve, tmp_path, Wanted({LLM: 3}), dry_run=True) as at_work:
+    async with running(serve, tmp_path, WantingPolicy({LLM: 3}), dry_run=True) as at_work:
         board = at_work.runtime.board
         await at_work.until("five ticks", lambda: board.plan is not None and board.plan.tick >= 5)
         assert serve.deployment(LLM.app, LLM.deployment)["target_num_replicas"] == 1
@@ -140,14 +141,14 @@ async def test_a_dry_run_watches_and_writes_nothing(serve: LocalServe, tmp_path:
 async def test_a_dashboard_that_goes_away_and_comes_back_changes_nothing_meanwhile(
     serve: LocalServe, tmp_path: Path
 ) -> None:
-    async with gate(serve) as (url, door), running(serve, tmp_path, Wanted({LLM: 2}), url=url) as at_work:
+    async with gate(serve) as (url, door), running(serve, tmp_path, WantingPolicy({LLM: 2}), url=url) as at_work:
         await at_work.until("2 running", lambda: serve.running(LLM.app, LLM.deployment) == 2)
         board = at_work.runtime.board
         door.close()
         await at_work.until("down", lambda: not source_up(at_work.runtime, "ray/local"))
         assert board.plan is not None
         tick = board.plan.tick
-        at_work.policy.replicas[LLM] = 3
+        at_work.policy.wants[LLM] = 3
         await at_work.until("ticks go on", lambda: board.plan is not None and board.plan.tick >= tick + 3)
         assert serve.running(LLM.app, LLM.deployment) == 2
         assert board.applied[str(LLM)].outcome == "unavailable"
@@ -158,7 +159,7 @@ async def test_a_dashboard_that_goes_away_and_comes_back_changes_nothing_meanwhi
 
 
 async def test_a_killed_serve_controller_loses_no_replica_and_no_target(serve: LocalServe, tmp_path: Path) -> None:
-    async with running(serve, tmp_path, Wanted({LLM: 2})) as at_work:
+    async with running(serve, tmp_path, WantingPolicy({LLM: 2})) as at_work:
         await at_work.until("2 running", lambda: serve.running(LLM.app, LLM.deployment) == 2)
         before = {r["replica_id"] for r in serve.deployment(LLM.app, LLM.deployment)["replicas"]}
         await asyncio.to_thread(serve.kill, "ray::ServeController")
@@ -170,7 +171,7 @@ async def test_a_killed_serve_controller_loses_no_replica_and_no_target(serve: L
         await at_work.until("2 running", lambda: serve.running(LLM.app, LLM.deployment) == 2)
         report("Serve controller killed -> 2 RUNNING again", time.monotonic() - started_s)
         assert {r["replica_id"] for r in serve.deployment(LLM.app, LLM.deployment)["replicas"]} == before
-        at_work.policy.replicas[LLM] = 3
+        at_work.policy.wants[LLM] = 3
         await at_work.until("3 running", lambda: serve.running(LLM.app, LLM.deployment) == 3)
 
 
