@@ -98,8 +98,13 @@ class DemandMemory:
     """[interval end, seconds, arrivals, errors], newest last, as long as the rate window."""
     mix_sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0])
     """Faded sums: prompt tokens, output tokens, cached tokens, requests (those in progress count as half done)."""
+    mix_lately: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0, 0.0])
+    """The same, faded sooner, and the requests that began."""
+    mix_spread: list[float] = field(default_factory=lambda: [0.25, 0.25])
+    """How far prompts and outputs of lately are from the mix by chance: mean square, for one request."""
+    mix_watched_s: float = 0.0
     in_progress: float | None = None
-    """Requests, at the newest reading."""
+    """Requests that were being served at the newest reading: not those that wait."""
     attained: list[list[float]] = field(default_factory=list)
     """[interval end, TTFT good, TTFT all, ITL good, ITL all], as long as the attainment window."""
     attained_sums: list[float] = field(default_factory=list)

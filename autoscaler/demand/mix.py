@@ -1,10 +1,17 @@
-"""The tokens of a request: means of those that finished lately, and what to begin with before any has."""
+"""The tokens of a request: means of those that finished lately, and what to begin with before any has.
+
+Ten minutes of memory keep the mix calm; requests that became longer would overfill the fleet before such a memory
+tells. So a short one runs beside it, and where that says more than chance can explain, the long one begins anew.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autoscaler.controller_state import DemandMemory
+from autoscaler.idle_engines import engine_gauges
 from autoscaler.model import DeploymentMetrics
 from policies.base import TokenMix
 
@@ -12,6 +19,15 @@ _MIX_HALF_LIFE_S = 600.0
 _MIX_MIN_REQUESTS = 10.0
 _SEEDED_REQUESTS = 50.0
 """What the past counts for against the first requests that are seen."""
+_LATELY_HALF_LIFE_S = 80.0
+_NO_CHANCE = 3.5
+"""Requests became longer where lately is so many times its usual distance above the mix."""
+_WATCHED_FIRST_S = 600.0
+"""Of traffic, before changes are looked for: the first requests to end are no sample of all."""
+_SPREAD_COUNTS_S, _SPREAD_LASTS_S = 1200.0, 86400.0
+"""What the first guess at the usual distance counts for, and how long it is remembered."""
+_LEAST_SPREAD = 0.01
+"""Where all requests are alike the smallest change would count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +53,59 @@ def take_in_mix(
         memory.finished.advance(metrics.finished_total, now_s, since_s, metrics.baseline),
     )
     tokens = (added[3], added[0], added[1], added[2])
-    before, memory.in_progress = 0.0 if fresh else memory.in_progress, metrics.ongoing
+    before, memory.in_progress = 0.0 if fresh else memory.in_progress, _being_served(metrics)
     if since_s is None:
         return tokens
-    if before is not None and memory.in_progress is not None:
-        # Tokens are counted as they come, requests when they end. Without those half done the first requests to end
-        # would seem to have had everybody's tokens; in the long run as many join as leave.
-        added = (*added[:3], added[3] + 0.5 * (memory.in_progress - before))
-    keep = 0.5 ** ((now_s - since_s) / _MIX_HALF_LIFE_S)
+    joined = 0.0 if before is None or memory.in_progress is None else memory.in_progress - before
+    # Tokens are counted as they come, requests when they end. Without those half done the first requests to end would
+    # seem to have had everybody's tokens; in the long run as many join as leave.
+    added = (*added[:3], added[3] + 0.5 * joined)
     # Without traffic nothing fades: the last known mix is still the best guess for the next request.
-    keep = keep if tokens[0] > 0 else 1.0
-    memory.mix_sums = [max(0.0, keep * s + a) for s, a in zip(memory.mix_sums, added, strict=True)]
+    seconds = now_s - since_s if tokens[0] > 0 else 0.0
+    memory.mix_sums = _faded(memory.mix_sums, added, seconds, _MIX_HALF_LIFE_S)
+    memory.mix_lately = _faded(memory.mix_lately, (*added, tokens[0] + joined), seconds, _LATELY_HALF_LIFE_S)
+    if _longer_by_no_chance(memory, seconds):
+        memory.mix_sums = memory.mix_lately[:4]
     return tokens
+
+
+def _being_served(metrics: DeploymentMetrics) -> float | None:
+    """Requests that the engines work on: those that only wait there have had no token yet."""
+    if metrics.ongoing is None:
+        return None
+    return max(0.0, metrics.ongoing - sum(one.waiting or 0.0 for one in engine_gauges(metrics)))
+
+
+def _faded(sums: Sequence[float], added: Sequence[float], seconds: float, half_life_s: float) -> list[float]:
+    keep = 0.5 ** (seconds / half_life_s)
+    return [max(0.0, keep * s + a) for s, a in zip(sums, added, strict=True)]
+
+
+def _longer_by_no_chance(memory: DemandMemory, seconds: float) -> bool:
+    """Whether prompts or outputs of lately are longer than the mix, and not by chance; learns what chance does.
+
+    A mean of n requests is off by the root of n less than one request is. Lengths, their spread and the swings of
+    traffic all make it so; how far it goes is seen, not assumed. Shorter ones may take their time: that costs less.
+    """
+    prompt, output, _, requests, begun = memory.mix_lately
+    lately = ((prompt, begun), (output, requests))
+    before = memory.mix_sums[3]
+    if seconds <= 0.0 or min(requests, begun, before) < _MIX_MIN_REQUESTS:
+        return False
+    memory.mix_watched_s += seconds
+    if memory.mix_watched_s < _WATCHED_FIRST_S:
+        return False
+    share = seconds / min(memory.mix_watched_s + _SPREAD_COUNTS_S, _SPREAD_LASTS_S)
+    longer = False
+    for i, (tokens, count) in enumerate(lately):
+        if tokens <= 0.0 or memory.mix_sums[i] <= 0.0:
+            continue
+        distance = math.log(tokens / count * before / memory.mix_sums[i]) * math.sqrt(count)
+        if distance > _NO_CHANCE * math.sqrt(max(memory.mix_spread[i], _LEAST_SPREAD)):
+            longer = True
+        else:
+            memory.mix_spread[i] += share * (distance * distance - memory.mix_spread[i])
+    return longer
 
 
 def seed_mix(memory: DemandMemory, sums: TokenSums) -> bool:
