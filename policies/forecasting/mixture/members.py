@@ -159,7 +159,8 @@ class Members:
         inputs[9:11] = points[4:6]
         np.multiply(steady.shape, m15, out=inputs[11])
         inputs -= x
-        inputs /= mean
+        with np.errstate(over="ignore"):  # next to nothing came; bounded below
+            inputs /= mean
         inputs[12] = 1.0
         np.minimum(np.maximum(inputs, -_FAR, out=inputs), _FAR, out=inputs)
         given = inputs.reshape(STACK_INPUTS, -1).T.copy()
