@@ -32,7 +32,7 @@ _NOT_DECIDING = ("cli", "demo", "kube", "kuberay", "diagnosis", "wiring", "runti
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One run. `decisions`: what the policy proposed and what was granted is kept too, tick by tick."""
+    """One run. `decisions`: what the policy proposed, what was granted and which argument won is kept too."""
 
     name: str
     scenario: Mapping[str, Any]
@@ -81,6 +81,8 @@ class Found:
     """By deployment and tick, where `decisions` were asked for: what the policy wanted."""
     planned: Mapping[str, list[int | None]]
     """What was granted of it."""
+    raised: Mapping[str, Mapping[str, int]]
+    """By deployment and winning argument: replicas that were asked for because of it."""
     revision: str
     cpu_s: float
 
@@ -126,13 +128,19 @@ class _Decisions:
     def __init__(self) -> None:
         self.proposed: dict[str, list[int | None]] = {}
         self.planned: dict[str, list[int | None]] = {}
+        self.raised: dict[str, dict[str, int]] = {}
 
     def write(self, line: bytes) -> None:
         record = json.loads(line)
         if record["kind"] == "tick":
             for key, wanted in record["proposals"].items():
+                planned, before = record["plan"]["deployments"][key], self.planned.get(key, [None])[-1]
                 self.proposed.setdefault(key, []).append(wanted)
-                self.planned.setdefault(key, []).append(record["plan"]["deployments"][key])
+                self.planned.setdefault(key, []).append(planned)
+                if planned is not None and before is not None and planned > before:
+                    why = record["reasons"][key]["terms"][0]["name"]
+                    raised = self.raised.setdefault(key, {})
+                    raised[why] = raised.get(why, 0) + planned - before
 
 
 def play(case: Case) -> dict[str, Any]:
@@ -152,6 +160,7 @@ def play(case: Case) -> dict[str, Any]:
         "tracks": rows.columns,
         "proposed": decisions.proposed,
         "planned": decisions.planned,
+        "raised": decisions.raised,
         "cpu_s": round(time.process_time() - began_s, 2),
     }
 
@@ -162,5 +171,5 @@ def kept(store: Store, case: Case) -> Found | None:
     if data is None:
         return None
     tracks = {key: Track(**columns) for key, columns in data["tracks"].items()}
-    rest = {name: data[name] for name in ("result", "hours", "proposed", "planned", "revision", "cpu_s")}
+    rest = {name: data[name] for name in ("result", "hours", "proposed", "planned", "raised", "revision", "cpu_s")}
     return Found(case=case, tracks=tracks, **rest)

@@ -49,5 +49,10 @@ def table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
+def because(raised: Mapping[str, int]) -> str:
+    """Replicas asked for, by the argument that won."""
+    return ", ".join(f"{name} {count}" for name, count in sorted(raised.items(), key=lambda one: -one[1])) or "-"
+
+
 def percent(share: float, digits: int = 2) -> str:
     return f"{100 * share:.{digits}f} %"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from benchmarks.acceptance.counting import (
 from benchmarks.acceptance.lines import constant, repeating, starts, sweep
 from benchmarks.acceptance.page import BEGIN, END, publish
 from benchmarks.acceptance.runs import Case, Found, Track, kept
-from benchmarks.acceptance.section import Line
+from benchmarks.acceptance.section import Line, because
 from benchmarks.acceptance.worlds import HOUR_S, Service, Start, world
 from benchmarks.results.store import Store
 from simulator.parallel.workers import InProcess
@@ -85,6 +86,7 @@ def found_of(hours: list[list[int]], track: Track | None = None, case: Case | No
         {"worst_hour_attainment_fraction": 0.99, **result},
         {"chat/llm": hours},
         {"chat/llm": track or quiet},
+        {},
         {},
         {},
         "abc",
@@ -227,6 +229,18 @@ def test_a_run_is_kept_and_found_again_with_what_was_decided(tmp_path: Path) -> 
     assert run.value("requests") > 200
     assert len(run.track.time_s) == len(run.proposed["chat/llm"]) == len(run.planned["chat/llm"]) == 12
     assert run.hours["chat/llm"][0][0] == run.value("requests")
+
+
+def test_what_was_asked_for_is_counted_by_the_argument_that_won() -> None:
+    decisions = runs._Decisions()
+    for planned, why in ((2, "rule"), (5, "backlog"), (5, "rule"), (4, "rule"), (5, "saturation"), (7, "backlog")):
+        reasons = {"chat/llm": {"terms": [{"name": why}, {"name": "min_replicas"}]}}
+        plan = {"deployments": {"chat/llm": planned}}
+        record = {"kind": "tick", "proposals": {"chat/llm": planned}, "plan": plan, "reasons": reasons}
+        decisions.write(json.dumps(record).encode())
+    assert decisions.raised == {"chat/llm": {"backlog": 5, "saturation": 1}}
+    assert because(decisions.raised["chat/llm"]) == "backlog 5, saturation 1"
+    assert because({}) == "-"
 
 
 def test_a_run_is_another_one_when_its_scenario_its_policy_or_the_code_changes(monkeypatch: pytest.MonkeyPatch) -> None:

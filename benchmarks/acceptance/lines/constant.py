@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from benchmarks.acceptance.counting import busiest_hour, changes, reversals
 from benchmarks.acceptance.runs import Case
-from benchmarks.acceptance.section import Check, Finder, Line, Section, percent, table
+from benchmarks.acceptance.section import Check, Finder, Line, Section, because, percent, table
 from benchmarks.acceptance.worlds import DAY_S, HOUR_S, Service, Start, world
 
 _RATES_RPS = (8.0, 9.5, 11.0, 12.5, 16.0)
@@ -25,7 +25,9 @@ def _case(rate_rps: float, history: str, seed: int) -> Case:
     initial = round(rate_rps / 2.5)
     service = Service("chat/llm", rate_rps, Start(_LEAD_S), 12, initial, _HISTORIES[history])
     telemetry = {"profile": "ray_serve", "noise_fraction": 0.05}
-    return Case(_name(rate_rps, history, seed), world("constant", _HOURS, [service], seed, telemetry=telemetry))
+    return Case(
+        _name(rate_rps, history, seed), world("constant", _HOURS, [service], seed, telemetry=telemetry), decisions=True
+    )
 
 
 def _each(seeds: Sequence[int]) -> list[tuple[float, str, int]]:
@@ -56,6 +58,7 @@ def _judge(found: Finder, seeds: Sequence[int]) -> Section:
                 len(taken_back),
                 "-".join(dict.fromkeys((str(levels[0]), str(levels[-1])))),
                 percent(run.value("slo_attainment_fraction")),
+                because(run.raised.get("chat/llm", {})),
             ]
         )
     names = ["req/s", "history", "seed", "changes in the first hour", "later", "busiest hour", "taken back"]
@@ -66,7 +69,7 @@ def _judge(found: Finder, seeds: Sequence[int]) -> Section:
             ),
             Check("at most one change in any hour after the first", str(busiest), busiest <= 1),
         ),
-        (table([*names, "replicas", "within SLO"], rows),),
+        (table([*names, "replicas", "within SLO", "asked for because of"], rows),),
     )
 
 

@@ -61,7 +61,8 @@ def _world(shape: str, lead_s: float, seed: int) -> Document:
 
 
 def case(shape: str, lead_s: float, policy: str, seed: int) -> Case:
-    return Case(name(shape, lead_s, policy, seed), _world(shape, lead_s, seed), policy)
+    decides = policy == "predictive"
+    return Case(name(shape, lead_s, policy, seed), _world(shape, lead_s, seed), policy, decisions=decides)
 
 
 def pairs(worlds: Sequence[tuple[str, float]], seeds: Sequence[int]) -> list[Case]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from benchmarks.acceptance.counting import changes, started, stopped
 from benchmarks.acceptance.lines.repeating import HOURS, KINDS, SHAPES, SWEEP, name, pairs
 from benchmarks.acceptance.runs import Case, Found
-from benchmarks.acceptance.section import Check, Finder, Line, Section, percent, table
+from benchmarks.acceptance.section import Check, Finder, Line, Section, because, percent, table
 
 _MOST_STARTS = 2.0
 _MOST_FELT = 0.001
@@ -42,12 +43,20 @@ def _judge(found: Finder, seeds: Sequence[int]) -> Section:
                 f"{_per_day(own):.0f} / {_per_day(oracle):.0f}",
                 f"{_hidden(own)} / {_hidden(oracle)}",
                 percent(felt[label], 3),
+                because(_raised(own)),
                 percent(waste_s / billed_s, 1),
                 percent(waste_s / beyond_s, 0) if beyond_s > 0 else "-",
             ]
         )
     names = ["service, start-up", "started + stopped, ours / oracle's", "ratio", "changes of the target"]
-    names += ["starts a day", "hidden", "felt by", "pre-warm waste / billed", "/ billed beyond the oracle's"]
+    names += [
+        "starts a day",
+        "hidden",
+        "felt by",
+        "asked for because of",
+        "pre-warm waste / billed",
+        "/ billed beyond the oracle's",
+    ]
     about = [[shape, one.about] for shape, one in SHAPES.items()]
     return Section(
         (
@@ -87,6 +96,10 @@ def _sum(runs: Sequence[Found], what: str) -> float:
 
 def _per_day(runs: Sequence[Found]) -> float:
     return _sum(runs, "replica_starts") / len(runs) * 24.0 / HOURS
+
+
+def _raised(runs: Sequence[Found]) -> Counter[str]:
+    return sum((Counter(run.raised.get("chat/llm", {})) for run in runs), Counter[str]())
 
 
 def _hidden(runs: Sequence[Found]) -> str:
