@@ -29,7 +29,7 @@ def _judge(found: Finder, seeds: Sequence[int]) -> Section:
         )
         label = f"{shape}, {lead_s:g} s"
         ratios[label] = _total(own) / max(_total(oracle), 1)
-        felt[label] = sum(r.value("cold_start_miss_fraction") for r in own) / len(own)
+        felt[label] = _felt(own)
         billed_s = 3600.0 * _sum(own, "node_hours")
         beyond_s = billed_s - 3600.0 * _sum(oracle, "node_hours")
         waste_s = _sum(own, "prewarm_wasted_node_s")
@@ -42,7 +42,7 @@ def _judge(found: Finder, seeds: Sequence[int]) -> Section:
                 f"{_events(own):.0f} / {_events(oracle):.0f}",
                 f"{_per_day(own):.0f} / {_per_day(oracle):.0f}",
                 f"{_hidden(own)} / {_hidden(oracle)}",
-                percent(felt[label], 3),
+                f"{percent(felt[label], 3)} / {percent(_felt(oracle), 3)}",
                 because(_raised(own)),
                 percent(waste_s / billed_s, 1),
                 percent(waste_s / beyond_s, 0) if beyond_s > 0 else "-",
@@ -100,6 +100,10 @@ def _per_day(runs: Sequence[Found]) -> float:
 
 def _raised(runs: Sequence[Found]) -> Counter[str]:
     return sum((Counter(run.raised.get("chat/llm", {})) for run in runs), Counter[str]())
+
+
+def _felt(runs: Sequence[Found]) -> float:
+    return sum(run.value("cold_start_miss_fraction") for run in runs) / len(runs)
 
 
 def _hidden(runs: Sequence[Found]) -> str:
