@@ -1,14 +1,15 @@
 """The controller's memory as rows of a table: what changes is written, the large parts in turn.
 
-Pure: state to bytes by name and back. Each deployment has three rows: what decides (`near`), counters and bins
-(`demand`) and the forecaster's memory. The last two are large and can be told in parts, so that no tick pays for all;
-those of one deployment always together, since one goes on where the other stopped. Storing is state.py's.
+Pure: state to bytes by name and back. Each deployment has these rows: what decides (`near`), counters and bins
+(`demand`), the forecaster's memory, and the policy's where that is a dataclass with memories by deployment in a field
+`deployments`. All but the first are large and can be told in parts, so that no tick pays for all; those of one
+deployment always together, since one goes on where the other stopped. Storing is state.py's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar
 
 import msgspec
@@ -32,7 +33,7 @@ LEGACY = ""
 """Name of the one row that an older leadtime wrote: everything."""
 SAVE_EVERY_S = 60.0
 """Who tells the large rows in turn (the runtime, a simulated restart) has told every one of them in this time."""
-_NEAR, _DEMAND, _FORECASTER = "near/", "demand/", "forecaster/"
+_NEAR, _DEMAND, _FORECASTER, _POLICY = "near/", "demand/", "forecaster/", "policy/"
 
 T = TypeVar("T")
 
@@ -65,15 +66,38 @@ def to_rows(state: ControllerState, part: int = 0, parts: int = 1) -> dict[str, 
     rows = {
         "head": encode(head),
         "book": encode(state.book),
-        "policy": encode(plain_state(state.policy_name, state.policy_state)),
+        "policy": encode(plain_state(state.policy_name, _without_deployments(state.policy_state))),
     }
+    of_policy = _by_deployment(state.policy_state)
     for i, (key, memory) in enumerate(sorted(state.deployments.items())):
         rows[_NEAR + key] = encode(_Near(memory.supply, memory.hints, memory.coverage, memory.seen_at_s))
         if i % parts == part % parts:
             rows[_DEMAND + key] = encode(memory.demand)
             if key in state.forecasters:
                 rows[_FORECASTER + key] = encode(plain_forecaster(state.forecasters[key]))
+            if key in of_policy:
+                rows[_POLICY + key] = encode(plain_state(state.policy_name, of_policy[key]))
+    for key in of_policy.keys() - state.deployments.keys():
+        rows[_POLICY + key] = encode(plain_state(state.policy_name, of_policy[key]))
     return rows
+
+
+def _by_deployment(policy_state: Any) -> Mapping[str, Any]:
+    """What a policy remembers of each deployment, where it says so."""
+    found = _parts_of(policy_state).get("deployments")
+    return found if isinstance(found, dict) and all(isinstance(key, str) for key in found) else {}
+
+
+def _without_deployments(policy_state: Any) -> Any:
+    """The rest of it."""
+    return _parts_of(policy_state) | {"deployments": {}} if _by_deployment(policy_state) else policy_state
+
+
+def _parts_of(policy_state: Any) -> dict[str, Any]:
+    """By field; as saved it is a dict already."""
+    if isinstance(policy_state, dict):
+        return policy_state
+    return {f.name: getattr(policy_state, f.name) for f in fields(policy_state)} if is_dataclass(policy_state) else {}
 
 
 def row_names(state: ControllerState) -> set[str]:
@@ -81,6 +105,7 @@ def row_names(state: ControllerState) -> set[str]:
     names = {"head", "book", "policy"}
     for key in state.deployments:
         names |= {_NEAR + key, _DEMAND + key}
+    names |= {_POLICY + key for key in _by_deployment(state.policy_state)}
     return names | {_FORECASTER + key for key in state.forecasters}
 
 
@@ -93,6 +118,7 @@ def from_rows(rows: Mapping[str, bytes]) -> ControllerState:
         raise LeadtimeError(f"saved controller state has version {head.version}; this leadtime reads {STATE_VERSION}")
     deployments = {}
     forecasters = {}
+    of_policy = {}
     for name in rows:
         if name.startswith(_NEAR):
             key = name.removeprefix(_NEAR)
@@ -101,11 +127,16 @@ def from_rows(rows: Mapping[str, bytes]) -> ControllerState:
             deployments[key] = DeploymentMemory(demand, near.supply, near.hints, near.coverage, near.seen_at_s)
         elif name.startswith(_FORECASTER):
             forecasters[name.removeprefix(_FORECASTER)] = _decoded(rows, name, Any)
+        elif name.startswith(_POLICY):
+            of_policy[name.removeprefix(_POLICY)] = _decoded(rows, name, Any)
+    policy_state = _decoded(rows, "policy", Any)
+    if of_policy:
+        policy_state["deployments"] = policy_state["deployments"] | of_policy
     return ControllerState(
         head.tick,
         head.decided_at_s,
         head.policy_name,
-        _decoded(rows, "policy", Any),
+        policy_state,
         deployments,
         head.pools,
         _decoded(rows, "book", StageBook),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -256,6 +257,16 @@ def test_the_large_rows_are_told_in_turn_and_all_within_a_round() -> None:
     for names in told:
         for key in (KEY, OTHER):
             assert (f"demand/{key.full}" in names) == (f"forecaster/{key.full}" in names)
+            assert (f"demand/{key.full}" in names) == (f"policy/{key.full}" in names)
+
+
+def test_what_a_policy_remembers_of_each_deployment_is_as_before_it_had_rows_of_its_own() -> None:
+    """As an older leadtime of this version wrote it."""
+    state = from_rows(recorded("seasonal").states[100])
+    rows = to_rows(state)
+    own = {key: msgspec.json.decode(rows.pop(f"policy/{key}")) for key in (KEY.full, OTHER.full)}
+    rows["policy"] = msgspec.json.encode(msgspec.json.decode(rows["policy"]) | {"deployments": own})
+    assert from_rows(rows) == state
 
 
 def test_the_state_of_an_older_leadtime_is_taken_over(tmp_path: Path) -> None:
@@ -342,7 +353,7 @@ def test_names_that_come_and_go_do_not_make_the_state_grow() -> None:
     assert len(state.deployments) <= 32
     assert set(state.forecasters) <= set(state.deployments)
     assert len(state.policy_state.deployments) <= 32
-    assert len(row_names(state)) <= 3 + 3 * 32
+    assert len(row_names(state)) <= 3 + 4 * 32
 
 
 def test_a_deployment_that_is_away_for_an_hour_is_not_forgotten() -> None:
