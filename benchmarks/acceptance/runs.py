@@ -23,6 +23,8 @@ from simulator.run import Choice, Outputs, make_policy, simulate
 from simulator.scenario.load import load_scenario
 from simulator.timeline import Row
 
+_FORM = 2
+"""Of what is kept: runs that were kept in another form are played again."""
 _COLUMNS = ("time_s", "arrivals_rps", "target", "running", "starting", "draining", "waiting", "slo_misses")
 _REFERENCES = ("oracle_lead", "static")
 _NO_MATTER = ("presets", "report", "parallel", "tuning", "calibration")
@@ -42,7 +44,7 @@ class Case:
 
     @property
     def key(self) -> str:
-        content = [self.scenario, self.policy, dict(self.options), self.decisions, code_of(self.policy)]
+        content = [_FORM, self.scenario, self.policy, dict(self.options), self.decisions, code_of(self.policy)]
         content.append(code_behind(self.policy in _REFERENCES))
         return blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=12).hexdigest()
 
