@@ -15,12 +15,12 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.acceptance.lines import budget, constant, failing, hours, square_wave, starts, sweep
 from benchmarks.acceptance.page import Page, publish
-from benchmarks.acceptance.runs import Case, Found, kept, play
+from benchmarks.acceptance.runs import Case, Found, kept, newest, play
 from benchmarks.acceptance.section import Line, Section
 from benchmarks.results.store import ROOT, Store
 from simulator.parallel.workers import Workers, workers
@@ -44,7 +44,7 @@ def main() -> None:
                 _play(pool, store, _cases(lines, args.seeds))
         except KeyboardInterrupt:
             interrupted = True
-    text = page(store, lines, args.seeds).text()
+    text = page(store, lines, args.seeds, newest(store) if args.render else {}).text()
     if args.publish is not None:
         publish(args.publish, text)
     print(text)
@@ -66,13 +66,13 @@ def _play(pool: Workers, store: Store, cases: dict[str, Case]) -> None:
         sys.stderr.write(f"{done} of {len(missing)}: {case.name}: {found['cpu_s']:.0f} s\n")
 
 
-def page(store: Store, lines: Sequence[Line], seeds: Sequence[int]) -> Page:
-    """What is there of the lines."""
+def page(store: Store, lines: Sequence[Line], seeds: Sequence[int], earlier: Mapping[str, str]) -> Page:
+    """What is there of the lines; where a run is missing, one of its name among the `earlier` ones (`newest`)."""
     all_found: dict[str, Found] = {}
     sections: list[Section | None] = []
     for line in lines:
         cases = line.cases(seeds)
-        found = {case.name: run for case in cases if (run := kept(store, case)) is not None}
+        found = {case.name: run for case in cases if (run := kept(store, case, earlier)) is not None}
         all_found |= found
         sections.append(line.judge(found, seeds) if len(found) == len({c.name for c in cases}) else None)
     runs = list(all_found.values())
@@ -95,7 +95,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--folder", type=Path, default=ROOT / "results" / "acceptance", metavar="DIR", help="where runs go"
     )
-    parser.add_argument("--render", action="store_true", help="show what is there; run nothing")
+    parser.add_argument("--render", action="store_true", help="show what is there, of earlier code too; run nothing")
     parser.add_argument("--publish", type=Path, metavar="FILE", help="put it into this page too, between its marks")
     parser.add_argument("--fresh", action="store_true", help="throw away the runs that are there")
     return parser.parse_args()

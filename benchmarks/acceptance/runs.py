@@ -156,6 +156,7 @@ def play(case: Case) -> dict[str, Any]:
     outputs = Outputs(timeline=rows, journal=decisions.write if case.decisions else None)
     result = simulate(scenario, make_policy(scenario, Choice(case.policy, case.options)), outputs)
     return {
+        "form": _FORM,
         "name": case.name,
         "result": result.document(),
         "hours": {str(d.key): d.outcomes.by_hour.tolist() for d in result.deployments},
@@ -167,11 +168,26 @@ def play(case: Case) -> dict[str, Any]:
     }
 
 
-def kept(store: Store, case: Case) -> Found | None:
-    """What is there of it; None = it was not played yet."""
-    data = store.get(case.key)
+def kept(store: Store, case: Case, earlier: Mapping[str, str] | None = None) -> Found | None:
+    """What is there of it; None = it was not played yet.
+
+    `earlier`: keys of runs with earlier code by the name of their case (`newest`), where those are good enough.
+    """
+    data = store.get(case.key) or store.get((earlier or {}).get(case.name, ""))
     if data is None:
         return None
     tracks = {key: Track(**columns) for key, columns in data["tracks"].items()}
-    rest = {name: data[name] for name in ("result", "hours", "proposed", "planned", "raised", "revision", "cpu_s")}
+    rest: dict[str, Any] = {
+        name: data[name] for name in ("result", "hours", "proposed", "planned", "raised", "revision", "cpu_s")
+    }
     return Found(case=case, tracks=tracks, **rest)
+
+
+def newest(store: Store) -> dict[str, str]:
+    """The key of the newest run of each name, whatever code it was played with."""
+    found: dict[str, str] = {}
+    for path in sorted(store.folder.glob("*.json"), key=lambda p: p.stat().st_mtime_ns):
+        data = json.loads(path.read_text("utf-8"))
+        if data.get("form") == _FORM:
+            found[data["name"]] = path.stem
+    return found

@@ -26,7 +26,7 @@ from benchmarks.acceptance.counting import (
 )
 from benchmarks.acceptance.lines import constant, repeating, starts, sweep
 from benchmarks.acceptance.page import BEGIN, END, publish
-from benchmarks.acceptance.runs import Case, Found, Track, kept
+from benchmarks.acceptance.runs import Case, Found, Track, kept, newest
 from benchmarks.acceptance.section import Line, because
 from benchmarks.acceptance.worlds import HOUR_S, Service, Start, world
 from benchmarks.results.store import Store
@@ -231,6 +231,17 @@ def test_a_run_is_kept_and_found_again_with_what_was_decided(tmp_path: Path) -> 
     assert run.hours["chat/llm"][0][0] == run.value("requests")
 
 
+def test_a_run_with_earlier_code_stands_in_only_where_it_is_said_to(tmp_path: Path) -> None:
+    store, case = Store(tmp_path), short_case("static")
+    case = replace(case, options={"replicas": 2})
+    played = runs.play(case)
+    store.put("of-earlier-code", played)
+    store.put("of-another-form", {**played, "form": 1, "name": "another"})
+    assert kept(store, case) is None
+    assert newest(store) == {case.name: "of-earlier-code"}
+    assert kept(store, case, newest(store)) is not None
+
+
 def test_what_was_asked_for_is_counted_by_the_argument_that_won() -> None:
     decisions = runs._Decisions()
     for planned, why in ((2, "rule"), (5, "backlog"), (5, "rule"), (4, "rule"), (5, "saturation"), (7, "backlog")):
@@ -282,7 +293,7 @@ def test_a_call_that_was_broken_off_plays_only_what_is_missing(
 
 def test_a_line_without_all_of_its_runs_is_said_to_be_missing(tmp_path: Path) -> None:
     line: Line = next(line for line in LINES if line.letter == "b")
-    text = page(Store(tmp_path), [line], (1,)).text()
+    text = page(Store(tmp_path), [line], (1,), {}).text()
     assert "**Not played**: b." in text
     assert "## b." not in text
 
