@@ -21,7 +21,7 @@ from simulator.scenario.load import load_scenario
 
 _WIDTH, _LEFT, _PLOT = 900, 60, 830
 _COLOURS = {
-    "hold": "#1f77b4", "early": "#17becf", "keep": "#9467bd", "clock": "#2ca02c", "vendor": "#ff7f0e",
+    "hold": "#1f77b4", "early": "#17becf", "keep": "#9467bd", "clock": "#2ca02c", "steady": "#ff7f0e",
     "clock vendor": "#bcbd22", "reactive": "#8c564b",
 }  # fmt: skip
 _STYLE = (

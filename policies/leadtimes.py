@@ -17,7 +17,11 @@ from policies.durations import Duration
 _PRIOR_WEIGHT = 3.0
 """Observations that a prior is worth before anything was observed."""
 _KEEP = 0.75
-"""What an observation (and the prior) keeps of its weight at each later one: memory of about four starts."""
+"""What an observation keeps of its weight at each later one, and the prior: memory of about four starts."""
+_VOLLEY_S = 600.0
+"""Starts asked for together end in order of their length, the slowest last: observations nearer than this fade less."""
+_MOST_WEIGHT = 12.0
+"""Of observations in all: a shift is followed within so many starts, however many were seen at once."""
 _HALF_LIFE_S = 30 * 86400.0
 """After this long without a start, half of what was learned is given back to the prior."""
 _SHORTEST_S = 0.05
@@ -54,7 +58,8 @@ class StageBook:
         record = self.stages.setdefault(stage_key, StageRecord(last_at_s=now_s))
         value = math.log(max(seconds, _SHORTEST_S))
         faded = _half_lives(now_s - record.last_at_s)
-        old = record.weight * _KEEP * faded
+        apart = min(max(now_s - record.last_at_s, 0.0) / _VOLLEY_S, 1.0)
+        old = min(record.weight, _MOST_WEIGHT) * _KEEP**apart * faded
         total = old + 1.0
         step = value - record.mean_log
         record.mean_log += step / total

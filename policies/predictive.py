@@ -28,7 +28,7 @@ from policies.durations import Duration
 from policies.forecasting import check_spec
 from policies.options import between, option
 from policies.predictive_pools import Claim, pool_proposals
-from policies.predictive_shadow import followed_term, in_force, live, next_term, watch
+from policies.predictive_shadow import Start, followed_term, in_force, live, next_term, watch
 from policies.predictive_state import DeploymentMemory, PredictiveState, ShadowBook, learn_level, level, remember_wanted
 from policies.predictive_terms import (
     Situation,
@@ -179,6 +179,9 @@ class PredictivePolicy:
         if followed is not None:
             others = [backlog_term(s), saturation_term(s, memory), serving_term(s), _awake(s), _least(s)]
             return _largest([followed, *others], s, next_term(self.sizing, memory.shadow))
+        if self.options.follow and memory.shadow.diary is not None:
+            others = [hint_term(s), backlog_term(s), saturation_term(s, memory), serving_term(s), _awake(s), _least(s)]
+            return _largest([_rehearsing(s), *others], s, None)
         # A hint raises the forecast too: where they want the same, the hint is the reason.
         arguments = [hint_term(s), forecast_term(s), load_term(s), backlog_term(s), saturation_term(s, memory)]
         arguments.append(serving_term(s))
@@ -194,10 +197,11 @@ class PredictivePolicy:
         d, bin_s = s.view, self.options.bin_s
         lead = _UNKNOWN_LEAD if d.lead_times is None else d.lead_times.path(_path(d, everybody.fleet))
         lead_s = lead.quantile(_LEAD_LEVEL) + s.period_s
+        start = Start(lead_s, lead.mean_s + s.period_s, _quantum(d, everybody))
         watch(book, s, _idle(d, everybody))
         if nobody_is_there(d):
             book.smooth = 0.0  # what is felt of past demand fades, and would never end by itself
-        live(self.sizing, book, s, lead_s, _quantum(d, everybody), bin_s, everybody.rehearsing)
+        live(self.sizing, book, s, start, bin_s, everybody.rehearsing)
         if not in_force(self.sizing, book, bin_s):
             return None
         return followed_term(self.sizing, book, s, lead_s)
@@ -256,6 +260,11 @@ def _awake(s: Situation) -> Term | None:
     if s.view.min_replicas > 0 or expected is None or expected.wants < 1:
         return None
     return Term("awake", 1, expected.why)
+
+
+def _rehearsing(s: Situation) -> Term:
+    """In the first minutes too little is known of what a replica carries to argue for another number."""
+    return Term("rehearsing", s.present, f"history is being rehearsed: the present {s.present} stay")
 
 
 def _least(s: Situation) -> Term:

@@ -7,23 +7,36 @@ argument that comes of it. The rules themselves are in policies/shadow/.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
-from policies.base import DeploymentView, Diary, Forecast, Term
+from policies.base import Diary, Forecast, Term
 from policies.predictive_state import ShadowBook
 from policies.predictive_terms import Situation
 from policies.shadow.sizing import Ahead, Frame, Got, Sizing
 
 _REHEARSED_AT_ONCE = 10_000
 """Bins of all deployments per look, about a second; each has its share of them."""
-_AGE_SHARE = 0.7
-"""Of the time that a request stays: how old those in progress are on average, for lengths that spread as chats do."""
+_AGE_SHARE = 1.3
+"""Of the time that a request stays: for how long it is felt. Those in progress are long ones, and hold more as they
+grow; against the simulator's engine, for lengths that spread as chats do (docs/decisions/0017)."""
 _STOP_BEFORE_S, _STOPS_BEFORE = 600.0, 5.0
 """A replica given up is taken to stay on the bill for so long until as many were seen: nodes go after ten minutes."""
 _PATIENCE_S = 2.0
 _SETTLES_S = 120.0
 """What a replica carries is not known well before: the first requests to finish are the short ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What asking for a replica means: surely serving within `lead_s`, on average within `mean_s`; wanted in multiples
+    of `quantum`.
+    """
+
+    lead_s: float
+    mean_s: float
+    quantum: int
 
 
 def stop_s(book: ShadowBook) -> float:
@@ -64,9 +77,7 @@ def _felt(book: ShadowBook, demand: float, stays_s: float, bin_s: float) -> floa
     return book.smooth
 
 
-def live(
-    sizing: Sizing, book: ShadowBook, s: Situation, lead_s: float, quantum: int, bin_s: float, rehearsing: int = 1
-) -> None:
+def live(sizing: Sizing, book: ShadowBook, s: Situation, start: Start, bin_s: float, rehearsing: int = 1) -> None:
     """Take in the bins that closed since the last look; while history is rehearsed they are left out.
 
     `rehearsing`: how many deployments have a history to rehearse.
@@ -78,23 +89,31 @@ def live(
     if s.replicas_per_rps is None or s.now_s - book.begun_at_s < _SETTLES_S:
         return
     if book.diary is not None:
-        _rehearse(sizing, book, book.diary, s, lead_s, quantum, math.ceil(_REHEARSED_AT_ONCE / max(rehearsing, 1)))
+        _rehearse(sizing, book, book.diary, s, start, math.ceil(_REHEARSED_AT_ONCE / max(rehearsing, 1)))
         return
     for end_s, rate_rps in d.bins:
         if rate_rps is None:
             continue
-        frame = _frame(book, d, lead_s, quantum, bin_s)
+        frame = _frame(book, s, start, bin_s)
         demand = _felt(book, rate_rps * s.replicas_per_rps, _stays_s(book, s), bin_s)
-        ahead = _ahead(sizing, d.forecast, demand, s, lead_s, stop_s(book))
+        ahead = _ahead(sizing, d.forecast, demand, s, start.lead_s, stop_s(book))
         sizing.close(book.sizing, end_s, demand, ahead, frame, _got(book, sizing, s))
         book.requests = book.missed = 0.0
 
 
-def _frame(book: ShadowBook, d: DeploymentView, lead_s: float, quantum: int, bin_s: float) -> Frame:
-    bounds = (d.min_replicas, d.max_replicas)
-    allowed, patience_s = max(1.0 - d.slo.target_fraction, 1e-4), d.slo.ttft_s or _PATIENCE_S
-    stop_bins = round(stop_s(book) / bin_s)
-    return Frame(math.ceil(lead_s / bin_s), bin_s, bounds, allowed, quantum, stop_bins, patience_s)
+def _frame(book: ShadowBook, s: Situation, start: Start, bin_s: float) -> Frame:
+    d = s.view
+    return Frame(
+        lead_bins=math.ceil(start.lead_s / bin_s),
+        bin_s=bin_s,
+        bounds=(d.min_replicas, d.max_replicas),
+        allowed_share=max(1.0 - d.slo.target_fraction, 1e-4),
+        quantum=start.quantum,
+        stop_bins=round(stop_s(book) / bin_s),
+        patience_s=d.slo.ttft_s or _PATIENCE_S,
+        serve_bins=math.ceil(start.mean_s / bin_s),
+        lasts_s=_AGE_SHARE * _stays_s(book, s),
+    )
 
 
 def _got(book: ShadowBook, sizing: Sizing, s: Situation) -> Got | None:
@@ -120,15 +139,13 @@ def _ahead(
     return Ahead.of(np.where(rows < s.wake_rps, 0.0, rows) * s.replicas_per_rps, forecast.horizons_s, lead_s, stop_s)
 
 
-def _rehearse(
-    sizing: Sizing, book: ShadowBook, diary: Diary, s: Situation, lead_s: float, quantum: int, bins: int
-) -> None:
+def _rehearse(sizing: Sizing, book: ShadowBook, diary: Diary, s: Situation, start: Start, bins: int) -> None:
     """The next bins of the diary, with what is known now of capacity and lead times."""
     per_rps = book.replicas_per_rps = book.replicas_per_rps or s.replicas_per_rps or 0.0
     rates = np.frombuffer(diary.rates_rps, dtype=np.float32)
     shape = (-1, len(diary.horizons_s), len(diary.levels))
     steps = np.frombuffer(diary.forecasts, dtype=np.float16).reshape(shape)
-    frame = _frame(book, s.view, lead_s, quantum, diary.bin_s)
+    frame = _frame(book, s, start, diary.bin_s)
     stays_s = _stays_s(book, s)
     until = min(book.rehearsed + bins, len(rates))
     ahead = Ahead(*(np.zeros(len(diary.levels)),) * 3)
@@ -140,7 +157,7 @@ def _rehearse(
         if (i + 1) % diary.bins_per_step == 0 or i == book.rehearsed:
             rows = steps[made].astype(np.float64) * diary.unit_rps
             rows = np.where(rows < s.wake_rps, 0.0, rows) * per_rps
-            ahead = Ahead.of(rows, diary.horizons_s, lead_s, stop_s(book))
+            ahead = Ahead.of(rows, diary.horizons_s, start.lead_s, stop_s(book))
         end_s = diary.last_end_s - (len(rates) - 1 - i) * diary.bin_s
         sizing.close(book.sizing, end_s, demand, ahead, frame, None)
     book.rehearsed = until

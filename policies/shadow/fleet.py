@@ -2,8 +2,8 @@
 
 Demand does not depend on who serves it, so the replay is exact but for the fluid model: a replica is billed from when
 it is asked for, serves a lead time later, and the youngest are given up first; so what runs is the least that was
-wanted within the last lead time. A bin is missed while demand is over what runs carries within the SLO, or a queue
-waits. Pure numpy on plain bytes, so that the memory can be saved as it is.
+wanted within the last lead time. A bin is missed while demand is over what runs carries within the SLO, counting what
+an overload left behind. Pure numpy on plain bytes, so that the memory can be saved as it is.
 """
 
 from __future__ import annotations
@@ -13,11 +13,18 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from policies.shadow.past import BUCKETS, levels_of, remember
 from policies.shadow.rules import Family, Floats, whole
 
 ROWS = 128
 """Bins that are remembered: longer lead times count as this long."""
+_FULL = 0.88
+"""Of what a fleet carries by its means: from here on requests come faster than they end, since their lengths spread."""
+_NOTHING = 1e-3
+"""Replicas: what fades never ends by itself, and less than this is not felt."""
 _BRIEF_S = 120.0
+_STEADY_S = 900.0
+"""How long a level is held before it is looked at again."""
 _DRAIN_S = 60.0
 _DRAIN_USE = 0.85
 _LONGEST_QUEUE_S = 120.0
@@ -40,12 +47,16 @@ class ShadowMemory:
     demand: bytearray = field(default_factory=bytearray)
     """float32 (ROWS)."""
     backlog: bytearray = field(default_factory=bytearray)
-    """float64 (rules): replica-seconds that wait."""
+    """float64 (rules): replica-seconds that wait, or are in progress beyond what demand explains."""
     record: bytearray = field(default_factory=bytearray)
     """float64 (2 half-lives, missed / cost / starts / squares of what whole blocks of time missed, rules): faded."""
     block: bytearray = field(default_factory=bytearray)
     """float64 (rules): missed in the block of time that has not ended."""
     block_bins: int = 0
+    past: bytearray = field(default_factory=bytearray)
+    """float32 (past.BUCKETS): faded demand by its size."""
+    steady: bytearray = field(default_factory=bytearray)
+    """float64 (steady rules): the levels that they hold."""
     demand_sums: list[float] = field(default_factory=lambda: [0.0, 0.0])
     weights: list[float] = field(default_factory=lambda: [0.0, 0.0])
     """Faded demand, and faded number of bins."""
@@ -71,8 +82,8 @@ class Shadow:
 
     def __init__(self, memory: ShadowMemory, family: Family, first: int) -> None:
         """`first`: replicas that every rule's fleet begins with."""
-        size = family.size
-        if len(memory.backlog) != 8 * size:
+        size, steady = family.size, 8 * len(family.steady_shares)
+        if len(memory.backlog) != 8 * size or len(memory.steady) != steady:
             memory.rows = 0
             memory.targets = bytearray(np.full((ROWS, size), first, dtype=np.int16).tobytes())
             memory.wants = bytearray(2 * ROWS * size)
@@ -81,6 +92,7 @@ class Shadow:
             memory.record = bytearray(8 * 2 * 4 * size)
             memory.block = bytearray(8 * size)
             memory.block_bins = 0
+            memory.past, memory.steady = bytearray(4 * BUCKETS), bytearray(steady)
             memory.demand_sums, memory.weights = [0.0, 0.0], [0.0, 0.0]
         self.memory = memory
         self.family = family
@@ -90,6 +102,9 @@ class Shadow:
         self.backlog: Floats = np.frombuffer(memory.backlog, dtype=np.float64)
         self.record: Floats = np.frombuffer(memory.record, dtype=np.float64).reshape(2, 4, size)
         self.block: Floats = np.frombuffer(memory.block, dtype=np.float64)
+        self.past: NDArray[np.float32] = np.frombuffer(memory.past, dtype=np.float32)
+        self.steady: Floats = np.frombuffer(memory.steady, dtype=np.float64)
+        self._full: NDArray[np.bool_] = self.backlog > 0
 
     @property
     def target(self) -> NDArray[np.int16]:
@@ -98,21 +113,34 @@ class Shadow:
 
     def score(
         self, demand: float, lead_bins: int, bin_s: float, use: float, soft: float = 0.0, patience_s: float = 2.0,
+        lasts_s: float = 0.0,
     ) -> Floats:  # fmt: skip
         """The bin that just closed meets every fleet; returns what each missed of it (replica-bins).
 
-        `soft`, `patience_s`: see `missed_share`; a longer wait is a miss.
+        `soft`: see `missed_share`. `lasts_s`: how long demand is felt; an overload leaves requests in progress that are
+        felt for as long. 0: requests end at once; an overload queues, and a wait longer than `patience_s` is a miss.
         """
         memory = self.memory
         running = np.maximum(_window(self.targets, memory.rows, lead_bins + 1, np.minimum), 0).astype(np.float64)
         total = self.targets[(memory.rows - 1) % ROWS]
         before = self.targets[(memory.rows - 2) % ROWS]
         backlog = self.backlog
-        carried = running * (max(use, 1.0) * (1.0 + soft) if soft > 0 else 1.0)
-        backlog += (demand - carried) * bin_s
+        if lasts_s > 0:
+            carried = running * (use * _FULL)
+            served = np.minimum(demand + backlog / lasts_s, carried)
+        else:
+            carried = served = running * (max(use, 1.0) * (1.0 + soft) if soft > 0 else 1.0)
+        backlog += (demand - served) * bin_s
         np.maximum(backlog, 0.0, out=backlog)
-        missed = demand * np.where(backlog > patience_s * running, 1.0, missed_share(demand, running * use, soft))
-        np.minimum(backlog, _LONGEST_QUEUE_S * np.maximum(running, 1.0), out=backlog)
+        if lasts_s > 0:
+            felt = demand + backlog / lasts_s
+            self._full = felt > carried + _NOTHING
+            missed = demand * missed_share(felt, running * use, soft)
+        else:
+            self._full = backlog > 0
+            late = backlog > patience_s * running
+            missed = demand * np.where(late, 1.0, missed_share(demand, running * use, soft))
+        np.minimum(backlog, max(_LONGEST_QUEUE_S, lasts_s) * np.maximum(running, 1.0), out=backlog)
         now = np.stack([missed, total, np.maximum(total - before, 0)])
         for i, half_life_s in enumerate(HALF_LIVES_S):
             fade = 0.5 ** (bin_s / half_life_s)
@@ -143,26 +171,32 @@ class Shadow:
 
     def decide(
         self, demand: float, quantiles: Quantiles, lead_bins: int, bin_s: float, use: float, bounds: tuple[int, int],
-        quantum: int = 1,
+        quantum: int = 1, lasts_s: float = 0.0,
     ) -> None:  # fmt: skip
-        """What each rule tells its fleet for the bin to come; `bounds`: least and most; in multiples of `quantum`."""
+        """What each rule tells its fleet for the bin to come; `bounds`: least and most; in multiples of `quantum`.
+
+        `lasts_s` as for `score`.
+        """
         memory, family, blocks = self.memory, self.family, self.family.blocks
         at = memory.rows % ROWS
         self.demand[at] = demand
         memory.rows += 1
+        remember(self.past, demand, bin_s)
+        if memory.rows == 1 or memory.rows % max(1, round(_STEADY_S / bin_s)) == 0:
+            self.steady[:] = levels_of(self.past, family.steady_shares)
         recent = np.array([self._largest(round(window_s / bin_s)) for window_s in family.windows_s])
-        wants = family.wants(quantiles.lead, quantiles.early, quantiles.clock, recent, use)
+        wants = family.wants(quantiles.lead, quantiles.early, quantiles.clock, self.steady, recent, use)
         self.wants[at] = wants
         held = np.array(_window(self.wants, memory.rows, lead_bins + 1, np.maximum), dtype=np.float64)
         brief = min(lead_bins, round(_BRIEF_S / bin_s)) + 1
         held[blocks["early"]] = _window(self.wants[:, blocks["early"]], memory.rows, brief, np.maximum)
         held[blocks["keep"]] = whole(quantiles.keep * (1.0 / use))
+        held[blocks["steady"]] = wants[blocks["steady"]]
         held[blocks["reactive"]] = wants[blocks["reactive"]]
         target = np.maximum(wants, np.minimum(self.targets[at - 1], held))
-        waits = self.backlog > 0
-        if waits.any():
-            drain = np.ceil(demand / _DRAIN_USE + self.backlog / _DRAIN_S)
-            target = np.where(waits, np.maximum(target, drain), target)
+        if self._full.any():
+            drain = np.ceil(demand / _DRAIN_USE + self.backlog / max(_DRAIN_S, lasts_s) - _NOTHING)
+            target = np.where(self._full, np.maximum(target, drain), target)
         if quantum > 1:
             target = np.ceil(target / quantum - 1e-9) * quantum
         self.targets[at] = np.minimum(np.maximum(target, bounds[0]), bounds[1])
@@ -171,7 +205,7 @@ class Shadow:
         return float(_window(self.demand, self.memory.rows, max(1, min(bins, self.memory.rows)), np.maximum))
 
 
-def missed_share(demand: float, carries: Floats, soft: float) -> Floats:
+def missed_share(demand: float | Floats, carries: Floats, soft: float) -> Floats:
     """Of the requests of a bin, by what the fleet carries within the SLO.
 
     A fleet does not fail as one: some replica is full before the mean is, and a full one fails few at first. None miss

@@ -18,12 +18,13 @@ LEVELS = (0.1, 0.25, 0.5, 0.7, 0.8, 0.87, 0.92, 0.95, 0.97, 0.98, 0.99, 0.995, 0
 """Quantile levels that the forecast is asked for."""
 PRICES = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 """What a missed replica-second of demand may be worth to a newsvendor rule, in replica-seconds."""
+STEADY_SHARES = (0.2, 0.1, 0.05, 0.02, 0.01, 0.003, 0.0)
+"""Of the demand of the last days that may lie above the level which a steady rule holds."""
 UTILIZATIONS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Of what a replica carries within the SLO: what the reactive rules steer for."""
 WINDOWS_S = (60.0, 300.0, 900.0)
 """How long the reactive rules hold."""
 _QUANTILE_KINDS = ("hold", "early", "keep", "clock")
-_PRICE_KINDS = ("vendor", "clock vendor")
 _EPSILON = 1e-9
 _MOST = 30_000.0
 
@@ -36,19 +37,22 @@ class Family:
     for a lead time; `early` looks half a lead time farther and holds for two minutes; `keep` does not give
     up what the quantile wants within the break-even time; `clock` wants the quantile, by the same minute of earlier
     hours, of demand at the moment at which a replica asked for now serves, held for a lead time. A rule for each price:
-    `vendor` and `clock vendor` want the number that is worth its price under either distribution, held for a lead time.
-    `reactive`: the largest recent demand at a utilisation.
+    `clock vendor` wants the number that is worth its price under that distribution, held for a lead time. A rule for
+    each share: `steady` holds the level above which no more than that of the last days' demand came. `reactive`: the
+    largest recent demand at a utilisation.
     """
 
     levels: tuple[float, ...] = LEVELS
     prices: tuple[float, ...] = PRICES
+    steady_shares: tuple[float, ...] = STEADY_SHARES
     utilizations: tuple[float, ...] = UTILIZATIONS
     windows_s: tuple[float, ...] = WINDOWS_S
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         found = [f"{kind} {level:g}" for kind in _QUANTILE_KINDS for level in self.levels]
-        found += [f"{kind} {price:g}" for kind in _PRICE_KINDS for price in self.prices]
+        found += [f"clock vendor {price:g}" for price in self.prices]
+        found += [f"steady {share:g}" for share in self.steady_shares]
         found += [f"reactive {use:g}/{window_s:g} s" for window_s in self.windows_s for use in self.utilizations]
         return tuple(found)
 
@@ -58,7 +62,8 @@ class Family:
 
     @cached_property
     def blocks(self) -> dict[str, slice]:
-        sizes = dict.fromkeys(_QUANTILE_KINDS, len(self.levels)) | dict.fromkeys(_PRICE_KINDS, len(self.prices))
+        sizes = dict.fromkeys(_QUANTILE_KINDS, len(self.levels))
+        sizes |= {"clock vendor": len(self.prices), "steady": len(self.steady_shares)}
         at, found = 0, {}
         for kind, size in (sizes | {"reactive": len(self.utilizations) * len(self.windows_s)}).items():
             found[kind] = slice(at, at + size)
@@ -83,20 +88,21 @@ class Family:
     def _demand_per_replica(self) -> Floats:
         return 1.0 / np.array(self.utilizations)
 
-    def wants(self, lead: Floats, early: Floats, clock: Floats, recent: Floats, use: float) -> Floats:
+    def wants(self, lead: Floats, early: Floats, clock: Floats, steady: Floats, recent: Floats, use: float) -> Floats:
         """Replicas that each rule wants for now, whole numbers, shape (size,).
 
         Quantiles (levels) of demand, in replicas at the SLO: `lead`, the largest until a replica asked for now serves;
-        `early`, until half a lead time later; `clock`, at that moment by the clock. `recent`: largest demand in each of
-        `windows_s`. `use`: share of what a replica carries at the SLO that may be planned with.
+        `early`, until half a lead time later; `clock`, at that moment by the clock. `steady`: level for each of
+        `steady_shares`; `recent`: largest demand in each of `windows_s`. `use`: share of what a replica carries at the
+        SLO that may be planned with.
         """
         n, out, blocks = len(self.levels), np.empty(self.size), self.blocks
         by_lead, by_clock = lead * (1.0 / use), clock * (1.0 / use)
         out[:n] = out[2 * n : 3 * n] = by_lead
         np.multiply(early, 1.0 / use, out=out[n : 2 * n])
         out[3 * n : 4 * n] = by_clock
-        out[blocks["vendor"]] = self._newsvendor(by_lead)
         out[blocks["clock vendor"]] = self._newsvendor(by_clock)
+        np.multiply(steady, 1.0 / use, out=out[blocks["steady"]])
         out[blocks["reactive"]] = (recent[:, None] * self._demand_per_replica).reshape(-1)
         return whole(out)
 

@@ -58,6 +58,10 @@ class Frame:
     """For how long a replica that was given up stays on the bill: it drains, its node idles."""
     patience_s: float = 2.0
     """A queue that takes longer than this to serve is a miss."""
+    serve_bins: int = 0
+    """After how many bins a start serves in the replay, on average; 0: after `lead_bins`, which rules plan with."""
+    lasts_s: float = 0.0
+    """How long demand is felt: requests stay. 0: they end at once, or nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,7 @@ class Sizing:
     settings: PriceSettings = field(default_factory=PriceSettings)
     use: float = 1.0
     learn_use: bool = True
-    soft: float = 0.1
+    soft: float = 0.12
     """How far from what it carries a fleet begins to miss (`missed_share`)."""
 
     def close(
@@ -126,13 +130,14 @@ class Sizing:
         lead_bins = min(s.lead_bins, ROWS - 2)
         shadow = self.shadow(memory, s)
         if memory.shadow.rows:
-            shadow.score(demand, lead_bins, s.bin_s, memory.use, self.soft, s.patience_s)
+            serve_bins = min(s.serve_bins or lead_bins, lead_bins)
+            shadow.score(demand, serve_bins, s.bin_s, memory.use, self.soft, s.patience_s, s.lasts_s)
         number = round(end_s / s.bin_s)
         clock = Clock(memory.clock, s.bin_s)
         clock.learn(number, demand, lead_bins + 1)
         at = clock.quantiles(number, lead_bins + 1, self.family.array_of_levels)
         quantiles = Quantiles(ahead.lead, ahead.early, ahead.keep, ahead.lead if at is None else at)
-        shadow.decide(demand, quantiles, lead_bins, s.bin_s, memory.use, s.bounds, s.quantum)
+        shadow.decide(demand, quantiles, lead_bins, s.bin_s, memory.use, s.bounds, s.quantum, s.lasts_s)
         memory.closed_at_s = end_s
         return shadow
 

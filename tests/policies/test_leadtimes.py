@@ -51,11 +51,20 @@ def test_a_dozen_equal_starts_outweigh_the_prior() -> None:
 def test_a_shift_is_within_the_0_9_quantile_after_two_starts_and_in_the_middle_after_six() -> None:
     book = seen(*[60.0] * 10)
     for i in range(2):
-        book.observe(KEY, 240.0, 20_000.0 + i)
+        book.observe(KEY, 240.0, 20_000.0 + 600.0 * i)
     assert book.estimate(KEY, PRIOR).quantile(0.9) >= 240.0
     for i in range(4):
-        book.observe(KEY, 240.0, 20_010.0 + i)
+        book.observe(KEY, 240.0, 22_000.0 + 600.0 * i)
     assert book.estimate(KEY, PRIOR).median_s > 180.0
+
+
+def test_the_slowest_of_a_volley_are_not_taken_for_all() -> None:
+    """Ten starts asked for together end in order of their length: the last few are the slowest, not the newest."""
+    book = StageBook()
+    lengths_s = [100.0, 110.0, 120.0, 130.0, 140.0, 150.0, 165.0, 185.0, 220.0, 300.0]
+    for seconds in lengths_s:
+        book.observe(KEY, seconds, 1000.0 + seconds)
+    assert book.estimate(KEY, PRIOR).median_s == pytest.approx(145.0, rel=0.1)
 
 
 def test_months_without_a_start_give_the_word_back_to_the_prior() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import msgspec
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from policies.shadow.clock import Clock, ClockMemory
 from policies.shadow.fleet import MISSED, ROWS, STARTS, Quantiles, Shadow, ShadowMemory, missed_share
+from policies.shadow.past import BUCKETS, levels_of, remember
 from policies.shadow.price import Account, PriceSettings, choose, hull_slope
 from policies.shadow.rules import Family, Floats
 from policies.shadow.sizing import Ahead, Frame, Got, Sizing, SizingMemory
@@ -106,9 +108,37 @@ def test_a_rule_that_holds_keeps_what_it_wanted_for_a_lead_time() -> None:
 
 def test_a_newsvendor_buys_certainty_and_leaves_the_tail_where_it_is_dear() -> None:
     rare = np.where(LEVELS < 0.99, 1.0, 20.0)
-    wants = dict(zip(FAMILY.names, FAMILY.wants(rare, rare, rare, np.ones(3), 1.0).tolist(), strict=True))
-    assert wants["vendor 2"] == 1
-    assert wants["vendor 128"] == 20
+    found = FAMILY.wants(rare, rare, rare, np.ones(len(FAMILY.steady_shares)), np.ones(3), 1.0)
+    wants = dict(zip(FAMILY.names, found.tolist(), strict=True))
+    assert wants["clock vendor 2"] == 1
+    assert wants["clock vendor 128"] == 20
+
+
+def test_a_steady_rule_holds_the_level_above_which_its_share_of_the_last_days_came() -> None:
+    """A tenth of the bins carry six times the demand: 40 % of it all. Half may lie above the low level."""
+    past = np.zeros(BUCKETS, dtype=np.float32)
+    for i in range(8640):
+        remember(past, 12.0 if i % 10 == 0 else 2.0, BIN_S)
+    low, high, all_of_it = levels_of(past, (0.5, 0.05, 0.0)).tolist()
+    assert low == pytest.approx(2.0, rel=0.07)
+    assert high == all_of_it == pytest.approx(12.0, rel=0.07)
+
+
+def test_a_steady_rule_does_not_move_while_the_days_are_alike() -> None:
+    rng = np.random.default_rng(5)
+    shadow = Shadow(ShadowMemory(), FAMILY, 1)
+    wanted = []
+    for demand in rng.gamma(9.0, 0.5, 8640).tolist():
+        shadow.decide(demand, Quantiles(*(flat(demand),) * 4), 18, BIN_S, 1.0, (1, 50))
+        wanted.append(int(shadow.target[FAMILY.names.index("steady 0.01")]))
+    assert len(set(wanted[2000:])) <= 2
+
+
+def test_a_memory_of_another_family_is_begun_anew() -> None:
+    memory = SizingMemory()
+    play(Sizing(), memory, np.full(500, 3.0))
+    memory.shadow.steady = bytearray()
+    assert not Shadow(memory.shadow, FAMILY, 2).record.any()
 
 
 def test_replicas_are_wanted_in_whole_nodes_where_one_more_costs_nothing() -> None:
@@ -302,6 +332,40 @@ def test_a_fleet_begins_to_miss_before_it_is_full_and_fails_as_a_whole_only_well
     carries = np.array([20.0, 11.0, 10.0, 8.0])
     assert missed_share(10.0, carries, 0.1).tolist() == pytest.approx([0.0, 0.0303, 1 / 3, 1.0], abs=1e-3)
     assert missed_share(10.0, carries, 0.0).tolist() == [0.0, 0.0, 0.0, 1.0]
+
+
+def misses_of_one_fleet(replicas: int, demand: list[float], lasts_s: float) -> list[float]:
+    """Of a fleet that stays as it is, bin by bin, as a share."""
+    shadow = Shadow(ShadowMemory(), FAMILY, replicas)
+    shadow.memory.rows = 1
+    return [float(shadow.score(d, 3, 30.0, 1.0, 0.12, lasts_s=lasts_s)[0]) / d for d in demand]
+
+
+def test_a_short_overload_hardly_hurts_where_requests_stay_and_a_long_one_is_a_miss_for_all() -> None:
+    """Ten replicas, demand for 9.5, requests felt for four minutes: what is too much stays in progress and adds up."""
+    missed = misses_of_one_fleet(10, [9.5] * 120, lasts_s=240.0)
+    assert missed[0] < 0.25
+    assert missed[-1] == 1.0
+    assert missed == sorted(missed)
+
+
+def test_what_an_overload_left_behind_is_felt_until_it_ended() -> None:
+    calm = misses_of_one_fleet(10, [6.0] * 60, lasts_s=240.0)
+    after = misses_of_one_fleet(10, [12.0] * 20 + [6.0] * 60, lasts_s=240.0)[20:]
+    assert max(calm) == 0.0
+    assert after[0] > 0.5
+    assert after[-1] == 0.0
+
+
+def test_a_replay_serves_after_the_mean_start_where_rules_plan_for_a_slow_one() -> None:
+    """Demand doubles on one replica: no rule sees it come, and all miss for as long as the replay's starts take."""
+    demand = np.concatenate([np.full(600, 0.8), np.full(60, 1.6)])
+    missed = []
+    for serve_bins in (12, 30):
+        memory = SizingMemory()
+        play(Sizing(), memory, demand, replace(FRAME, lead_bins=30, serve_bins=serve_bins))
+        missed.append(float(Sizing().shadow(memory, FRAME).record[0, MISSED, FAMILY.names.index("early 0.95")]))
+    assert 0.0 < missed[0] < 0.7 * missed[1]
 
 
 def test_what_stays_on_the_bill_after_a_stop_makes_rules_that_flap_dear() -> None:

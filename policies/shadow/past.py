@@ -1,0 +1,34 @@
+"""How large demand was in the last days: a histogram that fades, for rules that hold one level.
+
+By share of demand rather than of time: what lies above a level is what a fleet of that level would have missed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policies.shadow.rules import Floats
+
+BUCKETS = 160
+_LEAST, _RATIO = 0.05, 1.07
+_HALF_LIFE_S = 86400.0
+_EDGES = _LEAST * _RATIO ** np.arange(BUCKETS)
+"""Upper edges, in replicas, from a twentieth to 2,000; the last bucket takes all beyond."""
+
+
+def remember(past: NDArray[np.float32], demand: float, bin_s: float) -> None:
+    """A bin closed: its demand counts where it lies, what was known fades."""
+    past *= np.float32(0.5 ** (bin_s / _HALF_LIFE_S))
+    past[min(int(np.searchsorted(_EDGES, demand)), BUCKETS - 1)] += demand
+
+
+def levels_of(past: NDArray[np.float32], shares: Sequence[float]) -> Floats:
+    """For each share the least level, in replicas, above which no more than this share of all demand came."""
+    from_there_on = np.cumsum(past[::-1], dtype=np.float64)[::-1]
+    if from_there_on[0] <= 0.0:
+        return np.zeros(len(shares))
+    above = np.append(from_there_on[1:], 0.0)
+    return np.array([_EDGES[int(np.argmax(above <= max(share, 1e-4) * from_there_on[0]))] for share in shares])
