@@ -28,6 +28,8 @@ _SPREAD_COUNTS_S, _SPREAD_LASTS_S = 1200.0, 86400.0
 """What the first guess at the usual distance counts for, and how long it is remembered."""
 _LEAST_SPREAD = 0.01
 """Where all requests are alike the smallest change would count."""
+_QUEUE_SHARE = 0.1
+"""Of those being served: with more who wait, the gauges tell of moments too far apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,10 @@ def take_in_mix(
         memory.finished.advance(metrics.finished_total, now_s, since_s, metrics.baseline),
     )
     tokens = (added[3], added[0], added[1], added[2])
-    before, memory.in_progress = 0.0 if fresh else memory.in_progress, _being_served(metrics)
+    # Those that only wait at an engine have had no token yet.
+    waiting = sum(one.waiting or 0.0 for one in engine_gauges(metrics))
+    serving = None if metrics.ongoing is None else max(0.0, metrics.ongoing - waiting)
+    before, memory.in_progress = 0.0 if fresh else memory.in_progress, serving
     if since_s is None:
         return tokens
     joined = 0.0 if before is None or memory.in_progress is None else memory.in_progress - before
@@ -64,16 +69,21 @@ def take_in_mix(
     seconds = now_s - since_s if tokens[0] > 0 else 0.0
     memory.mix_sums = _faded(memory.mix_sums, added, seconds, _MIX_HALF_LIFE_S)
     memory.mix_lately = _faded(memory.mix_lately, (*added, tokens[0] + joined), seconds, _LATELY_HALF_LIFE_S)
-    if _longer_by_no_chance(memory, seconds):
-        memory.mix_sums = memory.mix_lately[:4]
+    calm = waiting <= _QUEUE_SHARE * (memory.in_progress or 0.0)
+    if calm and _longer_by_no_chance(memory, seconds):
+        memory.mix_sums = _begun_anew(memory.mix_sums, memory.mix_lately)
     return tokens
 
 
-def _being_served(metrics: DeploymentMetrics) -> float | None:
-    """Requests that the engines work on: those that only wait there have had no token yet."""
-    if metrics.ongoing is None:
-        return None
-    return max(0.0, metrics.ongoing - sum(one.waiting or 0.0 for one in engine_gauges(metrics)))
+def _begun_anew(before: Sequence[float], lately: Sequence[float]) -> list[float]:
+    """Sums of the requests of lately, with means as far beyond those of lately as these are beyond the ones before.
+
+    Many of those that ended lately had come before the change, and the long ones that came after it are still there:
+    what is seen of a change is about half of it.
+    """
+    requests = lately[3]
+    means = zip(lately[:3], before[:3], strict=True)
+    return [*(max(0.0, 2.0 * new - old * requests / before[3]) for new, old in means), requests]
 
 
 def _faded(sums: Sequence[float], added: Sequence[float], seconds: float, half_life_s: float) -> list[float]:

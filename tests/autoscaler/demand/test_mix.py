@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -99,6 +100,18 @@ def test_requests_that_wait_are_not_taken_for_half_done() -> None:
         waiting = 20.0 * max(0, k - 110)
         take(memory, page(15.0 * k, 15.0 * k + waiting, 15e3 * k, 45e3 * k, 15.0 * k, 100.0 + waiting, waiting))
     assert outputs(memory) == pytest.approx(OUTPUT, rel=0.01)
+
+
+def test_nothing_is_concluded_from_a_queue() -> None:
+    """The same change in front of a queue: gauges of who waits and who is served differ in time."""
+    calm, queued = DemandMemory(), DemandMemory()
+    for metrics in served(3600.0 + 300.0, 3600.0, 1.8):
+        take(calm, metrics)
+        wait = 60.0 if metrics.as_of_s > 3600.0 else 0.0
+        there = metrics.ongoing or 0.0
+        engine = ReplicaMetrics("r", there + wait, there, wait, 1.0)
+        take(queued, replace(metrics, ongoing=there + wait, replicas=(engine,)))
+    assert outputs(queued) < 1.4 * OUTPUT < outputs(calm)
 
 
 def test_a_saved_memory_notices_the_same() -> None:
