@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -16,53 +16,29 @@ import msgspec
 from autoscaler import coverage, explain, guard, outlook, supply, supply_pools
 from autoscaler.acting import blocked_because, on_its_way
 from autoscaler.asking import ask, fresh_state
+from autoscaler.budgets import Shared, share_out
 from autoscaler.controller_state import ControllerState
+from autoscaler.following import follow
 from autoscaler.hints import plain_rps
 from autoscaler.model import (
     ControllerConfig,
     DeploymentPlan,
     DeploymentSettings,
     GuardRecord,
-    NodeSignal,
     Plan,
-    PoolPlan,
     PoolSignals,
-    ServiceGpus,
     Signals,
 )
 from autoscaler.outlook import Outlook
-from autoscaler.sharing import Claim, paced, share
-from policies.base import (
-    DeploymentKey,
-    Diary,
-    FleetProposal,
-    FleetView,
-    ForecastSpec,
-    Policy,
-    PoolView,
-    ReplicaProposal,
-    Term,
-)
+from autoscaler.pool_plans import pool_plans
+from policies.base import DeploymentKey, Diary, FleetProposal, FleetView, ForecastSpec, Policy, ReplicaProposal, Term
 from policies.forecasting import create
 from policies.forecasting.diary import teach
 from policies.forecasting.together import Together
 from policies.registry import create_policy
 
-_LEAD_LEVEL = 0.9
-"""Of a new node's lead time: what ends sooner has to be replaced by now."""
 _FORGET_AFTER_S = 30 * 86400.0
 """After this long without a sign of it, what was learned of a deployment is dropped."""
-
-
-@dataclass(slots=True)
-class _Shared:
-    """What the GPU budgets leave of what is wanted, by deployment."""
-
-    granted: dict[DeploymentKey, int] = field(default_factory=dict)
-    """Replicas that it may have now: its share, as far as others have drained."""
-    shares: dict[DeploymentKey, int] = field(default_factory=dict)
-    """Its share, where that is less than it wants."""
-    records: dict[DeploymentKey, GuardRecord] = field(default_factory=dict)
 
 
 class Controller:
@@ -145,15 +121,15 @@ class Controller:
         self.state.forget_gone(now_s, _FORGET_AFTER_S)
         view = self._view(fleet, pools, now_s)
         proposal = self._propose(view, fleet, now_s)
-        shared = self._share(fleet, proposal)
+        shared = share_out(self.config, fleet, proposal)
         plans = [self._plan(d, proposal, shared, signals, now_s) for d in fleet]
         return Plan(
             tick=self.state.tick,
             now_s=now_s,
             leader=signals.leader,
             dry_run=self.config.dry_run,
-            deployments=tuple(self._follow(plans)),
-            pools=self._pool_plans(view, proposal, pools, plans, fleet, signals.pause.everything),
+            deployments=tuple(follow(self.config, plans)),
+            pools=pool_plans(self.state, view, proposal, pools, plans, fleet, signals.pause.everything),
             observations=tuple(d.observation for d in fleet),
             forecasts={d.key: d.forecast for d in fleet if d.forecast is not None},
             capacities_rps={d.key: d.capacity_rps for d in fleet},
@@ -205,62 +181,13 @@ class Controller:
             d.memory.supply.last_proposed = own.replicas if own else d.memory.supply.last_proposed
         return proposal
 
-    # ------------------------------------------------------------ share, guard, explain
-
-    def _share(self, fleet: Sequence[Outlook], proposal: FleetProposal) -> _Shared:
-        """Wants cut to the GPU budget of each kind; deployments of a kind without a budget keep what they want."""
-        shared = _Shared()
-        for kind, budget in self.config.gpu_budget.items():
-            claims = []
-            by_name = {}
-            for d in fleet:
-                own = proposal.replicas.get(d.key)
-                if own is None or d.settings is None or self._gpu_kind(d.settings) != kind:
-                    continue
-                wants = max(d.settings.min_replicas, min(own.replicas, d.settings.max_replicas))
-                s = d.settings
-                holds, draining = (
-                    (d.observation.running or 0) + len(d.observation.starting),
-                    d.observation.draining or 0,
-                )
-                claims.append(
-                    Claim(
-                        d.key.full,
-                        wants,
-                        d.gpus,
-                        s.min_replicas,
-                        s.guaranteed_gpus,
-                        s.priority,
-                        s.weight,
-                        holds,
-                        draining,
-                    )
-                )
-                by_name[d.key.full] = d.key
-            fits = share(claims, budget)
-            for claim, replicas in zip(claims, paced(claims, fits, budget).values(), strict=True):
-                key = by_name[claim.name]
-                shared.granted[key] = replicas
-                if fits[claim.name] < claim.wants:
-                    shared.shares[key] = fits[claim.name]
-                if replicas < claim.wants:
-                    why = f"the budget of {budget} {kind} GPUs is shared: {replicas} of {claim.wants} replicas fit"
-                    if replicas < fits[claim.name]:
-                        why += f" until others have drained, {fits[claim.name]} then"
-                    shared.records[key] = GuardRecord(guard.BUDGET, key, claim.wants, replicas, why)
-        return shared
-
-    def _gpu_kind(self, settings: DeploymentSettings) -> str:
-        if settings.profile is not None:
-            return settings.profile.gpu
-        pool = next((p for p in self.config.pools if p.name in settings.node_pools), None)
-        return pool.gpu if pool else ""
+    # ------------------------------------------------------------ guard, explain
 
     def _plan(
         self,
         d: Outlook,
         proposal: FleetProposal,
-        shared: _Shared,
+        shared: Shared,
         signals: Signals,
         now_s: float,
     ) -> DeploymentPlan:
@@ -317,82 +244,10 @@ class Controller:
             share=share,
         )
 
-    def _follow(self, plans: Sequence[DeploymentPlan]) -> list[DeploymentPlan]:
-        """CPU-only deployments keep in proportion to the one they follow, and never go to 0."""
-        if not any(entry.follows for entry in self.config.deployments):
-            return list(plans)
-        result = []
-        for plan in plans:
-            settings = self.config.settings_for(plan.key)
-            if settings is None or settings.follows is None or plan.observed_target is None:
-                result.append(plan)
-                continue
-            follows = settings.follows
-            leader = next((p for p in plans if p.key.matches(follows.deployment)), None)
-            if leader is None or leader.target is None:
-                why = f"left alone: {follows.deployment}, which it follows, is not there"
-                if leader is not None:
-                    why = f"left alone, like {leader.key} which it follows"
-                result.append(replace(plan, target=None, guards=(), sentence=why))
-                continue
-            wanted = max(1, follows.min_replicas, math.ceil(follows.ratio * leader.target - 1e-9))
-            term = Term("follows", wanted, f"{follows.ratio:g} x {leader.target} replicas of {follows.deployment}")
-            text = explain.sentence(plan.observed_target, wanted, (term,), (), plan.blocked, self.config.dry_run)
-            result.append(replace(plan, target=wanted, proposed=wanted, terms=(term,), guards=(), sentence=text))
-        return result
-
-    def _pool_plans(
-        self,
-        view: FleetView,
-        proposal: FleetProposal,
-        seen: Mapping[str, PoolSignals],
-        deployments: Sequence[DeploymentPlan],
-        fleet: Sequence[Outlook],
-        paused: bool,
-    ) -> tuple[PoolPlan, ...]:
-        plans = []
-        needs = _gpus_by_pool(deployments, fleet)
-        for pool in view.pools:
-            own = proposal.pools.get(pool.name)
-            nodes = own.nodes if own else self.state.pool_nodes.get(pool.name)
-            if nodes is not None:
-                nodes = max(pool.min_nodes, nodes if pool.max_nodes is None else min(nodes, pool.max_nodes))
-                self.state.pool_nodes[pool.name] = nodes
-            there = busy = None
-            if pool.nodes_ready is not None:
-                there = pool.nodes_ready + (pool.nodes_starting or 0)
-                busy = sum(1 for node in seen[pool.name].nodes if _stays_busy(node, pool, view.now_s))
-            terms = own.terms if own else ()
-            wanted = None if paused else nodes
-            plans.append(PoolPlan(pool.name, wanted, there, terms, busy, needs.get(pool.name, ())))
-        return tuple(plans)
-
 
 def rehearses(policy: Policy) -> bool:
     """Whether a policy wants to know what its forecaster would have said in the past."""
     return hasattr(policy, "take_diary") and bool(getattr(policy, "rehearses", True))
-
-
-def _stays_busy(node: NodeSignal, pool: PoolView, now_s: float) -> bool:
-    """Workers are on it or wait for it, and it does not end before another one could be there."""
-    lead_s = 0.0 if pool.node_lead_time is None else pool.node_lead_time.quantile(_LEAD_LEVEL)
-    return node.busy and node.state != "deleting" and not node.ends_within(lead_s, now_s)
-
-
-def _gpus_by_pool(plans: Sequence[DeploymentPlan], fleet: Sequence[Outlook]) -> dict[str, tuple[ServiceGpus, ...]]:
-    """GPUs that the planned replicas of each service need, in the first pool of each deployment's list."""
-    found: dict[str, dict[tuple[str, str], int]] = {}
-    looks = {d.key: d for d in fleet}
-    for plan in plans:
-        look = looks[plan.key]
-        names = look.settings.node_pools if look.settings is not None else ()
-        level = plan.target if plan.target is not None else plan.observed_target
-        if names and level is not None:
-            pool = look.pool_name or names[0]
-            services = found.setdefault(pool, {})
-            place = (plan.key.namespace, plan.key.service)
-            services[place] = services.get(place, 0) + level * look.gpus
-    return {pool: tuple(ServiceGpus(*place, gpus) for place, gpus in sorted(by.items())) for pool, by in found.items()}
 
 
 def _hint_ceilings(d: Outlook) -> tuple[GuardRecord, ...]:
