@@ -26,6 +26,11 @@ leadtime compare a.yaml b.yaml --policies all --json > league.json"""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scenarios", nargs="+", metavar="SCENARIO", help="scenario files, or preset:NAME")
+    add_comparison(parser)
+
+
+def add_comparison(parser: argparse.ArgumentParser) -> None:
+    """Who is compared, how often, and where it is written, for commands that end in a comparison."""
     parser.add_argument(
         "--policies",
         default="",
@@ -41,26 +46,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    return compare(args, "compare")
+
+
+def compare(args: argparse.Namespace, name: str) -> int:
+    """Plays `args.scenarios` with `args.overrides` under all policies and tells of it; `name` of the command."""
     from autoscaler.cli.parser import UsageError
     from simulator.league import jobs_of, judge, leave_out, play_all
     from simulator.parallel.workers import workers
     from simulator.report.page import render
     from simulator.result import to_json
 
-    for name, least in (("seeds", 1), ("jobs", 0)):
-        if getattr(args, name) < least:
-            raise UsageError(f"leadtime compare: --{name} {getattr(args, name)}: allowed: a whole number >= {least}")
+    for option, least in (("seeds", 1), ("jobs", 0)):
+        if getattr(args, option) < least:
+            raise UsageError(f"leadtime {name}: --{option} {getattr(args, option)}: allowed: a whole number >= {least}")
     if args.seed is not None and args.seed < 0:
-        raise UsageError(f"leadtime compare: --seed {args.seed}: allowed: a whole number >= 0")
-    policies, left_out = _policies(args.policies), dict[str, str]()
+        raise UsageError(f"leadtime {name}: --seed {args.seed}: allowed: a whole number >= 0")
+    policies, left_out = _policies(args.policies, name), dict[str, str]()
     if args.policies.strip() == "all":
         left_out = leave_out(args.scenarios, args.overrides, policies)
-        policies = [name for name in policies if name not in left_out]
-    for name, why in left_out.items():
-        sys.stderr.write(f"warning: {name} is left out: {why}\n")
+        policies = [policy for policy in policies if policy not in left_out]
+    for policy, why in left_out.items():
+        sys.stderr.write(f"warning: {policy} is left out: {why}\n")
     jobs = jobs_of(args.scenarios, args.overrides, policies, args.seeds, args.seed)
     count = min(args.jobs or os.cpu_count() or 1, len(jobs))
-    with workers(count, args.ray) as pool, share_done("compare", f"{len(jobs)} runs") as progress:
+    with workers(count, args.ray) as pool, share_done(name, f"{len(jobs)} runs") as progress:
         finished = 0
 
         def done(job: Job) -> None:
@@ -84,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _policies(text: str) -> list[str]:
+def _policies(text: str, command: str) -> list[str]:
     """Names in order, each once. Errors: UsageError for an empty list."""
     from autoscaler.cli.parser import UsageError
     from policies.registry import policy_names
@@ -94,7 +104,7 @@ def _policies(text: str) -> list[str]:
         return list(policy_names())
     names = [n.strip() for n in text.split(",") if n.strip()] or list(DEFAULT_POLICIES if not text else ())
     if not names:
-        raise UsageError(f"leadtime compare: --policies {text!r}: allowed: names with commas between them, or all")
+        raise UsageError(f"leadtime {command}: --policies {text!r}: allowed: names with commas between them, or all")
     return list(dict.fromkeys(names))
 
 
