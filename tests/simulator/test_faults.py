@@ -13,9 +13,9 @@ from policies.base import DeploymentKey
 from simulator.result import to_json
 from simulator.run import Choice, Outputs, make_policy, simulate
 from simulator.scenario.load import load_scenario
+from tests.simulator.scenario.test_scenario_faults import with_faults
 from tests.simulator.scenarios import TWO_TENANTS
 from tests.simulator.test_run import KEY, play
-from tests.simulator.test_scenario_faults import with_faults
 
 Record = dict[str, Any]
 

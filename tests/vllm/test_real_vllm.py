@@ -2,7 +2,8 @@
 
 Only with `make test-vllm` (LEADTIME_VLLM names the virtual environment that vLLM is in). Minutes. The machine may be
 busier during the load than it was during calibration: by how much is read off the load's own steps in vLLM's log, and
-predictions are judged with that taken out. What a quiet machine gives is in tests/simulator/test_calibrate_command.py.
+predictions are judged with that taken out. What a quiet machine gives is in
+tests/simulator/calibration/test_calibrate_command.py.
 """
 
 from __future__ import annotations

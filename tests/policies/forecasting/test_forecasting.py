@@ -19,7 +19,7 @@ from policies.forecasting.conformal import conformal, pinball, trailing_mean, wi
 from tests.policies.calls import calls_of
 
 LEVELS = (0.5, 0.75, 0.9, 0.95, 0.99)
-RATES = Path(__file__).parents[3] / "shared" / "traces" / "rates"
+RATES = Path(__file__).parents[4] / "shared" / "traces" / "rates"
 SHORT = ForecastSpec("seasonal", 10.0, 3600.0)
 
 

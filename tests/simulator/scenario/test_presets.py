@@ -15,7 +15,7 @@ from simulator.scenario.load import Deployment, load_scenario, preset_names, sce
 from simulator.traffic.synthetic import Synthetic, generate
 
 HOUR_S = 3600.0
-DOCUMENTED = Path(__file__).parents[2] / "docs" / "scenarios.md"
+DOCUMENTED = Path(__file__).parents[3] / "docs" / "scenarios.md"
 
 
 @pytest.mark.parametrize("name", preset_names())

@@ -35,7 +35,7 @@ from simulator.calibration.endpoint import (
 from simulator.dataplane.plane import DataPlane
 from simulator.observed import ClosedBatches, simulate_batches
 from tests.cli.helpers import Ran, leadtime
-from tests.simulator.test_calibrate_command import LIMITS, TRUE
+from tests.simulator.calibration.test_calibrate_command import LIMITS, TRUE
 
 
 class Virtual:

@@ -13,7 +13,7 @@ from simulator.traffic import traces
 from simulator.traffic.traces import RateTrace, kind_of, read_rates, read_requests, write_rates, write_requests
 
 REQUESTS = "timestamp_s,prompt_tokens,output_tokens\n"
-SHARED = Path(__file__).parents[3] / "shared" / "traces"
+SHARED = Path(__file__).parents[4] / "shared" / "traces"
 
 
 def file(folder: Path, text: str, name: str = "trace.csv") -> Path:

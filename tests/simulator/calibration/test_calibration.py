@@ -12,7 +12,7 @@ from policies.engines import StepLaw, load_profile, preset_names
 from policies.engines.write import profile_yaml
 from simulator.calibration.fit import Steps, fit, predicted_s, read_tables
 
-TABLES = Path(__file__).resolve().parents[2].parent / "shared" / "calibration"
+TABLES = Path(__file__).resolve().parents[3].parent / "shared" / "calibration"
 
 
 def steps_of(law: StepLaw, n: int = 400, noise: float = 0.0, seed: int = 1) -> Steps:
