@@ -14,6 +14,7 @@ import numpy as np
 from policies.base import Diary, Forecast, Term
 from policies.predictive_state import ShadowBook
 from policies.predictive_terms import Situation
+from policies.shadow.noise import Felt
 from policies.shadow.sizing import Ahead, Frame, Got, Sizing
 
 _REHEARSED_AT_ONCE = 10_000
@@ -69,11 +70,15 @@ def _stays_s(book: ShadowBook, s: Situation) -> float:
     return book.residence_s or 0.0
 
 
+def _share(stays_s: float, bin_s: float) -> float:
+    """What a bin weighs in what is felt."""
+    return 1.0 - math.exp(-bin_s / (_AGE_SHARE * stays_s)) if stays_s > 0 else 1.0
+
+
 def _felt(book: ShadowBook, demand: float, stays_s: float, bin_s: float) -> float:
     """The demand of a bin as replicas feel it: what came within the last minutes is still there."""
     before = demand if book.smooth is None else book.smooth
-    share = 1.0 - math.exp(-bin_s / (_AGE_SHARE * stays_s)) if stays_s > 0 else 1.0
-    book.smooth = before + share * (demand - before)
+    book.smooth = before + _share(stays_s, bin_s) * (demand - before)
     return book.smooth
 
 
@@ -96,7 +101,8 @@ def live(sizing: Sizing, book: ShadowBook, s: Situation, start: Start, bin_s: fl
             continue
         frame = _frame(book, s, start, bin_s)
         demand = _felt(book, rate_rps * s.replicas_per_rps, _stays_s(book, s), bin_s)
-        ahead = _ahead(sizing, d.forecast, demand, s, start.lead_s, stop_s(book))
+        felt = Felt(s.replicas_per_rps, _share(_stays_s(book, s), bin_s), bin_s, sizing.family.array_of_levels)
+        ahead = _ahead(sizing, d.forecast, demand, s, start.lead_s, stop_s(book), felt)
         sizing.close(book.sizing, end_s, demand, ahead, frame, _got(book, sizing, s))
         book.requests = book.missed = 0.0
 
@@ -127,7 +133,7 @@ def _got(book: ShadowBook, sizing: Sizing, s: Situation) -> Got | None:
 
 
 def _ahead(
-    sizing: Sizing, forecast: Forecast | None, demand: float, s: Situation, lead_s: float, stop_s: float
+    sizing: Sizing, forecast: Forecast | None, demand: float, s: Situation, lead_s: float, stop_s: float, felt: Felt
 ) -> Ahead:
     """What is expected, in replicas; today's demand where there is no forecast."""
     levels = sizing.family.array_of_levels
@@ -136,7 +142,8 @@ def _ahead(
     rows = np.array(forecast.values_rps)
     if forecast.levels != sizing.family.levels:
         rows = np.stack([np.interp(levels, forecast.levels, row) for row in rows])
-    return Ahead.of(np.where(rows < s.wake_rps, 0.0, rows) * s.replicas_per_rps, forecast.horizons_s, lead_s, stop_s)
+    rows = np.where(rows < s.wake_rps, 0.0, rows) * s.replicas_per_rps
+    return Ahead.of(rows, forecast.horizons_s, lead_s, stop_s, felt)
 
 
 def _rehearse(sizing: Sizing, book: ShadowBook, diary: Diary, s: Situation, start: Start, bins: int) -> None:
@@ -147,6 +154,7 @@ def _rehearse(sizing: Sizing, book: ShadowBook, diary: Diary, s: Situation, star
     steps = np.frombuffer(diary.forecasts, dtype=np.float16).reshape(shape)
     frame = _frame(book, s, start, diary.bin_s)
     stays_s = _stays_s(book, s)
+    felt = Felt(per_rps, _share(stays_s, diary.bin_s), diary.bin_s, np.array(diary.levels))
     until = min(book.rehearsed + bins, len(rates))
     ahead = Ahead(*(np.zeros(len(diary.levels)),) * 3)
     for i in range(book.rehearsed, until):
@@ -157,7 +165,7 @@ def _rehearse(sizing: Sizing, book: ShadowBook, diary: Diary, s: Situation, star
         if (i + 1) % diary.bins_per_step == 0 or i == book.rehearsed:
             rows = steps[made].astype(np.float64) * diary.unit_rps
             rows = np.where(rows < s.wake_rps, 0.0, rows) * per_rps
-            ahead = Ahead.of(rows, diary.horizons_s, start.lead_s, stop_s(book))
+            ahead = Ahead.of(rows, diary.horizons_s, start.lead_s, stop_s(book), felt)
         end_s = diary.last_end_s - (len(rates) - 1 - i) * diary.bin_s
         sizing.close(book.sizing, end_s, demand, ahead, frame, None)
     book.rehearsed = until

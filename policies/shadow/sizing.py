@@ -12,6 +12,7 @@ import numpy as np
 
 from policies.shadow.clock import Clock, ClockMemory
 from policies.shadow.fleet import ROWS, SHORT, Quantiles, Shadow, ShadowMemory, missed_share
+from policies.shadow.noise import Felt
 from policies.shadow.price import Account, PriceSettings, choose
 from policies.shadow.rules import Family, Floats
 
@@ -76,11 +77,20 @@ class Ahead:
     keep: Floats
 
     @classmethod
-    def of(cls, rows: Floats, horizons_s: tuple[float, ...], lead_s: float, stop_s: float = 0.0) -> Ahead:
-        """From a forecast's rows (horizons, levels); `stop_s`: for how long what is given up stays on the bill."""
+    def of(
+        cls, rows: Floats, horizons_s: tuple[float, ...], lead_s: float, stop_s: float = 0.0, felt: Felt | None = None
+    ) -> Ahead:
+        """From a forecast's rows (horizons, levels); `stop_s`: for how long what is given up stays on the bill.
+
+        `felt`: how what is forecast in counts is felt; None: as it is counted.
+        """
         pays_s = max(lead_s, stop_s)
         reaches_s = (lead_s, _EARLY * lead_s, min(lead_s + pays_s, max(_LONGEST_KEEP_S, lead_s)))
-        return cls(*(_at_horizon(rows, horizons_s, reach_s) for reach_s in reaches_s))
+        at = [_at_horizon(rows, horizons_s, reach_s) for reach_s in reaches_s]
+        if felt is not None:
+            about = felt.about(rows[0], horizons_s[0])
+            at = [felt.quantiles(row, *about, reach_s) for row, reach_s in zip(at, reaches_s, strict=True)]
+        return cls(*at)
 
 
 def _at_horizon(rows: Floats, horizons_s: tuple[float, ...], horizon_s: float) -> Floats:
