@@ -42,7 +42,7 @@ NO_SUPPLY = Supply()
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What demand.py made of a deployment's signals: rates instead of counters, freshness as a value."""
+    """What `demand` made of a deployment's signals: rates instead of counters, freshness as a value."""
 
     key: DeploymentKey
     rate_rps: float | None = None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -294,15 +296,18 @@ def test_the_state_of_an_older_leadtime_is_taken_over(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- what does not fit any more
 
 
+def begun_with(rows: Mapping[str, bytes], folder: Path, options: Mapping[str, Any]) -> Controller:
+    """A controller with other options, over what one with those of `recorded` has saved."""
+    store = StateStore(folder / "s.sqlite")
+    store.save_controller(rows, rows)
+    return restored_controller(replace(recorded("seasonal").config, policy_options=dict(options)), store)
+
+
 def test_another_bin_width_costs_the_forecasters_memory_and_nothing_else(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = recorded("seasonal")
-    store = StateStore(tmp_path / "s.sqlite")
-    rows = run.states[200]
-    store.save_controller(rows, rows)
-    other = replace(run.config, policy_options={**policy_options("seasonal"), "bin_s": 20.0})
-    controller = restored_controller(other, store)
+    rows = recorded("seasonal").states[200]
+    controller = begun_with(rows, tmp_path, {**policy_options("seasonal"), "bin_s": 20.0})
     assert controller.state.tick == 201
     assert controller.state.book == from_rows(rows).book
     assert controller.state.forecasters == {}
@@ -315,12 +320,9 @@ def test_another_bin_width_costs_the_forecasters_memory_and_nothing_else(
 def test_what_the_former_default_forecaster_had_learned_is_set_aside_with_a_word(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = recorded("seasonal")
-    store = StateStore(tmp_path / "s.sqlite")
-    rows = run.states[200]
-    store.save_controller(rows, rows)
+    rows = recorded("seasonal").states[200]
     options = {k: v for k, v in policy_options("seasonal").items() if k != "forecaster"}
-    controller = restored_controller(replace(run.config, policy_options=options), store)
+    controller = begun_with(rows, tmp_path, options)
     assert controller.state.forecasters == {}
     assert "forecaster state of 'seasonal' (bin 10 s, season 300 s) does not fit 'mixture'" in caplog.text
     assert controller.state.book == from_rows(rows).book
