@@ -27,8 +27,9 @@ from policies.base import (
 from policies.durations import Duration
 from policies.forecasting import check_spec
 from policies.options import between, option
+from policies.predictive_dear import dearer, spared
 from policies.predictive_pools import Claim, pool_proposals
-from policies.predictive_shadow import Start, followed_term, in_force, live, next_term, watch
+from policies.predictive_shadow import Start, followed_term, in_force, live, next_term, stop_s, watch
 from policies.predictive_state import DeploymentMemory, PredictiveState, ShadowBook, learn_level, level, remember_wanted
 from policies.predictive_terms import (
     Situation,
@@ -204,7 +205,11 @@ class PredictivePolicy:
         live(self.sizing, book, s, start, bin_s, everybody.rehearsing)
         if not in_force(self.sizing, book, bin_s):
             return None
-        return followed_term(self.sizing, book, s, lead_s)
+        followed = followed_term(self.sizing, book, s, lead_s)
+        dear = dearer(d, everybody.fleet, book, s.now_s)
+        if followed is None or dear is None:
+            return followed
+        return spared(self.sizing, book, followed, dear, max(lead_s, stop_s(book)) / bin_s)
 
     def _hold(self, s: Situation, memory: DeploymentMemory, wanted: int) -> Term | None:
         """Without a forecast: what was wanted lately stands for as long as a replica takes to pay off."""

@@ -48,6 +48,8 @@ class ShadowBook:
     """How long a request stays; None: not known."""
     smooth: float | None = None
     """Demand as replicas feel it: requests stay."""
+    refused_at_s: dict[str, float] = field(default_factory=dict)
+    """By pool: when it last refused a node."""
     seen_at_s: float | None = None
     supply: int | None = None
     """At the last look."""

@@ -1,0 +1,103 @@
+"""`predictive` while the pool that it prefers refuses nodes, and the next one costs more."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from policies.base import FleetView, Forecast, PoolView
+from policies.predictive import PredictiveOptions, PredictivePolicy
+from policies.predictive_dear import Dear, dearer, spared
+from policies.predictive_shadow import followed_term
+from policies.predictive_state import PredictiveState, ShadowBook
+from policies.shadow.fleet import COST, MISSED, SHORT, Shadow
+from policies.shadow.rules import LEVELS
+from tests.policies.build import KEY, fleet, view
+
+BIN_S = 10.0
+CHEAP = PoolView("cheap", 2, nodes_ready=3, nodes_starting=0, max_nodes=8, price_usd_per_hour=11.0)
+USUAL = PoolView("usual", 2, nodes_ready=0, nodes_starting=0, max_nodes=8, price_usd_per_hour=22.0)
+REFUSING = replace(CHEAP, refused=True)
+D = view(gpus_per_replica=2, node_pools=("cheap", "usual"))
+
+
+def seen(*pools: PoolView) -> FleetView:
+    return fleet(D, pools=pools)
+
+
+def test_while_the_first_pool_refuses_one_more_costs_what_the_next_one_asks() -> None:
+    assert dearer(D, seen(REFUSING, USUAL), ShadowBook(), 1000.0) == Dear(3, 2.0, "cheap", "usual")
+
+
+def test_a_pool_that_refused_is_not_believed_at_the_moment_at_which_it_may_be_asked_again() -> None:
+    book = ShadowBook()
+    assert dearer(D, seen(REFUSING, USUAL), book, 1000.0) is not None
+    assert dearer(D, seen(CHEAP, USUAL), book, 1330.0) is not None
+    assert dearer(D, seen(CHEAP, USUAL), book, 1930.0) is None
+
+
+@pytest.mark.parametrize(
+    "pools",
+    [
+        (CHEAP, USUAL),
+        (REFUSING, replace(USUAL, refused=True)),
+        (REFUSING, replace(USUAL, price_usd_per_hour=None)),
+        (replace(REFUSING, price_usd_per_hour=None), USUAL),
+        (replace(REFUSING, price_usd_per_hour=30.0), USUAL),
+        (REFUSING,),
+    ],
+    ids=["none refuses", "all refuse", "price unknown", "usual price unknown", "cheaper", "no other"],
+)
+def test_nothing_is_spared_where_one_more_costs_no_more_or_nobody_knows(pools: tuple[PoolView, ...]) -> None:
+    assert dearer(D, seen(*pools), ShadowBook(), 1000.0) is None
+
+
+def followed() -> tuple[PredictivePolicy, PredictiveState]:
+    """A policy that follows `hold 0.99` at 30 for a miss less, where `hold 0.5` would be the cheapest below 20."""
+    policy, state = PredictivePolicy(PredictiveOptions(bin_s=BIN_S)), PredictiveState()
+    spread = tuple(8.0 * (1.0 + level) for level in LEVELS)
+    said = Forecast("mixture", 0.0, (10.0, 2560.0), LEVELS, (spread, spread), True, "a test")
+    for k in range(1, 400):
+        d = replace(D, bins=((k * BIN_S, 8.0),), forecast=said)
+        policy.propose(fleet(d, pools=(CHEAP, USUAL), now_s=k * BIN_S), state, k * BIN_S)
+    book = state.deployments[KEY.full].shadow
+    names = policy.sizing.family.names
+    shadow = Shadow(book.sizing.shadow, policy.sizing.family, 1)
+    shadow.record[SHORT] = 0.0
+    shadow.record[SHORT, COST] = 1e6
+    careful, thrifty = names.index("hold 0.99"), names.index("hold 0.5")
+    shadow.record[SHORT, COST, careful] = 3000.0
+    shadow.record[SHORT, COST, thrifty], shadow.record[SHORT, MISSED, thrifty] = 2000.0, 50.0
+    book.sizing.account.rule, book.sizing.account.price = careful, 30.0
+    return policy, state
+
+
+def test_beyond_what_the_refusing_pool_holds_a_miss_is_worth_fewer_of_the_dear_replicas() -> None:
+    policy, state = followed()
+    d = replace(D, bins=())
+    usual = policy.propose(fleet(d, pools=(CHEAP, USUAL), now_s=4000.0), state, 4000.0).replicas[KEY]
+    spare = policy.propose(fleet(d, pools=(REFUSING, USUAL), now_s=4010.0), state, 4010.0).replicas[KEY]
+    assert "hold 0.99" in usual.terms[0].why
+    assert CHEAP.nodes_ready is not None
+    assert CHEAP.nodes_ready <= spare.replicas < usual.replicas
+    assert "rule 'hold 0.5' is the cheapest at 15.0" in spare.terms[0].why
+    assert "cheap refuses nodes and one of usual costs 2.0 times as much" in spare.terms[0].why
+
+
+def test_what_the_refusing_pool_holds_is_used_as_ever() -> None:
+    policy, state = followed()
+    many = replace(REFUSING, nodes_ready=8)
+    d = replace(D, bins=())
+    usual = policy.propose(fleet(d, pools=(CHEAP, USUAL), now_s=4000.0), state, 4000.0).replicas[KEY]
+    spare = policy.propose(fleet(d, pools=(many, USUAL), now_s=4010.0), state, 4010.0).replicas[KEY]
+    assert (spare.replicas, spare.terms[0].why) == (usual.replicas, usual.terms[0].why)
+
+
+def test_a_rule_that_wants_no_less_changes_nothing() -> None:
+    policy, state = followed()
+    situation = policy._situation(replace(D, bins=()), state.deployments[KEY.full], 4000.0, 5.0)
+    book = state.deployments[KEY.full].shadow
+    term = followed_term(policy.sizing, book, situation, 60.0)
+    assert term is not None
+    assert spared(policy.sizing, book, term, Dear(0, 1.2, "cheap", "usual"), 10.0) == term
