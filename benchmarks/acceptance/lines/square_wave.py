@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from benchmarks.acceptance.counting import Change, changes, started, stopped
 from benchmarks.acceptance.runs import Case, Found
-from benchmarks.acceptance.section import Check, Finder, Line, Section, percent, table
+from benchmarks.acceptance.section import Check, Finder, Line, Section, because, percent, table
 from benchmarks.acceptance.worlds import DAY_S, HOUR_S, TARGET_FRACTION, Document, Service, Start, world
 
 _LEAD_S = 240.0
@@ -35,7 +35,7 @@ def _cases(seeds: Sequence[int]) -> list[Case]:
     for seed in seeds[:1]:
         for period in _PERIODS:
             cases += [
-                Case(_name("predictive", period, history, seed), _world(period, history, seed))
+                Case(_name("predictive", period, history, seed), _world(period, history, seed), decisions=True)
                 for history in _HISTORIES
             ]
             known = _world(period, _KNOWN, seed)
@@ -67,7 +67,16 @@ def _judge(found: Finder, seeds: Sequence[int]) -> Section:
                 ),
             ]
         rows += [_row(period, "constant fleet", fixed, fixed), _row(period, "oracle_lead", oracle, fixed)]
-    names = ["period", "policy", "cost / constant", "within SLO", "replicas", "asked for", "given up"]
+    names = [
+        "period",
+        "policy",
+        "cost / constant",
+        "within SLO",
+        "replicas",
+        "asked for",
+        "given up",
+        "asked for because of",
+    ]
     return Section(tuple(checks), (table(names, rows),))
 
 
@@ -91,6 +100,7 @@ def _row(period: str, who: str, run: Found, fixed: Found) -> list[object]:
         f"{min(levels)}-{max(levels)}",
         started(made),
         stopped(made),
+        because(run.raised.get("chat/llm", {})),
     ]
 
 
