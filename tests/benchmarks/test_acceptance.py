@@ -177,6 +177,7 @@ def test_starts_and_waste_are_held_against_the_oracles() -> None:
         ours = case.policy == "predictive"
         result = {
             "node_hours": 10.0,
+            "cost_usd": 220.0,
             "prewarm_wasted_node_s": 7200.0 if ours else 0.0,
             "cold_start_miss_fraction": 0.0005 if ours else 0.004,
             "scale_ups": 2,
