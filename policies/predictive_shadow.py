@@ -39,6 +39,16 @@ class Start:
     mean_s: float
     quantum: int
 
+    def serve_bins(self, bin_s: float) -> int:
+        """Whole bins until a replica serves in the replay."""
+        return math.ceil(self.mean_s / bin_s)
+
+    def reach_s(self, bin_s: float) -> float:
+        """How far the rules look ahead: through the first bin that a replica asked for now serves whole, or where a
+        start takes little more than a bin every step of demand would be met too late in the replay.
+        """
+        return max(self.lead_s, (self.serve_bins(bin_s) + 1) * bin_s)
+
 
 def stop_s(book: ShadowBook) -> float:
     """For how long a replica that was given up stays on the bill, by what was seen."""
@@ -102,7 +112,7 @@ def live(sizing: Sizing, book: ShadowBook, s: Situation, start: Start, bin_s: fl
         frame = _frame(book, s, start, bin_s)
         demand = _felt(book, rate_rps * s.replicas_per_rps, _stays_s(book, s), bin_s)
         felt = Felt(s.replicas_per_rps, _share(_stays_s(book, s), bin_s), bin_s, sizing.family.array_of_levels)
-        ahead = _ahead(sizing, d.forecast, demand, s, start.lead_s, stop_s(book), felt)
+        ahead = _ahead(sizing, d.forecast, demand, s, start.reach_s(bin_s), stop_s(book), felt)
         sizing.close(book.sizing, end_s, demand, ahead, frame, _got(book, sizing, s))
         book.requests = book.missed = 0.0
 
@@ -117,7 +127,7 @@ def _frame(book: ShadowBook, s: Situation, start: Start, bin_s: float) -> Frame:
         quantum=start.quantum,
         stop_bins=round(stop_s(book) / bin_s),
         patience_s=d.slo.ttft_s or _PATIENCE_S,
-        serve_bins=math.ceil(start.mean_s / bin_s),
+        serve_bins=start.serve_bins(bin_s),
         lasts_s=_AGE_SHARE * _stays_s(book, s),
     )
 
@@ -165,7 +175,7 @@ def _rehearse(sizing: Sizing, book: ShadowBook, diary: Diary, s: Situation, star
         if (i + 1) % diary.bins_per_step == 0 or i == book.rehearsed:
             rows = steps[made].astype(np.float64) * diary.unit_rps
             rows = np.where(rows < s.wake_rps, 0.0, rows) * per_rps
-            ahead = Ahead.of(rows, diary.horizons_s, start.lead_s, stop_s(book), felt)
+            ahead = Ahead.of(rows, diary.horizons_s, start.reach_s(diary.bin_s), stop_s(book), felt)
         end_s = diary.last_end_s - (len(rates) - 1 - i) * diary.bin_s
         sizing.close(book.sizing, end_s, demand, ahead, frame, None)
     book.rehearsed = until

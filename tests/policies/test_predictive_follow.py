@@ -24,7 +24,7 @@ from policies.durations import Duration
 from policies.forecasting import create
 from policies.forecasting.diary import teach
 from policies.predictive import PredictiveOptions, PredictivePolicy
-from policies.predictive_shadow import stop_s
+from policies.predictive_shadow import Start, stop_s
 from policies.predictive_state import PredictiveState, ShadowBook
 from policies.shadow.rules import LEVELS
 from tests.policies.build import KEY, fleet, view
@@ -96,6 +96,11 @@ def test_until_history_is_rehearsed_the_present_stays_whatever_the_first_request
     p, state = policy(), PredictiveState()
     p.take_diary(state, KEY, diary(5.0))
     assert p.propose(fleet(waits, now_s=10.0), state, 10.0).replicas[KEY].terms[0].name == "backlog"
+
+
+def test_rules_look_ahead_through_the_first_bin_that_a_replica_asked_for_now_serves() -> None:
+    assert Start(lead_s=55.0, mean_s=40.0, quantum=1).reach_s(30.0) == 90.0
+    assert Start(lead_s=420.0, mean_s=290.0, quantum=1).reach_s(30.0) == 420.0
 
 
 def test_those_who_rehearse_at_a_time_share_what_a_look_has_time_for(monkeypatch: pytest.MonkeyPatch) -> None:
