@@ -209,7 +209,8 @@ class PredictivePolicy:
         dear = dearer(d, everybody.fleet, book, s.now_s)
         if followed is None or dear is None:
             return followed
-        return spared(self.sizing, book, followed, dear, max(lead_s, stop_s(book)) / bin_s)
+        start_bins = max(lead_s, stop_s(book)) / bin_s
+        return spared(self.sizing, book, followed, dear, start_bins, bin_s, 1.0 - d.slo.target_fraction)
 
     def _hold(self, s: Situation, memory: DeploymentMemory, wanted: int) -> Term | None:
         """Without a forecast: what was wanted lately stands for as long as a replica takes to pay off."""

@@ -18,6 +18,9 @@ from policies.shadow.sizing import Sizing
 _REFUSES_S = 900.0
 """So long after its last refusal a pool is taken to refuse still: in between it is asked again in vain."""
 
+_RECORD_S = 43200.0
+"""Less of a record says too little of what a thriftier rule would miss."""
+
 
 @dataclass(frozen=True, slots=True)
 class Dear:
@@ -56,18 +59,26 @@ def _usd_per_gpu(pool: PoolView) -> float | None:
     return None if pool.price_usd_per_hour is None else pool.price_usd_per_hour / max(pool.gpus_per_node, 1)
 
 
-def spared(sizing: Sizing, book: ShadowBook, followed: Term, dear: Dear, start_bins: float) -> Term:
-    """The followed rule's want; of dear replicas only those that a miss is worth.
+def spared(
+    sizing: Sizing, book: ShadowBook, followed: Term, dear: Dear, start_bins: float, bin_s: float, allowed_share: float
+) -> Term:
+    """The followed rule's want; of dear replicas only those that a miss is worth, by rules that meet the target.
 
-    `start_bins`: what a start costs beside the bill, in bins of one replica.
+    `start_bins`: what a start costs beside the bill, in bins of one replica; `allowed_share`: of requests, may miss.
     """
     if followed.wants <= dear.room or book.sizing.account.rule < 0:
+        return followed
+    if book.sizing.shadow.weights[SHORT] * bin_s < _RECORD_S:
         return followed
     price = book.sizing.account.price / dear.times
     shadow = Shadow(book.sizing.shadow, sizing.family, 1)
     record = shadow.record[SHORT]
-    bill = record[COST] + start_bins * record[STARTS] + price * shadow.expected_misses(SHORT, 0.0)
-    thrifty = int(np.argmin(bill))
+    missed = shadow.expected_misses(SHORT, 0.0)
+    bill = record[COST] + start_bins * record[STARTS] + price * missed
+    within = missed <= allowed_share * book.sizing.shadow.demand_sums[SHORT]
+    thrifty = int(np.argmin(np.where(within, bill, np.inf)))
+    if not within[thrifty]:
+        return followed
     wants = sizing.target(book.sizing, thrifty)
     if wants is None or wants >= followed.wants:
         return followed

@@ -69,6 +69,8 @@ def followed() -> tuple[PredictivePolicy, PredictiveState]:
     careful, thrifty = names.index("hold 0.99"), names.index("hold 0.5")
     shadow.record[SHORT, COST, careful] = 3000.0
     shadow.record[SHORT, COST, thrifty], shadow.record[SHORT, MISSED, thrifty] = 2000.0, 50.0
+    book.sizing.shadow.weights[SHORT] = 86400.0 / BIN_S
+    book.sizing.shadow.demand_sums[SHORT] = 10_000.0
     book.sizing.account.rule, book.sizing.account.price = careful, 30.0
     return policy, state
 
@@ -94,10 +96,26 @@ def test_what_the_refusing_pool_holds_is_used_as_ever() -> None:
     assert (spare.replicas, spare.terms[0].why) == (usual.replicas, usual.terms[0].why)
 
 
+def test_no_rule_is_thrifty_that_misses_more_than_may_be_missed() -> None:
+    policy, state = followed()
+    state.deployments[KEY.full].shadow.sizing.shadow.demand_sums[SHORT] = 1000.0
+    d = replace(D, bins=())
+    usual = policy.propose(fleet(d, pools=(CHEAP, USUAL), now_s=4000.0), state, 4000.0).replicas[KEY]
+    assert policy.propose(fleet(d, pools=(REFUSING, USUAL), now_s=4010.0), state, 4010.0).replicas[KEY] == usual
+
+
+def test_hours_of_record_are_too_few_to_be_thrifty_by() -> None:
+    policy, state = followed()
+    state.deployments[KEY.full].shadow.sizing.shadow.weights[SHORT] = 3 * 3600.0 / BIN_S
+    d = replace(D, bins=())
+    usual = policy.propose(fleet(d, pools=(CHEAP, USUAL), now_s=4000.0), state, 4000.0).replicas[KEY]
+    assert policy.propose(fleet(d, pools=(REFUSING, USUAL), now_s=4010.0), state, 4010.0).replicas[KEY] == usual
+
+
 def test_a_rule_that_wants_no_less_changes_nothing() -> None:
     policy, state = followed()
     situation = policy._situation(replace(D, bins=()), state.deployments[KEY.full], 4000.0, 5.0)
     book = state.deployments[KEY.full].shadow
     term = followed_term(policy.sizing, book, situation, 60.0)
     assert term is not None
-    assert spared(policy.sizing, book, term, Dear(0, 1.2, "cheap", "usual"), 10.0) == term
+    assert spared(policy.sizing, book, term, Dear(0, 1.2, "cheap", "usual"), 10.0, BIN_S, 0.01) == term
