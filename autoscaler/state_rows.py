@@ -129,9 +129,9 @@ def from_rows(rows: Mapping[str, bytes]) -> ControllerState:
             forecasters[name.removeprefix(_FORECASTER)] = _decoded(rows, name, Any)
         elif name.startswith(_POLICY):
             of_policy[name.removeprefix(_POLICY)] = _decoded(rows, name, Any)
-    policy_state = _decoded(rows, "policy", Any)
+    policy_state = _decoded(rows, "policy", dict[str, Any] if of_policy else Any)
     if of_policy:
-        policy_state["deployments"] = policy_state["deployments"] | of_policy
+        policy_state["deployments"] = of_policy
     return ControllerState(
         head.tick,
         head.decided_at_s,

@@ -89,6 +89,7 @@ class Runtime:
         self._stop = asyncio.Event()
         self._time = SteadyTime(self._clock)
         self._save_parts = max(1, round(SAVE_EVERY_S / tick_s))
+        self._saved = False
         self._log = TickLog()
 
     # ------------------------------------------------------------ the loop
@@ -234,7 +235,8 @@ class Runtime:
         self._log.say("journal", self._journal.problem, logging.ERROR)
 
     async def _save(self, everything: bool = False) -> None:
-        """Rows that changed: the small ones at each tick, the large ones in turn, all of them at the end.
+        """Rows that changed: the small ones at each tick, the large ones in turn, all of them at the end, and at first:
+        what lies there may be an older leadtime's or another policy's, and is no part of what comes in turn.
 
         A state that the last decision left half-changed is not worth keeping. Writing it out takes long enough to be
         done in a thread; the tick waits for it, so that nothing changes meanwhile.
@@ -242,7 +244,7 @@ class Runtime:
         if self._store is None or "step" in self._log.last:
             return
         state, store = self.controller.state, self._store
-        parts = 1 if everything else self._save_parts
+        parts = 1 if everything or not self._saved else self._save_parts
 
         def save() -> None:
             store.save_controller(to_rows(state, state.tick, parts), row_names(state))
@@ -252,6 +254,7 @@ class Runtime:
         except (StateError, PolicyFault) as error:
             self._log.say("state", str(error), logging.ERROR)
         else:
+            self._saved = True
             self._log.say("state", "", logging.ERROR)
 
     async def _beside(self, work: Callable[[], Awaitable[None]]) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from autoscaler import journal
 from autoscaler.controller import Controller
-from autoscaler.controller_state import ControllerState
+from autoscaler.controller_state import ControllerState, DemandMemory, DeploymentMemory
 from autoscaler.errors import ConfigError
 from autoscaler.journal_file import JournalWriter, read_journal
 from autoscaler.model import PauseState
@@ -157,6 +157,21 @@ async def test_a_state_that_a_failed_step_left_behind_is_not_saved(shell: Shell)
     saved = StateStore(shell.folder / "state.sqlite").load_controller()
     assert saved is not None
     assert from_rows(saved).tick == 1
+
+
+async def test_killed_after_the_first_tick_nothing_is_lost_of_a_state_saved_in_other_rows(
+    shell: Shell,
+) -> None:
+    """As after an upgrade, where the policy's memory was one row, or another policy's rows lie there."""
+    state, keys = shell.controller.state, [f"away/{i}" for i in range(5)]
+    state.policy_state = {"deployments": {key: {"seen": 1} for key in keys}}
+    state.deployments.update({key: DeploymentMemory(DemandMemory(calm_rps=3.0)) for key in keys})
+    shell.store.save_controller({f"policy/{key}": b'{"other": 2}' for key in keys}, {f"policy/{key}" for key in keys})
+    await shell.ticks(1)
+    shell.store.close()
+    saved = from_rows(StateStore(shell.store.path).load_controller() or {})
+    assert saved.policy_state == state.policy_state
+    assert [saved.deployments[key].demand.calm_rps for key in keys] == [3.0] * 5
 
 
 async def test_an_actuator_that_raises_or_hangs_is_an_outcome(shell: Shell) -> None:
@@ -376,6 +391,7 @@ async def test_a_port_that_is_taken_is_one_clear_error_and_closes_everything(she
         {"head": b'{"version": 999}'},
         {"near/default/local/chat/llm": b"{}"},
         {**to_rows(ControllerState()), "near/a/b/c/d": b'{"supply": 7}'},
+        {**to_rows(ControllerState()), "policy/a/b/c/d": b"{}", "policy": b"null"},
     ],
 )
 def test_a_saved_state_that_cannot_be_used_is_kept_beside_with_a_warning(
