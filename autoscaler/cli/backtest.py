@@ -61,7 +61,10 @@ def run(args: argparse.Namespace) -> int:
         "duration_s": trace.end_s - from_s,
     }
     args.scenarios = [args.scenario]
-    args.overrides = [*(f"{key}={json.dumps(value)}" for key, value in stated.items()), *args.overrides]
+    args.overrides = [
+        *(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in stated.items()),
+        *args.overrides,
+    ]
     return compare(args, "backtest")
 
 

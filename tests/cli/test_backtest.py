@@ -65,6 +65,12 @@ def test_set_has_the_last_word(tmp_path: Path) -> None:
     assert found["hpa_ongoing"]["duration_s"] == 120.0
 
 
+def test_a_file_may_have_any_name(tmp_path: Path) -> None:
+    odd = Path(recorded(tmp_path)).rename(tmp_path / "rates of \U0001f680's \u00e9t\u00e9.csv")
+    words = (write(tmp_path), "--rates", str(odd), "--policies", "hpa_ongoing", "--set", "duration_s=30")
+    assert runs(*words)["hpa_ongoing"]["duration_s"] == 30.0
+
+
 def test_of_several_deployments_one_is_named_and_the_others_keep_their_traffic(tmp_path: Path) -> None:
     two = write(tmp_path, TWO_TENANTS)
     names = [str(d.key) for d in load_scenario(two).deployments]
