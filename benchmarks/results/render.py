@@ -112,8 +112,9 @@ def _head(table: Table) -> str:
         f"{table.trials} trials on {part}; the best of them and the defaults were judged on the whole training",
         "time, and the cheapest that used at most 0.7 of the allowed misses there is the tuned setting",
         "([tuning.md](tuning.md)).",
-        f"It took {table.cpu_s / 60:.0f} minutes of one core ({table.elapsed_s / 60:.0f} by the clock, on a machine",
-        f"shared with other work). Code: {', '.join(table.revisions) or 'unknown'} (+ with changes not committed).",
+        f"What stands here took {table.cpu_s / 60:.0f} minutes of one core, on a machine shared with other work",
+        f"(all calls so far, runs of former code included: {table.elapsed_s / 60:.0f} minutes by the clock).",
+        f"Code: {', '.join(table.revisions) or 'unknown'} (+ with changes not committed).",
         "",
     ]
     if table.stand_ins:

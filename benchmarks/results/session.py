@@ -158,11 +158,15 @@ class Session:
             pieces |= dict([self.referred(pair, "hindsight")])
         return pieces
 
+    def _asked(self, pair: Pair) -> Pieces:
+        """Every piece of which the settings are known."""
+        return self.defaults(pair) | self.tunings(pair) | self.second(pair)
+
     def missing(self) -> list[Kind]:
         """Every piece that is not there, those too of which nobody knows the settings yet."""
         kinds = []
         for pair in self.pairs:
-            pieces = self.defaults(pair) | self.tunings(pair) | self.second(pair)
+            pieces = self._asked(pair)
             kinds += [Kind.of(p, pair.name) for key, p in pieces.items() if not self.store.has(key)]
             for policy in self._tuned_rivals():
                 if self.tuned(pair, policy) is None:
@@ -174,8 +178,9 @@ class Session:
     # ------------------------------------------------------------ what is there
 
     def table(self, command: str) -> Table:
-        """What is there so far."""
-        runs = self.store.everything()
+        """What is there so far; runs of former code that are asked for no more count for nothing."""
+        asked = [key for pair in self.pairs for key in self._asked(pair)]
+        runs = [found for found in map(self.store.get, asked) if found is not None]
         costs, missing = Costs.of(runs), self.missing()
         return Table(
             name=self.size.name,

@@ -114,6 +114,8 @@ def test_what_is_finished_is_not_done_again_and_what_is_missing_is_told(tmp_path
     table = session.table("make results")
     assert table.missing == 0
     assert table.cpu_s > 0
+    session.store.put("of-former-code", {"kind": {"what": "judge", "policy": "x", "scenario": "y"}, "cpu_s": 1e6})
+    assert session.table("make results").cpu_s == table.cpu_s
     assert table.elapsed_s > 0
     page = render(table)
     for label in (
