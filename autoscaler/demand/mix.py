@@ -28,6 +28,8 @@ _SPREAD_COUNTS_S, _SPREAD_LASTS_S = 1200.0, 86400.0
 """What the first guess at the usual distance counts for, and how long it is remembered."""
 _LEAST_SPREAD = 0.01
 """Where all requests are alike the smallest change would count."""
+_LEAST_TOKENS = 1e-3
+"""Of a request: with fewer nobody counts them, or not any more, and what was counted fades towards nothing."""
 _QUEUE_SHARE = 0.1
 """Of those being served: with more who wait, the gauges tell of moments too far apart."""
 
@@ -61,7 +63,8 @@ def take_in_mix(
     before, memory.in_progress = 0.0 if fresh else memory.in_progress, serving
     if since_s is None:
         return tokens
-    joined = 0.0 if before is None or memory.in_progress is None else memory.in_progress - before
+    known = before is not None and serving is not None and _seen_by_the_same(memory, metrics, since_s)
+    joined = (serving or 0.0) - (before or 0.0) if known else 0.0
     # Tokens are counted as they come, requests when they end. Without those half done the first requests to end would
     # seem to have had everybody's tokens; in the long run as many join as leave.
     added = (*added[:3], added[3] + 0.5 * joined)
@@ -73,6 +76,12 @@ def take_in_mix(
     if calm and _longer_by_no_chance(memory, seconds):
         memory.mix_sums = _begun_anew(memory.mix_sums, memory.mix_lately)
     return tokens
+
+
+def _seen_by_the_same(memory: DemandMemory, metrics: DeploymentMetrics, since_s: float) -> bool:
+    """Whether no handle is missing that the last page had, and none came back: whom it alone counts did not leave."""
+    known, now = memory.arrivals.series, metrics.arrivals_total
+    return all((name in now) == (seen_at_s == since_s) for name, (_, seen_at_s) in known.items())
 
 
 def _begun_anew(before: Sequence[float], lately: Sequence[float]) -> list[float]:
@@ -108,7 +117,7 @@ def _longer_by_no_chance(memory: DemandMemory, seconds: float) -> bool:
     share = seconds / min(memory.mix_watched_s + _SPREAD_COUNTS_S, _SPREAD_LASTS_S)
     longer = False
     for i, (tokens, count) in enumerate(lately):
-        if tokens <= 0.0 or memory.mix_sums[i] <= 0.0:
+        if min(tokens / count, memory.mix_sums[i] / before) < _LEAST_TOKENS:
             continue
         distance = math.log(tokens / count * before / memory.mix_sums[i]) * math.sqrt(count)
         if distance > _NO_CHANCE * math.sqrt(max(memory.mix_spread[i], _LEAST_SPREAD)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import msgspec
@@ -112,6 +112,46 @@ def test_nothing_is_concluded_from_a_queue() -> None:
         engine = ReplicaMetrics("r", there + wait, there, wait, 1.0)
         take(queued, replace(metrics, ongoing=there + wait, replicas=(engine,)))
     assert outputs(queued) < 1.4 * OUTPUT < outputs(calm)
+
+
+def test_handles_that_a_page_lacks_take_nobody_along() -> None:
+    """Of two nodes with a proxy and an engine each one tells nothing for a minute: no request became longer."""
+    memory, found = DemandMemory(), []
+    for metrics in served(2 * 3600.0, 1e9, 1.0):
+        take(memory, _of_nodes(metrics, 1 if 3600.0 < metrics.as_of_s <= 3660.0 else 2))
+        if metrics.as_of_s > 3600.0:
+            found.append(outputs(memory))
+    assert min(found) > 0.9 * OUTPUT
+    assert max(found) < 1.1 * OUTPUT
+
+
+def _of_nodes(whole: DeploymentMetrics, nodes: int) -> DeploymentMetrics:
+    """What so many of two nodes tell, who share everything."""
+
+    def parts(counts: Mapping[str, float]) -> dict[str, float]:
+        return {f"node{i}": sum(counts.values()) / 2 for i in range(nodes)}
+
+    each = (whole.ongoing or 0.0) / 2
+    return replace(
+        whole,
+        arrivals_total=parts(whole.arrivals_total),
+        prompt_tokens_total=parts(whole.prompt_tokens_total),
+        output_tokens_total=parts(whole.output_tokens_total),
+        finished_total=parts(whole.finished_total),
+        ongoing=nodes * each,
+        replicas=tuple(ReplicaMetrics(f"r{i}", each, each, 0.0, 0.5) for i in range(nodes)),
+    )
+
+
+def test_tokens_that_nobody_counts_any_more_fade_for_days_without_harm() -> None:
+    """As of a model that generates no more: what is left of its outputs becomes smaller than any number."""
+    memory = DemandMemory()
+    for k in range(1600):
+        take(memory, page(70.0 * k, 700.0 * k, 7e5 * k, 2e6 * min(k, 60), 700.0 * k, 20.0))
+    mix = demand.token_mix(memory)
+    assert mix is not None
+    assert mix.prompt_tokens == pytest.approx(1000.0)
+    assert mix.output_tokens == pytest.approx(0.0, abs=1e-6)
 
 
 def test_a_saved_memory_notices_the_same() -> None:
