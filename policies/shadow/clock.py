@@ -58,7 +58,7 @@ class Clock:
         memory = self.memory
         memory.bins += 1
         memory.mean += max(self._bin_s / _MEAN_S, 1.0 / memory.bins) * (demand - memory.mean)
-        memory.level += max(self._bin_s / _LEVEL_S, 1.0 / memory.bins) * (demand - memory.level)
+        memory.level += min(max(self._bin_s / _LEVEL_S, 1.0 / memory.bins), 1.0) * (demand - memory.level)
         mean = memory.mean + 1e-9
         self._origins[number % _PENDING] = number, memory.level, (memory.level * mean) ** 0.5 + 0.05 * mean
         origin = number - min(lead_bins, _PENDING - 1)

@@ -170,6 +170,14 @@ def test_the_clock_knows_the_minute_of_a_storm_and_not_its_hour() -> None:
     assert storm[high] > 5.5
 
 
+@pytest.mark.parametrize("bin_s", [150.0, 300.0, 3600.0])
+def test_the_clock_bears_bins_wider_than_its_memory_of_the_level(bin_s: float) -> None:
+    clock = Clock(memory := ClockMemory(), bin_s)
+    for number in range(300):
+        clock.learn(number, 40.0 if number % 7 == 0 else 0.0, 2)
+    assert 0.0 <= memory.level <= 40.0
+
+
 def test_the_clock_says_nothing_before_it_has_seen_enough() -> None:
     clock = Clock(ClockMemory(), BIN_S)
     for number in range(360):
