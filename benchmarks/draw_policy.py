@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+import numpy as np
+
 from policies.base import FleetProposal, FleetView
 from policies.predictive import PredictiveOptions, PredictivePolicy
 from policies.predictive_state import PredictiveState, ShadowBook
 from policies.shadow.fleet import COST, MISSED, SHORT, Shadow
+from policies.shadow.price import lower_hull
 from simulator.report import svg as draw
 from simulator.run import simulate
 from simulator.scenario.load import load_scenario
@@ -106,28 +109,13 @@ def kind_of(rule: str) -> str:
     return max((kind for kind in _COLOURS if rule.startswith(f"{kind} ")), key=len)
 
 
-def lower_hull(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The corners of the lower left hull, by x: what the next miss less costs is its slope."""
-    hull: list[tuple[float, float]] = []
-    for x, y in sorted(points):
-        if hull and y >= hull[-1][1]:
-            continue
-        while len(hull) >= 2 and _turns(hull[-2], hull[-1], (x, y)):
-            hull.pop()
-        hull.append((x, y))
-    return hull
-
-
-def _turns(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]) -> bool:
-    return (c[1] - b[1]) * (b[0] - a[0]) <= (b[1] - a[1]) * (c[0] - b[0])
-
-
 def rules_picture(record: Record) -> str:
     """Every rule by what it missed (across) and cost (up), the hull, the target, the rule that is followed."""
     dearest = sorted(r.replicas for r in record.rules)[int(0.9 * len(record.rules))]
     ticks = draw.nice_ticks(0.0, 1.1 * dearest)
     x, y = draw.Scale(_LEAST_SHARE, _MOST_SHARE, log=True), draw.Scale(0.0, ticks[-1], flip=True)
-    hull = lower_hull([(r.missed_share, r.replicas) for r in record.rules])
+    missed, replicas = np.array([(r.missed_share, r.replicas) for r in record.rules]).T
+    hull = lower_hull(missed, replicas)
     shapes = [draw.line([(x(a), y(b)) for a, b in hull], "hull")]
     aim = x(record.allowed_share)
     shapes.append(draw.rule(aim, 0, aim, 1000, "aim"))

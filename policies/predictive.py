@@ -130,7 +130,8 @@ class PredictivePolicy:
         replicas: dict[DeploymentKey, ReplicaProposal] = {}
         claims: dict[DeploymentKey, Claim] = {}
         users = Counter(name for d in fleet.deployments for name in set(d.node_pools))
-        rehearsing = sum(memory.shadow.diary is not None for memory in state.deployments.values())
+        known = [state.deployments.get(d.key.full) for d in fleet.deployments]
+        rehearsing = sum(memory is not None and memory.shadow.diary is not None for memory in known)
         everybody = _Everybody(fleet, users, rehearsing)
         for d in fleet.deployments:
             if d.target is None and d.running is None:

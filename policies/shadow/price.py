@@ -119,20 +119,25 @@ def _next_rule(missed: Floats, cost: Floats, current: int) -> tuple[int, float]:
     return int(better[first]), max(0.0, float(prices[first]))
 
 
-def hull_slope(missed: Floats, cost: Floats, at: float) -> float:
-    """Slope of the lower hull of (missed, cost) at `at`: what the next unit missed less costs there.
-
-    Infinite where no rule misses so little; 0 where the cheapest rule does.
-    """
+def lower_hull(missed: Floats, cost: Floats) -> list[tuple[float, float]]:
+    """The corners (missed, cost) of the lower left hull, by what is missed."""
     order = np.lexsort((cost, missed))
-    xs, ys = missed[order].tolist(), cost[order].tolist()
     hull: list[tuple[float, float]] = []
-    for x, y in zip(xs, ys, strict=True):
+    for x, y in zip(missed[order].tolist(), cost[order].tolist(), strict=True):
         if hull and y >= hull[-1][1]:
             continue
         while len(hull) >= 2 and _above(hull[-2], hull[-1], (x, y)):
             hull.pop()
         hull.append((x, y))
+    return hull
+
+
+def hull_slope(missed: Floats, cost: Floats, at: float) -> float:
+    """Slope of the lower hull of (missed, cost) at `at`: what the next unit missed less costs there.
+
+    Infinite where no rule misses so little; 0 where the cheapest rule does.
+    """
+    hull = lower_hull(missed, cost)
     if at < hull[0][0]:
         return float("inf")
     for (x0, y0), (x1, y1) in pairwise(hull):

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks.draw_policy import Look, Record, Rule, day_picture, kind_of, lower_hull, rules_picture
+from benchmarks.draw_policy import Look, Record, Rule, day_picture, kind_of, rules_picture
 from policies.shadow.rules import Family
 
 
@@ -31,11 +31,6 @@ def test_each_rule_is_a_dot_and_the_followed_one_is_named() -> None:
     assert paths(svg, "dot") == 3
     assert paths(svg, "chosen") == 1
     assert "'early 0.7', followed" in "".join(ElementTree.fromstring(svg).itertext())
-
-
-def test_the_hull_leaves_out_who_costs_more_and_misses_more() -> None:
-    points = [(0.0, 9.0), (0.01, 5.0), (0.02, 8.0), (0.03, 4.9), (0.04, 3.0)]
-    assert lower_hull(points) == [(0.0, 9.0), (0.01, 5.0), (0.04, 3.0)]
 
 
 def test_each_stretch_of_one_block_is_a_band() -> None:

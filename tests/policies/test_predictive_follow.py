@@ -106,10 +106,16 @@ def test_rules_look_ahead_through_the_first_bin_that_a_replica_asked_for_now_ser
 def test_those_who_rehearse_at_a_time_share_what_a_look_has_time_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("policies.predictive_shadow._REHEARSED_AT_ONCE", 100)
     p, state = policy(), PredictiveState()
-    for key in (KEY, *(DeploymentKey.parse(f"other{i}/llm") for i in range(3))):
+    there = [replace(view(bins=(), forecast=said(8.0)), key=key) for key in (KEY, *keys("other", 3))]
+    for key in (*(d.key for d in there), *keys("gone", 5)):
         p.take_diary(state, key, diary(1.0))
-    run(p, state, [8.0] * 13, view())
-    assert state.deployments[KEY.full].shadow.rehearsed == 100 / 4
+    for now_s in (10.0, 130.0):
+        p.propose(fleet(*there, now_s=now_s), state, now_s)
+    assert {state.deployments[d.key.full].shadow.rehearsed for d in there} == {100 // 4}
+
+
+def keys(name: str, count: int) -> list[DeploymentKey]:
+    return [DeploymentKey.parse(f"{name}{i}/llm") for i in range(count)]
 
 
 def test_a_saved_memory_goes_on_in_the_middle_of_history(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from policies.shadow.clock import Clock, ClockMemory
 from policies.shadow.fleet import MISSED, ROWS, STARTS, Quantiles, Shadow, ShadowMemory, missed_share
 from policies.shadow.past import BUCKETS, levels_of, remember
-from policies.shadow.price import Account, PriceSettings, choose, hull_slope
+from policies.shadow.price import Account, PriceSettings, choose, hull_slope, lower_hull
 from policies.shadow.rules import Family, Floats
 from policies.shadow.sizing import Ahead, Frame, Got, Sizing, SizingMemory
 
@@ -168,6 +168,11 @@ def test_the_clock_knows_the_minute_of_a_storm_and_not_its_hour() -> None:
     high = FAMILY.levels.index(0.95)
     assert calm[high] < 2.5
     assert storm[high] > 5.5
+
+
+def test_the_hull_leaves_out_who_costs_more_and_misses_more() -> None:
+    missed, cost = np.array([0.0, 0.01, 0.02, 0.03, 0.04]), np.array([9.0, 5.0, 8.0, 4.9, 3.0])
+    assert lower_hull(missed, cost) == [(0.0, 9.0), (0.01, 5.0), (0.04, 3.0)]
 
 
 @pytest.mark.parametrize("bin_s", [150.0, 300.0, 3600.0])
