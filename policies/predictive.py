@@ -29,7 +29,7 @@ from policies.forecasting import check_spec
 from policies.options import between, option
 from policies.predictive_dear import dearer, spared
 from policies.predictive_pools import Claim, pool_proposals
-from policies.predictive_shadow import Start, followed_term, in_force, live, next_term, stop_s, watch
+from policies.predictive_shadow import SETTLES_S, Start, followed_term, in_force, live, next_term, stop_s, watch
 from policies.predictive_state import DeploymentMemory, PredictiveState, ShadowBook, learn_level, level, remember_wanted
 from policies.predictive_terms import (
     Situation,
@@ -62,6 +62,8 @@ class _Everybody:
     rehearsing: int
 
 
+_SEASON_OVER_WAIT = 100.0
+"""Only where a season is so many times longer than it takes does the present number stay until history is rehearsed."""
 _START_LEVEL_SHARE = 5.0
 """The quantile of a window's maximum starts at 1 - this * (1 - target): fewer requests miss than windows do."""
 
@@ -181,7 +183,7 @@ class PredictivePolicy:
         if followed is not None:
             others = [backlog_term(s), saturation_term(s, memory), serving_term(s), _awake(s), _least(s)]
             return _largest([followed, *others], s, next_term(self.sizing, memory.shadow))
-        if self.options.follow and memory.shadow.diary is not None:
+        if self.options.follow and self._waits_for_history(s, memory.shadow):
             others = [hint_term(s), backlog_term(s), saturation_term(s, memory), serving_term(s), _awake(s), _least(s)]
             return _largest([_rehearsing(s), *others], s, None)
         # A hint raises the forecast too: where they want the same, the hint is the reason.
@@ -193,6 +195,14 @@ class PredictivePolicy:
         kept = [keep_term(s, wanted), self._hold(s, memory, wanted), _unknown(s, terms)]
         terms += [t for t in kept if t is not None]
         return _ordered(terms)
+
+    def _waits_for_history(self, s: Situation, book: ShadowBook) -> bool:
+        """History is about to be rehearsed, and what a replica carries is not known well yet: minutes of a long season.
+
+        Where many rehearse at a time it takes longer; then the forecast decides meanwhile, as where a season is short.
+        """
+        waited_s = 0.0 if book.begun_at_s is None else s.now_s - book.begun_at_s
+        return book.diary is not None and waited_s < 2.0 * SETTLES_S <= self.options.season_s / _SEASON_OVER_WAIT
 
     def _followed(self, s: Situation, book: ShadowBook, everybody: _Everybody) -> Term | None:
         """What the followed rule wants; None while there is too little record to follow one."""

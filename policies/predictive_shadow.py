@@ -25,7 +25,7 @@ grow; against the simulator's engine, for lengths that spread as chats do (docs/
 _STOP_BEFORE_S, _STOPS_BEFORE = 600.0, 5.0
 """A replica given up is taken to stay on the bill for so long until as many were seen: nodes go after ten minutes."""
 _PATIENCE_S = 2.0
-_SETTLES_S = 120.0
+SETTLES_S = 120.0
 """What a replica carries is not known well before: the first requests to finish are the short ones."""
 
 
@@ -101,7 +101,7 @@ def live(sizing: Sizing, book: ShadowBook, s: Situation, start: Start, bin_s: fl
     book.requests += d.judged_requests
     book.missed += d.judged_missed
     book.begun_at_s = s.now_s if book.begun_at_s is None else book.begun_at_s
-    if s.replicas_per_rps is None or s.now_s - book.begun_at_s < _SETTLES_S:
+    if s.replicas_per_rps is None or s.now_s - book.begun_at_s < SETTLES_S:
         return
     if book.diary is not None:
         _rehearse(sizing, book, book.diary, s, start, math.ceil(_REHEARSED_AT_ONCE / max(rehearsing, 1)))

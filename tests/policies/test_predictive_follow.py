@@ -103,6 +103,23 @@ def test_rules_look_ahead_through_the_first_bin_that_a_replica_asked_for_now_ser
     assert Start(lead_s=420.0, mean_s=290.0, quantum=1).reach_s(30.0) == 420.0
 
 
+def test_where_a_season_takes_minutes_the_forecast_decides_until_history_is_rehearsed() -> None:
+    p, state = policy(season_s=150.0), PredictiveState()
+    p.take_diary(state, KEY, diary(1.0))
+    found = run(p, state, [8.0] * 3, view(target=1, running=1))
+    assert "rehearsing" not in names(found[0])
+    assert found[0].replicas > 1
+
+
+def test_the_forecast_decides_where_the_turn_to_rehearse_is_long_in_coming(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("policies.predictive_shadow._REHEARSED_AT_ONCE", 1)
+    p, state = policy(), PredictiveState()
+    p.take_diary(state, KEY, diary(1.0))
+    found = run(p, state, [8.0] * 30, view(target=1, running=1))
+    assert ["rehearsing" in names(one) for one in found] == [True] * 24 + [False] * 6
+    assert found[-1].replicas > 1
+
+
 def test_those_who_rehearse_at_a_time_share_what_a_look_has_time_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("policies.predictive_shadow._REHEARSED_AT_ONCE", 100)
     p, state = policy(), PredictiveState()
