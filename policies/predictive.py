@@ -49,6 +49,10 @@ from policies.shadow.sizing import Sizing
 _LEAD_LEVEL = 0.9
 """Plan with this quantile of the lead time: with the median, every second start comes too late."""
 _UNKNOWN_LEAD = Duration(180.0, 0.5)
+_SEASON_OVER_WAIT = 100.0
+"""Only where a season is so many times longer than it takes does the present number stay until history is rehearsed."""
+_START_LEVEL_SHARE = 5.0
+"""The quantile of a window's maximum starts at 1 - this * (1 - target): fewer requests miss than windows do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +64,6 @@ class _Everybody:
     fleet: FleetView
     users: Mapping[str, int]
     rehearsing: int
-
-
-_SEASON_OVER_WAIT = 100.0
-"""Only where a season is so many times longer than it takes does the present number stay until history is rehearsed."""
-_START_LEVEL_SHARE = 5.0
-"""The quantile of a window's maximum starts at 1 - this * (1 - target): fewer requests miss than windows do."""
 
 
 @dataclass(frozen=True, slots=True)
