@@ -15,7 +15,7 @@ import numpy as np
 
 from policies.base import FleetProposal, FleetView
 from policies.predictive import PredictiveOptions, PredictivePolicy
-from policies.predictive_state import PredictiveState, ShadowBook
+from policies.predictive.state import PredictiveState, ShadowBook
 from policies.shadow.fleet import COST, MISSED, SHORT, Shadow
 from policies.shadow.price import lower_hull
 from simulator.report import svg as draw

@@ -1,7 +1,7 @@
 """One deployment's sizing by shadow rules: fed once a bin, it says which rule is followed and what that rule wants.
 
 Everything in replicas; what a replica carries, lead times and forecasts come from outside. Not for backlog and
-saturation, which nobody forecasts (predictive_terms.py).
+saturation, which nobody forecasts (predictive/terms.py).
 """
 
 from __future__ import annotations

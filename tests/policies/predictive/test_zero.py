@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from policies.base import DeploymentView, Forecast
 from policies.predictive import PredictiveOptions, PredictivePolicy
-from policies.predictive_state import PredictiveState
-from policies.predictive_terms import nobody_is_there
+from policies.predictive.state import PredictiveState
+from policies.predictive.terms import nobody_is_there
 from policies.shadow.rules import LEVELS
 from tests.policies.build import KEY, fleet, view
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from policies.base import DeploymentKey, DeploymentView, Forecast, LeadTimes, ReplicaProposal, Slo, StartView
 from policies.durations import Duration
 from policies.predictive import PredictivePolicy
-from policies.predictive_state import DeploymentMemory, PredictiveState, learn_level, level
+from policies.predictive.state import DeploymentMemory, PredictiveState, learn_level, level
 from policies.registry import create_policy
 from tests.policies.build import KEY, LEVELS, flat_forecast, fleet, rising_forecast, view
 

@@ -1,6 +1,6 @@
 """`predictive`, the flagship: as many replicas now as demand will need when a replica asked for now would serve.
 
-For each deployment several arguments (predictive_terms.py) each want a number, and the largest counts: the forecast's
+For each deployment several arguments (predictive/terms.py) each want a number, and the largest counts: the forecast's
 quantile up to the lead time, today's load, the backlog, saturation, and what is worth keeping. The quantile starts near
 the SLO's target and follows what is attained, slowly. Without a forecast to rely on it is a reactive rule with headroom
 and says so. Unknown is never less. Limits of min, max, budget and steps are the guard's.
@@ -27,11 +27,11 @@ from policies.base import (
 from policies.durations import Duration
 from policies.forecasting import check_spec
 from policies.options import between, option
-from policies.predictive_dear import dearer, spared
-from policies.predictive_pools import Claim, pool_proposals
-from policies.predictive_shadow import SETTLES_S, Start, followed_term, in_force, live, next_term, stop_s, watch
-from policies.predictive_state import DeploymentMemory, PredictiveState, ShadowBook, learn_level, level, remember_wanted
-from policies.predictive_terms import (
+from policies.predictive.dear import dearer, spared
+from policies.predictive.following import SETTLES_S, Start, followed_term, in_force, live, next_term, stop_s, watch
+from policies.predictive.pools import Claim, pool_proposals
+from policies.predictive.state import DeploymentMemory, PredictiveState, ShadowBook, learn_level, level, remember_wanted
+from policies.predictive.terms import (
     Situation,
     backlog_term,
     expected_rps,

@@ -8,9 +8,9 @@ import pytest
 
 from policies.base import FleetView, Forecast, PoolView
 from policies.predictive import PredictiveOptions, PredictivePolicy
-from policies.predictive_dear import Dear, dearer, spared
-from policies.predictive_shadow import followed_term
-from policies.predictive_state import PredictiveState, ShadowBook
+from policies.predictive.dear import Dear, dearer, spared
+from policies.predictive.following import followed_term
+from policies.predictive.state import PredictiveState, ShadowBook
 from policies.shadow.fleet import COST, MISSED, SHORT, Shadow
 from policies.shadow.rules import LEVELS
 from tests.policies.build import KEY, fleet, view

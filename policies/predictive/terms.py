@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from policies.announced import announced
 from policies.base import DeploymentView, Forecast, Term
 from policies.durations import Duration
-from policies.predictive_state import DeploymentMemory, Reflex
+from policies.predictive.state import DeploymentMemory, Reflex
 
 KV_SATURATED = 0.9
 """KV occupancy from which vLLM soon preempts."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from policies.base import Diary, Forecast, Term
-from policies.predictive_state import ShadowBook
-from policies.predictive_terms import Situation
+from policies.predictive.state import ShadowBook
+from policies.predictive.terms import Situation
 from policies.shadow.noise import Felt
 from policies.shadow.sizing import Ahead, Frame, Got, Sizing
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from policies.base import DeploymentKey, DeploymentView, LeadTimes, PoolProposal, PoolView
 from policies.durations import Duration
-from policies.predictive_pools import nodes_for
-from policies.predictive_state import PredictiveState
+from policies.predictive.pools import nodes_for
+from policies.predictive.state import PredictiveState
 from policies.registry import create_policy
 from tests.policies.build import flat_forecast, fleet, rising_forecast, view
 

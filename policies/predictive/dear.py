@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from policies.base import DeploymentView, FleetView, PoolView, Term
-from policies.predictive_state import ShadowBook
+from policies.predictive.state import ShadowBook
 from policies.shadow.fleet import COST, SHORT, STARTS, Shadow
 from policies.shadow.sizing import Sizing
 
