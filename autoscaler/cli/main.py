@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from autoscaler import __version__
 from autoscaler.cli.parser import Parser, UsageError, did_you_mean
-from autoscaler.cli.registry import Command, built_commands, find_command
+from autoscaler.cli.registry import COMMANDS, Command, find_command
 from autoscaler.errors import InputError, LeadtimeError
 
 _BROKEN_PIPE = 128 + 13
@@ -62,12 +62,10 @@ def _dispatch(words: list[str]) -> int:
 
 def _command(name: str) -> Command:
     command = find_command(name)
-    if command is not None and command.built:
-        return command
     if command is not None:
-        raise UsageError(f"leadtime {name}: not built yet in this version; see: leadtime --help")
+        return command
     kind = "option" if name.startswith("-") else "command"
-    hint = did_you_mean(name, [c.name for c in built_commands()])
+    hint = did_you_mean(name, [c.name for c in COMMANDS])
     raise UsageError(f"leadtime: {name!r}: no such {kind}{hint}; see: leadtime --help")
 
 
@@ -78,7 +76,7 @@ def _overview() -> str:
         "Autoscaling for LLM serving on Ray Serve: decides now what traffic will need one lead time from now.",
         "",
         "commands:",
-        *(f"  {c.name:<10} {c.summary}" for c in built_commands()),
+        *(f"  {c.name:<10} {c.summary}" for c in COMMANDS),
         "",
         "options:",
         "  --help     this text; `leadtime COMMAND --help` explains a command and gives an example",

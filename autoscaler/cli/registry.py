@@ -7,15 +7,13 @@ To add a command: write `autoscaler/cli/<module>.py` with
     def add_arguments(parser: argparse.ArgumentParser) -> None: ...
     def run(args: argparse.Namespace) -> int: ...                   # the exit code; raise InputError for bad input
 
-and, if it is not there yet, its line in COMMANDS. Heavy imports belong inside `run`. A command of the table whose
-file does not exist is not offered, and refused by name. Not for parsing arguments (parser.py).
+and its line in COMMANDS. Heavy imports belong inside `run`. Not for parsing arguments (parser.py).
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -38,16 +36,8 @@ class Command:
     module: str
     summary: str
 
-    @property
-    def built(self) -> bool:
-        return importlib.util.find_spec(self.path) is not None
-
-    @property
-    def path(self) -> str:
-        return f"autoscaler.cli.{self.module}"
-
     def load(self) -> CommandModule:
-        return cast(CommandModule, importlib.import_module(self.path))
+        return cast(CommandModule, importlib.import_module(f"autoscaler.cli.{self.module}"))
 
 
 COMMANDS: tuple[Command, ...] = (
@@ -73,11 +63,6 @@ COMMANDS: tuple[Command, ...] = (
     Command("chart", "chart", "print the controller as a sidecar of a Ray head"),
     Command("trace", "trace", "convert, describe and generate workload traces"),
 )
-
-
-def built_commands() -> tuple[Command, ...]:
-    """The commands of this version, in the table's order."""
-    return tuple(c for c in COMMANDS if c.built)
 
 
 def find_command(name: str) -> Command | None:

@@ -17,10 +17,6 @@ from policies.options import nearest
 
 Schema = Mapping[str, Any]
 
-NOT_BUILT = "x-not-built"
-"""Schema keyword of a setting that this version cannot honour: its text says what to do instead."""
-NOT_BUILT_VALUES = "x-not-built-values"
-"""Schema keyword with the values of a setting that this version cannot honour."""
 ALLOWED = "x-allowed"
 """Schema keyword with the words for what is allowed, where type and bounds do not say it."""
 
@@ -72,10 +68,6 @@ def problem_of(error: Mapping[str, Any], schema: Schema) -> Problem:
     if kind in ("extra_forbidden", "invalid_key"):
         loc = (*loc[:-1], str(loc[-1]))
         return Problem(loc, _unknown_key(str(loc[-1]), schema_at(schema, loc[:-1])))
-    if node.get(NOT_BUILT):
-        return Problem(loc, f"{_value(loc, value)}not built yet in this version; {node[NOT_BUILT]}")
-    if value in node.get(NOT_BUILT_VALUES, ()):
-        return Problem(loc, f"{shown(loc, value)}; not built yet in this version; allowed: {describe(node, schema)}")
     if kind == "missing":
         return Problem(loc, f"missing; allowed: {describe(node, schema)}")
     context = error.get("ctx") or {}
@@ -84,13 +76,9 @@ def problem_of(error: Mapping[str, Any], schema: Schema) -> Problem:
     return Problem(loc, f"{written}; allowed: {words}{_nearest(value, node)}{_number_as_text(value, node)}")
 
 
-def _value(loc: Loc, value: Any) -> str:
-    return "" if isinstance(value, Mapping | list) else f"{shown(loc, value)}; "
-
-
 def _unknown_key(key: str, parent: Schema) -> str:
-    names = [n for n, node in parent.get("properties", {}).items() if NOT_BUILT not in node]
-    return f"unknown key{did_you_mean(key, parent.get('properties', {}))} (allowed: {', '.join(names)})"
+    names = parent.get("properties", {})
+    return f"unknown key{did_you_mean(key, names)} (allowed: {', '.join(names)})"
 
 
 def _nearest(value: Any, node: Schema) -> str:
@@ -203,7 +191,7 @@ def _describe(node: Schema) -> str:
         case "null":
             return "null"
         case "object" if node.get("properties"):
-            return f"a mapping with {', '.join(n for n, p in node['properties'].items() if NOT_BUILT not in p)}"
+            return f"a mapping with {', '.join(node['properties'])}"
         case "object":
             return "a mapping"
     return "another value"

@@ -256,8 +256,8 @@ def test_settings_show_the_tokens_file_and_never_the_token(tmp_path: Path) -> No
     assert str(tmp_path / "t") in repr(config)
 
 
-def test_the_settings_page_of_the_design_is_accepted_but_for_what_is_not_built(tmp_path: Path) -> None:
-    """The shape that charts and other programs write; nulls and defaults of unbuilt parts included."""
+def test_the_settings_that_charts_and_other_programs_write_are_accepted(tmp_path: Path) -> None:
+    """Nulls and written defaults included."""
     text = """\
 version: 1
 dry_run: true

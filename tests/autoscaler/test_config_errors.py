@@ -356,7 +356,7 @@ def test_an_unknown_way_to_prewarm_is_told_what_is_allowed(tmp_path: Path) -> No
         "guards: {stale_after_s: null, max_step_down: null}",
     ],
 )
-def test_null_and_defaults_of_what_is_not_built_are_accepted(tmp_path: Path, line: str) -> None:
+def test_null_and_the_written_defaults_are_accepted(tmp_path: Path, line: str) -> None:
     path = tmp_path / "lt.yaml"
     path.write_text(f"{GOOD}{line}\n", encoding="utf-8")
     assert load_config(path).controller.guards.stale_after_s == 60.0

@@ -6,14 +6,14 @@ import re
 
 import pytest
 
-from autoscaler.cli.registry import built_commands
+from autoscaler.cli.registry import COMMANDS
 from autoscaler.versions import TABLE, dotted
 from tests.cli.helpers import ROOT, leadtime
 
 TEXT = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("command", [c.name for c in built_commands()])
+@pytest.mark.parametrize("command", [c.name for c in COMMANDS])
 def test_the_page_names_every_command(command: str) -> None:
     assert re.search(rf"`(leadtime )?{command}\b", TEXT), f"docs/cli.md does not name {command}"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from autoscaler.cli.registry import built_commands
+from autoscaler.cli.registry import find_command
 from tests.cli.helpers import leadtime
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +24,7 @@ def test_the_readme_shows_commands() -> None:
 @pytest.mark.parametrize("words", COMMANDS)
 def test_each_command_of_the_readme_exists_with_its_options(words: str) -> None:
     name, *rest = shlex.split(words)
-    assert name in {c.name for c in built_commands()}
+    assert find_command(name) is not None
     shown = leadtime(name, "--help").out
     if name in ("config", "trace", "chart"):
         shown += leadtime(name, rest[0], "--help").out
