@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from autoscaler.cli.parser import UsageError
 from autoscaler.errors import InputError
+from autoscaler.extras import install
 
 if TYPE_CHECKING:
     from autoscaler.demo.spec import Spec
@@ -62,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     spec = _spec(args)
     if importlib.util.find_spec("ray") is None or importlib.util.find_spec("ray.serve") is None:
-        raise InputError("leadtime demo: it needs Ray Serve, which is not installed: pip install 'leadtime[ray]'")
+        raise InputError(f"leadtime demo: it needs Ray Serve, which is not installed: {install('ray')}")
     folder = _folder(args.out)
     logging.basicConfig(filename=folder / "demo.log", level=logging.INFO, force=True)
     return asyncio.run(_play(spec, args.plain, folder))

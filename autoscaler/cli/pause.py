@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from autoscaler.cli.controller_api import add_url_argument, ask
 from autoscaler.errors import InputError, LeadtimeError
+from autoscaler.extras import missing
 
 DESCRIPTION = """\
 Stop a running controller from changing anything, or one deployment. It goes on observing and planning.
@@ -79,7 +80,7 @@ def _in_cluster(paused: bool, args: argparse.Namespace) -> str:
     try:
         from autoscaler.kube.api import connect
     except ImportError as error:
-        raise LeadtimeError(f"--cluster: needs the extra `kube` (pip install leadtime[kube]): {error}") from None
+        raise LeadtimeError(f"--cluster: {missing('kube', error)}") from None
     from autoscaler.sources.kubernetes.pause import ClusterPause, set_paused
 
     async def pull() -> ClusterPause:

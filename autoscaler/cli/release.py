@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from autoscaler.cli.logs import set_up_logs
 from autoscaler.errors import ConfigError, InputError
+from autoscaler.extras import missing
 
 if TYPE_CHECKING:
     from autoscaler.config.model import Config
@@ -72,7 +73,7 @@ async def pull_switch(config: Config) -> None:
     try:
         from autoscaler.kube.api import connect
     except ImportError as error:
-        raise ConfigError(f"--pause: needs the extra `kube` (pip install leadtime[kube]): {error}") from None
+        raise ConfigError(f"--pause: {missing('kube', error)}") from None
     api = connect(config.kubernetes.kubeconfig, config.kubernetes.context)
     try:
         place = config.kubernetes.namespace or own_namespace()

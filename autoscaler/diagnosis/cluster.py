@@ -11,6 +11,7 @@ from autoscaler.config.model import Config, KubernetesConfig
 from autoscaler.diagnosis.finding import Finding
 from autoscaler.diagnosis.ray_service import service_findings
 from autoscaler.errors import ConfigError, LeadtimeError, NotFound
+from autoscaler.extras import install
 from autoscaler.kube.lease import lost_lease, record_of
 from autoscaler.kube.resources import (
     CAPACITY_BUFFERS,
@@ -125,7 +126,7 @@ async def kubernetes_findings(
 
         api = api or connect(block.kubeconfig, block.context)
     except (ConfigError, ImportError) as error:
-        mend = "pip install leadtime[kube]" if isinstance(error, ImportError) else ""
+        mend = install("kube") if isinstance(error, ImportError) else ""
         return [Finding("fail", "kubernetes", str(error), mend)]
     try:
         try:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from autoscaler.errors import ConfigError
+from autoscaler.extras import missing
 
 if TYPE_CHECKING:
     from autoscaler.board import Board
     from autoscaler.config.model import Config
     from autoscaler.kube.shell import KubernetesParts
-
-_KUBE = "kubernetes: needs the extra `kube` (pip install leadtime[kube]): {}"
 
 
 def cluster_parts(config: Config, board: Board, elect: bool) -> KubernetesParts | None:
@@ -41,7 +40,7 @@ def cluster_parts(config: Config, board: Board, elect: bool) -> KubernetesParts 
             settings, config.controller, board, lease, kubeconfig=block.kubeconfig, context=block.context
         )
     except ImportError as error:
-        raise ConfigError(_KUBE.format(error)) from None
+        raise ConfigError(f"kubernetes: {missing('kube', error)}") from None
 
 
 def own_place(config: Config) -> str:

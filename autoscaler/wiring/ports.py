@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from autoscaler.errors import ConfigError
+from autoscaler.extras import missing
 
 if TYPE_CHECKING:
     from autoscaler.actuators.ray_request_resources import RayHead
@@ -79,7 +80,7 @@ def _mqtt(block: MqttConfig, board: Board) -> tuple[Source, Actuator]:
         from autoscaler.actuators.mqtt_plans import MqttPlansActuator
         from autoscaler.sources.mqtt_hints import MqttHintsSource
     except ImportError as error:
-        raise ConfigError(f"mqtt: needs the extra `mqtt` (pip install leadtime[mqtt]): {error}") from None
+        raise ConfigError(f"mqtt: {missing('mqtt', error)}") from None
     if block.broker.username is not None and not block.broker.tls:
         log.warning("%s: tls is false, so the password travels unencrypted", block.broker.shown)
     return MqttHintsSource(block.broker, board.hint_messages), MqttPlansActuator(block.broker)
@@ -92,9 +93,7 @@ def _prometheus(config: Config) -> PrometheusClient | None:
     try:
         from autoscaler.sources.prometheus import PrometheusClient
     except ImportError as error:
-        raise ConfigError(
-            f"prometheus: needs the extra `prometheus` (pip install leadtime[prometheus]): {error}"
-        ) from None
+        raise ConfigError(f"prometheus: {missing('prometheus', error)}") from None
     block = config.prometheus
     return PrometheusClient(block.url, block.token_file, block.ca_file, block.timeout_s)
 

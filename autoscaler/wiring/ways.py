@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from autoscaler.actuators.prewarm import PrewarmActuator, PrewarmWay, Refusal
 from autoscaler.actuators.ray_request_resources import RayHead
 from autoscaler.errors import ConfigError
+from autoscaler.extras import missing
 from autoscaler.fields import mapping, text
 from autoscaler.kube.resources import ClusterApi, Object
 from autoscaler.prewarm import KUBERNETES_WAYS, WarmPool
@@ -64,8 +65,7 @@ def _way(name: str, pools: Sequence[WarmPool], around: Surroundings) -> PrewarmW
         try:
             from autoscaler.actuators.gke_node_pool import GkeNodePools
         except ImportError as error:
-            words = f"needs the extra `gke` (pip install leadtime[gke]): {error}"
-            raise ConfigError(f"node_pools[].prewarm: node_pool {words}") from None
+            raise ConfigError(f"node_pools[].prewarm: node_pool {missing('gke', error)}") from None
         return GkeNodePools(in_use=around.in_use)
     if name == "request_resources":
         from autoscaler.actuators.ray_request_resources import RayRequestResources

@@ -15,6 +15,7 @@ from contextlib import contextmanager, redirect_stdout
 from typing import Any, TypeVar
 
 from autoscaler.errors import LeadtimeError
+from autoscaler.extras import missing
 
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
@@ -43,7 +44,7 @@ def ray_workers(address: str) -> Iterator[RayWorkers]:
     try:
         import ray
     except ImportError as error:
-        raise LeadtimeError("--ray: ray is not installed; install leadtime with the extra `ray`") from error
+        raise LeadtimeError(f"--ray: {missing('ray', error)}") from error
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False, **options)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from autoscaler.errors import LeadtimeError
+from autoscaler.extras import missing
 from policies.options import Search
 from simulator.tuning.trial import Score
 
@@ -38,7 +39,7 @@ class Study:
         try:
             import optuna
         except ImportError as error:
-            raise LeadtimeError("leadtime tune needs optuna: install leadtime with the extra `sim`") from error
+            raise LeadtimeError(f"leadtime tune: {missing('sim', error)}") from error
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._optuna, self._space, self._seed = optuna, space, seed
         try:

@@ -226,4 +226,4 @@ def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("importlib.util.find_spec", lambda name, *a: None if name == "ray" else real(name, *a))
     ran = leadtime("demo")
     assert ran.code == 2
-    assert "pip install 'leadtime[ray]'" in ran.err
+    assert "pip install '.[ray]' in a checkout" in ran.err
