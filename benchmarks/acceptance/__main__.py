@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.acceptance.lines import budget, constant, failing, hours, square_wave, starts, sweep
-from benchmarks.acceptance.page import Page, publish
+from benchmarks.acceptance.page import Page, around, publish
 from benchmarks.acceptance.runs import Case, Found, kept, newest, play
 from benchmarks.acceptance.section import Line, Section
 from benchmarks.results.store import ROOT, Store
@@ -96,9 +96,20 @@ def _arguments() -> argparse.Namespace:
         "--folder", type=Path, default=ROOT / "results" / "acceptance", metavar="DIR", help="where runs go"
     )
     parser.add_argument("--render", action="store_true", help="show what is there, of earlier code too; run nothing")
-    parser.add_argument("--publish", type=Path, metavar="FILE", help="put it into this page too, between its marks")
+    parser.add_argument(
+        "--publish", type=_page_file, metavar="FILE", help="put it into this page too, between its marks"
+    )
     parser.add_argument("--fresh", action="store_true", help="throw away the runs that are there")
     return parser.parse_args()
+
+
+def _page_file(text: str) -> Path:
+    """Looked at before hours of runs, not after them."""
+    try:
+        around(Path(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return Path(text)
 
 
 def _seeds(text: str) -> tuple[int, ...]:

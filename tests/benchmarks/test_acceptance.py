@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from benchmarks.acceptance import runs
-from benchmarks.acceptance.__main__ import LINES, _cases, _play, page
+from benchmarks.acceptance.__main__ import LINES, _cases, _play, main, page
 from benchmarks.acceptance.counting import (
     Change,
     bad_hours,
@@ -314,3 +314,30 @@ def test_the_page_has_its_marks_and_is_linked() -> None:
     assert text.index(BEGIN) < text.index(END)
     for name in ("README.md", "docs/policy.md"):
         assert "acceptance.md" in (ROOT / name).read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        (None, "No such file or directory; allowed: a page with the marks"),
+        (b"no marks", "it lacks a line"),
+        (f"{END} {BEGIN}".encode(), "it lacks a line"),
+        (b"\xff\xfe", "it is no text"),
+    ],
+)
+def test_a_page_that_cannot_be_published_into_is_refused_before_anything_is_played(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    written: bytes | None,
+    says: str,
+) -> None:
+    path, folder = tmp_path / "page.md", tmp_path / "runs"
+    if written is not None:
+        path.write_bytes(written)
+    monkeypatch.setattr("sys.argv", ["acceptance", "--publish", str(path), "--folder", str(folder)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    assert f"--publish: {path}: {says}" in capsys.readouterr().err
+    assert not folder.exists()
