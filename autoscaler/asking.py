@@ -56,6 +56,6 @@ def _words(error: BaseException) -> str:
 
 
 def _where(error: BaseException) -> str:
-    """The last line that was under way, ` at FILE:LINE`."""
-    frames = traceback.extract_tb(error.__traceback__)
+    """The last line that was under way in a file, ` at FILE:LINE`."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<")]
     return f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""

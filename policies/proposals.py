@@ -62,7 +62,8 @@ def _items(
 def _replicas(key: DeploymentKey, one: object) -> ReplicaProposal:
     if not isinstance(one, ReplicaProposal):
         raise WrongProposalError(f"replicas: {key}: {shown(one)}; allowed: a ReplicaProposal")
-    if type(one.replicas) is int and one.replicas >= 0 and type(one.terms) is tuple and one.terms and _all_terms(one):
+    plain = type(one.replicas) is int and type(one.terms) is tuple and all(map(_is_plain, one.terms))
+    if plain and one.replicas >= 0 and one.terms:
         return one
     count = _count(one.replicas, f"replicas: {key}")
     return ReplicaProposal(count, _terms(one.terms, count, f"replicas: {key}"))
@@ -81,12 +82,23 @@ def _count(value: object, where: str) -> int:
     return int(value)
 
 
-def _all_terms(one: ReplicaProposal) -> bool:
-    return set(map(type, one.terms)) == {Term}
-
-
 def _terms(terms: object, count: int, where: str) -> tuple[Term, ...]:
-    """As they are; a policy that gives no argument is its own."""
+    """In plain types; a policy that gives no argument is its own."""
     if not isinstance(terms, list | tuple) or not all(isinstance(t, Term) for t in terms):
         raise WrongProposalError(f"{where}: terms {shown(terms)}; allowed: a tuple of Term")
-    return tuple(terms) or (Term("policy", count, f"{count} wanted, no reason given"),)
+    return tuple(_term(t, where) for t in terms) or (Term("policy", count, f"{count} wanted, no reason given"),)
+
+
+def _is_plain(term: object) -> bool:
+    return type(term) is Term and type(term.wants) is int and type(term.name) is str and type(term.why) is str
+
+
+def _term(term: Term, where: str) -> Term:
+    for field, value in (("name", term.name), ("why", term.why)):
+        if not isinstance(value, str):
+            raise WrongProposalError(f"{where}: terms: {field} {shown(value)}; allowed: text")
+    if isinstance(term.wants, bool) or not isinstance(term.wants, Integral):
+        raise WrongProposalError(
+            f"{where}: terms: {shown(term.name)} wants {shown(term.wants)}; allowed: a whole number"
+        )
+    return Term(str(term.name), int(term.wants), str(term.why))

@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from policies.base import ForecastSpec, Policy, PolicyError
 from policies.options import nearest, parse_options
+from policies.plugin import PolicyPlugin
 
 ENTRY_POINTS = "leadtime.policies"
 
@@ -83,6 +84,8 @@ def _check(policy: Any, where: str) -> None:
     for method in ("new_state", "propose"):
         if not callable(getattr(policy, method, None)):
             raise wrong(method, "a method (inherit policies.plugin.PolicyPlugin)")
+    if getattr(type(policy), "propose", None) is PolicyPlugin.propose:
+        raise PolicyError(f"{where}: propose: is missing; allowed: a method propose(self, fleet, state, now_s)")
     if not isinstance(getattr(policy, "name", None), str) or not policy.name:
         raise wrong("name", "a name")
     period_s = getattr(policy, "period_s", _MISSING)

@@ -14,6 +14,7 @@ from typing import Any
 
 from scipy import stats
 
+from autoscaler.errors import ScenarioError
 from simulator.clairvoyant.completion import missing_past
 from simulator.parallel.workers import Workers
 from simulator.result import Result
@@ -99,8 +100,14 @@ def jobs_of(
 ) -> list[Job]:
     """Every run, after all scenarios and policies were checked. Errors: ScenarioError, TraceError, PolicyError."""
     jobs = []
+    named: dict[str, str] = {}
     for reference in scenarios:
         scenario = load_scenario(reference, overrides)
+        namesake = named.setdefault(scenario.name, reference)
+        if namesake != reference:
+            raise ScenarioError(
+                f"{reference}: name: {scenario.name!r}, as in {namesake}; allowed: another name for each"
+            )
         for policy in policies:
             make_policy(scenario, Choice(policy))
         begin = scenario.file.seed if first_seed is None else first_seed

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -74,16 +76,25 @@ def _cells(values: np.ndarray[Any, np.dtype[np.float64]]) -> list[str]:
     return ["" if v != v else f"{v:.4f}" for v in values.tolist()]
 
 
+def make_room(folder: Path, names: Sequence[str]) -> None:
+    """A folder in which files of these names can be written. Called before the work: after it, the work would be lost,
+    or some files would be new and some old. Errors: InputError naming the path; OSError.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in (folder / name for name in names):
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder, and a file of the run has this name")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{folder}: nothing can be written there; allowed: a folder of yours")
+
+
 class RunFolder(AbstractContextManager["RunFolder"]):
     """The folder of one run; use as a context manager, then `finish` with the result."""
 
     def __init__(self, folder: Path, requests: bool) -> None:
         self.folder = folder
         self.strips = StripSink()
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in (folder / name for name in _ALL):
-            if path.is_dir():  # found out now: after the run it would leave some files new and some old
-                raise InputError(f"{path}: is a folder, and a file of the run has this name")
+        make_room(folder, _ALL)
         self._stack = ExitStack()
         self._names = [_TIMELINE, _JOURNAL]
         self._timeline = self._stack.enter_context(CsvSink(self._part(_TIMELINE)))

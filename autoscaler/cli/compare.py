@@ -23,6 +23,8 @@ EXAMPLE = """leadtime compare preset:quickstart
 leadtime compare preset:lunch-peak --policies predictive,static,hpa_ongoing --seeds 5 --jobs 4 --out out/lunch
 leadtime compare a.yaml b.yaml --policies all --json > league.json"""
 
+_NUMBERS, _PAGE = "compare.json", "report.html"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scenarios", nargs="+", metavar="SCENARIO", help="scenario files, or preset:NAME")
@@ -53,6 +55,7 @@ def compare(args: argparse.Namespace, name: str) -> int:
     """Plays `args.scenarios` with `args.overrides` under all policies and tells of it; `name` of the command."""
     from autoscaler.cli.parser import UsageError
     from simulator.league import jobs_of, judge, leave_out, play_all
+    from simulator.outputs import make_room
     from simulator.parallel.workers import workers
     from simulator.report.page import render
     from simulator.result import to_json
@@ -68,7 +71,10 @@ def compare(args: argparse.Namespace, name: str) -> int:
         policies = [policy for policy in policies if policy not in left_out]
     for policy, why in left_out.items():
         sys.stderr.write(f"warning: {policy} is left out: {why}\n")
-    jobs = jobs_of(args.scenarios, args.overrides, policies, args.seeds, args.seed)
+    scenarios = list(dict.fromkeys(args.scenarios))
+    jobs = jobs_of(scenarios, args.overrides, policies, args.seeds, args.seed)
+    if args.out is not None:
+        make_room(args.out, (_NUMBERS, _PAGE))
     count = min(args.jobs or os.cpu_count() or 1, len(jobs))
     with workers(count, args.ray) as pool, share_done(name, f"{len(jobs)} runs") as progress:
         finished = 0
@@ -84,9 +90,8 @@ def compare(args: argparse.Namespace, name: str) -> int:
         sys.stderr.write(f"warning: {warning}\n")
     text = to_json(league.document())
     if args.out is not None:
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "compare.json").write_text(text + "\n", encoding="utf-8")
-        (args.out / "report.html").write_text(render(league, _command(args)), encoding="utf-8")
+        (args.out / _NUMBERS).write_text(text + "\n", encoding="utf-8")
+        (args.out / _PAGE).write_text(render(league, _command(args)), encoding="utf-8")
     if args.json:
         sys.stdout.write(text + "\n")
     else:
@@ -140,7 +145,7 @@ def _print(league: League, out: Path | None) -> None:
         note = f"difference: of cost, against {league.reference}; {note}"
     console.print(note, markup=False)
     if out is not None:
-        console.print(f"report: {out / 'report.html'}", markup=False, soft_wrap=True)
+        console.print(f"report: {out / _PAGE}", markup=False, soft_wrap=True)
 
 
 def _cells(league: League, row: Summary) -> list[str]:

@@ -23,6 +23,8 @@ EXAMPLE = """leadtime tune preset:lunch-peak --policy hpa_ongoing --trials 40 --
 leadtime tune mine.yaml other.yaml --policy headroom.py:Headroom --jobs 4
 leadtime tune mine.yaml --policy predictive --ray auto --out out/predictive"""
 
+_BEST, _TRIALS, _STUDY = "best.yaml", "trials.csv", "study.sqlite"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scenarios", nargs="+", metavar="SCENARIO", help="scenario files, or preset:NAME")
@@ -53,6 +55,7 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from autoscaler.cli.parser import UsageError
+    from simulator.outputs import make_room
     from simulator.parallel.workers import workers
     from simulator.result import to_json
     from simulator.tuning.tuner import Plan, Tuner
@@ -65,14 +68,14 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"leadtime tune: --slice-s {args.slice_s:g}: allowed: seconds > 0")
     plan = Plan(tuple(args.scenarios), args.policy, args.trials, tuple(args.overrides), args.seed, args.slice_s)
     if args.out is not None:
-        args.out.mkdir(parents=True, exist_ok=True)
-    tuner = Tuner(plan, None if args.out is None else args.out / "study.sqlite")
+        make_room(args.out, (_BEST, _TRIALS, _STUDY))
+    tuner = Tuner(plan, None if args.out is None else args.out / _STUDY)
     before = len(tuner.study.tried)
     with workers(args.jobs, args.ray) as pool, share_done("tune", f"{args.policy}, {tuner.trials} trials") as progress:
         found = replace(tuner.run(pool, progress), command=_command(args))
     if args.out is not None:
-        (args.out / "best.yaml").write_text(found.yaml(), encoding="utf-8")
-        _write_trials(args.out / "trials.csv", found)
+        (args.out / _BEST).write_text(found.yaml(), encoding="utf-8")
+        _write_trials(args.out / _TRIALS, found)
     if args.json:
         sys.stdout.write(to_json(_document(found)) + "\n")
     else:
@@ -141,4 +144,4 @@ def _print(found: Tuned, out: Path | None, before: int) -> None:
     console.print(f"{len(found.tried)} trials{resumed}; {cut} cut short")
     console.print(found.yaml(), markup=False, end="")
     if out is not None:
-        console.print(f"written: {out / 'best.yaml'}, {out / 'trials.csv'}, {out / 'study.sqlite'}", markup=False)
+        console.print(f"written: {out / _BEST}, {out / _TRIALS}, {out / _STUDY}", markup=False)

@@ -77,6 +77,9 @@ def replicas(count: Any, terms: Any = ()) -> Any:
         (replicas(None), "replicas: chat/llm: None; allowed: a whole number"),
         (replicas(1, "because"), "replicas: chat/llm: terms 'because'; allowed: a tuple of Term"),
         (replicas(1, ("because",)), "terms ('because',) (tuple); allowed: a tuple of Term"),
+        (replicas(1, (Term("x", float("nan"), "y"),)), "terms: 'x' wants nan (float); allowed: a whole number"),  # type: ignore[arg-type]
+        (replicas(1, (Term("x", 1, None),)), "chat/llm: terms: why None; allowed: text"),  # type: ignore[arg-type]
+        (replicas(1, (Term(7, 1, "y"),)), "chat/llm: terms: name 7; allowed: text"),  # type: ignore[arg-type]
         (
             FleetProposal({"chat/llm": ReplicaProposal(1)}),
             "key 'chat/llm'; allowed: a DeploymentKey, as the view has it",
@@ -111,8 +114,22 @@ def test_whole_numbers_of_any_kind_become_plain_ones_and_reasons_are_never_missi
     found = ask(Mine(replicas(np.int64(3), [])), FLEET, None, 0.0).replicas[KEY]
     assert type(found.replicas) is int
     assert found == ReplicaProposal(3, (Term("policy", 3, "3 wanted, no reason given"),))
-    pools = ask(Mine(FleetProposal({}, {"h100": PoolProposal(np.int32(2), (Term("x", 2, "y"),))})), FLEET, None, 0.0)  # type: ignore[arg-type]
+    reasons = (Term(np.str_("x"), np.int32(2), np.str_("y")),)
+    pools = ask(Mine(FleetProposal({}, {"h100": PoolProposal(np.int32(2), reasons)})), FLEET, None, 0.0)  # type: ignore[arg-type]
     assert pools.pools == {"h100": PoolProposal(2, (Term("x", 2, "y"),))}
+    (term,) = pools.pools["h100"].terms
+    assert {type(term.name), type(term.why)} == {str}
+    assert type(term.wants) is int
+    (term,) = ask(Mine(replicas(2, (Term("x", np.int64(2), "y"),))), FLEET, None, 0.0).replicas[KEY].terms  # type: ignore[arg-type]
+    assert type(term.wants) is int
+
+
+def test_an_attribute_that_may_not_be_set_is_told_with_the_policys_own_line() -> None:
+    def says(seen: FleetView) -> Any:
+        seen.deployments[0].rate_rps = 1.0  # type: ignore[misc]
+
+    with pytest.raises(PolicyFault, match=r"failed at test_asking\.py:\d+: FrozenInstanceError"):
+        ask(Mine(says), fleet(view()), None, 0.0)
 
 
 anything = st.recursive(
@@ -120,6 +137,7 @@ anything = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(st.text(max_size=3) | st.just(KEY), inner, max_size=3)
+        | st.builds(Term, inner, inner, inner)
         | st.builds(ReplicaProposal, inner, inner)
         | st.builds(FleetProposal, inner, inner)
     ),

@@ -180,7 +180,7 @@ async def test_a_wrong_answer_does_not_end_the_live_controller_but_fails_a_singl
     ("change", "words"),
     [
         (('name = "constant"', "name = None"), "name: None; allowed: a name"),
-        (("def propose", "def proposes"), "propose() failed"),
+        (("def propose", "def proposes"), "propose: is missing; allowed: a method propose(self, fleet, state, now_s)"),
         (("(PolicyPlugin)", ""), "new_state: is missing; allowed: a method (inherit policies.plugin.PolicyPlugin)"),
         (('name = "constant"', 'name, guards = "constant", "none"'), "guards: 'none'; allowed: full, bounds"),
         (('name = "constant"', 'name, period_s = "constant", 0'), "period_s: 0; allowed: seconds > 0, or None"),

@@ -124,6 +124,27 @@ def test_compare_runs_every_policy_and_sums_up(tmp_path: Path) -> None:
     assert "leadtime compare" in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_a_scenario_that_is_named_twice_counts_once(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    ran = leadtime("compare", path, path, *QUICK, "--policies", "hpa_ongoing", "--jobs", "1", "--json")
+    document = json.loads(ran.out)
+    assert len(document["runs"]) == 1
+    assert [(row["seeds"], row["cost_usd_ci95"]) for row in document["summary"]] == [(1, None)]
+
+
+@pytest.mark.parametrize("words", [("compare", "--policies", "hpa_ongoing"), ("tune", "--policy", "hpa_ongoing")])
+def test_a_place_that_cannot_be_written_is_named_before_anything_runs(tmp_path: Path, words: tuple[str, ...]) -> None:
+    for name in ("report.html", "best.yaml"):
+        (tmp_path / "out" / name).mkdir(parents=True)
+    command, *rest = words
+    ran = leadtime(command, write(tmp_path), *rest, "--out", str(tmp_path / "out"))
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.endswith(": is a folder, and a file of the run has this name\n")
+    (tmp_path / "file").write_text("a person's own")
+    ran = leadtime(command, write(tmp_path), *rest, "--out", str(tmp_path / "file"))
+    assert (ran.code, ran.err) == (1, f"leadtime: {tmp_path / 'file'}: File exists\n")
+
+
 def test_compare_prints_a_table_and_its_warnings_on_the_side(tmp_path: Path) -> None:
     ran = leadtime("compare", write(tmp_path), *QUICK, "--policies", "static", "--jobs", "1")
     assert ran.code == 0

@@ -180,3 +180,9 @@ def test_everything_is_checked_before_anything_runs(tmp_path: Path) -> None:
         jobs_of([good, bad], [], ["predictive"], 1, None)
     with pytest.raises(PolicyError, match="hpa_ongoing"):
         jobs_of([good], [], ["predictive", "hpa_ongoin"], 1, None)
+
+
+def test_two_scenarios_of_one_name_are_refused_since_nobody_could_tell_them_apart(tmp_path: Path) -> None:
+    one, other = write(tmp_path), write(tmp_path, SMALL, "other.yaml")
+    with pytest.raises(ScenarioError, match=r"other\.yaml: name: 'small', as in .*; allowed: another name for each"):
+        jobs_of([one, other], [], ["hpa_ongoing"], 1, None)
