@@ -6,7 +6,7 @@ where the true one does (a process began anew).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from autoscaler.model import Histogram
 from autoscaler.sources.exposition import Sample
@@ -23,19 +23,25 @@ class Noise:
         self._fraction = fraction
         self._draws = Draws(seed, component)
         self._before: dict[tuple[str, str], tuple[Value, Value]] = {}
-        """By name and labels of a counter: the true value and the one that was shown."""
+        """By name and labels of a counter of the last read: the true value and the one that was shown."""
 
-    def on(self, samples: Iterable[Sample]) -> tuple[Sample, ...]:
-        """The samples as they are read."""
-        return tuple(Sample(s.series, self._read(s)) for s in samples)
+    @property
+    def remembered(self) -> int:
+        """Counters that it holds."""
+        return len(self._before)
 
-    def _read(self, sample: Sample) -> Value:
+    def on(self, pages: Mapping[str, Iterable[Sample]]) -> dict[str, tuple[Sample, ...]]:
+        """All pages of one read, by node, as they are read. What is on none of them is forgotten."""
+        before, self._before = self._before, {}
+        return {node: tuple(Sample(s.series, self._read(s, before)) for s in page) for node, page in pages.items()}
+
+    def _read(self, sample: Sample, before: Mapping[tuple[str, str], tuple[Value, Value]]) -> Value:
         factor = 1.0 + self._fraction * (2.0 * self._draws.uniform() - 1.0)
         if not sample.name.endswith(_COUNTS):
             assert not isinstance(sample.value, Histogram)
             return sample.value * factor
         key = (sample.name, sample.series.id)
-        true, shown = self._before.get(key, (None, None))
+        true, shown = before.get(key, (None, None))
         read = _risen(sample.value, true, shown, factor)
         self._before[key] = (sample.value, read)
         return read

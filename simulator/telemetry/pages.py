@@ -50,14 +50,14 @@ class MetricPages:
         fresh: dict[str, list[Sample]] = {}
         for deployment in self._deployments:
             deployment.add_to_pages(fresh, nodes, now_s)
+        read = fresh if self._noise is None else self._noise.on(fresh)
         pages = {}
         first, self._begun = not self._begun, True
-        for node, samples in fresh.items():
+        for node, samples in read.items():
             before = self._last.get(node)
             dropped = self._spec.drop_fraction > 0 and self._drops.uniform() < self._spec.drop_fraction
             # A node that does not answer is stood for by its last page, as in the live source.
-            seen = tuple(samples) if self._noise is None else self._noise.on(samples)
-            pages[node] = before if dropped and before is not None else NodePage(now_s, seen, first)
+            pages[node] = before if dropped and before is not None else NodePage(now_s, tuple(samples), first)
         self._last = pages
         self._metrics = collect(pages, inventories, self._namespace, self._service, now_s)
         return self.last_read()
