@@ -5,7 +5,8 @@ First version: the sum of the deployments' quantiles, packed on nodes; more than
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from policies.base import DeploymentKey, FleetView, PoolProposal, PoolView, Term
@@ -64,26 +65,55 @@ def _replicas_on(nodes: int, gpus_per_node: int, size: int) -> int:
     return nodes * (gpus_per_node // max(size, 1))
 
 
-def nodes_for(sizes: Sequence[int], gpus_per_node: int) -> int:
-    """Nodes that replicas of these sizes (GPUs) fill, first fit decreasing; larger than a node: whole nodes."""
-    whole = 0
-    free: list[int] = []
-    for size in sorted(sizes, reverse=True):
+_Run = tuple[int, int]
+"""Nodes that were opened one after another and have as many GPUs left: (GPUs left on each, nodes)."""
+
+
+def nodes_for(replicas: Iterable[tuple[int, int]], gpus_per_node: int) -> int:
+    """Nodes that replicas fill, first fit decreasing; larger than a node: whole nodes.
+
+    `replicas`: (GPUs of each, how many). The work grows with the number of sizes, not with that of replicas.
+    """
+    counts: Counter[int] = Counter()
+    for size, count in replicas:
+        counts[size] += count
+    whole, opened = 0, list[_Run]()
+    for size, count in sorted(counts.items(), reverse=True):
         if size > gpus_per_node:
-            whole += -(-size // gpus_per_node)
-            continue
-        place = next((i for i, left in enumerate(free) if left >= size), None)
-        if place is None:
-            free.append(gpus_per_node - size)
-        else:
-            free[place] -= size
-    return whole + len(free)
+            whole += count * -(-size // gpus_per_node)
+        elif count:
+            opened = _with(opened, size, count, gpus_per_node)
+    return whole + sum(nodes for _, nodes in opened)
+
+
+def _with(opened: Sequence[_Run], size: int, count: int, gpus_per_node: int) -> list[_Run]:
+    """The nodes, in the order in which they were opened, after `count` replicas of this size came."""
+    if size == 0:
+        return list(opened) or [(gpus_per_node, 1)]
+    after: list[_Run] = []
+    for run in opened:
+        parts, count = _filled(run, size, count)
+        after += parts
+    new = gpus_per_node, -(-count // (gpus_per_node // size))
+    return after + _filled(new, size, count)[0]
+
+
+def _filled(run: _Run, size: int, count: int) -> tuple[list[_Run], int]:
+    """A run that takes what fits of `count` replicas, node by node: what it becomes, and how many are left over."""
+    left, nodes = run
+    each = left // size
+    if not each:
+        return [run], count
+    full = min(nodes, count // each)
+    over = count - full * each
+    begun = 1 if over and full < nodes else 0
+    runs = [(left - each * size, full), (left - over * size, begun), (left, nodes - full - begun)]
+    return [one for one in runs if one[1]], 0 if begun else over
 
 
 def _propose(pool: PoolView, claims: Sequence[Claim]) -> PoolProposal:
     def nodes(counts: Sequence[int]) -> int:
-        sizes = [c.gpus_per_replica for c, count in zip(claims, counts, strict=True) for _ in range(count)]
-        return nodes_for(sizes, pool.gpus_per_node)
+        return nodes_for([(c.gpus_per_replica, n) for c, n in zip(claims, counts, strict=True)], pool.gpus_per_node)
 
     now, soon = nodes([c.now for c in claims]), nodes([c.soon for c in claims])
     horizon_s = max(c.horizon_s for c in claims)

@@ -93,11 +93,40 @@ def test_a_pool_that_nobody_prefers_is_left_alone() -> None:
     [([], 0), ([1], 1), ([4, 4], 1), ([4, 4, 1], 2), ([5, 5, 3, 3], 2), ([8] * 3, 3), ([16], 2), ([12, 4], 3)],
 )
 def test_packing_on_nodes_of_eight(sizes: list[int], expected: int) -> None:
-    assert nodes_for(sizes, 8) == expected
+    assert nodes_for([(size, 1) for size in sizes], 8) == expected
 
 
 @given(st.lists(st.integers(1, 8), max_size=30))
 def test_packing_holds_everything_and_wastes_less_than_half(sizes: list[int]) -> None:
-    count = nodes_for(sizes, 8)
+    count = nodes_for([(size, 1) for size in sizes], 8)
     assert count * 8 >= sum(sizes)
     assert count <= 2 * -(-sum(sizes) // 8)
+
+
+def one_by_one(sizes: list[int], gpus_per_node: int) -> int:
+    """First fit decreasing, said plainly: each replica on the first node that has room."""
+    whole, free = 0, list[int]()
+    for size in sorted(sizes, reverse=True):
+        if size > gpus_per_node:
+            whole += -(-size // gpus_per_node)
+            continue
+        place = next((i for i, left in enumerate(free) if left >= size), None)
+        if place is None:
+            free.append(gpus_per_node - size)
+        else:
+            free[place] -= size
+    return whole + len(free)
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 12)), max_size=12), st.integers(1, 17))
+def test_many_replicas_at_once_are_packed_as_they_are_one_by_one(
+    replicas: list[tuple[int, int]], gpus_per_node: int
+) -> None:
+    sizes = [size for size, count in replicas for _ in range(count)]
+    assert nodes_for(replicas, gpus_per_node) == one_by_one(sizes, gpus_per_node)
+
+
+def test_a_hundred_thousand_replicas_are_packed_by_their_sizes() -> None:
+    assert nodes_for([(5, 100_000), (3, 100_000), (1, 7)], 8) == 100_001
+    much = served(gpus_per_replica=3, running=100_000, target=100_000, max_replicas=100_000)
+    assert nodes([much], pool(nodes_ready=50_000, max_nodes=60_000))["h100"].nodes >= 50_000
