@@ -16,10 +16,11 @@ import numpy as np
 
 from policies.base import ForecastSpec
 from policies.forecasting import create
+from policies.shadow.ahead import Ahead
 from policies.shadow.fleet import ROWS
 from policies.shadow.price import Account, PriceSettings, choose
 from policies.shadow.rules import LEVELS, Family, Floats, Ints
-from policies.shadow.sizing import CHOOSE_EVERY_S, Ahead, Frame, Sizing, SizingMemory
+from policies.shadow.sizing import CHOOSE_EVERY_S, Closed, Frame, Sizing, SizingMemory
 from simulator.traffic.traces import read_rates
 
 BIN_S = 10.0
@@ -164,6 +165,7 @@ def play(m: Material, c: Case, variants: Sequence[Variant]) -> tuple[list[Figure
     fleets = [Fleet([int(c.need[c.first]) + 2] * ROWS) for _ in variants]
     accounts = [Account() for _ in variants]
     among = [v.among(family) for v in variants]
+    closed = _closed(m, c, horizon_s, scale)
     record = np.zeros((4, family.size))
     fade = 0.5 ** (BIN_S / (3 * 86400.0))
     every = round(CHOOSE_EVERY_S / BIN_S)
@@ -172,10 +174,9 @@ def play(m: Material, c: Case, variants: Sequence[Variant]) -> tuple[list[Figure
         if live:
             for variant, fleet, account in zip(variants, fleets, accounts, strict=True):
                 account.book(demand, fleet.serve(demand, lead) * demand, BIN_S, variant.settings)
-        rows = m.forecasts[i].astype(np.float64) / scale
-        ahead = Ahead.of(rows, _LADDER, horizon_s)
         before = sizing.shadow(memory, frame).record[1].copy()
-        shadow = sizing.advance(memory, (i + 1) * BIN_S, demand, ahead, frame)
+        sizing.advance([memory], [frame], closed.some(i, i + 1))
+        shadow = sizing.shadow(memory, frame)
         if live:
             record += shadow.record[1] - before * fade
         if (i + 1) % every == 0:
@@ -193,6 +194,15 @@ def play(m: Material, c: Case, variants: Sequence[Variant]) -> tuple[list[Figure
         for v, f in zip(variants, fleets, strict=True)
     ]
     return found, {"missed_share": record[0] / total, "cost": record[1] / c.oracle_cost}
+
+
+def _closed(m: Material, c: Case, horizon_s: float, scale: float) -> Closed:
+    """The whole series, with what was expected after each of its bins."""
+    bins = len(c.demand)
+    rows = m.forecasts[:bins].astype(np.float64) / scale
+    ahead = Ahead.of(rows, _LADDER, np.full(bins, horizon_s), np.zeros(bins))
+    ends_s = np.arange(1, bins + 1) * BIN_S
+    return Closed(ends_s[None], c.demand[None], Ahead(ahead.lead[None], ahead.early[None], ahead.keep[None]))
 
 
 def hpa(c: Case, target: float) -> tuple[float, float] | None:

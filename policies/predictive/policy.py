@@ -9,8 +9,9 @@ and says so. Unknown is never less. Limits of min, max, budget and steps are the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Literal
 
 from policies.base import (
@@ -20,7 +21,6 @@ from policies.base import (
     FleetProposal,
     FleetView,
     ForecastSpec,
-    LeadPath,
     ReplicaProposal,
     Term,
 )
@@ -28,7 +28,8 @@ from policies.durations import Duration
 from policies.forecasting import check_spec
 from policies.options import between, option
 from policies.predictive.dear import dearer, spared
-from policies.predictive.following import SETTLES_S, Start, followed_term, in_force, live, next_term, stop_s, watch
+from policies.predictive.following import SETTLES_S, followed_term, in_force, live, next_term
+from policies.predictive.looks import Everybody, Look, Start, idle, quantum, stop_s, watch, way
 from policies.predictive.pools import Claim, pool_proposals
 from policies.predictive.state import DeploymentMemory, PredictiveState, ShadowBook, learn_level, level, remember_wanted
 from policies.predictive.terms import (
@@ -46,6 +47,7 @@ from policies.predictive.terms import (
 )
 from policies.shadow.sizing import Sizing
 
+_WANTS = attrgetter("wants")
 _LEAD_LEVEL = 0.9
 """Plan with this quantile of the lead time: with the median, every second start comes too late."""
 _UNKNOWN_LEAD = Duration(180.0, 0.5)
@@ -53,17 +55,6 @@ _SEASON_OVER_WAIT = 100.0
 """Only where a season is so many times longer than it takes does the present number stay until history is rehearsed."""
 _START_LEVEL_SHARE = 5.0
 """The quantile of a window's maximum starts at 1 - this * (1 - target): fewer requests miss than windows do."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Everybody:
-    """What the deployments of a fleet have in common. `users`: how many of them may use each pool; `rehearsing`: how
-    many have a history to rehearse.
-    """
-
-    fleet: FleetView
-    users: Mapping[str, int]
-    rehearsing: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +123,20 @@ class PredictivePolicy:
         users = Counter(name for d in fleet.deployments for name in set(d.node_pools))
         known = [state.deployments.get(d.key.full) for d in fleet.deployments]
         rehearsing = sum(memory is not None and memory.shadow.diary is not None for memory in known)
-        everybody = _Everybody(fleet, users, rehearsing)
+        everybody = Everybody(fleet, users)
+        seen = []
         for d in fleet.deployments:
             if d.target is None and d.running is None:
                 continue
             memory = state.deployments.setdefault(d.key.full, DeploymentMemory())
             situation = self._situation(d, memory, now_s, fleet.period_s)
-            replicas[d.key] = self._propose(situation, memory, everybody)
-            claims[d.key] = self._claim(situation, replicas[d.key])
+            seen.append((memory, self._look(situation, memory.shadow, everybody)))
+        if self.options.follow:
+            live(self.sizing, [look for _, look in seen], self.options.bin_s, rehearsing)
+        for memory, look in seen:
+            key = look.situation.view.key
+            replicas[key] = self._propose(look, memory, everybody)
+            claims[key] = self._claim(look.situation, replicas[key])
         return FleetProposal(replicas, pool_proposals(fleet, claims))
 
     def _situation(self, d: DeploymentView, memory: DeploymentMemory, now_s: float, period_s: float) -> Situation:
@@ -175,9 +172,10 @@ class PredictivePolicy:
         if self.options.follow:
             state.deployments.setdefault(key.full, DeploymentMemory()).shadow.diary = diary
 
-    def _propose(self, s: Situation, memory: DeploymentMemory, everybody: _Everybody) -> ReplicaProposal:
+    def _propose(self, look: Look, memory: DeploymentMemory, everybody: Everybody) -> ReplicaProposal:
         """The largest want; the terms come with the winner first."""
-        followed = self._followed(s, memory.shadow, everybody) if self.options.follow else None
+        s = look.situation
+        followed = self._followed(look, everybody) if self.options.follow else None
         if followed is not None:
             others = [backlog_term(s), saturation_term(s, memory), serving_term(s), _awake(s), _least(s)]
             return _largest([followed, *others], s, next_term(self.sizing, memory.shadow))
@@ -202,18 +200,24 @@ class PredictivePolicy:
         waited_s = 0.0 if book.begun_at_s is None else s.now_s - book.begun_at_s
         return book.diary is not None and waited_s < 2.0 * SETTLES_S <= self.options.season_s / _SEASON_OVER_WAIT
 
-    def _followed(self, s: Situation, book: ShadowBook, everybody: _Everybody) -> Term | None:
-        """What the followed rule wants; None while there is too little record to follow one."""
-        d, bin_s = s.view, self.options.bin_s
-        lead = _UNKNOWN_LEAD if d.lead_times is None else d.lead_times.path(_path(d, everybody.fleet))
+    def _look(self, s: Situation, book: ShadowBook, everybody: Everybody) -> Look:
+        """What a start would mean; what can be seen without bins is remembered."""
+        d = s.view
+        lead = _UNKNOWN_LEAD if d.lead_times is None else d.lead_times.path(way(d, everybody))
         lead_s = lead.quantile(_LEAD_LEVEL) + s.period_s
-        start = Start(lead_s, lead.mean_s + s.period_s, _quantum(d, everybody))
-        watch(book, s, _idle(d, everybody))
-        if nobody_is_there(d):
-            book.smooth = 0.0  # what is felt of past demand fades, and would never end by itself
-        live(self.sizing, book, s, start, bin_s, everybody.rehearsing)
+        start = Start(lead_s, lead.mean_s + s.period_s, quantum(d, everybody))
+        if self.options.follow:
+            watch(book, s, idle(d, everybody))
+            if nobody_is_there(d):
+                book.smooth = 0.0  # what is felt of past demand fades, and would never end by itself
+        return Look(book, s, start)
+
+    def _followed(self, look: Look, everybody: Everybody) -> Term | None:
+        """What the followed rule wants; None while there is too little record to follow one."""
+        book, s, bin_s = look.book, look.situation, self.options.bin_s
         if not in_force(self.sizing, book, bin_s):
             return None
+        d, lead_s = s.view, look.start.lead_s
         followed = followed_term(self.sizing, book, s, lead_s)
         dear = dearer(d, everybody.fleet, book, s.now_s)
         if followed is None or dear is None:
@@ -248,33 +252,12 @@ class PredictivePolicy:
         return Claim(d.gpus_per_replica, now, soon, keep, horizon_s)
 
 
-def _path(d: DeploymentView, fleet: FleetView) -> LeadPath:
-    """The way of the replicas that decide: over a new node, as long as some pool may have one more."""
-    pools = [p for p in (fleet.pool(name) for name in d.node_pools) if p is not None]
-    more = [p for p in pools if p.max_nodes is None or p.nodes_ready is None or p.nodes_ready < p.max_nodes]
-    return "new_node" if more else d.next_path
-
-
-def _idle(d: DeploymentView, everybody: _Everybody) -> float:
-    """Replicas that would fit what is free on the nodes of its pools, where nobody else may use them."""
-    pools = [everybody.fleet.pool(name) for name in d.node_pools if everybody.users[name] == 1]
-    return sum(pool.gpus_free or 0 for pool in pools if pool is not None) / max(d.gpus_per_replica, 1)
-
-
-def _quantum(d: DeploymentView, everybody: _Everybody) -> int:
-    """Replicas that a node of its first pool holds, where nobody else may use it: one more on it costs nothing."""
-    pool = everybody.fleet.pool(d.node_pools[0]) if d.node_pools else None
-    if pool is None or everybody.users[pool.name] > 1:
-        return 1
-    return max(1, pool.gpus_per_node // max(d.gpus_per_replica, 1))
-
-
 def _awake(s: Situation) -> Term | None:
     """One replica while somebody may come before it could serve: at zero every request of a lead time would wait."""
-    expected = forecast_term(s) or hint_term(s)
-    if s.view.min_replicas > 0 or expected is None or expected.wants < 1:
+    if s.view.min_replicas > 0:
         return None
-    return Term("awake", 1, expected.why)
+    expected = forecast_term(s) or hint_term(s)
+    return None if expected is None or expected.wants < 1 else Term("awake", 1, expected.why)
 
 
 def _rehearsing(s: Situation) -> Term:
@@ -291,14 +274,13 @@ def _largest(arguments: Sequence[Term | None], s: Situation, passed_over: Term |
     terms = [t for t in arguments if t is not None]
     if s.view.rate_rps is None:
         terms.append(Term("unknown", s.present, f"the rate is unknown: no fewer than the present {s.present}"))
-    proposal = _ordered(terms)
-    return proposal if passed_over is None else replace(proposal, terms=(*proposal.terms, passed_over))
+    return _ordered(terms, *([] if passed_over is None else [passed_over]))
 
 
-def _ordered(terms: Sequence[Term]) -> ReplicaProposal:
-    winner = max(terms, key=lambda t: t.wants)
-    rest = sorted((t for t in terms if t is not winner), key=lambda t: -t.wants)
-    return ReplicaProposal(winner.wants, (winner, *rest))
+def _ordered(terms: Sequence[Term], *passed_over: Term) -> ReplicaProposal:
+    """The first of the largest wants decides; those that were passed over come last."""
+    ordered = sorted(terms, key=_WANTS, reverse=True)  # of equals the first stays first
+    return ReplicaProposal(ordered[0].wants, (*ordered, *passed_over))
 
 
 def _unknown(s: Situation, terms: list[Term]) -> Term | None:

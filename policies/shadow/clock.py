@@ -6,6 +6,7 @@ Kept are errors of the plainest forecast (what the last five minutes were) by th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -53,39 +54,60 @@ class Clock:
         self._errors: NDArray[np.float16] = np.frombuffer(memory.errors, dtype=np.float16)
         self._origins: Floats = np.frombuffer(memory.origins, dtype=np.float64).reshape(_PENDING, 3)
 
-    def learn(self, number: int, demand: float, lead_bins: int) -> None:
-        """The bin of this number (counted from the epoch) closed; what was expected of it a lead time ago is judged."""
+    def learn(self, number: int, demand: float, lead_bins: int) -> tuple[float, float]:
+        """The bin of this number (counted from the epoch) closed; what was expected of it a lead time ago is judged.
+
+        Level of demand, and the size of errors to expect.
+        """
         memory = self.memory
         memory.bins += 1
         memory.mean += max(self._bin_s / _MEAN_S, 1.0 / memory.bins) * (demand - memory.mean)
         memory.level += min(max(self._bin_s / _LEVEL_S, 1.0 / memory.bins), 1.0) * (demand - memory.level)
         mean = memory.mean + 1e-9
-        self._origins[number % _PENDING] = number, memory.level, (memory.level * mean) ** 0.5 + 0.05 * mean
+        about = memory.level, (memory.level * mean) ** 0.5 + 0.05 * mean
+        self._origins[number % _PENDING] = number, *about
         origin = number - min(lead_bins, _PENDING - 1)
         made, level, size = self._origins[origin % _PENDING].tolist()
         if made == origin and origin % self._thin == 0:
             error = min((demand - level) / size, 1e4)
             self._errors[origin // self._thin % len(self._errors)] = error
+        return about
 
-    def quantiles(self, number: int, lead_bins: int, levels: Floats) -> Floats | None:
-        """Of demand `lead_bins` after this bin; None while too little is known."""
-        first = 1 + (lead_bins + self._thin) // (self._per_hour * self._thin)
-        slots = (number // self._thin - _offsets(self._per_hour, first)) % len(self._errors)
-        known = self._errors[slots].astype(np.float64)
-        known = known[known == known]
-        if len(known) < _ENOUGH:
-            return None
-        known.sort()
-        rank = np.minimum(np.maximum(levels * (len(known) + 1) - 1.0, 0.0), len(known) - 1.0)
+    @staticmethod
+    def quantiles(
+        clocks: Sequence[Clock], numbers: Ints, demand: Floats, lead_bins: Ints, levels: Floats
+    ) -> Floats:  # fmt: skip
+        """These bins (clocks, bins) closed, all of one width, those of each clock within an hour: they are learned.
+
+        Quantiles of demand `lead_bins` (clocks,) after each, shape (clocks, bins, levels); NaN while too little is
+        known.
+        """
+        # What a bin asks for is an hour old and more: that those after it are known already makes no difference.
+        about = [
+            [clock.learn(number, seen, lead) for number, seen in zip(*rows, strict=True)]
+            for clock, lead, *rows in zip(clocks, lead_bins.tolist(), numbers.tolist(), demand.tolist(), strict=True)
+        ]
+        one = clocks[0]
+        hours, offsets = _offsets(one._per_hour)
+        slots = (numbers[:, :, None] // one._thin - offsets) % len(one._errors)
+        known = np.array([clock._errors[row] for clock, row in zip(clocks, slots, strict=True)], dtype=np.float64)
+        first = 1 + (lead_bins + one._thin) // (one._per_hour * one._thin)
+        if first.max() > 1:
+            known[np.broadcast_to(hours < first[:, None, None], known.shape)] = np.nan
+        known.sort(axis=2)  # what is not known comes last
+        count = np.add.reduce(known == known, axis=2)[:, :, None]
+        last = np.maximum(count - 1, 0)
+        rank = np.minimum(np.maximum(levels * (count + 1) - 1.0, 0.0), last)
         low = rank.astype(np.int64)
-        below = known[low]
-        at = below + (rank - low) * (known[np.minimum(low + 1, len(known) - 1)] - below)
-        _, level, size = self._origins[number % _PENDING].tolist()
-        return np.asarray(np.maximum(level + size * at, 0.0))
+        each, turn = np.arange(len(clocks))[:, None, None], np.arange(numbers.shape[1])[:, None]
+        below, above = known[each, turn, low], known[each, turn, np.minimum(low + 1, last)]
+        level, size = np.array(about).transpose(2, 0, 1)[:, :, :, None]
+        found = np.maximum(level + size * (below + (rank - low) * (above - below)), 0.0)
+        return np.where(count >= _ENOUGH, found, np.nan)
 
 
 @lru_cache(maxsize=64)
-def _offsets(per_hour: int, first: int) -> Ints:
-    """How many slots back lie the same minute of each earlier hour, and its neighbours."""
-    hours = np.arange(first, _HOURS)[:, None] * per_hour
-    return np.asarray((hours + np.array([-1, 0, 1])).reshape(-1))
+def _offsets(per_hour: int) -> tuple[Ints, Ints]:
+    """Earlier hours, and how many slots back lie the same minute of each and its neighbours."""
+    hours = np.repeat(np.arange(1, _HOURS), 3)
+    return hours, hours * per_hour + np.tile(np.array([-1, 0, 1]), _HOURS - 1)

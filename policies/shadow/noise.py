@@ -20,41 +20,58 @@ _NORMAL = NormalDist()
 
 @dataclass(frozen=True, slots=True)
 class Felt:
-    """How requests are felt. `per_rps`: replicas that one a second takes up; `share`: what a bin weighs in the mean
-    that is felt (1: requests are felt as they come); `levels`: those of the forecast's quantiles.
+    """How requests of several deployments are felt, shape (deployments,) each.
+
+    `per_rps`: replicas that one a second takes up; `share`: what a bin weighs in the mean that is felt (1: requests are
+    felt as they come); `levels`: those of the forecast's quantiles, which they have in common.
     """
 
-    per_rps: float
-    share: float
+    per_rps: Floats
+    share: Floats
     bin_s: float
     levels: Floats
 
-    def about(self, row: Floats, horizon_s: float) -> tuple[float, float]:
-        """The demand about which counts lie, and the standard deviation of one, by the forecast of the nearest bins."""
-        median = float(row[int(np.searchsorted(self.levels, 0.5))])
-        noise = (median * self.per_rps / self.bin_s) ** 0.5
-        return max(0.0, median - noise * _median_score(max(1, round(horizon_s / self.bin_s)))), noise
+    def about(self, rows: Floats, horizon_s: float) -> tuple[Floats, Floats]:
+        """The demand about which counts lie, and the standard deviation of one, by the forecast of the nearest bins.
 
-    def quantiles(self, counted: Floats, middle: float, noise: float, reach_s: float) -> Floats:
+        `rows`: (deployments, levels), in replicas; returns (deployments,) each.
+        """
+        median = rows[:, int(np.searchsorted(self.levels, 0.5))]
+        noise = _root(median * self.per_rps / self.bin_s)
+        return np.maximum(0.0, median - noise * _median_score(max(1, round(horizon_s / self.bin_s)))), noise
+
+    def quantiles(self, counted: Floats, middle: Floats, noise: Floats, reach_s: Floats) -> Floats:
         """Of the largest demand that is felt until `reach_s`, from those of the largest count; all in replicas.
 
         What else is uncertain than counts stays: variances about the `middle` are taken apart. Never more than counted.
+        `counted`: (reaches, deployments, levels), and so is what is returned; `reach_s`: (reaches, deployments).
         """
-        if self.share >= 1.0 or noise <= 0.0:
-            return counted
         bins, levels = reach_s / self.bin_s, self.levels.tobytes()
-        of_counts = noise * _scores(levels, max(1, round(bins)))
-        of_means = noise * (self.share / (2.0 - self.share)) ** 0.5 * _scores(levels, max(1, round(bins * self.share)))
-        away = counted - middle
+        kept = _root(self.share / (2.0 - self.share))
+        of_counts = noise[:, None] * _scores_of(levels, bins)
+        of_means = (noise * kept)[:, None] * _scores_of(levels, bins * self.share)
+        away = counted - middle[:, None]
         rest = np.maximum(away * away - of_counts * of_counts, 0.0)
-        calm = middle + np.sign(away) * np.sqrt(rest + of_means * of_means)
-        return np.asarray(np.minimum(np.maximum.accumulate(np.maximum(calm, 0.0)), counted))
+        calm = middle[:, None] + np.sign(away) * np.sqrt(rest + of_means * of_means)
+        felt = np.minimum(np.maximum.accumulate(np.maximum(calm, 0.0), axis=-1), counted)
+        return np.where(((self.share >= 1.0) | (noise <= 0.0))[:, None], counted, felt)
+
+
+def _root(values: Floats) -> Floats:
+    """As `**` has it for single numbers: numpy's differs in the last digit of one in a thousand."""
+    return np.array([value**0.5 for value in values.tolist()])
 
 
 @lru_cache(maxsize=256)
 def _median_score(bins: int) -> float:
     """The median of the largest of so many independent standard normals."""
     return _NORMAL.inv_cdf(0.5 ** (1.0 / bins))
+
+
+def _scores_of(levels: bytes, bins: Floats) -> Floats:
+    """`_scores` for whole numbers of bins, at least one: shape (*bins.shape, levels)."""
+    found, place = np.unique(np.maximum(1, np.rint(bins)), return_inverse=True)
+    return np.array([_scores(levels, int(one)) for one in found])[place.reshape(bins.shape)]
 
 
 @lru_cache(maxsize=256)

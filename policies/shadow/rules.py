@@ -88,31 +88,33 @@ class Family:
     def _demand_per_replica(self) -> Floats:
         return 1.0 / np.array(self.utilizations)
 
-    def wants(self, lead: Floats, early: Floats, clock: Floats, steady: Floats, recent: Floats, use: float) -> Floats:
-        """Replicas that each rule wants for now, whole numbers, shape (size,).
+    def wants(self, lead: Floats, early: Floats, clock: Floats, steady: Floats, recent: Floats, use: Floats) -> Floats:
+        """Replicas that each rule of each deployment wants for now, whole numbers, shape (deployments, size).
 
-        Quantiles (levels) of demand, in replicas at the SLO: `lead`, the largest until a replica asked for now serves;
-        `early`, until half a lead time later; `clock`, at that moment by the clock. `steady`: level for each of
-        `steady_shares`; `recent`: largest demand in each of `windows_s`. `use`: share of what a replica carries at the
-        SLO that may be planned with.
+        Quantiles (deployments, levels) of demand, in replicas at the SLO: `lead`, the largest until a replica asked for
+        now serves; `early`, until half a lead time later; `clock`, at that moment by the clock. `steady`: level for
+        each of `steady_shares`; `recent`: largest demand in each of `windows_s`. `use`, (deployments, 1): share of what
+        a replica carries at the SLO that may be planned with.
         """
-        n, out, blocks = len(self.levels), np.empty(self.size), self.blocks
+        n, out, blocks = len(self.levels), np.empty((len(lead), self.size)), self.blocks
         by_lead, by_clock = lead * (1.0 / use), clock * (1.0 / use)
-        out[:n] = out[2 * n : 3 * n] = by_lead
-        np.multiply(early, 1.0 / use, out=out[n : 2 * n])
-        out[3 * n : 4 * n] = by_clock
-        out[blocks["clock vendor"]] = self._newsvendor(by_clock)
-        np.multiply(steady, 1.0 / use, out=out[blocks["steady"]])
-        out[blocks["reactive"]] = (recent[:, None] * self._demand_per_replica).reshape(-1)
+        out[:, :n] = out[:, 2 * n : 3 * n] = by_lead
+        np.multiply(early, 1.0 / use, out=out[:, n : 2 * n])
+        out[:, 3 * n : 4 * n] = by_clock
+        out[:, blocks["clock vendor"]] = self._newsvendor(by_clock)
+        np.multiply(steady, 1.0 / use, out=out[:, blocks["steady"]])
+        out[:, blocks["reactive"]] = (recent[:, :, None] * self._demand_per_replica).reshape(len(out), -1)
         return whole(out)
 
     def _newsvendor(self, demand: Floats) -> Floats:
         """argmin over N of N + price * E[demand; demand > N]: certainty is bought where it is cheap, tails are not."""
         counts = np.ceil(demand - _EPSILON)
-        above = np.zeros(len(demand) + 1)
-        np.cumsum((self._mass * demand)[::-1], out=above[-2::-1])
-        tails = above[np.searchsorted(demand, counts + _EPSILON, side="right")]
-        return np.asarray(counts[np.argmin(counts + self._prices * tails, axis=1)])
+        above = np.zeros((len(demand), demand.shape[1] + 1))
+        np.cumsum((self._mass * demand)[:, ::-1], axis=1, out=above[:, -2::-1])
+        below = np.add.reduce(demand[:, None] <= (counts + _EPSILON)[:, :, None], axis=2)
+        each = np.arange(len(demand))[:, None]
+        bill = counts[:, None] + self._prices * above[each, below][:, None]
+        return np.asarray(counts[each, np.argmin(bill, axis=2)])
 
 
 def whole(replicas: Floats) -> Floats:

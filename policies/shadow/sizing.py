@@ -1,18 +1,22 @@
-"""One deployment's sizing by shadow rules: fed once a bin, it says which rule is followed and what that rule wants.
+"""Sizing by shadow rules: fed once a bin, it says which rule is followed and what that rule wants.
 
-Everything in replicas; what a replica carries, lead times and forecasts come from outside. Not for backlog and
-saturation, which nobody forecasts (predictive/terms.py).
+Deployments whose bins close at the same moment are fed together (fleets.py says why). Everything in replicas; what a
+replica carries, lead times and forecasts come from outside. Not for backlog and saturation, which nobody forecasts
+(predictive/terms.py).
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from policies.shadow.ahead import Ahead
 from policies.shadow.clock import Clock, ClockMemory
-from policies.shadow.fleet import ROWS, SHORT, Quantiles, Shadow, ShadowMemory, missed_share
-from policies.shadow.noise import Felt
+from policies.shadow.fleet import ROWS, SHORT, Shadow, ShadowMemory, missed_share
+from policies.shadow.fleets import Fleets, Quantiles, Terms
 from policies.shadow.price import Account, PriceSettings, choose
 from policies.shadow.rules import Family, Floats
 
@@ -24,8 +28,6 @@ _ENOUGH_S = 3600.0
 _DRIFT = 0.1
 """How far the usable share moves, in logarithms, for a day's allowed misses that came more or fewer than the model
 said."""
-_EARLY = 1.5
-_LONGEST_KEEP_S = 2400.0
 _LEAST_USE, _MOST_USE = 0.6, 1.3
 
 
@@ -66,40 +68,21 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
-class Ahead:
-    """Quantiles of the largest demand, by the family's levels, in replicas at the SLO.
+class Closed:
+    """Bins of several deployments that closed, as many of each and no hour without one: shape (deployments, bins).
 
-    Until a replica asked for now serves; until half a lead time later; until one given up now would have paid.
+    `demand` in replicas at the SLO; `ahead`: what was expected when each had closed.
     """
 
-    lead: Floats
-    early: Floats
-    keep: Floats
+    ends_s: Floats
+    demand: Floats
+    ahead: Ahead
 
-    @classmethod
-    def of(
-        cls, rows: Floats, horizons_s: tuple[float, ...], lead_s: float, stop_s: float = 0.0, felt: Felt | None = None
-    ) -> Ahead:
-        """From a forecast's rows (horizons, levels); `stop_s`: for how long what is given up stays on the bill.
-
-        `felt`: how what is forecast in counts is felt; None: as it is counted.
-        """
-        pays_s = max(lead_s, stop_s)
-        reaches_s = (lead_s, _EARLY * lead_s, min(lead_s + pays_s, max(_LONGEST_KEEP_S, lead_s)))
-        at = [_at_horizon(rows, horizons_s, reach_s) for reach_s in reaches_s]
-        if felt is not None:
-            about = felt.about(rows[0], horizons_s[0])
-            at = [felt.quantiles(row, *about, reach_s) for row, reach_s in zip(at, reaches_s, strict=True)]
-        return cls(*at)
-
-
-def _at_horizon(rows: Floats, horizons_s: tuple[float, ...], horizon_s: float) -> Floats:
-    """Row of this horizon, interpolated linearly."""
-    after = min(int(np.searchsorted(horizons_s, horizon_s)), len(horizons_s) - 1)
-    if after == 0 or horizon_s >= horizons_s[after]:
-        return np.asarray(rows[after])
-    share = (horizon_s - horizons_s[after - 1]) / (horizons_s[after] - horizons_s[after - 1])
-    return np.asarray(rows[after - 1] * (1.0 - share) + rows[after] * share)
+    def some(self, begin: int, end: int) -> Closed:
+        """Some of the bins."""
+        a = self.ahead
+        ahead = Ahead(a.lead[:, begin:end], a.early[:, begin:end], a.keep[:, begin:end])
+        return Closed(self.ends_s[:, begin:end], self.demand[:, begin:end], ahead)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,34 +105,53 @@ class Sizing:
     """How far from what it carries a fleet begins to miss (`missed_share`)."""
 
     def close(
-        self, memory: SizingMemory, end_s: float, demand: float, ahead: Ahead, s: Frame,
-        got: Got | None,
+        self, memories: Sequence[SizingMemory], frames: Sequence[Frame], closed: Closed,
+        got: Sequence[Got | None] = (),
     ) -> None:  # fmt: skip
-        """A bin that ended at `end_s` closed: rules are judged by it and decide for the next; one of them is chosen."""
-        memory.use = memory.use or self.use
-        if got is not None and got.missed_share is not None:
-            memory.account.book(demand, got.missed_share * demand, s.bin_s, self.settings)
-            self._learn_use(memory, demand, got.running, got.missed_share, s)
-        shadow = self.advance(memory, end_s, demand, ahead, s)
-        memory.bins += 1
-        if memory.bins * s.bin_s >= CHOOSE_EVERY_S or memory.account.rule < 0:
-            self._choose(memory, shadow, s)
+        """Bins closed, all of one width: rules are judged by each and decide for the next; every quarter of an hour one
+        of them is chosen. `got`: of the first bin, where somebody knows.
+        """
+        for memory in memories:
+            memory.use = memory.use or self.use
+        self._book(memories, frames, closed.demand[:, 0], got)
+        bin_s, begin, bins = frames[0].bin_s, 0, closed.demand.shape[1]
+        while begin < bins:
+            end = min(bins, begin + min(self._until_choice(memory, bin_s) for memory in memories))
+            self.advance(memories, frames, closed.some(begin, end))
+            for memory, frame in zip(memories, frames, strict=True):
+                memory.bins += end - begin
+                if memory.bins * bin_s >= CHOOSE_EVERY_S or memory.account.rule < 0:
+                    self._choose(memory, frame)
+            begin = end
 
-    def advance(self, memory: SizingMemory, end_s: float, demand: float, ahead: Ahead, s: Frame) -> Shadow:
-        """The replay alone: what the bin costs every rule, and what each tells its fleet for the next."""
-        lead_bins = min(s.lead_bins, ROWS - 2)
-        shadow = self.shadow(memory, s)
-        if memory.shadow.rows:
-            serve_bins = min(s.serve_bins or lead_bins, lead_bins)
-            shadow.score(demand, serve_bins, s.bin_s, memory.use, self.soft, s.patience_s, s.lasts_s)
-        number = round(end_s / s.bin_s)
-        clock = Clock(memory.clock, s.bin_s)
-        clock.learn(number, demand, lead_bins + 1)
-        at = clock.quantiles(number, lead_bins + 1, self.family.array_of_levels)
-        quantiles = Quantiles(ahead.lead, ahead.early, ahead.keep, ahead.lead if at is None else at)
-        shadow.decide(demand, quantiles, lead_bins, s.bin_s, memory.use, s.bounds, s.quantum, s.lasts_s)
-        memory.closed_at_s = end_s
-        return shadow
+    def advance(self, memories: Sequence[SizingMemory], frames: Sequence[Frame], closed: Closed) -> None:
+        """The replay alone: what the bins cost every rule, and what each tells its fleet for the next."""
+        terms = self._terms(memories, frames)
+        fleets = Fleets([m.shadow for m in memories], self.family, [max(1, f.bounds[0]) for f in frames])
+        clocks = [Clock(memory.clock, terms.bin_s) for memory in memories]
+        bins, room = closed.demand.shape[1], terms.room(self.family)
+        for begin in range(0, bins, room):
+            some = closed if bins <= room else closed.some(begin, begin + room)
+            fleets.play(some.demand, self._quantiles(clocks, some, terms), terms)
+        fleets.store()
+        for memory, end_s in zip(memories, closed.ends_s[:, -1].tolist(), strict=True):
+            memory.closed_at_s = end_s
+
+    def _quantiles(self, clocks: Sequence[Clock], closed: Closed, s: Terms) -> Quantiles:
+        numbers = np.rint(closed.ends_s / s.bin_s).astype(np.int64)
+        levels, ahead = self.family.array_of_levels, closed.ahead
+        at = Clock.quantiles(clocks, numbers, closed.demand, s.lead_bins[:, 0] + 1, levels)
+        return Quantiles(ahead.lead, ahead.early, ahead.keep, np.where(at == at, at, ahead.lead))
+
+    def _terms(self, memories: Sequence[SizingMemory], frames: Sequence[Frame]) -> Terms:
+        lead_bins = [min(f.lead_bins, ROWS - 2) for f in frames]
+        serve_bins = [min(f.serve_bins or lead, lead) for f, lead in zip(frames, lead_bins, strict=True)]
+        rows = [
+            (*f.bounds, f.quantum, memory.use, f.lasts_s, f.patience_s)
+            for f, memory in zip(frames, memories, strict=True)
+        ]
+        columns = np.array(rows, dtype=np.float64).T[:, :, None]
+        return Terms(frames[0].bin_s, self.soft, np.array(lead_bins)[:, None], np.array(serve_bins)[:, None], *columns)
 
     def ready(self, memory: SizingMemory, bin_s: float) -> bool:
         """There is record enough to go by."""
@@ -158,21 +160,42 @@ class Sizing:
     def shadow(self, memory: SizingMemory, s: Frame) -> Shadow:
         return Shadow(memory.shadow, self.family, max(1, s.bounds[0]))
 
-    def _choose(self, memory: SizingMemory, shadow: Shadow, s: Frame) -> None:
+    def _until_choice(self, memory: SizingMemory, bin_s: float) -> int:
+        """Bins until a rule is chosen."""
+        return 1 if memory.account.rule < 0 else max(1, math.ceil(CHOOSE_EVERY_S / bin_s) - memory.bins)
+
+    def _choose(self, memory: SizingMemory, s: Frame) -> None:
         memory.bins = 0
+        shadow = self.shadow(memory, s)
         shadow.end_block(s.bin_s)
         if memory.shadow.weights[SHORT] * s.bin_s < 0.99 * _ENOUGH_S:
             memory.account.rule = self.family.names.index(_FIRST_RULE)
             return
         choose(shadow, memory.account, s.allowed_share, s.bin_s, s.lead_bins, self.settings, stop_bins=s.stop_bins)
 
-    def _learn_use(self, memory: SizingMemory, demand: float, running: float, share: float, s: Frame) -> None:
-        """The fluid model is right where it counts as many misses as users had."""
-        if not self.learn_use:
+    def _book(
+        self, memories: Sequence[SizingMemory], frames: Sequence[Frame], seen: Floats, got: Sequence[Got | None]
+    ) -> None:
+        """What users got, on the account; the fluid model is right where it counts as many misses as they had."""
+        known = [
+            (i, one.running * memories[i].use, one.missed_share)
+            for i, one in enumerate(got)
+            if one is not None and one.missed_share is not None
+        ]
+        if not known:
             return
-        model = demand * float(missed_share(demand, np.array(running * memory.use), self.soft))
+        demand = seen[[i for i, _, _ in known]]
+        model = demand * missed_share(demand, np.array([carries for _, carries, _ in known]), self.soft)
+        for (i, _, share), brought, modelled in zip(known, demand.tolist(), model.tolist(), strict=True):
+            missed = share * brought
+            memories[i].account.book(brought, missed, frames[i].bin_s, self.settings)
+            if self.learn_use:
+                self._learn_use(memories[i], modelled - missed, frames[i])
+
+    def _learn_use(self, memory: SizingMemory, more: float, s: Frame) -> None:
+        """`more`: replica-bins of misses that the model counted and users did not have."""
         day = memory.shadow.demand_sums[SHORT] / max(memory.shadow.weights[SHORT], 1.0) * 86400.0 / s.bin_s
-        moved = _DRIFT * (model - share * demand) / max(day * s.allowed_share, 1e-9)
+        moved = _DRIFT * more / max(day * s.allowed_share, 1e-9)
         memory.use = min(max(memory.use * (1.0 + min(max(moved, -0.05), 0.05)), _LEAST_USE), _MOST_USE)
 
     def target(self, memory: SizingMemory, rule: int | None = None) -> int | None:

@@ -12,12 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policies.shadow.ahead import Ahead
 from policies.shadow.clock import Clock, ClockMemory
-from policies.shadow.fleet import MISSED, ROWS, STARTS, Quantiles, Shadow, ShadowMemory, missed_share
+from policies.shadow.fleet import MISSED, ROWS, STARTS, Shadow, ShadowMemory, missed_share
+from policies.shadow.fleets import Fleets, Quantiles, Terms
 from policies.shadow.past import BUCKETS, levels_of, remember
 from policies.shadow.price import Account, PriceSettings, choose, hull_slope, lower_hull
 from policies.shadow.rules import Family, Floats
-from policies.shadow.sizing import Ahead, Frame, Got, Sizing, SizingMemory
+from policies.shadow.sizing import CHOOSE_EVERY_S, Closed, Frame, Got, Sizing, SizingMemory
 
 FAMILY = Family()
 BIN_S = 10.0
@@ -40,15 +42,50 @@ def play(
     start_s: float = 0.0,
 ) -> list[int]:
     """Feed a series; the forecast is `ahead` (today's demand where none is given). The targets followed, bin by bin."""
-    wanted = []
-    for i, value in enumerate(demand.tolist()):
-        expected = flat(value if ahead is None else float(ahead[i]), spread)
-        sizing.close(memory, start_s + (i + 1) * BIN_S, value, Ahead(expected, expected, expected), frame, None)
-        wanted.append(sizing.target(memory) or 0)
+    expected = np.array([flat(value, spread) for value in (demand if ahead is None else ahead)])
+    closed = of_one(start_s + BIN_S * np.arange(1, len(demand) + 1), demand, expected)
+    wanted: list[int] = []
+    while len(wanted) < len(demand):
+        rule = memory.account.rule
+        bins = 1 if rule < 0 else min(len(demand) - len(wanted), round(CHOOSE_EVERY_S / BIN_S) - memory.bins, ROWS)
+        sizing.close([memory], [frame], closed.some(len(wanted), len(wanted) + bins))
+        told = sizing.shadow(memory, frame).targets[np.arange(memory.shadow.rows - bins, memory.shadow.rows) % ROWS]
+        wanted += [*told[:-1, rule].tolist(), sizing.target(memory) or 0]
     return wanted
 
 
+def of_one(ends_s: Floats, demand: Floats, expected: Floats) -> Closed:
+    """Bins of one deployment; `expected`: (bins, levels)."""
+    return Closed(ends_s[None], demand[None], Ahead(*(expected[None],) * 3))
+
+
 # ---------------------------------------------------------------- the fluid fleet
+
+
+def fleets_of_one(first: int = 1, rows: int = 0) -> Fleets:
+    one = Fleets([ShadowMemory()], FAMILY, [first])
+    one.rows[:] = rows
+    return one
+
+
+def terms(
+    lead_bins: int = 18,
+    use: float = 1.0,
+    bounds: tuple[int, int] = (1, 50),
+    quantum: int = 1,
+    soft: float = 0.0,
+    lasts_s: float = 0.0,
+    bin_s: float = BIN_S,
+) -> Terms:
+    """Of one deployment."""
+    bins, numbers = np.full((1, 1), lead_bins), (*bounds, quantum, use, lasts_s, 2.0)
+    return Terms(bin_s, soft, bins, bins, *(np.full((1, 1), float(number)) for number in numbers))
+
+
+def tell(fleets: Fleets, demand: Floats, s: Terms) -> None:
+    """Bins of one deployment closed, and everybody expects what there is."""
+    quantiles = np.repeat(demand[None, :, None], len(LEVELS), axis=2)
+    fleets.play(demand[None], Quantiles(*(quantiles,) * 4), s)
 
 
 def brute_force(targets: list[int], demand: list[float], lead: int, use: float) -> tuple[float, float, int]:
@@ -72,16 +109,15 @@ def brute_force(targets: list[int], demand: list[float], lead: int, use: float) 
 @given(st.lists(st.tuples(st.integers(0, 6), st.floats(0, 5)), min_size=30, max_size=200), st.integers(1, 20))
 def test_what_runs_is_the_least_that_was_wanted_within_the_lead_time(rows: list[tuple[int, float]], lead: int) -> None:
     """Against a fleet whose replicas are counted one by one."""
-    shadow = Shadow(ShadowMemory(), FAMILY, 0)
-    shadow.memory.rows = 1
+    fleets, s = fleets_of_one(0, rows=1), terms(lead, use=0.9)
     missed = 0.0
     for target, demand in rows:
-        shadow.targets[(shadow.memory.rows - 1) % ROWS] = target
-        missed += float(shadow.score(demand, lead, BIN_S, 0.9)[0])
-        shadow.memory.rows += 1
+        fleets.targets[0, (fleets.rows[0] - 1) % ROWS] = target
+        missed += float(fleets.score(np.array([demand]), s)[0, 0])
+        fleets.rows += 1
     expected, _, starts = brute_force([t for t, _ in rows], [d for _, d in rows], lead, 0.9)
     assert missed == pytest.approx(expected)
-    assert float(shadow.record[0, 2, 0]) == pytest.approx(starts, rel=0.05)
+    assert float(fleets.record[0, 0, STARTS, 0]) == pytest.approx(starts, rel=0.05)
 
 
 def test_every_rule_starts_from_the_same_record_of_nothing() -> None:
@@ -91,13 +127,12 @@ def test_every_rule_starts_from_the_same_record_of_nothing() -> None:
 
 
 def test_a_rule_that_holds_keeps_what_it_wanted_for_a_lead_time() -> None:
-    shadow = Shadow(ShadowMemory(), FAMILY, 1)
-    series = [4.0] + [1.0] * 40
+    fleets, s = fleets_of_one(), terms()
+    series = np.array([4.0] + [1.0] * 40)
     wanted = []
-    for demand in series:
-        quantiles = Quantiles(*(flat(demand),) * 4)
-        shadow.decide(demand, quantiles, 18, BIN_S, 1.0, (1, 50))
-        wanted.append(dict(zip(FAMILY.names, shadow.target.tolist(), strict=True)))
+    for i in range(len(series)):
+        tell(fleets, series[i : i + 1], s)
+        wanted.append(dict(zip(FAMILY.names, fleets.target[0].tolist(), strict=True)))
     held = [row["hold 0.95"] for row in wanted]
     assert held == [4] * 19 + [1] * 22
     assert [row["early 0.95"] for row in wanted] == [4] * 13 + [1] * 28
@@ -107,30 +142,30 @@ def test_a_rule_that_holds_keeps_what_it_wanted_for_a_lead_time() -> None:
 
 
 def test_a_newsvendor_buys_certainty_and_leaves_the_tail_where_it_is_dear() -> None:
-    rare = np.where(LEVELS < 0.99, 1.0, 20.0)
-    found = FAMILY.wants(rare, rare, rare, np.ones(len(FAMILY.steady_shares)), np.ones(3), 1.0)
-    wants = dict(zip(FAMILY.names, found.tolist(), strict=True))
+    rare = np.where(LEVELS < 0.99, 1.0, 20.0)[None]
+    found = FAMILY.wants(rare, rare, rare, np.ones((1, len(FAMILY.steady_shares))), np.ones((1, 3)), np.ones((1, 1)))
+    wants = dict(zip(FAMILY.names, found[0].tolist(), strict=True))
     assert wants["clock vendor 2"] == 1
     assert wants["clock vendor 128"] == 20
 
 
 def test_a_steady_rule_holds_the_level_above_which_its_share_of_the_last_days_came() -> None:
     """A tenth of the bins carry six times the demand: 40 % of it all. Half may lie above the low level."""
-    past = np.zeros(BUCKETS, dtype=np.float32)
+    past = np.zeros((1, BUCKETS), dtype=np.float32)
     for i in range(8640):
-        remember(past, 12.0 if i % 10 == 0 else 2.0, BIN_S)
-    low, high, all_of_it = levels_of(past, (0.5, 0.05, 0.0)).tolist()
+        remember(past, np.array([12.0 if i % 10 == 0 else 2.0]), BIN_S)
+    low, high, all_of_it = levels_of(past, (0.5, 0.05, 0.0))[0].tolist()
     assert low == pytest.approx(2.0, rel=0.07)
     assert high == all_of_it == pytest.approx(12.0, rel=0.07)
 
 
 def test_a_steady_rule_does_not_move_while_the_days_are_alike() -> None:
     rng = np.random.default_rng(5)
-    shadow = Shadow(ShadowMemory(), FAMILY, 1)
-    wanted = []
-    for demand in rng.gamma(9.0, 0.5, 8640).tolist():
-        shadow.decide(demand, Quantiles(*(flat(demand),) * 4), 18, BIN_S, 1.0, (1, 50))
-        wanted.append(int(shadow.target[FAMILY.names.index("steady 0.01")]))
+    fleets, s, wanted = fleets_of_one(), terms(), list[int]()
+    for demand in rng.gamma(9.0, 0.5, (288, 30)):
+        tell(fleets, demand, s)
+        wants = fleets.wants[0, np.arange(len(wanted), len(wanted) + 30) % ROWS]
+        wanted += wants[:, FAMILY.names.index("steady 0.01")].tolist()
     assert len(set(wanted[2000:])) <= 2
 
 
@@ -142,12 +177,18 @@ def test_a_memory_of_another_family_is_begun_anew() -> None:
 
 
 def test_replicas_are_wanted_in_whole_nodes_where_one_more_costs_nothing() -> None:
-    shadow = Shadow(ShadowMemory(), FAMILY, 1)
-    shadow.decide(2.3, Quantiles(*(flat(2.3),) * 4), 18, BIN_S, 1.0, (1, 7), quantum=4)
-    assert set(shadow.target.tolist()) <= {4, 7}
+    fleets = fleets_of_one()
+    tell(fleets, np.array([2.3]), terms(bounds=(1, 7), quantum=4))
+    assert set(fleets.target[0].tolist()) <= {4, 7}
 
 
 # ---------------------------------------------------------------- the clock
+
+
+def after(clock: Clock, number: int, demand: float, lead_bins: int) -> Floats:
+    """What it says when this bin has closed."""
+    numbers, seen = np.array([[number]]), np.array([[demand]])
+    return Clock.quantiles([clock], numbers, seen, np.array([lead_bins]), LEVELS)[0, 0]
 
 
 def test_the_clock_knows_the_minute_of_a_storm_and_not_its_hour() -> None:
@@ -158,13 +199,10 @@ def test_the_clock_knows_the_minute_of_a_storm_and_not_its_hour() -> None:
         series[hour * 360 + 180 : hour * 360 + 192] = 6.0
     for number, demand in enumerate(series.tolist()):
         clock.learn(number, demand, lead)
-    o = len(series) - 1
-    calm = clock.quantiles(o, lead, LEVELS)
-    assert calm is not None
-    for number in range(len(series), len(series) + 180 + 6 - lead):
+    calm = after(clock, len(series), 2.0, lead)
+    for number in range(len(series) + 1, len(series) + 180 + 5 - lead):
         clock.learn(number, 2.0, lead)
-    storm = clock.quantiles(len(series) + 180 + 5 - lead, lead, LEVELS)
-    assert storm is not None
+    storm = after(clock, len(series) + 180 + 5 - lead, 2.0, lead)
     high = FAMILY.levels.index(0.95)
     assert calm[high] < 2.5
     assert storm[high] > 5.5
@@ -185,9 +223,9 @@ def test_the_clock_bears_bins_wider_than_its_memory_of_the_level(bin_s: float) -
 
 def test_the_clock_says_nothing_before_it_has_seen_enough() -> None:
     clock = Clock(ClockMemory(), BIN_S)
-    for number in range(360):
+    for number in range(359):
         clock.learn(number, 1.0, 6)
-    assert clock.quantiles(359, 6, LEVELS) is None
+    assert np.isnan(after(clock, 359, 1.0, 6)).all()
 
 
 # ---------------------------------------------------------------- the price
@@ -310,9 +348,9 @@ def test_more_misses_than_the_model_counts_lower_what_is_planned_with_and_fewer_
     worse, better = SizingMemory(), SizingMemory()
     sizing = Sizing()
     for i in range(2000):
-        args = (float(10 * (i + 1)), 3.0, Ahead(*(flat(3.0),) * 3), FRAME)
-        sizing.close(worse, *args, Got(4.0, 0.2))
-        sizing.close(better, *args, Got(2.9, 0.0))
+        bins = of_one(np.array([10.0 * (i + 1)]), np.array([3.0]), flat(3.0)[None])
+        sizing.close([worse], [FRAME], bins, [Got(4.0, 0.2)])
+        sizing.close([better], [FRAME], bins, [Got(2.9, 0.0)])
     assert worse.use < 1.0 < better.use
     assert worse.use >= 0.6
     assert better.use <= 1.3
@@ -349,9 +387,8 @@ def test_a_fleet_begins_to_miss_before_it_is_full_and_fails_as_a_whole_only_well
 
 def misses_of_one_fleet(replicas: int, demand: list[float], lasts_s: float) -> list[float]:
     """Of a fleet that stays as it is, bin by bin, as a share."""
-    shadow = Shadow(ShadowMemory(), FAMILY, replicas)
-    shadow.memory.rows = 1
-    return [float(shadow.score(d, 3, 30.0, 1.0, 0.12, lasts_s=lasts_s)[0]) / d for d in demand]
+    fleets, s = fleets_of_one(replicas, rows=1), terms(3, soft=0.12, lasts_s=lasts_s, bin_s=30.0)
+    return [float(fleets.score(np.array([d]), s)[0, 0]) / d for d in demand]
 
 
 def test_a_short_overload_hardly_hurts_where_requests_stay_and_a_long_one_is_a_miss_for_all() -> None:

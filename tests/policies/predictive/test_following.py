@@ -24,7 +24,7 @@ from policies.durations import Duration
 from policies.forecasting import create
 from policies.forecasting.diary import teach
 from policies.predictive import PredictiveOptions, PredictivePolicy
-from policies.predictive.following import Start, stop_s
+from policies.predictive.looks import Start, stop_s
 from policies.predictive.state import PredictiveState, ShadowBook
 from policies.shadow.rules import LEVELS
 from tests.policies.build import KEY, fleet, view
@@ -112,7 +112,7 @@ def test_where_a_season_takes_minutes_the_forecast_decides_until_history_is_rehe
 
 
 def test_the_forecast_decides_where_the_turn_to_rehearse_is_long_in_coming(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("policies.predictive.following._REHEARSED_AT_ONCE", 1)
+    monkeypatch.setattr("policies.predictive.rehearsal._REHEARSED_AT_ONCE", 1)
     p, state = policy(), PredictiveState()
     p.take_diary(state, KEY, diary(1.0))
     found = run(p, state, [8.0] * 30, view(target=1, running=1))
@@ -121,7 +121,7 @@ def test_the_forecast_decides_where_the_turn_to_rehearse_is_long_in_coming(monke
 
 
 def test_those_who_rehearse_at_a_time_share_what_a_look_has_time_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("policies.predictive.following._REHEARSED_AT_ONCE", 100)
+    monkeypatch.setattr("policies.predictive.rehearsal._REHEARSED_AT_ONCE", 100)
     p, state = policy(), PredictiveState()
     there = [replace(view(bins=(), forecast=said(8.0)), key=key) for key in (KEY, *keys("other", 3))]
     for key in (*(d.key for d in there), *keys("gone", 5)):
@@ -136,7 +136,7 @@ def keys(name: str, count: int) -> list[DeploymentKey]:
 
 
 def test_a_saved_memory_goes_on_in_the_middle_of_history(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("policies.predictive.following._REHEARSED_AT_ONCE", 1000)
+    monkeypatch.setattr("policies.predictive.rehearsal._REHEARSED_AT_ONCE", 1000)
     p, state = policy(), PredictiveState()
     p.take_diary(state, KEY, diary(5.0))
     run(p, state, [8.0] * 13, view())

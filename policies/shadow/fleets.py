@@ -1,0 +1,262 @@
+"""The fleets of all rules of several deployments side by side, advanced together a bin at a time.
+
+A fleet's arithmetic is so little that calling numpy costs more; deployments that close a bin at the same moment are
+therefore worked on in one go. One alone is the case of one: the formulas are the same, and so are the numbers. What a
+fleet is: fleet.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from policies.shadow.fleet import COST, HALF_LIVES_S, MISSED, ROWS, SQUARES, STARTS, ShadowMemory, begin, missed_share
+from policies.shadow.past import BUCKETS, levels_of, remember
+from policies.shadow.rules import Family, Floats, Ints, whole
+
+_FULL = 0.88
+"""Of what a fleet carries by its means: from here on requests come faster than they end, since their lengths spread."""
+_NOTHING = 1e-3
+"""Replicas: what fades never ends by itself, and less than this is not felt."""
+_BRIEF_S = 120.0
+_STEADY_S = 900.0
+"""How long a level is held before it is looked at again."""
+_DRAIN_S = 60.0
+_DRAIN_USE = 0.85
+_LONGEST_QUEUE_S = 120.0
+
+
+@dataclass(slots=True)
+class Terms:
+    """By what bins are judged and targets set; shape (deployments, 1), but for what all have in common.
+
+    `lead_bins`, `serve_bins`: after how many bins a start serves, as rules plan and as it is replayed. `least`, `most`:
+    replicas, wanted in multiples of `quantum`. `use`: share of what a replica carries at the SLO that is planned with.
+    `lasts_s`: how long demand is felt; an overload leaves requests in progress that are felt for as long. 0: requests
+    end at once; an overload queues, and a wait longer than `patience_s` is a miss. `soft`: see `missed_share`.
+    """
+
+    bin_s: float
+    soft: float
+    lead_bins: Ints
+    serve_bins: Ints
+    least: Floats
+    most: Floats
+    quantum: Floats
+    use: Floats
+    lasts_s: Floats
+    patience_s: Floats
+
+    stays: NDArray[np.bool_] = field(init=False)
+    all_stay: bool = field(init=False)
+    felt_s: Floats = field(init=False)
+    """What a backlog is felt over; infinite: it is not."""
+    carries: Floats = field(init=False)
+    """What a replica serves, as a share of what it carries at the SLO."""
+    longest_queue_s: Floats = field(init=False)
+    drain_s: Floats = field(init=False)
+    fades: Floats = field(init=False)
+    """What is left of a record after a bin, by half-life."""
+
+    def __post_init__(self) -> None:
+        self.stays = self.lasts_s > 0
+        self.all_stay = bool(self.stays.all())
+        self.felt_s = np.where(self.stays, self.lasts_s, np.inf)
+        at_once = np.maximum(self.use, 1.0) * (1.0 + self.soft) if self.soft > 0 else 1.0
+        self.carries = np.where(self.stays, self.use * _FULL, at_once)
+        self.longest_queue_s = np.maximum(_LONGEST_QUEUE_S, self.lasts_s)
+        self.drain_s = np.maximum(_DRAIN_S, self.lasts_s)
+        self.fades = np.array([0.5 ** (self.bin_s / half_life_s) for half_life_s in HALF_LIVES_S])
+
+    def windows(self, family: Family) -> list[int]:
+        """The family's windows in bins."""
+        return [min(max(1, round(window_s / self.bin_s)), ROWS) for window_s in family.windows_s]
+
+    def room(self, family: Family) -> int:
+        """So many bins at a time: the rings hold them beside all that is looked back at from the first."""
+        return ROWS + 1 - max(*self.windows(family), int(self.lead_bins.max()) + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Quantiles:
+    """Of demand, in replicas at the SLO, by the family's levels: shape (deployments, bins, levels).
+
+    `lead`: of the largest until a replica asked for now serves; `early`: until half a lead time later; `keep`: until
+    one given up now and wanted back would have paid; `clock`: of demand at the moment at which a replica asked for now
+    serves.
+    """
+
+    lead: Floats
+    early: Floats
+    keep: Floats
+    clock: Floats
+
+
+class Fleets:
+    """Copies of several memories, of one family and bins of one width; they take over what was learned by `store`."""
+
+    def __init__(self, memories: Sequence[ShadowMemory], family: Family, first: Sequence[int]) -> None:
+        """`first`: replicas that the fleets of each deployment begin with, where its memory is empty."""
+        for memory, replicas in zip(memories, first, strict=True):
+            begin(memory, family, replicas)
+        self.memories = memories
+        self.family = family
+        size = family.size
+        self.targets: NDArray[np.int16] = self._together("targets", np.int16, ROWS, size)
+        self.wants: NDArray[np.int16] = self._together("wants", np.int16, ROWS, size)
+        self.demand: NDArray[np.float32] = self._together("demand", np.float32, ROWS)
+        self.backlog: Floats = self._together("backlog", np.float64, size)
+        self.record: Floats = self._together("record", np.float64, 2, 4, size)
+        self.block: Floats = self._together("block", np.float64, size)
+        self.past: NDArray[np.float32] = self._together("past", np.float32, BUCKETS)
+        self.steady: Floats = self._together("steady", np.float64, len(family.steady_shares))
+        self.sums: Floats = np.array([(m.demand_sums, m.weights) for m in memories])
+        """Faded demand and faded number of bins, for each half-life: (deployments, 2, half-lives)."""
+        self.rows: Ints = np.array([m.rows for m in memories])
+        self.block_bins: Ints = np.array([m.block_bins for m in memories])
+        self._each: Ints = np.arange(len(memories))
+        self._turns = 0
+        self._full: NDArray[np.bool_] = self.backlog > 0
+
+    def _together(self, name: str, dtype: DTypeLike, *shape: int) -> NDArray[Any]:
+        joined = bytearray().join([getattr(memory, name) for memory in self.memories])
+        return np.frombuffer(joined, dtype=dtype).reshape(len(self.memories), *shape)
+
+    def store(self) -> None:
+        """Write what the memories are to remember back to them."""
+        rows, block_bins, sums = self.rows.tolist(), self.block_bins.tolist(), self.sums.tolist()
+        for i, memory in enumerate(self.memories):
+            for name in ("demand", "backlog", "record", "block", "past", "steady"):
+                getattr(memory, name)[:] = getattr(self, name)[i].tobytes()
+            for at in range(rows[i] - min(self._turns, ROWS), rows[i]):
+                place = slice(at % ROWS * 2 * self.family.size, (at % ROWS + 1) * 2 * self.family.size)
+                memory.targets[place] = self.targets[i, at % ROWS].tobytes()
+                memory.wants[place] = self.wants[i, at % ROWS].tobytes()
+            memory.rows, memory.block_bins = rows[i], block_bins[i]
+            memory.demand_sums, memory.weights = sums[i]
+        self._turns = 0
+
+    @property
+    def target(self) -> NDArray[np.int16]:
+        """What each rule's fleet is told for the bin to come, shape (deployments, rules)."""
+        return np.asarray(self.targets[self._each, (self.rows - 1) % ROWS])
+
+    def play(self, demand: Floats, quantiles: Quantiles, s: Terms) -> Floats:
+        """These bins (deployments, bins) closed, one after the other, no more than there is `room` for.
+
+        Every rule is judged by each and tells its fleet a number for the next. Returns what each missed (replica-bins),
+        shape (deployments, bins, rules).
+        """
+        wants = self._wants(demand, quantiles, s)
+        held = self._held(wants, quantiles, s)
+        missed = []
+        for i, seen in enumerate(np.ascontiguousarray(demand.T)):
+            missed.append(self.score(seen, s))
+            self._tell(seen, wants[:, i], held[:, i], s)
+        return np.stack(missed, axis=1)
+
+    def score(self, demand: Floats, s: Terms) -> Floats:
+        """The bin that just closed meets every fleet; returns what each missed of it (replica-bins).
+
+        `demand`: (deployments,); returns (deployments, rules). A first bin has no fleet to meet: none of it is missed.
+        """
+        seen, backlog = demand[:, None], self.backlog
+        lately = self._back(self.targets, self.rows[:, None], s.serve_bins + 1)
+        running = np.maximum(np.minimum.reduce(lately, axis=2)[:, 0], 0).astype(np.float64)
+        carried = running * s.carries
+        served = np.minimum(seen + backlog / s.felt_s, carried)
+        if not s.all_stay:
+            served = np.where(s.stays, served, carried)
+        backlog += (seen - served) * s.bin_s
+        np.maximum(backlog, 0.0, out=backlog)
+        felt = seen + backlog / s.felt_s
+        self._full = felt > carried + _NOTHING
+        missed = seen * missed_share(felt, running * s.use, s.soft)
+        if not s.all_stay:
+            self._full = np.where(s.stays, self._full, backlog > 0)
+            missed = np.where(~s.stays & (backlog > s.patience_s * running), seen, missed)
+        np.minimum(backlog, s.longest_queue_s * np.maximum(running, 1.0), out=backlog)
+        self._book(demand, missed, s)
+        return missed
+
+    def _book(self, demand: Floats, missed: Floats, s: Terms) -> None:
+        total = self.target
+        now = np.empty((len(missed), SQUARES, missed.shape[1]))
+        now[:, MISSED], now[:, COST] = missed, total
+        np.maximum(total - self.targets[self._each, (self.rows - 2) % ROWS], 0, out=now[:, STARTS], casting="unsafe")
+        known = self.rows > 0
+        weights = np.stack([demand, np.ones(len(demand))], axis=1)
+        if not known.all():
+            for array in (now, missed, self.backlog, self._full, weights):
+                array[~known] = 0
+        booked = self.record[:, :, :SQUARES]
+        booked *= s.fades[:, None, None]
+        booked += now[:, None]
+        self.sums *= s.fades
+        self.sums += weights[:, :, None]
+        self.block += missed
+        self.block_bins += known
+
+    def _tell(self, demand: Floats, wants: Floats, held: Floats, s: Terms) -> None:
+        """What each rule tells its fleet for the bin to come."""
+        at = self.rows % ROWS
+        target = np.maximum(wants, np.minimum(self.targets[self._each, at - 1], held))
+        if self._full.any():
+            drain = np.ceil(demand[:, None] / _DRAIN_USE + self.backlog / s.drain_s - _NOTHING)
+            target = np.where(self._full, np.maximum(target, drain), target)
+        target = np.ceil(target / s.quantum - 1e-9) * s.quantum
+        self.targets[self._each, at] = np.minimum(np.maximum(target, s.least), s.most)
+        self.rows += 1
+        self._turns += 1
+
+    def _wants(self, demand: Floats, quantiles: Quantiles, s: Terms) -> Floats:
+        """What each rule wants when each of these bins has closed; demand and wants are remembered."""
+        deployments, bins = demand.shape
+        rows = self.rows[:, None] + np.arange(1, bins + 1)
+        self.demand[self._each[:, None], (rows - 1) % ROWS] = demand
+        steady = self._steady(demand, rows, s)
+        widths = s.windows(self.family)
+        seen = self._back(self.demand, rows, np.minimum(max(widths), rows))
+        recent = np.stack([seen[:, :, :width].max(axis=2) for width in widths], axis=2).astype(np.float64)
+        parts = (quantiles.lead, quantiles.early, quantiles.clock, steady, recent, np.repeat(s.use, bins, axis=0))
+        wants = self.family.wants(*(part.reshape(deployments * bins, part.shape[-1]) for part in parts))
+        wants = wants.reshape(deployments, bins, self.family.size)
+        self.wants[self._each[:, None], (rows - 1) % ROWS] = wants
+        return wants
+
+    def _steady(self, demand: Floats, rows: Ints, s: Terms) -> Floats:
+        """The levels that steady rules hold after each bin, shape (deployments, bins, steady shares)."""
+        due = (rows == 1) | (rows % max(1, round(_STEADY_S / s.bin_s)) == 0)
+        found = []
+        for i in range(demand.shape[1]):
+            remember(self.past, demand[:, i], s.bin_s)
+            if due[:, i].any():
+                self.steady[due[:, i]] = levels_of(self.past[due[:, i]], self.family.steady_shares)
+            found.append(self.steady.copy())
+        return np.stack(found, axis=1)
+
+    def _held(self, wants: Floats, quantiles: Quantiles, s: Terms) -> Floats:
+        """How much of what a fleet has each rule does not give up, shape as `wants`."""
+        blocks = self.family.blocks
+        rows = self.rows[:, None] + np.arange(1, wants.shape[1] + 1)
+        held: Floats = np.maximum.reduce(self._back(self.wants, rows, s.lead_bins + 1), axis=2).astype(np.float64)
+        brief = np.minimum(s.lead_bins, round(_BRIEF_S / s.bin_s)) + 1
+        early = self._back(self.wants[:, :, blocks["early"]], rows, brief)
+        held[:, :, blocks["early"]] = np.maximum.reduce(early, axis=2)
+        held[:, :, blocks["keep"]] = whole(quantiles.keep * (1.0 / s.use)[:, None])
+        for kind in ("steady", "reactive"):
+            held[:, :, blocks[kind]] = wants[:, :, blocks[kind]]
+        return held
+
+    def _back(self, ring: NDArray[Any], rows: Ints, bins: Ints) -> NDArray[Any]:
+        """The newest `bins` (deployments, 1 or moments) rows of a ring as of each of `rows` (deployments, moments).
+
+        Newest first, shape (deployments, moments, longest, columns). Where one looks back farther than another, the
+        other's oldest row comes again and again: extremes do not change by that.
+        """
+        back = np.minimum(np.arange(min(int(bins.max()), ROWS)), bins[:, :, None] - 1)
+        return np.asarray(ring[self._each[:, None, None], (rows[:, :, None] - 1 - back) % ROWS])
