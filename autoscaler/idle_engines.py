@@ -16,7 +16,7 @@ def engine_gauges(metrics: DeploymentMetrics) -> tuple[ReplicaMetrics, ...]:
 
     Only where engines of the deployment count tokens: what has no engine metrics at all is no idle engine.
     """
-    if not metrics.prompt_tokens_total:
+    if not metrics.prompt_tokens_total or not [one for one in metrics.replicas if _vanished(one)]:
         return metrics.replicas
     return tuple(_idle(one) if _vanished(one) and one.ongoing == 0.0 else one for one in metrics.replicas)
 

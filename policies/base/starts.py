@@ -20,7 +20,8 @@ class LeadTimes:
     new_node: Duration
 
     def path(self, path: LeadPath) -> Duration:
-        return {"free_gpu": self.free_gpu, "warm_node": self.warm_node, "new_node": self.new_node}[path]
+        found: Duration = getattr(self, path)
+        return found
 
 
 @dataclass(frozen=True, slots=True)

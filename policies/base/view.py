@@ -103,4 +103,7 @@ class FleetView:
     gpu_budget: Mapping[str, int] = field(default_factory=dict)
 
     def pool(self, name: str) -> PoolView | None:
-        return next((p for p in self.pools if p.name == name), None)
+        for one in self.pools:
+            if one.name == name:
+                return one
+        return None

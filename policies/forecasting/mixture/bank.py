@@ -155,11 +155,13 @@ class Bank:
             self.forecast(sorted(some, key=lambda one: one.slot))
 
     def answer(self, asked: Sequence[tuple[MixtureForecaster, tuple[float, ...]]], levels: tuple[float, ...]) -> None:
-        """Each of these series gets ready what it will say of these horizons and levels."""
-        self.refresh(one for one, _ in asked)
+        """Each of these series gets ready what it will say of these horizons and levels, unless it has said it."""
         alike: dict[tuple[float, ...], list[MixtureForecaster]] = {}
         for one, horizons_s in asked:
-            alike.setdefault(one.own_seconds(horizons_s), []).append(one)
+            own = one.own_seconds(horizons_s)
+            if not one.has_said(own, levels):
+                alike.setdefault(own, []).append(one)
+        self.refresh(one for series in alike.values() for one in series)
         for horizons_s, series in alike.items():
             rows = np.array([one.current() for one in series])
             tables = self._answers.tables(rows, horizons_s, levels, [one.rise_beyond for one in series])

@@ -70,8 +70,8 @@ class MixtureForecaster(Kept):
         """Answers given since the last bin."""
         self._rises: dict[int, float] = {}
         """Of the season beyond the longest horizon, since the last step closed."""
-        self._trust = -1, 0.0
-        """Steps at which it was looked up, and what it is."""
+        self._why: str | None = None
+        """Since the last bin."""
         self._check_row = int(np.argmin(np.abs(grid.widths * grid.bin_s - _CHECK_HORIZON_S)))
 
     # ------------------------------------------------------------ feeding
@@ -159,6 +159,7 @@ class MixtureForecaster(Kept):
         """The next bin, which may be the last of a step: closing that is the bank's."""
         self._rows = None
         self._said.clear()
+        self._why = None
         self.index = index
         self.memory.add(value)
         if value is not None:
@@ -222,6 +223,11 @@ class MixtureForecaster(Kept):
 
     @property
     def why(self) -> str:
+        if self._why is None:
+            self._why = self._in_words()
+        return self._why
+
+    def _in_words(self) -> str:
         if self.memory.known < 2:
             return "no history yet"
         if not self._enough():
@@ -232,7 +238,7 @@ class MixtureForecaster(Kept):
             return self.check.words()
         if not self.memory.seasonal:
             return f"recent values only: {self._seen()} of history is less than a season"
-        trust = self._trust_in_season()
+        trust = float(self.bank.blend.weights[0, self._row(self._check_row), list(SEASONAL)].sum())
         return f"{self._seen()} of history; {trust:.0%} of the weight on the season alone, the rest on all members"
 
     def _enough(self) -> bool:
@@ -241,14 +247,6 @@ class MixtureForecaster(Kept):
     def _row(self, horizon: int) -> int:
         """Of the bank's rows; -1 is the longest horizon."""
         return self.slot * self.grid.size + horizon % self.grid.size
-
-    def _trust_in_season(self) -> float:
-        """The weight of members that know nothing else; it changes when a step closes."""
-        steps, trust = self._trust
-        if steps != self.memory.steps:
-            trust = float(self.bank.blend.weights[0, self._row(self._check_row), list(SEASONAL)].sum())
-            self._trust = self.memory.steps, trust
-        return trust
 
     def _blind(self) -> bool:
         return self.memory.since_known * self.grid.bin_s >= max(_BLIND_S, 2 * self.grid.bin_s)
@@ -274,6 +272,10 @@ class MixtureForecaster(Kept):
     def keep_answer(self, horizons_s: tuple[float, ...], levels: tuple[float, ...], table: list[list[float]]) -> None:
         """What it says, until the next bin, of these horizons (its own seconds) and levels."""
         self._said[horizons_s, levels] = tuple(map(tuple, table))
+
+    def has_said(self, horizons_s: tuple[float, ...], levels: tuple[float, ...]) -> bool:
+        """Nothing new came since it was asked for these horizons (its own seconds) and levels."""
+        return (horizons_s, levels) in self._said
 
     def rise_beyond(self, horizon_s: float) -> float:
         """How much higher the profile goes by this horizon than by the longest learned one, as far as it is trusted."""
@@ -326,4 +328,4 @@ class MixtureForecaster(Kept):
         self._rows = unpack_exact(state.arrays["rows"]) if "rows" in state.arrays else None
         self._said.clear()
         self._rises.clear()
-        self._trust = -1, 0.0
+        self._why = None
