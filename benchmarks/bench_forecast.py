@@ -47,7 +47,6 @@ ONLY_OURS = {
     "regression.py",
     "forecaster.py",
     "paths.py",
-    "joint.py",
     "bank.py",
     "steep.py",
 }

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 
 import numpy as np
-from numpy.typing import NDArray
 
 from policies.base import ForecastSpec
 from policies.forecasting.base import Floats, ForecasterState, known_rate, length_words
@@ -285,18 +284,22 @@ class MixtureForecaster(Kept):
             self._rises[steps] = 1.0 + trust * (self.memory.rise_within(steps) - 1.0)
         return self._rises[steps]
 
-    def dates(self) -> Dates:
+    def _dates(self) -> Dates:
         """The past moments whose errors are remembered for every learned horizon (see paths.py)."""
         blend = self.bank.blend
         rows = slice(self._row(0), self._row(-1) + 1)
         return Dates.common(blend.dates[rows], blend.errors[rows, STACK], np.minimum(blend.filled[rows], WINDOW))
 
-    def paths(self, horizon_s: float, n: int, seed: int, dates: NDArray[np.int64] | None = None) -> Floats:
-        """See Forecaster.paths. `dates`: past steps to take the errors of (see joint.py); None = drawn by the seed."""
+    def paths(self, horizon_s: float, n: int, seed: int) -> Floats:
+        """See Forecaster.paths."""
         steps = max(1, math.ceil(horizon_s / self.bin_s - 1e-9))
         if self.last_time_s is None:
             return np.zeros((0, steps))
-        return sample_paths(self, steps, n, seed, dates)
+        return sample_paths(self.memory, self._dates(), self._largest, steps, n, seed)
+
+    def _largest(self, bins: Sequence[int]) -> Floats:
+        """Quantiles of the largest bin within so many (numbers of bins, LEVELS)."""
+        return np.array(self.quantiles([count * self.bin_s for count in bins], LEVELS.tolist()))
 
     # ------------------------------------------------------------ memory
 

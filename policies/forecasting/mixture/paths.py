@@ -3,24 +3,22 @@
 For each path one past date is drawn. Its error ranks (one per horizon) say how lucky or unlucky that moment was; the
 path's running maximum takes today's quantile at the same rank at every learned horizon (ensemble copula coupling,
 Schefzik et al. 2013), so the quantiles hold by construction and horizons move together as they did. The shape between
-is that of the bins which followed the date. Deployments that take the same dates move together too (joint.py).
+is that of the bins which followed the date.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from policies.forecasting.base import Floats
 from policies.forecasting.mixture.answers import at_scores
-from policies.forecasting.mixture.grid import LEVELS, Ints
-
-if TYPE_CHECKING:
-    from policies.forecasting.mixture.forecaster import MixtureForecaster
+from policies.forecasting.mixture.grid import Ints
+from policies.forecasting.mixture.memory import SeriesMemory
 
 _FEW = 20
 _NORMAL = NormalDist()
@@ -50,39 +48,36 @@ class Dates:
         return cls(steps, ranks)
 
 
-def sample_paths(of: MixtureForecaster, bins: int, n: int, seed: int, chosen: Ints | None) -> Floats:
-    """`n` paths of the next `bins` bins, shape (n, bins). `chosen`: n past steps to draw on; None = by the seed."""
+def sample_paths(
+    memory: SeriesMemory, known: Dates, largest: Callable[[Sequence[int]], Floats], bins: int, n: int, seed: int
+) -> Floats:
+    """`n` paths of the next `bins` bins, shape (n, bins).
+
+    `largest`: for numbers of bins ahead, ascending, the quantiles of the largest one within: (numbers, LEVELS).
+    """
     rng = np.random.default_rng(seed)
-    grid = of.grid
-    known = of.dates()
+    grid = memory.grid
     ends = [int(w) for w in grid.widths if w < bins] + [bins]
     rows = [min(int(np.searchsorted(grid.widths, end)), grid.size - 1) for end in ends]
-    quantiles = np.array(of.quantiles([end * of.bin_s for end in ends], LEVELS.tolist()))
+    quantiles = largest(ends)
     if len(known.steps) < _FEW:
         ranks = np.tile(rng.random(n), (len(ends), 1))
         template = np.ones((n, bins))
     else:
-        picked = rng.integers(0, len(known.steps), n) if chosen is None else _nearest(known.steps, chosen)
+        picked = rng.integers(0, len(known.steps), n)
         within = (rng.random(n) - 0.5) / len(known.steps)
         ranks = known.ranks[rows][:, picked] + within
-        template = _followed(of, known.steps[picked], bins)
+        template = _followed(memory, known.steps[picked], bins)
     return _moved(template, ends, quantiles, ranks)
 
 
-def _nearest(steps: Ints, chosen: Ints) -> Ints:
-    """Index of the known date that each chosen one is nearest to."""
-    after = np.clip(np.searchsorted(steps, chosen), 1, len(steps) - 1)
-    before = chosen - steps[after - 1] < steps[after] - chosen
-    return np.asarray(np.where(before, after - 1, after))
-
-
-def _followed(of: MixtureForecaster, dates: Ints, bins: int) -> Floats:
+def _followed(memory: SeriesMemory, dates: Ints, bins: int) -> Floats:
     """The bins that followed each date, as far as they are known (history is in steps); the season before where not."""
-    per_step, memory = of.grid.bins_per_step, of.memory
+    per_step = memory.grid.bins_per_step
     steps = -(-bins // per_step)
     ahead = dates[:, None] + 1 + np.arange(steps)
     while (late := ahead > memory.step).any():
-        ahead = np.where(late, ahead - of.grid.season_steps, ahead)
+        ahead = np.where(late, ahead - memory.grid.season_steps, ahead)
     values = memory.at(ahead)
     values = np.where(values == values, values, max(memory.mean, 1e-300))
     return np.repeat(values, per_step, axis=1)[:, :bins]
