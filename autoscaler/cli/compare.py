@@ -127,9 +127,9 @@ def _print(league: League, out: Path | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=120)
+        console = Console(highlight=False, markup=False, width=120)
     for scenario in dict.fromkeys(s.scenario for s in league.summaries):
         rows = [s for s in league.summaries if s.scenario == scenario]
         seeds = f"{rows[0].seeds} seed{'s' if rows[0].seeds > 1 else ''}"
@@ -143,9 +143,9 @@ def _print(league: League, out: Path | None) -> None:
     note = "cold h/e: cold starts hidden from users / felt by them; *: knows the traffic beforehand"
     if len({s.policy for s in league.summaries}) > 1:
         note = f"difference: of cost, against {league.reference}; {note}"
-    console.print(note, markup=False)
+    console.print(note)
     if out is not None:
-        console.print(f"report: {out / _PAGE}", markup=False, soft_wrap=True)
+        console.print(f"report: {out / _PAGE}", soft_wrap=True)
 
 
 def _cells(league: League, row: Summary) -> list[str]:

@@ -64,8 +64,8 @@ def _describe(args: argparse.Namespace) -> int:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in figures.items():
         table.add_row(name, _shown(value))
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(str(args.file), markup=False)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console.print(str(args.file))
     console.print(table)
     return 0
 

@@ -130,7 +130,7 @@ def _print(found: Tuned, out: Path | None, before: int) -> None:
 
     from simulator.report.text import dollars
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     table = Table(box=SIMPLE_HEAD, title=f"{found.policy}: judged on the whole scenarios", title_justify="left")
     table.add_column("options")
     for name in ("cost", "misses / allowed"):
@@ -142,6 +142,6 @@ def _print(found: Tuned, out: Path | None, before: int) -> None:
     cut = sum(t.score.stopped for t in found.tried)
     resumed = f", {before} of them before" if before else ""
     console.print(f"{len(found.tried)} trials{resumed}; {cut} cut short")
-    console.print(found.yaml(), markup=False, end="")
+    console.print(found.yaml(), end="")
     if out is not None:
-        console.print(f"written: {out / _BEST}, {out / _TRIALS}, {out / _STUDY}", markup=False)
+        console.print(f"written: {out / _BEST}, {out / _TRIALS}, {out / _STUDY}")

@@ -21,6 +21,7 @@ from policies.options import Search, search_space
 from simulator.parallel.workers import Workers
 from simulator.run import Choice, make_policy
 from simulator.scenario.load import Scenario, load_scenario
+from simulator.tuning.identity import of_files
 from simulator.tuning.slice import busiest_slice
 from simulator.tuning.study import Study, Tried, best_first, key_of
 from simulator.tuning.trial import Attempt, Course, Score, evaluate
@@ -119,7 +120,7 @@ class Tuner:
         self.trials = trials_for(self.space, plan.trials)
         self._whole = tuple(Course.of(s) for s in scenarios)
         self._parts = tuple(self._part(r, s) for r, s in zip(plan.references, scenarios, strict=True))
-        self.study = Study(self._name(scenarios), self.space, scenarios[0].file.seed, study_path)
+        self.study = Study(self._name(scenarios, policies[0]), self.space, scenarios[0].file.seed, study_path)
 
     @property
     def sliced(self) -> bool:
@@ -136,11 +137,12 @@ class Tuner:
         texts = (*self.plan.overrides, *part.overrides(scenario))
         return Course.of(load_scenario(reference, texts, self.plan.seed))
 
-    def _name(self, scenarios: Sequence[Scenario]) -> str:
-        """Of the study: another scenario, policy, space or slice is another study in the same file."""
+    def _name(self, scenarios: Sequence[Scenario], policy: Policy) -> str:
+        """Of the study: another scenario, trace, policy, space or slice is another study in the same file."""
         content = repr([(s.sha256, s.file.model_dump(mode="json")) for s in scenarios] + [self.plan.policy, self.space])
         parts = repr([(c.scenario.duration_s, c.scenario.file.warmup_s) for c in self._parts])
-        return f"{self.plan.policy} {blake2b((content + parts).encode(), digest_size=8).hexdigest()}"
+        text = content + parts + of_files(scenarios, policy)
+        return f"{self.plan.policy} {blake2b(text.encode(), digest_size=8).hexdigest()}"
 
     def run(self, workers: Workers, progress: Callable[[float], None] | None = None) -> Tuned:
         """All trials that are not done yet, then the finals."""

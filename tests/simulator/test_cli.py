@@ -132,6 +132,13 @@ def test_a_scenario_that_is_named_twice_counts_once(tmp_path: Path) -> None:
     assert [(row["seeds"], row["cost_usd_ci95"]) for row in document["summary"]] == [(1, None)]
 
 
+def test_a_name_with_brackets_is_printed_as_it_is(tmp_path: Path) -> None:
+    path = write(tmp_path, SMALL.replace("name: small", 'name: "a [/b] c"'))
+    ran = leadtime("compare", path, *QUICK, "--policies", "hpa_ongoing", "--jobs", "1")
+    assert ran.code == 0, ran.err
+    assert ran.out.startswith("a [/b] c, 1 seed")
+
+
 @pytest.mark.parametrize("words", [("compare", "--policies", "hpa_ongoing"), ("tune", "--policy", "hpa_ongoing")])
 def test_a_place_that_cannot_be_written_is_named_before_anything_runs(tmp_path: Path, words: tuple[str, ...]) -> None:
     for name in ("report.html", "best.yaml"):

@@ -13,7 +13,9 @@ import yaml
 
 from policies.base import PolicyError
 from simulator.parallel.workers import InProcess, workers
+from simulator.run import Choice, make_policy
 from simulator.scenario.load import load_scenario
+from simulator.tuning.identity import of_files
 from simulator.tuning.slice import busiest_slice
 from simulator.tuning.study import Study, Tried, best_first
 from simulator.tuning.trial import Attempt, Course, Score, evaluate
@@ -90,6 +92,27 @@ def test_another_scenario_is_another_study_in_the_same_file(small: str, tmp_path
     other = Tuner(Plan((small,), "hpa_ongoing", 2, ("tick_s=10",)), study)
     assert other.study.tried == []
     assert len(Tuner(Plan((small,), "hpa_ongoing", 2), study).study.tried) == 2
+
+
+def test_a_trace_that_changed_or_a_policys_own_file_that_did_is_another_study(tmp_path: Path) -> None:
+    begin, end = SMALL.index("      synthetic:"), SMALL.index("node_pools:\n")
+    scenario = str(write(tmp_path, f"{SMALL[:begin]}      requests: mine.csv\n{SMALL[end:]}"))
+    trace, policy = tmp_path / "mine.csv", tmp_path / "mine.py"
+    trace.write_text("timestamp_s,prompt_tokens,output_tokens\n1,100,10\n", encoding="utf-8")
+    own = "from policies.plugin import PolicyPlugin\n\n\nclass Mine(PolicyPlugin):\n    name = 'mine'\n"
+    own += "    def propose(self, fleet, state, now_s): ...\n"
+    policy.write_text(own, encoding="utf-8")
+
+    def read() -> str:
+        loaded = load_scenario(scenario)
+        return of_files([loaded], make_policy(loaded, Choice(f"{policy}:Mine")))
+
+    first = read()
+    assert read() == first
+    policy.write_text(own + "# another word\n", encoding="utf-8")
+    second = read()
+    trace.write_text("timestamp_s,prompt_tokens,output_tokens\n1,100,11\n", encoding="utf-8")
+    assert len({first, second, read()}) == 3
 
 
 def test_best_yaml_is_accepted_by_a_scenario_and_by_the_controller(small: str, tmp_path: Path) -> None:
