@@ -26,13 +26,13 @@ from policies.static_mean import StaticMeanPolicy
 from simulator.clairvoyant.bound import bound_result
 from simulator.clairvoyant.completion import resolve
 from simulator.clairvoyant.constant import ConstantFleet, constant_sizes
-from simulator.control import ControlLoop
+from simulator.control.loop import ControlLoop
+from simulator.control.settings import policy_options
 from simulator.events import Priority
 from simulator.figures import deployment_figures, pool_figures, reaches_target
 from simulator.outcomes import Batches, Ended
 from simulator.result import Result
 from simulator.scenario.load import Scenario
-from simulator.settings import policy_options
 from simulator.telemetry.spec import PROFILES, TelemetrySpec
 from simulator.timeline import Row, Sink
 from simulator.world import Live, World, tail_s

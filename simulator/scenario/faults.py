@@ -1,6 +1,6 @@
 """Which keys a kind of fault takes and needs, and what they default to. Gives Problems as checks.py does.
 
-What the faults do is in faults.py.
+What the faults do is in control/faults.py.
 """
 
 from __future__ import annotations

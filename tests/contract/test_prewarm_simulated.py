@@ -9,7 +9,7 @@ import pytest
 
 from autoscaler.model import Plan, PoolPlan, ServiceGpus
 from policies.durations import Duration
-from simulator.actuator import SimulatedPools
+from simulator.control.actuator import SimulatedPools
 from tests.contract.prewarm_contract import PrewarmContract, apply, plan_of
 from tests.simulator.fleet import Fleet, fleet, pool
 

@@ -8,7 +8,7 @@ import pytest
 
 from autoscaler.model import Plan, PoolPlan
 from policies.base import DeploymentKey
-from simulator.actuator import SimulatedPools, SimulatedServe
+from simulator.control.actuator import SimulatedPools, SimulatedServe
 from tests.contract.actuator_contract import ActuatorContract, apply, plan_of
 from tests.simulator.fleet import Fleet, fleet, pool, spec
 

@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 from prometheus_client import CollectorRegistry
 
-import simulator.control
+import simulator.control.loop
 from autoscaler.actuators.recording import RecordingActuator
 from autoscaler.board import Board
 from autoscaler.controller import Controller
@@ -119,6 +119,6 @@ def record(scenario: str = "preset:quickstart", *overrides: str) -> Page:
             return plan
 
     loaded = load_scenario(scenario, overrides)
-    with patch.object(simulator.control, "Controller", Recorded):
+    with patch.object(simulator.control.loop, "Controller", Recorded):
         simulate(loaded, make_policy(loaded, Choice()))
     return page

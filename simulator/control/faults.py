@@ -1,7 +1,7 @@
 """Makes a scenario's faults happen, each at its time, and says what is in trouble now.
 
 Every fault draws its luck from a stream of its own, so that policies meet the same. What a controller does without its
-memory is control.py's, what it still knows of a source that is down is sight.py's.
+memory is loop.py's, what it still knows of a source that is down is sight.py's.
 """
 
 from __future__ import annotations

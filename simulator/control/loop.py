@@ -15,12 +15,12 @@ from autoscaler.journal import checkpoint_record, encode, tick_record
 from autoscaler.model import Outcome, Plan, Signals
 from autoscaler.state_rows import SAVE_EVERY_S, from_rows, row_names, to_rows
 from policies.base import Policy
-from simulator.actuator import SimulatedPools, SimulatedServe
+from simulator.control.actuator import SimulatedPools, SimulatedServe
+from simulator.control.faults import Faults, Restart
+from simulator.control.settings import controller_config
+from simulator.control.sight import Sight
 from simulator.events import Event, Priority
-from simulator.faults import Faults, Restart
 from simulator.scenario.load import Scenario
-from simulator.settings import controller_config
-from simulator.sight import Sight
 from simulator.telemetry.spec import TelemetrySpec
 from simulator.traffic.history import history_bins, taught_forecasters
 from simulator.world import World

@@ -15,7 +15,7 @@ from autoscaler.model import (
     SourceStatus,
 )
 from policies.base import DeploymentKey
-from simulator.faults import Faults
+from simulator.control.faults import Faults
 from simulator.world import World
 
 

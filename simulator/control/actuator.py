@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from autoscaler.model import Applied, DeploymentPlan, Outcome, Plan, PoolPlan, ServiceGpus
 from policies.base import DeploymentKey
 from simulator.cluster.nodes import NodePool
-from simulator.faults import Faults
+from simulator.control.faults import Faults
 from simulator.serve.lifecycle import Serve
 
 
