@@ -153,11 +153,11 @@ class Fleets:
         """
         wants = self._wants(demand, quantiles, s)
         held = self._held(wants, quantiles, s)
-        missed = []
+        missed = np.empty(wants.shape)
         for i, seen in enumerate(np.ascontiguousarray(demand.T)):
-            missed.append(self.score(seen, s))
+            missed[:, i] = self.score(seen, s)
             self._tell(seen, wants[:, i], held[:, i], s)
-        return np.stack(missed, axis=1)
+        return missed
 
     def score(self, demand: Floats, s: Terms) -> Floats:
         """The bin that just closed meets every fleet; returns what each missed of it (replica-bins).
@@ -189,7 +189,8 @@ class Fleets:
         now[:, MISSED], now[:, COST] = missed, total
         np.maximum(total - self.targets[self._each, (self.rows - 2) % ROWS], 0, out=now[:, STARTS], casting="unsafe")
         known = self.rows > 0
-        weights = np.stack([demand, np.ones(len(demand))], axis=1)
+        weights = np.ones((len(demand), 2))
+        weights[:, 0] = demand
         if not known.all():
             for array in (now, missed, self.backlog, self._full, weights):
                 array[~known] = 0
@@ -221,7 +222,9 @@ class Fleets:
         steady = self._steady(demand, rows, s)
         widths = s.windows(self.family)
         seen = self._back(self.demand, rows, np.minimum(max(widths), rows))
-        recent = np.stack([seen[:, :, :width].max(axis=2) for width in widths], axis=2).astype(np.float64)
+        recent = np.empty((deployments, bins, len(widths)))
+        for i, width in enumerate(widths):
+            np.maximum.reduce(seen[:, :, :width], axis=2, out=recent[:, :, i])
         parts = (quantiles.lead, quantiles.early, quantiles.clock, steady, recent, np.repeat(s.use, bins, axis=0))
         wants = self.family.wants(*(part.reshape(deployments * bins, part.shape[-1]) for part in parts))
         wants = wants.reshape(deployments, bins, self.family.size)
@@ -231,13 +234,13 @@ class Fleets:
     def _steady(self, demand: Floats, rows: Ints, s: Terms) -> Floats:
         """The levels that steady rules hold after each bin, shape (deployments, bins, steady shares)."""
         due = (rows == 1) | (rows % max(1, round(_STEADY_S / s.bin_s)) == 0)
-        found = []
+        found = np.empty((*demand.shape, self.steady.shape[1]))
         for i in range(demand.shape[1]):
             remember(self.past, demand[:, i], s.bin_s)
             if due[:, i].any():
                 self.steady[due[:, i]] = levels_of(self.past[due[:, i]], self.family.steady_shares)
-            found.append(self.steady.copy())
-        return np.stack(found, axis=1)
+            found[:, i] = self.steady
+        return found
 
     def _held(self, wants: Floats, quantiles: Quantiles, s: Terms) -> Floats:
         """How much of what a fleet has each rule does not give up, shape as `wants`."""
