@@ -1,6 +1,6 @@
 """Everything of a scenario that exists besides the controller: traffic, data planes, Serve, nodes, telemetry.
 
-Builds it from a scenario, and answers what the controller may ask. Decides nothing; what breaks it is in control/faults.py.
+Builds it from a scenario, and answers what the controller may ask. It decides nothing and breaks nothing (control/).
 """
 
 from __future__ import annotations
