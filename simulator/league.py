@@ -20,6 +20,7 @@ from simulator.parallel.workers import Workers
 from simulator.result import Result
 from simulator.run import Choice, Outputs, make_policy, simulate
 from simulator.scenario.load import load_scenario
+from simulator.scenario.overrides import refuse_lost_options
 from simulator.timeline import Strip, StripSink
 
 COMPARE_VERSION = 1
@@ -108,6 +109,7 @@ def jobs_of(
             raise ScenarioError(
                 f"{reference}: name: {scenario.name!r}, as in {namesake}; allowed: another name for each"
             )
+        refuse_lost_options(overrides, scenario.file.policy.name, policies)
         for policy in policies:
             make_policy(scenario, Choice(policy))
         begin = scenario.file.seed if first_seed is None else first_seed

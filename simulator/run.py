@@ -33,6 +33,7 @@ from simulator.figures import deployment_figures, pool_figures, reaches_target
 from simulator.outcomes import Batches, Ended
 from simulator.result import Result
 from simulator.scenario.load import Scenario
+from simulator.scenario.overrides import same_policy
 from simulator.telemetry.spec import PROFILES, TelemetrySpec
 from simulator.timeline import Row, Sink
 from simulator.world import Live, World, tail_s
@@ -77,7 +78,7 @@ class Choice:
         """Name and options; the scenario's options hold only for the policy that it names."""
         block = scenario.file.policy
         name = self.name or block.name
-        return name, {**(block.options if name == block.name else {}), **self.options}
+        return name, {**(block.options if same_policy(name, block.name) else {}), **self.options}
 
 
 def make_policy(scenario: Scenario, choice: Choice) -> Policy:

@@ -61,6 +61,24 @@ def policy_options(overrides: Sequence[str]) -> dict[str, Any]:
     return {key.strip()[len(prefix) :]: load_yaml(raw) for key, _, raw in typed if key.strip().startswith(prefix)}
 
 
+def same_policy(typed: str, named: str) -> bool:
+    """Whether a name that was typed is the one in a scenario, where `--set policy.name=FILE.py:CLASS` is absolute."""
+    return named in (typed, _from_here(_POLICY, typed))
+
+
+def refuse_lost_options(overrides: Sequence[str], policy: str, played: Sequence[str]) -> None:
+    """Options that were typed for the scenario's `policy`, of which none of the `played` would hear.
+
+    Errors: ScenarioError.
+    """
+    lost = [] if any(same_policy(one, policy) for one in played) else list(policy_options(overrides))
+    if lost:
+        named = " or ".join(f"--set policy.name={name}" for name in played[:3])
+        raise ScenarioError(
+            f"--set policy.options.{lost[0]}: these are options of {policy}, which does not play; allowed: with {named}"
+        )
+
+
 def _put(data: dict[str, Any], key: str, value: Any, text: str) -> Loc:
     """Sets a value by its dotted key; a list's entry is named by its number or by its `name`."""
     parts = [p for p in re.split(r"\.|\[|\]", key) if p]

@@ -21,6 +21,7 @@ from policies.options import Search, search_space
 from simulator.parallel.workers import Workers
 from simulator.run import Choice, make_policy
 from simulator.scenario.load import Scenario, load_scenario
+from simulator.scenario.overrides import refuse_lost_options
 from simulator.tuning.identity import of_files
 from simulator.tuning.slice import busiest_slice
 from simulator.tuning.study import Study, Tried, best_first, key_of
@@ -115,6 +116,8 @@ class Tuner:
     def __init__(self, plan: Plan, study_path: Path | None = None) -> None:
         self.plan = plan
         scenarios = [load_scenario(r, plan.overrides, plan.seed) for r in plan.references]
+        for scenario in scenarios:
+            refuse_lost_options(plan.overrides, scenario.file.policy.name, (plan.policy,))
         policies = [make_policy(s, Choice(plan.policy)) for s in scenarios]
         self.space = space_of(policies[0])
         self.trials = trials_for(self.space, plan.trials)

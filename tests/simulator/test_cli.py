@@ -132,6 +132,18 @@ def test_a_scenario_that_is_named_twice_counts_once(tmp_path: Path) -> None:
     assert [(row["seeds"], row["cost_usd_ci95"]) for row in document["summary"]] == [(1, None)]
 
 
+@pytest.mark.parametrize("words", [("compare", "--policies", "keda,wva"), ("tune", "--policy", "keda")])
+def test_options_that_nobody_would_hear_of_are_refused(tmp_path: Path, words: tuple[str, ...]) -> None:
+    command, *rest = words
+    ran = leadtime(command, write(tmp_path), *rest, "--set", "policy.options.threshold=3")
+    assert (ran.code, ran.out) == (2, "")
+    said = "--set policy.options.threshold: these are options of hpa_ongoing, which does not play; allowed: with "
+    assert ran.err.startswith(said + "--set policy.name=keda")
+    words = ("compare", write(tmp_path), *QUICK, "--policies", "keda", "--jobs", "1", "--json")
+    ran = leadtime(*words, "--set", "policy.name=keda", "--set", "policy.options.threshold=3")
+    assert json.loads(ran.out)["runs"][0]["policy_options"]["threshold"] == 3
+
+
 def test_a_name_with_brackets_is_printed_as_it_is(tmp_path: Path) -> None:
     path = write(tmp_path, SMALL.replace("name: small", 'name: "a [/b] c"'))
     ran = leadtime("compare", path, *QUICK, "--policies", "hpa_ongoing", "--jobs", "1")
