@@ -13,12 +13,18 @@ import argparse
 import os
 import shutil
 import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
+from autoscaler.errors import InputError, LeadtimeError
+from benchmarks.results.alone import alone
+from benchmarks.results.league import read_league
 from benchmarks.results.render import render
-from benchmarks.results.session import SHORT, WHOLE, Session
+from benchmarks.results.session import JUDGED, SHORT, WHOLE, Session
 from benchmarks.results.store import ROOT
-from benchmarks.results.world import build, read_league
+from benchmarks.results.world import Pair, build
+from policies.options import nearest
 from simulator.parallel.workers import workers
 
 _INTERRUPTED = 130
@@ -27,38 +33,95 @@ _INTERRUPTED = 130
 
 def main() -> None:
     args = _arguments()
+    try:
+        status = _results(args)
+    except LeadtimeError as error:
+        sys.stderr.write(f"{error}\n")
+        status = 2 if isinstance(error, InputError) else 1
+    except OSError as error:
+        where = "" if error.filename is None else f"{error.filename}: "
+        sys.stderr.write(f"{where}{error.strerror or error}\n")
+        status = 1
+    sys.exit(status)
+
+
+def _results(args: argparse.Namespace) -> int:
+    """Exit status. Errors: LeadtimeError, OSError."""
     size = SHORT if args.quick else WHOLE
     command = f"make results{'-quick' if args.quick else ''}"
+    league = read_league()
+    _check(args, [s["name"] for s in league["scenarios"]])
+    traces = _traces(args.traces)
     folder = args.folder.resolve() / size.name
-    if args.fresh and not args.render:
-        shutil.rmtree(folder, ignore_errors=True)
-    pairs = build(read_league(), args.traces if args.traces.is_dir() else None, folder, size.window)
-    pairs = [p for p in pairs if not args.only or p.name in args.only]
-    session = Session(size, folder, pairs, args.without, args.defaults_first)
-    interrupted = False
-    try:
+    with ExitStack() as stack:
         if not args.render:
-            with workers(args.jobs, args.ray) as pool:
-                session.run(pool)
-    except KeyboardInterrupt:
-        interrupted = True
-    finally:
-        text = render(session.table(command))
-        (folder / "results.markdown").write_text(text, "utf-8")
-        if args.publish is not None:
-            args.publish.write_text(text, "utf-8")
+            stack.enter_context(alone(folder.with_suffix(".lock"), command))
+            if args.fresh:
+                shutil.rmtree(folder, ignore_errors=True)
+        pairs = build(league, traces, folder, size.window)
+        pairs = [p for p in pairs if not args.only or p.name in args.only]
+        session = Session(size, folder, pairs, args.without, args.defaults_first)
+        interrupted = False
+        try:
+            if not args.render:
+                _tell_stand_ins(pairs)
+                with workers(args.jobs, args.ray) as pool:
+                    session.run(pool)
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            text = render(session.table(command))
+            (folder / "results.markdown").write_text(text, "utf-8")
+            if args.publish is not None:
+                args.publish.write_text(text, "utf-8")
     if interrupted:
         sys.stderr.write(f"stopped; `{command}` goes on from here, what is there is in {folder / 'results.markdown'}\n")
-        sys.exit(_INTERRUPTED)
+        return _INTERRUPTED
     print(folder / "results.markdown")
+    return 0
+
+
+def _check(args: argparse.Namespace, scenarios: Sequence[str]) -> None:
+    """What was typed. Errors: InputError naming the option, its value and what is allowed."""
+    for option, typed, allowed in (("--only", args.only, scenarios), ("--without", args.without, JUDGED)):
+        for name in typed:
+            if name not in allowed:
+                raise InputError(f"{option} {name}: unknown{nearest(name, allowed)} (allowed: {', '.join(allowed)})")
+    if args.jobs < 0:
+        raise InputError(f"--jobs {args.jobs}; allowed: a whole number >= 0")
+    if args.fresh and args.only:
+        raise InputError("--fresh with --only: it would throw away the other scenarios too; allowed: one of the two")
+    if args.publish is not None and not args.publish.absolute().parent.is_dir():
+        raise InputError(f"--publish {args.publish}: there is no such folder")
+
+
+def _traces(typed: Path | None) -> Path | None:
+    """The folder of public traces; None: there is none. Errors: InputError for one that was asked for."""
+    if typed is None:
+        beside = ROOT.parent / "shared" / "traces"
+        return beside if beside.is_dir() else None
+    if not typed.is_dir():
+        raise InputError(f"--traces {typed}: no such folder; without --traces, generated stand-ins are played")
+    return typed
+
+
+def _tell_stand_ins(pairs: Sequence[Pair]) -> None:
+    """Hours should not be played on other traffic than one believes."""
+    names = dict.fromkeys(name for pair in pairs for name in pair.stand_ins)
+    if names:
+        sys.stderr.write(f"no public trace rates/NAME.csv.gz: a generated stand-in for {', '.join(names)}\n")
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.results", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="hours instead of days, four rivals, 6 trials")
-    default = os.environ.get("LEADTIME_TRACES", str(ROOT.parent / "shared" / "traces"))
+    said = os.environ.get("LEADTIME_TRACES")
     parser.add_argument(
-        "--traces", type=Path, default=Path(default), metavar="DIR", help="public traces (rates/*.csv.gz)"
+        "--traces",
+        type=Path,
+        default=Path(said) if said else None,
+        metavar="DIR",
+        help="public traces, DIR/rates/*.csv.gz (default: $LEADTIME_TRACES, else ../shared/traces where it is)",
     )
     parser.add_argument("--jobs", type=int, default=0, metavar="N", help="processes (default: one per core)")
     parser.add_argument("--ray", metavar="ADDRESS", help="or on this Ray cluster")

@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.results.play import Judge, Options, Piece, Refer, Tune, play
 from benchmarks.results.progress import Costs, Kind, in_words
 from benchmarks.results.render import Entry, Table
-from benchmarks.results.store import Store, key_of
+from benchmarks.results.store import Store, key_of, write_whole
 from benchmarks.results.world import FULL, QUICK, Pair, Window
 from simulator.parallel.workers import Workers
 
@@ -44,6 +44,9 @@ class Size:
 
 WHOLE = Size("full", FULL, RIVALS, (1, 2, 3), 40, 21600.0, 12, 14, ("static_mean",))
 SHORT = Size("quick", QUICK, FEW, (1, 2, 3), 6, 5400.0, 7, 7, ())
+
+JUDGED = (*RIVALS, *WHOLE.derived, "oracle", "static", "oracle_lead", "hindsight")
+"""Whoever has a row in the table."""
 
 Pieces = dict[str, Piece]
 """By the key of the store."""
@@ -96,7 +99,7 @@ class Session:
         now_s = time.monotonic()
         total_s = self._elapsed_s() + now_s - self._looked_at_s
         self._looked_at_s = now_s
-        (self.folder / "elapsed.json").write_text(json.dumps(round(total_s, 1)), "utf-8")
+        write_whole(self.folder / "elapsed.json", json.dumps(round(total_s, 1)))
 
     def _elapsed_s(self) -> float:
         path = self.folder / "elapsed.json"

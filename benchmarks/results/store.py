@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from autoscaler.errors import LeadtimeError
 from policies.registry import create_policy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,17 +38,32 @@ class Store:
 
     def get(self, key: str) -> dict[str, Any] | None:
         path = self.folder / f"{key}.json"
-        return json.loads(path.read_text("utf-8")) if path.is_file() else None
+        return _read(path) if path.is_file() else None
 
     def everything(self) -> list[dict[str, Any]]:
         """Whatever is there, also of settings that are no longer asked for."""
-        return [json.loads(path.read_text("utf-8")) for path in sorted(self.folder.glob("*.json"))]
+        return [_read(path) for path in sorted(self.folder.glob("*.json"))]
 
     def put(self, key: str, found: Mapping[str, Any]) -> None:
-        path = self.folder / f"{key}.json"
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps({**found, "revision": revision()}), "utf-8")
-        part.replace(path)
+        write_whole(self.folder / f"{key}.json", json.dumps({**found, "revision": revision()}))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """The file has all of the text or, if this is broken off, is as it was."""
+    part = path.with_suffix(".part")
+    part.write_text(text, "utf-8")
+    part.replace(path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """One finished run. Errors: LeadtimeError for a file that this class has not written."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except ValueError:  # not JSON, or not UTF-8
+        found = None
+    if not isinstance(found, dict):
+        raise LeadtimeError(f"{path}: is no finished run any more; without the file it is played again")
+    return found
 
 
 def key_of(kind: str, scenario: Path, policy: str, *rest: Any) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from benchmarks.results.store import write_whole
 from policies.base import Slo, TokenMix
 from policies.durations import Duration
 from policies.engines import EngineProfile, capacity, load_profile
@@ -55,11 +56,6 @@ class Pair:
     """By deployment."""
 
 
-def read_league(path: Path = HERE / "league.yaml") -> dict[str, Any]:
-    """The file as it is."""
-    return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
-
-
 def build(league: Mapping[str, Any], traces: Path | None, folder: Path, window: Window) -> list[Pair]:
     """Writes all scenario files, and the traces that they need, below `folder`."""
     (folder / "traces").mkdir(parents=True, exist_ok=True)
@@ -90,7 +86,7 @@ class _Builder:
             document = self._document(days, length_s)
             targets = {d["name"]: d["slo"]["target_fraction"] for d in document["deployments"]}
             text = yaml.safe_dump(document, sort_keys=False, width=120)
-            path.write_text(f"# {self.scenario['about']} ({part}); made from benchmarks/league.yaml\n{text}", "utf-8")
+            write_whole(path, f"# {self.scenario['about']} ({part}); made from benchmarks/league.yaml\n{text}")
             paths.append(path)
         return Pair(
             self.scenario["name"],
@@ -251,4 +247,4 @@ def _write(path: Path, trace: RateTrace) -> None:
     lines = [",".join(names)]
     for i, values in enumerate(zip(*columns, strict=True)):
         lines.append(",".join([f"{trace.start_s + i * trace.bin_s:.10g}", *(f"{v:.6g}" for v in values)]))
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_whole(path, "\n".join(lines) + "\n")

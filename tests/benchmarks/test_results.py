@@ -14,13 +14,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from autoscaler.errors import InputError, LeadtimeError
 from benchmarks.results import play as room
+from benchmarks.results.alone import alone
+from benchmarks.results.league import LEAGUE as FILE
+from benchmarks.results.league import read_league
 from benchmarks.results.play import Judge, Refer, play
 from benchmarks.results.progress import Costs, Kind, in_words
 from benchmarks.results.render import Entry, Table, render
 from benchmarks.results.session import SHORT, Session, Size
 from benchmarks.results.store import ROOT, Store, code_of, key_of, what_it_does
-from benchmarks.results.world import FULL, QUICK, Pair, build, read_league
+from benchmarks.results.world import FULL, QUICK, Pair, build
 from simulator.clairvoyant.known import traffic_of
 from simulator.parallel.workers import InProcess
 from simulator.scenario.load import load_scenario
@@ -184,20 +188,96 @@ def test_what_is_left_is_told_by_what_pieces_of_the_kind_took(
 def test_ctrl_c_ends_it_in_one_line_and_leaves_what_is_done(tmp_path: Path) -> None:
     """In a process group of its own, as a terminal does: all of its processes get the signal."""
     words = [sys.executable, "-m", "benchmarks.results", "--quick", "--only", "smooth-mild-day", "--jobs", "2"]
+    (tmp_path / "none").mkdir()
     folder = ["--folder", str(tmp_path), "--traces", str(tmp_path / "none")]
     with subprocess.Popen(
         [*words, *folder], cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
         assert process.stderr is not None
-        first = process.stderr.readline()
+        told, first = process.stderr.readline(), process.stderr.readline()
         os.killpg(process.pid, signal.SIGINT)
         rest = process.stderr.read().splitlines()
+    assert told == "no public trace rates/NAME.csv.gz: a generated stand-in for crane_input9_60s\n"
     assert "done;" in first
     assert process.returncode == 130
     assert [line for line in rest if "done;" not in line] == [
         f"stopped; `make results-quick` goes on from here, what is there is in {tmp_path}/quick/results.markdown"
     ]
     assert any((tmp_path / "quick" / "runs").glob("*.json"))
+
+
+def results(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmarks.results", "--quick", *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--only", "smooth-cod"), "--only smooth-cod: unknown; did you mean 'smooth-code'? (allowed: smooth-code, "),
+        (("--without", "kedo"), "--without kedo: unknown; did you mean 'keda'? (allowed: predictive, "),
+        (("--jobs", "-1"), "--jobs -1; allowed: a whole number >= 0"),
+        (("--fresh", "--only", "stock-out"), "--fresh with --only: it would throw away the other scenarios too"),
+        (("--traces", "no-such-folder"), "--traces no-such-folder: no such folder; without --traces, generated"),
+        (("--publish", "no-such-folder/x.md"), "--publish no-such-folder/x.md: there is no such folder"),
+    ],
+)
+def test_what_was_typed_wrong_is_one_line_before_anything_is_made(
+    tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    ran = results("--folder", str(tmp_path), *words)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr.startswith(said)
+    assert ran.stderr.count("\n") == 1
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_second_one_in_the_same_folder_is_refused_and_a_look_is_not(tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    words = ("--folder", str(tmp_path), "--traces", str(tmp_path / "none"), "--only", "smooth-mild-day")
+    with alone(tmp_path / "quick.lock", "make results-quick"):
+        ran = results(*words)
+        assert ran.returncode == 1
+        assert ran.stderr == f"{tmp_path}/quick.lock: another `make results-quick` is at work there\n"
+        assert results(*words, "--render").returncode == 0
+    with alone(tmp_path / "quick.lock", "make results-quick"):
+        pass
+
+
+def test_a_piece_that_was_spoilt_is_named(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for text in ("", "{", "[1]"):
+        (tmp_path / "a.json").write_text(text, "utf-8")
+        with pytest.raises(LeadtimeError, match=r"a\.json: is no finished run any more; without the file it is played"):
+            store.get("a")
+        with pytest.raises(LeadtimeError):
+            store.everything()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("peak: 6}", "peek: 6}"), ":14: scenarios[0].deployments[0].peek: unknown key; did you mean 'peak'?"),
+        (("peak: 6}", "peak: -6}"), "scenarios[0].deployments[0].peak: -6; allowed: a number > 0"),
+        (("train_day: 3, ", ""), "scenarios[0].train_day: missing; allowed: a whole number >= 0"),
+        (("name: smooth-strong-day", "name: smooth-code"), "scenarios[0].name: 'smooth-code' more than once"),
+        (("name: smooth-code", "name: ../code"), "scenarios[0].name: '../code'; allowed: letters, digits"),
+        (
+            ("target_fraction: 0.99}", "target_fraction: 1.5}"),
+            "slo.target_fraction: 1.5; allowed: a number > 0",
+        ),
+        (("\nscenarios:", "\nscenario:"), ":13: scenario: unknown key; did you mean 'scenarios'?"),
+        (("\nscenarios:", "\nscenarios: ["), "not valid YAML"),
+    ],
+)
+def test_a_wrong_league_is_one_line_with_its_place(tmp_path: Path, change: tuple[str, str], said: str) -> None:
+    path = tmp_path / "league.yaml"
+    path.write_text(FILE.read_text("utf-8").replace(*change, 1), "utf-8")
+    with pytest.raises(InputError) as caught:
+        read_league(path)
+    assert said in str(caught.value)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
 
 
 def test_words_and_places_are_no_change_of_a_policy() -> None:
