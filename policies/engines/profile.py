@@ -65,9 +65,7 @@ class EngineProfile:
     def step_s(self, decodes: float, kv_tokens: float, prefill_tokens: float = 0.0, prefill_qk: float = 0.0) -> float:
         """Wall seconds from one step's start to the next one's, host time included."""
         device_s = self.step.step_s(decodes, kv_tokens, prefill_tokens, prefill_qk)
-        if not self.scheduling.asynchronous:
-            return device_s + self.host_s
-        return device_s if device_s >= self.host_s else self.host_s
+        return max(device_s, self.host_s) if self.scheduling.asynchronous else device_s + self.host_s
 
 
 def preset_names() -> tuple[str, ...]:

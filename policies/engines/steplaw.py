@@ -9,7 +9,6 @@ B decoding sequences, K tokens of KV that they attend to, P prefill tokens in th
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Literal
@@ -43,7 +42,7 @@ class StepLaw:
     def table_s(self, tokens: float) -> float:
         """g: the part of a step that depends on how many tokens are scheduled in it."""
         knots = self.knots
-        i = bisect_right(knots, (tokens, math.inf))
+        i = bisect_right(knots, (tokens, float("inf")))
         if i == 0:
             return knots[0][1]
         if i == len(knots):
