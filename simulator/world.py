@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from autoscaler.errors import ScenarioError
 from autoscaler.model import DeploymentInventory, DeploymentMetrics, Hint
 from policies.base import DeploymentKey
-from simulator.cluster.nodes import PoolSpec, Stockout, Warms
+from simulator.cluster.nouns import PoolSpec, Stockout, Warms
 from simulator.cluster.placement import Cluster
 from simulator.dataplane.deployment import Plane
 from simulator.draws import component_seed

@@ -8,20 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
 
-from autoscaler.model import NodeSignal, ServiceGpus
-from policies.durations import Duration
+from autoscaler.model import ServiceGpus
+from simulator.cluster.nouns import Node, PoolSpec
 from simulator.draws import Draws
-from simulator.events import Event, EventQueue
+from simulator.events import EventQueue
 from simulator.meters import Meter
 
-if TYPE_CHECKING:
-    from simulator.cluster.workers import Worker
-
-Warms = Literal["node", "worker", "queued"]
-"""What pre-warming holds: nodes; Ray workers (placement.py); nodes that come all at once and are booked for a while."""
 BOOKED_S = 600.0
 """How long a queued node waits for its first worker; and of queued ones all come at once, or none."""
 AGAIN_AFTER_S = 1800.0
@@ -30,63 +23,6 @@ QUEUED_RUN_S = 7 * 86400.0
 """Queued nodes go after seven days, whatever runs on them."""
 REFUSAL_BACKOFF_S = 300.0
 """How long nobody asks a pool again that refused (the cluster autoscaler's first back-off)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stockout:
-    """From `start_s` to `end_s` this share of the requests for nodes is refused."""
-
-    start_s: float
-    end_s: float
-    fraction: float
-
-
-@dataclass(frozen=True, slots=True)
-class PoolSpec:
-    """A pool as the simulation needs it; `price_usd_per_hour` of a node, None = unknown."""
-
-    name: str
-    gpus_per_node: int
-    min_nodes: int
-    max_nodes: int
-    reserved_nodes: int
-    provision_s: Duration
-    image_pull_s: Duration
-    worker_gpus: int
-    worker_start_s: Duration
-    idle_timeout_s: float
-    autoscaler_period_s: float
-    scale_down_after_s: float
-    prewarm: bool
-    price_usd_per_hour: float | None
-    preemption_per_node_hour: float = 0.0
-    stockouts: tuple[Stockout, ...] = ()
-    warms: Warms = "node"
-
-
-@dataclass(slots=True, eq=False)
-class Node:
-    """A node from the moment it is asked for."""
-
-    name: str
-    pool: NodePool
-    requested_at_s: float
-    prewarmed: bool
-    state: Literal["starting", "ready", "deleted"] = "starting"
-    ready_at_s: float | None = None
-    deleted_at_s: float | None = None
-    first_used_at_s: float | None = None
-    workers: list[Worker] = field(default_factory=list)
-    images: dict[str, float] = field(default_factory=dict)
-    """Image (one per RayService) -> when its pull is over."""
-    unneeded_since_s: float | None = None
-    deletion: Event | None = None
-    shown: NodeSignal | None = None
-    """As it was shown last."""
-
-    @property
-    def gpus_free_for_pods(self) -> int:
-        return self.pool.spec.gpus_per_node - sum(w.gpus for w in self.workers)
 
 
 class NodePool:
@@ -163,7 +99,7 @@ class NodePool:
 
     def _new_node(self, prewarmed: bool) -> Node:
         self._numbered += 1
-        node = Node(f"{self.spec.name}-{self._numbered}", self, self._queue.now_s, prewarmed)
+        node = Node(f"{self.spec.name}-{self._numbered}", self.spec, self._queue.now_s, prewarmed)
         self.nodes.append(node)
         self._bill()
         return node

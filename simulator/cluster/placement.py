@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from autoscaler.model import NodeSignal, PoolSignals, ServiceGpus
 from policies.base import LeadPath
-from simulator.cluster.nodes import Node, NodePool, PoolSpec
+from simulator.cluster.nodes import NodePool
+from simulator.cluster.nouns import Claim, Node, PoolSpec, Worker
 from simulator.cluster.warm_workers import WorkerFloor
-from simulator.cluster.workers import Claim, Worker
 from simulator.draws import Draws
 from simulator.events import Event, EventQueue
 
@@ -88,7 +88,9 @@ class Cluster:
             if pool.room <= 0:
                 return None
             node = pool.add_initial()
-        worker = Worker(pool, service, pool.spec.worker_gpus, self._queue.now_s, node, "running", [], self._queue.now_s)
+        worker = Worker(
+            pool.spec, service, pool.spec.worker_gpus, self._queue.now_s, node, "running", [], self._queue.now_s
+        )
         node.workers.append(worker)
         node.images[service] = self._queue.now_s
         pool.keep(node)
@@ -104,7 +106,7 @@ class Cluster:
             return
         for claim in list(self.waiting):
             for name in claim.pools:
-                fitting = [w for w in spare if w.pool.spec.name == name and self._fits(w, claim)]
+                fitting = [w for w in spare if w.spec.name == name and self._fits(w, claim)]
                 if fitting:
                     self.waiting.remove(claim)
                     worker = min(fitting, key=lambda w: w.gpus_free)
@@ -113,9 +115,7 @@ class Cluster:
 
     @staticmethod
     def _fits(worker: Worker, claim: Claim) -> bool:
-        return (
-            worker.service == claim.service and worker.gpus_free >= claim.gpus and worker.pool.spec.name in claim.pools
-        )
+        return worker.service == claim.service and worker.gpus_free >= claim.gpus and worker.spec.name in claim.pools
 
     @staticmethod
     def _path(claim: Claim, worker: Worker) -> LeadPath:
@@ -150,7 +150,7 @@ class Cluster:
         del self._looks[pool.spec.name]
         self._place_waiting()
         coming = [w for w in self.workers if w.state in ("pending", "starting")]
-        spare = [_Spare(w.service, w.pool.spec.name, w.gpus) for w in coming]
+        spare = [_Spare(w.service, w.spec.name, w.gpus) for w in coming]
         imagined: dict[str, int] = {}
         for claim in self.waiting:
             if self._has_supply(claim, spare):
@@ -181,13 +181,13 @@ class Cluster:
     def _can_add_worker(self, pool: NodePool, imagined: int) -> bool:
         """A Ready node has room for the pod, or one more node may be asked for."""
         per_node = pool.spec.gpus_per_node // pool.spec.worker_gpus
-        pods = sum(1 for w in self.workers if w.pool is pool) + imagined
+        pods = sum(1 for w in self.workers if w.spec is pool.spec) + imagined
         if pool.backing_off:
             return pods < per_node * len(pool.nodes)
         return pods < per_node * pool.spec.max_nodes
 
     def _ask_for_worker(self, pool: NodePool, service: str, warm: bool = False) -> None:
-        self.workers.append(Worker(pool, service, pool.spec.worker_gpus, self._queue.now_s, warm=warm))
+        self.workers.append(Worker(pool.spec, service, pool.spec.worker_gpus, self._queue.now_s, warm=warm))
         self._schedule_pods(pool)
 
     # ------------------------------------------------------------ warm workers
@@ -197,7 +197,7 @@ class Cluster:
         if self._floors[pool.spec.name].set_level(nodes, services):
             self._look_later()
             for worker in self.workers:
-                if worker.pool is pool:
+                if worker.spec is pool.spec:
                     self._watch_idle(worker)
 
     def _raise_to_floor(self, pool: NodePool) -> None:
@@ -208,21 +208,21 @@ class Cluster:
                 self._look_later()
 
     def _count(self, pool: NodePool, service: str) -> int:
-        return sum(1 for w in self.workers if w.pool is pool and w.service == service)
+        return sum(1 for w in self.workers if w.spec is pool.spec and w.service == service)
 
     # ------------------------------------------------------------ pods on nodes
 
     def _schedule_pods(self, pool: NodePool) -> None:
         """Pending pods onto Ready nodes (the fullest first); nodes are asked for those that none to come will hold."""
-        for worker in [w for w in self.workers if w.pool is pool and w.state == "pending"]:
+        for worker in [w for w in self.workers if w.spec is pool.spec and w.state == "pending"]:
             nodes = [n for n in pool.ready() if n.gpus_free_for_pods >= worker.gpus]
             if nodes:
                 self._start(worker, min(nodes, key=lambda n: n.gpus_free_for_pods))
-        pending = sum(1 for w in self.workers if w.pool is pool and w.state == "pending")
+        pending = sum(1 for w in self.workers if w.spec is pool.spec and w.state == "pending")
         per_node = pool.spec.gpus_per_node // pool.spec.worker_gpus
         coming = sum(1 for n in pool.nodes if n.state == "starting")
         while pending > coming * per_node:
-            ahead = all(w.warm for w in self.workers if w.pool is pool and w.state == "pending")
+            ahead = all(w.warm for w in self.workers if w.spec is pool.spec and w.state == "pending")
             if pool.request(prewarmed=ahead) is None:
                 self._give_up_pods(pool, keep=coming * per_node)
                 return
@@ -230,7 +230,7 @@ class Cluster:
 
     def _give_up_pods(self, pool: NodePool, keep: int) -> None:
         """Refused: pods beyond what is coming are taken back, so that their replicas may look at the next pool."""
-        for worker in [w for w in self.workers if w.pool is pool and w.state == "pending"][keep:]:
+        for worker in [w for w in self.workers if w.spec is pool.spec and w.state == "pending"][keep:]:
             worker.state = "gone"
             self.workers.remove(worker)
 
@@ -238,19 +238,18 @@ class Cluster:
         """A pod gets its node (a placeholder makes room): pull the image if it is not there, then start Ray."""
         worker.node, worker.state = node, "starting"
         node.workers.append(worker)
-        node.pool.keep(node)
-        name = node.pool.spec.name
+        pool = self.pools[node.spec.name]
+        pool.keep(node)
         there_at_s = self.image_at_s(node, worker.service)
-        start_s = self._starts[name].duration_s(node.pool.spec.worker_start_s)
+        start_s = self._starts[node.spec.name].duration_s(node.spec.worker_start_s)
         self._queue.at(there_at_s + start_s, lambda: self._worker_up(worker))
-        node.pool.review()
+        pool.review()
 
     def image_at_s(self, node: Node, image: str) -> float:
         """When an image is on a node (now, if it is); its pull begins now where nobody has begun it."""
         now_s = self._queue.now_s
         if image not in node.images:
-            pool = node.pool.spec
-            node.images[image] = now_s + self._pulls[pool.name].duration_s(pool.image_pull_s)
+            node.images[image] = now_s + self._pulls[node.spec.name].duration_s(node.spec.image_pull_s)
         return max(node.images[image], now_s)
 
     def _worker_up(self, worker: Worker) -> None:
@@ -265,21 +264,21 @@ class Cluster:
         """An empty worker goes at the autoscaler's first look after its idle timeout."""
         if worker.claims or worker.state != "running" or worker.idle is not None:
             return
-        spec = worker.pool.spec
-        due_s = self._queue.now_s + spec.idle_timeout_s
-        at_s = math.ceil(due_s / spec.autoscaler_period_s - 1e-9) * spec.autoscaler_period_s
+        due_s, period_s = self._queue.now_s + worker.spec.idle_timeout_s, worker.spec.autoscaler_period_s
+        at_s = math.ceil(due_s / period_s - 1e-9) * period_s
         worker.idle = self._queue.at(max(at_s, due_s), lambda: self._remove(worker))
 
     def _remove(self, worker: Worker) -> None:
         worker.idle = None
-        if self._count(worker.pool, worker.service) <= self._floors[worker.pool.spec.name].of(worker.service):
+        pool = self.pools[worker.spec.name]
+        if self._count(pool, worker.service) <= self._floors[worker.spec.name].of(worker.service):
             return  # it is watched again when the floor falls
         worker.state = "gone"
         self.workers.remove(worker)
         if worker.node is not None and worker.node.state == "ready":
             worker.node.workers.remove(worker)
-            self._schedule_pods(worker.pool)
-            worker.pool.review()
+            self._schedule_pods(pool)
+            pool.review()
 
     # ------------------------------------------------------------ what Kubernetes shows
 
@@ -294,7 +293,7 @@ class Cluster:
     # ------------------------------------------------------------ nodes come and go
 
     def _node_ready(self, node: Node) -> None:
-        self._schedule_pods(node.pool)
+        self._schedule_pods(self.pools[node.spec.name])
 
     def _node_preempted(self, node: Node) -> None:
         """The node and everything on it is gone at once."""
@@ -309,8 +308,9 @@ class Cluster:
         for claim in lost:
             claim.worker = None
             claim.on_lost(claim)
-        self._schedule_pods(node.pool)
-        self._raise_to_floor(node.pool)
+        pool = self.pools[node.spec.name]
+        self._schedule_pods(pool)
+        self._raise_to_floor(pool)
 
 
 def _node_signal(node: Node) -> NodeSignal:
@@ -327,7 +327,7 @@ def _node_signal(node: Node) -> NodeSignal:
             state="ready" if node.state == "ready" else "starting",
             requested_at_s=node.requested_at_s,
             ready_at_s=node.ready_at_s,
-            gpus=node.pool.spec.gpus_per_node,
+            gpus=node.spec.gpus_per_node,
             gpus_used=used,
             workers=running,
         )

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from autoscaler.model import DeploymentInventory, ReplicaSignal
+from simulator.cluster.nouns import Claim
 from simulator.cluster.placement import Cluster
-from simulator.cluster.workers import Claim
 from simulator.draws import Draws
 from simulator.events import Event, EventQueue
 from simulator.meters import Meter

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 from autoscaler.model import ReplicaSignal
 from policies.base import DeploymentKey, LeadPath
 from policies.durations import Duration
-from simulator.cluster.workers import Claim
+from simulator.cluster.nouns import Claim
 from simulator.events import Event
 
 

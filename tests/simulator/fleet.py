@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from policies.base import DeploymentKey
 from policies.durations import Duration
-from simulator.cluster.nodes import PoolSpec
+from simulator.cluster.nouns import PoolSpec
 from simulator.cluster.placement import Cluster
 from simulator.events import EventQueue
 from simulator.serve.lifecycle import Serve

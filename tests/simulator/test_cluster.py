@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.durations import Duration
-from simulator.cluster.nodes import Stockout
+from simulator.cluster.nouns import Stockout
 from tests.simulator.fleet import Fleet, fleet, pool, spec
 
 LOOP_S, LOAD_S = 0.1, 12.0
@@ -237,7 +237,7 @@ def check(f: Fleet) -> None:
     for nodes in f.cluster.pools.values():
         assert len(nodes.nodes) <= nodes.spec.max_nodes
         for node in nodes.nodes:
-            assert 0 <= sum(w.gpus_used for w in node.workers) <= node.pool.spec.gpus_per_node
+            assert 0 <= sum(w.gpus_used for w in node.workers) <= node.spec.gpus_per_node
             assert node.gpus_free_for_pods >= 0
     for worker in f.cluster.workers:
         assert 0 <= worker.gpus_used <= worker.gpus
