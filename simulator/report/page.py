@@ -20,6 +20,8 @@ from simulator.timeline import Strip
 _LEAST_MISSES = 1e-4
 _MISS_BINS = 180
 _MOST_STRIPS = 8
+_LABEL, _LOWEST_LABEL = 50.0, 985.0
+"""Of the plot's 1000: the room that a label takes, and where the last may stand."""
 
 
 def render(league: League, command: str) -> str:
@@ -127,15 +129,17 @@ def _whiskers(row: Summary, runs: Sequence[Run], x: draw.Scale, y: draw.Scale, a
     return shapes
 
 
-def _apart(rows: Sequence[Summary], y: draw.Scale, least: float = 50.0) -> list[tuple[Summary, float]]:
-    """Where each label stands: at its dot, pushed down where the one above would touch it."""
-    placed: list[tuple[Summary, float]] = []
-    bottom = -least
-    for row in sorted(rows, key=lambda r: y(r.cost_usd or 0.0)):
-        top = max(y(row.cost_usd or 0.0), bottom + least)
-        placed.append((row, top))
-        bottom = top
-    return placed
+def _apart(rows: Sequence[Summary], y: draw.Scale) -> list[tuple[Summary, float]]:
+    """Where each label stands: at its dot, pushed down where the one above would touch it, and all of them up as far
+    as the last would leave the picture.
+    """
+    ordered = sorted(rows, key=lambda r: y(r.cost_usd or 0.0))
+    least = min(_LABEL, _LOWEST_LABEL / max(len(ordered) - 1, 1))
+    tops: list[float] = []
+    for row in ordered:
+        tops.append(max(y(row.cost_usd or 0.0), tops[-1] + least if tops else 0.0))
+    last = len(ordered) - 1
+    return [(row, min(tops[i], _LOWEST_LABEL - (last - i) * least)) for i, row in enumerate(ordered)]
 
 
 def _miss_ticks(x: draw.Scale) -> list[float]:

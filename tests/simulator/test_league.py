@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +152,17 @@ def test_the_page_needs_nothing_from_anywhere_and_escapes_names() -> None:
     assert page.count("aria-label") == 3
     assert page.count('class="square"') == 1 + 2  # in the legend, and one felt start in each strip
     assert 'class="missed"' in page
+
+
+@pytest.mark.parametrize("count", [2, 17, 40])
+def test_labels_stay_in_the_picture_in_the_order_of_their_dots(count: int) -> None:
+    many = [run(f"p{i:02}", 1, 80.0 - 0.01 * i, 0.995) for i in range(count)]
+    page = render(judge([*many, run("dear", 1, 800.0, 1.0)]), "x")
+    found = re.findall(r'class="label [^"]*" style="[^"]*top:([\d.]+)%[^"]*">(\w+)<', page)
+    tops = [float(top) for top, _ in found]
+    assert [name for _, name in found] == ["dear", *(f"p{i:02}" for i in range(count))]
+    assert 0 <= tops[0] < tops[-1] <= 98.5
+    assert min(b - a for a, b in pairwise(tops)) > min(4.9, 98 / count)
 
 
 def test_runs_come_back_in_order_whatever_ends_first(tmp_path: Path) -> None:
