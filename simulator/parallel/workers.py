@@ -11,8 +11,11 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
+
+from autoscaler.errors import LeadtimeError
 
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
@@ -80,4 +83,11 @@ class Processes:
     def each(self, function: Callable[[Task], Answer], tasks: Sequence[Task]) -> Iterator[tuple[int, Answer]]:
         futures = {self._pool.submit(function, task): i for i, task in enumerate(tasks)}
         for future in as_completed(futures):
-            yield futures[future], future.result()
+            try:
+                answer = future.result()
+            except BrokenProcessPool:
+                raise LeadtimeError(
+                    "one of the processes that make the runs was ended: by the system for want of memory (fewer at a "
+                    "time, --jobs, need less), by somebody, or by a policy's own code"
+                ) from None
+            yield futures[future], answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from autoscaler.errors import ScenarioError
+from autoscaler.errors import LeadtimeError, ScenarioError
 from policies.base import PolicyError
 from simulator.league import Job, Run, Summary, jobs_of, judge, play_all
 from simulator.parallel.workers import InProcess, workers
@@ -185,6 +186,15 @@ def test_runs_come_back_in_order_whatever_ends_first(tmp_path: Path) -> None:
         assert one.job == other.job
         assert {**one.document, "wall": 0} == {**other.document, "wall": 0}
         assert one.strips["chat/llm"].running == other.strips["chat/llm"].running
+
+
+def ends_itself(_: int) -> int:
+    os._exit(7)
+
+
+def test_a_process_that_was_ended_is_told_in_one_line() -> None:
+    with workers(2) as pool, pytest.raises(LeadtimeError, match="one of the processes that make the runs was ended"):
+        list(pool.each(ends_itself, [1, 2]))
 
 
 def test_everything_is_checked_before_anything_runs(tmp_path: Path) -> None:
