@@ -33,7 +33,7 @@ class ShadowMemory:
     targets: bytearray = field(default_factory=bytearray)
     """int16 (ROWS, rules): what each rule's fleet was told."""
     wants: bytearray = field(default_factory=bytearray)
-    """int16 (ROWS, rules): what each rule wanted, without backlog and hold."""
+    """int16 (ROWS, rules): what each rule would not have given up, without backlog and hold."""
     demand: bytearray = field(default_factory=bytearray)
     """float32 (ROWS)."""
     backlog: bytearray = field(default_factory=bytearray)

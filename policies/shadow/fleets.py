@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from policies.shadow.fleet import COST, HALF_LIVES_S, MISSED, ROWS, SQUARES, STARTS, ShadowMemory, begin, missed_share
 from policies.shadow.past import BUCKETS, levels_of, remember
-from policies.shadow.rules import Family, Floats, Ints, whole
+from policies.shadow.rules import STAYS, Family, Floats, Ints, whole
 
 _FULL = 0.88
 """Of what a fleet carries by its means: from here on requests come faster than they end, since their lengths spread."""
@@ -151,8 +151,8 @@ class Fleets:
         Every rule is judged by each and tells its fleet a number for the next. Returns what each missed (replica-bins),
         shape (deployments, bins, rules).
         """
-        wants = self._wants(demand, quantiles, s)
-        held = self._held(wants, quantiles, s)
+        wants, keeps = self._wants(demand, quantiles, s)
+        held = self._held(keeps, quantiles, s)
         missed = np.empty(wants.shape)
         for i, seen in enumerate(np.ascontiguousarray(demand.T)):
             missed[:, i] = self.score(seen, s)
@@ -214,8 +214,11 @@ class Fleets:
         self.rows += 1
         self._turns += 1
 
-    def _wants(self, demand: Floats, quantiles: Quantiles, s: Terms) -> Floats:
-        """What each rule wants when each of these bins has closed; demand and wants are remembered."""
+    def _wants(self, demand: Floats, quantiles: Quantiles, s: Terms) -> tuple[Floats, Floats]:
+        """What each rule wants when each of these bins has closed, and what it would not give up then.
+
+        Demand and the latter are remembered. Shapes (deployments, bins, rules).
+        """
         deployments, bins = demand.shape
         rows = self.rows[:, None] + np.arange(1, bins + 1)
         self.demand[self._each[:, None], (rows - 1) % ROWS] = demand
@@ -226,10 +229,10 @@ class Fleets:
         for i, width in enumerate(widths):
             np.maximum.reduce(seen[:, :, :width], axis=2, out=recent[:, :, i])
         parts = (quantiles.lead, quantiles.early, quantiles.clock, steady, recent, np.repeat(s.use, bins, axis=0))
-        wants = self.family.wants(*(part.reshape(deployments * bins, part.shape[-1]) for part in parts))
-        wants = wants.reshape(deployments, bins, self.family.size)
-        self.wants[self._each[:, None], (rows - 1) % ROWS] = wants
-        return wants
+        found = self.family.wants(*(part.reshape(deployments * bins, part.shape[-1]) for part in parts))
+        wants, keeps = (one.reshape(deployments, bins, self.family.size) for one in found)
+        self.wants[self._each[:, None], (rows - 1) % ROWS] = keeps
+        return wants, keeps
 
     def _steady(self, demand: Floats, rows: Ints, s: Terms) -> Floats:
         """The levels that steady rules hold after each bin, shape (deployments, bins, steady shares)."""
@@ -242,17 +245,17 @@ class Fleets:
             found[:, i] = self.steady
         return found
 
-    def _held(self, wants: Floats, quantiles: Quantiles, s: Terms) -> Floats:
-        """How much of what a fleet has each rule does not give up, shape as `wants`."""
+    def _held(self, keeps: Floats, quantiles: Quantiles, s: Terms) -> Floats:
+        """How much of what a fleet has each rule does not give up, shape as `keeps`: that of the bin alone."""
         blocks = self.family.blocks
-        rows = self.rows[:, None] + np.arange(1, wants.shape[1] + 1)
+        rows = self.rows[:, None] + np.arange(1, keeps.shape[1] + 1)
         held: Floats = np.maximum.reduce(self._back(self.wants, rows, s.lead_bins + 1), axis=2).astype(np.float64)
         brief = np.minimum(s.lead_bins, round(_BRIEF_S / s.bin_s)) + 1
         early = self._back(self.wants[:, :, blocks["early"]], rows, brief)
         held[:, :, blocks["early"]] = np.maximum.reduce(early, axis=2)
-        held[:, :, blocks["keep"]] = whole(quantiles.keep * (1.0 / s.use)[:, None])
+        held[:, :, blocks["keep"]] = whole(quantiles.keep * (STAYS / s.use)[:, None])
         for kind in ("steady", "reactive"):
-            held[:, :, blocks[kind]] = wants[:, :, blocks[kind]]
+            held[:, :, blocks[kind]] = keeps[:, :, blocks[kind]]
         return held
 
     def _back(self, ring: NDArray[Any], rows: Ints, bins: Ints) -> NDArray[Any]:

@@ -24,6 +24,9 @@ UTILIZATIONS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Of what a replica carries within the SLO: what the reactive rules steer for."""
 WINDOWS_S = (60.0, 300.0, 900.0)
 """How long the reactive rules hold."""
+STAYS = 1.05
+"""A replica goes only where so many times the demand would not want it back: at an edge between two numbers the noise
+of signals and of arrivals would move a fleet to and fro, a start each time."""
 _QUANTILE_KINDS = ("hold", "early", "keep", "clock")
 _EPSILON = 1e-9
 _MOST = 30_000.0
@@ -88,8 +91,11 @@ class Family:
     def _demand_per_replica(self) -> Floats:
         return 1.0 / np.array(self.utilizations)
 
-    def wants(self, lead: Floats, early: Floats, clock: Floats, steady: Floats, recent: Floats, use: Floats) -> Floats:
-        """Replicas that each rule of each deployment wants for now, whole numbers, shape (deployments, size).
+    def wants(
+        self, lead: Floats, early: Floats, clock: Floats, steady: Floats, recent: Floats, use: Floats
+    ) -> tuple[Floats, Floats]:
+        """Replicas that each rule of each deployment wants for now, and those that it would not give up (`STAYS`; a
+        newsvendor has reckoned with that) before what it holds: whole numbers, shape (deployments, size).
 
         Quantiles (deployments, levels) of demand, in replicas at the SLO: `lead`, the largest until a replica asked for
         now serves; `early`, until half a lead time later; `clock`, at that moment by the clock. `steady`: level for
@@ -104,7 +110,9 @@ class Family:
         out[:, blocks["clock vendor"]] = self._newsvendor(by_clock)
         np.multiply(steady, 1.0 / use, out=out[:, blocks["steady"]])
         out[:, blocks["reactive"]] = (recent[:, :, None] * self._demand_per_replica).reshape(len(out), -1)
-        return whole(out)
+        wants, keeps = whole(out), whole(out * STAYS)
+        keeps[:, blocks["clock vendor"]] = wants[:, blocks["clock vendor"]]
+        return wants, keeps
 
     def _newsvendor(self, demand: Floats) -> Floats:
         """argmin over N of N + price * E[demand; demand > N]: certainty is bought where it is cheap, tails are not."""
