@@ -7,6 +7,7 @@ deployment can run on have cost so far (pools may be shared). An unknown value i
 from __future__ import annotations
 
 import csv
+import math
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -84,10 +85,16 @@ def _cell(value: float | int | str | None) -> str:
 
 @dataclass(slots=True)
 class Strip:
-    """A deployment's day for pictures: a few columns as packed arrays, memory by the tick and not by the request."""
+    """A deployment's day for pictures: a few columns as packed arrays, memory by the tick and not by the request.
+
+    NaN: unknown.
+    """
 
     time_s: array[float] = field(default_factory=lambda: array("d"))
     arrivals_rps: array[float] = field(default_factory=lambda: array("f"))
+    forecast_q50_rps: array[float] = field(default_factory=lambda: array("f"))
+    forecast_q95_rps: array[float] = field(default_factory=lambda: array("f"))
+    forecast_q99_rps: array[float] = field(default_factory=lambda: array("f"))
     running: array[int] = field(default_factory=lambda: array("i"))
     starting: array[int] = field(default_factory=lambda: array("i"))
     draining: array[int] = field(default_factory=lambda: array("i"))
@@ -95,10 +102,14 @@ class Strip:
     slo_misses: array[int] = field(default_factory=lambda: array("i"))
     nodes_ready: array[int] = field(default_factory=lambda: array("i"))
     nodes_starting: array[int] = field(default_factory=lambda: array("i"))
+    nodes_prewarmed: array[int] = field(default_factory=lambda: array("i"))
+    waiting: array[int] = field(default_factory=lambda: array("i"))
+    ttft_p99_s: array[float] = field(default_factory=lambda: array("f"))
 
     def add(self, row: Row) -> None:
         for name in self.__slots__:
-            getattr(self, name).append(getattr(row, name))
+            value = getattr(row, name)
+            getattr(self, name).append(math.nan if value is None else value)
 
 
 class StripSink:

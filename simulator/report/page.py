@@ -13,6 +13,7 @@ from autoscaler import __version__
 from simulator.league import League, Run, Summary
 from simulator.report import svg as draw
 from simulator.report import text as text
+from simulator.report.course import course
 from simulator.report.style import STYLE
 from simulator.report.table import pareto_table, row_starts, strips_table
 from simulator.timeline import Strip
@@ -226,7 +227,7 @@ def _strip(key: str, row: Summary, run: Run, top: float) -> str:
     return (
         f'<div class="strip"><div class="who"><b>{escape(name)}</b><span>{escape(figures)}</span></div>'
         f'<div><div class="plot day">{draw.svg(shapes, label)}</div><div class="marks">{marks}</div></div>'
-        f'<div class="felt">{felt}</div></div>'
+        f'<div class="felt">{felt}</div></div>{course(strip, end_s, name, _clock)}'
     )
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 STYLE = """
 :root{--page:#f5f6f8;--surface:#fff;--line:#dde1e8;--grid:#e9ecf1;--ink:#12161d;--ink2:#454e5c;--ink3:#667080;
 --accent:#1a5fb4;--region:#1a5fb40d;--run:#5b6b84;--carry:#5b6b8433;--bad:#b3261e;--miss:#d5453b;--warn:#8f5a00;
---warnbg:#fff4dc;--warnedge:#c77f12}
+--fan:#1a5fb438;--far:#1a5fb41f;--start:#c77f12;--drain:#b9c1ce;--warnbg:#fff4dc;--warnedge:#c77f12}
 @media (prefers-color-scheme:dark){:root{--page:#0d1015;--surface:#151920;--line:#323945;--grid:#222833;--ink:#ebeef3;
 --ink2:#b1bac7;--ink3:#8a94a3;--accent:#7fb2ff;--region:#7fb2ff14;--run:#8596b0;--carry:#8596b033;--bad:#ff8f82;
---miss:#e5604f;--warn:#f2b652;--warnbg:#2a2110;--warnedge:#d9972f}}
+--miss:#e5604f;--fan:#7fb2ff47;--far:#7fb2ff29;--start:#d9972f;--drain:#4b5565;--warn:#f2b652;--warnbg:#2a2110;--warnedge:#d9972f}}
 @media print{:root{--page:#fff;--surface:#fff;--line:#dde1e8;--grid:#e9ecf1;--ink:#12161d;--ink2:#454e5c;
---ink3:#667080;--accent:#1a5fb4;--region:#1a5fb40d;--run:#5b6b84;--carry:#5b6b8433;--bad:#b3261e;--miss:#d5453b}
+--ink3:#667080;--accent:#1a5fb4;--region:#1a5fb40d;--run:#5b6b84;--carry:#5b6b8433;--bad:#b3261e;--miss:#d5453b;
+--fan:#1a5fb438;--far:#1a5fb41f;--start:#c77f12;--drain:#b9c1ce}
 body{-webkit-print-color-adjust:exact;print-color-adjust:exact}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--page);color:var(--ink);font:14px/1.45 ui-sans-serif,system-ui,-apple-system,"Segoe UI",
@@ -41,6 +42,10 @@ path{vector-effect:non-scaling-stroke;fill:none}
 .whisker{stroke:var(--run);stroke-width:1}
 .carry{fill:var(--carry)}.carry-line{stroke:var(--run);stroke-width:1}.traffic{stroke:var(--ink);stroke-width:1.2}
 .missed{fill:var(--miss)}
+.fan{fill:var(--fan)}.far{fill:var(--far)}.median{stroke:var(--accent);stroke-dasharray:1 3;stroke-width:1.5}
+.running{fill:var(--run)}.starting{fill:var(--start)}.draining{fill:var(--drain)}.prewarmed{fill:var(--accent)}
+.accent{color:var(--accent)}.amber{color:var(--warn)}.pale{color:var(--ink3)}
+.course{margin:0 0 6px}.course .part{border-top:0;padding:4px 0}.course table{margin-top:8px}
 .strip{display:grid;grid-template-columns:150px 1fr 150px;gap:16px;border-top:1px solid var(--line);padding:8px 0 6px;
 break-inside:avoid}
 .strip .who span{display:block;color:var(--ink2);font-size:12px}

@@ -67,6 +67,11 @@ def area(points: Sequence[tuple[float, float]], base: float, kind: str) -> str:
     return f'<path class="{kind}" d="M{_n(first)} {_n(base)}L{_path(points)}L{_n(last)} {_n(base)}Z"/>'
 
 
+def band(lower: Sequence[tuple[float, float]], upper: Sequence[tuple[float, float]], kind: str) -> str:
+    """What lies between two polylines."""
+    return f'<path class="{kind}" d="M{_path(upper)}L{_path(lower[::-1])}Z"/>' if lower and upper else ""
+
+
 def _path(points: Sequence[tuple[float, float]]) -> str:
     return "L".join(f"{_n(x)} {_n(y)}" for x, y in points)
 

@@ -54,15 +54,17 @@ def _name(row: Summary) -> str:
 
 
 def _folded(heads: Sequence[str], body: Sequence[tuple[str, Sequence[str]]]) -> str:
+    return f"<details><summary>Show as table</summary>{folded_part(heads, body)}</details>"
+
+
+def folded_part(heads: Sequence[str], body: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """A table that scrolls by itself; `body`: a name and cells for each row."""
     head = "".join(f'<th scope="col">{escape(h)}</th>' for h in heads)
     lines = "".join(
         f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{escape(c)}</td>" for c in cells)}</tr>'
         for name, cells in body
     )
-    return (
-        '<details><summary>Show as table</summary><div class="scroll"><table>'
-        f"<thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div></details>"
-    )
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>'
 
 
 def _ticks_s(strip: Strip) -> list[float]:

@@ -16,7 +16,7 @@ from simulator.league import Job, Run, Summary, jobs_of, judge, play_all
 from simulator.parallel.workers import InProcess, workers
 from simulator.report.page import render
 from simulator.report.text import MINUS, NARROW, change, dollars, headline, percent
-from simulator.timeline import Strip
+from simulator.timeline import Row, Strip
 from tests.simulator.scenarios import SMALL, write
 
 TARGETS = {"chat/llm": 0.99}
@@ -50,12 +50,19 @@ def run(policy: str, seed: int, cost: float | None, attained: float, clairvoyant
     }
     strip = Strip()
     for i in range(1, 5):
-        strip.time_s.append(900.0 * i)
-        strip.arrivals_rps.append(10.0 * i)
-        strip.running.append(i)
-        strip.slo_misses.append(2000 if i == 3 else 0)
+        strip.add(tick(i, forecasts=policy == "predictive"))
     starts = {"chat/llm": ((900.0, "hidden"), (2700.0, "exposed"))}
     return Run(Job("s.yaml", (), policy, seed), document, TARGETS, {"chat/llm": strip}, {"chat/llm": 12.0}, starts)
+
+
+def tick(i: int, forecasts: bool) -> Row:
+    """A quarter of an hour; in the third one requests miss, and nobody knows when first tokens came."""
+    expected = [10.0 * i + more if forecasts and i != 2 else None for more in (0.0, 2.0, 4.0, 8.0)]
+    return Row(
+        900.0 * i, "chat/llm", 10.0 * i, *expected, target=i + 1, running=i, starting=1, draining=0, waiting=5 * i,
+        ongoing=20, kv_usage_fraction=0.5, nodes_ready=i + 1, nodes_starting=0, nodes_prewarmed=1,
+        ttft_p99_s=None if i == 3 else 0.5 * i, slo_misses=2000 if i == 3 else 0, cost_usd=1.0,
+    )  # fmt: skip
 
 
 def rows(*runs: Run) -> dict[str, Summary]:
@@ -149,10 +156,38 @@ def test_the_page_needs_nothing_from_anywhere_and_escapes_names() -> None:
         assert outside not in page
     assert "leadtime &lt;x&gt; &amp; y" in page
     assert page.count("<h1") == 1
-    assert page.count('role="img"') == 3  # the plot and two strips, each with words
-    assert page.count("aria-label") == 3
+    assert page.count('role="img"') == 3 + 2 * 5  # the plot, two strips and what is behind each, all with words
+    assert page.count("aria-label") == 3 + 2 * 5
     assert page.count('class="square"') == 1 + 2  # in the legend, and one felt start in each strip
     assert 'class="missed"' in page
+
+
+def test_what_is_behind_a_strip_breaks_where_a_value_is_unknown() -> None:
+    ours, theirs = run("predictive", 1, 80.0, 0.995), run("static", 1, 100.0, 1.0, True)
+    page = render(judge([ours, theirs]), "leadtime compare")
+    found = dict(re.findall(r'aria-label="(\w+)[^"]*: ([^"]*forecast[^"]*)"', page))
+    assert found == {
+        "leadtime": "traffic up to 40 req/s, forecast up to 48 req/s",
+        "static": "traffic up to 40 req/s, no forecast",
+    }
+    own, other = re.findall(r'<details class="course">.*?</details>', page, re.DOTALL)
+    assert own.count('class="median"') == own.count('class="fan"') == 2  # before and after the second tick
+    assert other.count('class="median"') == other.count('class="fan"') == 0
+    first_tokens = own.index("TTFT p99")
+    assert own[first_tokens:].count('class="traffic"') == 2  # before and after the third
+    assert "up to 4 replicas running, target up to 5" in own
+    assert "up to 5 nodes ready, 1 of them empty" in own
+    assert "up to 20 requests wait" in own
+
+
+def test_the_table_behind_a_strip_says_unknown_and_not_zero() -> None:
+    page = render(judge([run("predictive", 1, 80.0, 0.995)]), "leadtime simulate")
+    course = re.findall(r'<details class="course">.*?</details>', page, re.DOTALL)[0]
+    cells = dict(re.findall(r'<th scope="row">(.*?)</th>(.*?)</tr>', course))
+    at = [cells[f"{minutes} min"].replace("</td>", "").split("<td>")[1:] for minutes in (10, 25, 40)]
+    assert at[0] == ["14", "1", "1", "0", "2", "1", "5", "0.5"]
+    assert at[1][0] == "?"
+    assert at[2][-2:] == ["15", "?"]
 
 
 @pytest.mark.parametrize("count", [2, 17, 40])

@@ -43,7 +43,7 @@ def test_it_fits_a_desk_and_a_phone_and_its_tables_open(tmp_path: Path) -> None:
     for width in (1280, 500):  # a headless window is at least 500 wide
         folder = tmp_path / str(width)
         folder.mkdir()
-        assert measured(page(), folder, width) == {"closed": "true", "wide": "false", "plots": "2", "shown": "2"}
+        assert measured(page(), folder, width) == {"closed": "true", "wide": "false", "plots": "4", "shown": "4"}
 
 
 def test_the_tables_say_what_the_plots_show() -> None:
