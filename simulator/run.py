@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -135,9 +136,20 @@ def _play(scenario: Scenario, policy: Policy, outputs: Outputs, notes: tuple[str
     return simulation.result(notes, time.perf_counter() - started)
 
 
+_WORLDS_LEFT = 8
+"""So many runs of this process may leave their world behind."""
+_runs = count(1)
+
+
 @contextmanager
 def _rare_garbage_collection() -> Iterator[None]:
-    """What stands for a whole run (traffic, forecasters) is not searched for garbage again and again."""
+    """What stands for a whole run (traffic, forecasters) is not searched for garbage again and again.
+
+    Worlds refer to themselves in circles, and what is frozen is never given back: without a search now and then all
+    worlds of a long search or league would stay in memory.
+    """
+    if next(_runs) % _WORLDS_LEFT == 0:
+        gc.collect()
     before, frozen = gc.get_threshold(), gc.get_freeze_count()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)

@@ -21,6 +21,7 @@ from simulator.result import to_json
 from simulator.run import Choice, Outputs, make_policy, simulate
 from simulator.scenario.load import Scenario, load_scenario
 from simulator.timeline import Row
+from simulator.world import World
 from tests.simulator.scenarios import SMALL, TWO_TENANTS, write
 
 KEY = DeploymentKey.parse("chat/llm")
@@ -293,6 +294,13 @@ def test_cold_starts_are_told_apart(tmp_path: Path) -> None:
     document, _, _ = play(easy, "predictive")
     assert document["cold_starts_exposed"] == 0
     assert document["cold_start_wait_s"] == 0
+
+
+def test_the_worlds_of_earlier_runs_do_not_pile_up(tmp_path: Path) -> None:
+    scenario = load_scenario(write(tmp_path, SMALL), ["duration_s=60"])
+    for _ in range(20):
+        simulate(scenario, make_policy(scenario, Choice("static", {"replicas": 1})))
+    assert sum(isinstance(thing, World) for thing in gc.get_objects()) <= 9
 
 
 def test_a_run_leaves_garbage_collection_as_it_was(tmp_path: Path) -> None:
