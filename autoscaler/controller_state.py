@@ -103,6 +103,12 @@ class DemandMemory:
     mix_spread: list[float] = field(default_factory=lambda: [0.25, 0.25])
     """How far prompts and outputs of lately are from the mix by chance: mean square, for one request."""
     mix_watched_s: float = 0.0
+    mix_early: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    """Requests that ended early, faded as the mix and as that of lately."""
+    mix_moved: float = 0.0
+    """How many came into progress or left it within half a minute, faded."""
+    mix_calm_output: float | None = None
+    """Output tokens of a request while few ended early."""
     in_progress: float | None = None
     """Requests that were being served at the newest reading: not those that wait."""
     attained: list[list[float]] = field(default_factory=list)

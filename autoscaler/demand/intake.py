@@ -24,7 +24,9 @@ def take_in(memory: DemandMemory, metrics: DeploymentMetrics, slo: Slo, window_s
     if since_s is not None and metrics.as_of_s <= since_s:
         return []
     now_s = metrics.as_of_s
-    tokens = take_in_mix(memory, metrics, now_s, since_s)  # before arrivals: it asks who counted those of the last page
+    latencies = take_in_latencies(memory, metrics, slo, now_s, since_s)
+    # Before arrivals: the mix asks who counted those of the last page.
+    tokens = take_in_mix(memory, metrics, now_s, since_s, first_tokens=latencies[1])
     failed = memory.errors.advance(metrics.errors_total, now_s, since_s, metrics.baseline)
     # An ingress whose backend turns requests away fails as well, and those requests were counted when they came.
     rejected = max(0.0, memory.rejected.advance(metrics.rejected_total, now_s, since_s, metrics.baseline) - failed)
@@ -35,7 +37,6 @@ def take_in(memory: DemandMemory, metrics: DeploymentMetrics, slo: Slo, window_s
     if absurd:
         arrivals = 0.0
     unseen = absurd or hole_s > _LONGEST_BRIDGE_S  # or the clock was set forward: nothing is known of this interval
-    latencies = take_in_latencies(memory, metrics, slo, now_s, since_s)
     memory.totals = _grown(memory.totals, (arrivals, *tokens, *latencies))
     memory.as_of_s = now_s
     if since_s is None:

@@ -2,6 +2,8 @@
 
 Ten minutes of memory keep the mix calm; requests that became longer would overfill the fleet before such a memory
 tells. So a short one runs beside it, and where that says more than chance can explain, the long one begins anew.
+
+A request that ends early is a request too (`early`): with its whole prompt, and the output it is taken to have wanted.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autoscaler.controller_state import DemandMemory
+from autoscaler.demand.early import fade_early, learn_calm_output, output_tokens, take_in_early, weight_of_early
 from autoscaler.idle_engines import engine_gauges
 from autoscaler.model import DeploymentMetrics
 from policies.base import TokenMix
@@ -45,9 +48,9 @@ class TokenSums:
 
 
 def take_in_mix(
-    memory: DemandMemory, metrics: DeploymentMetrics, now_s: float, since_s: float | None
+    memory: DemandMemory, metrics: DeploymentMetrics, now_s: float, since_s: float | None, first_tokens: float
 ) -> tuple[float, float, float, float]:
-    """What was added: finished requests, prompt, output and cached prompt tokens."""
+    """What was added: finished requests, prompt, output and cached prompt tokens. `first_tokens`: what was of those."""
     # Where no engine had counted anything before, nobody was in progress either, whatever gauges did not say.
     fresh = memory.prompt_tokens.started and not memory.prompt_tokens.series
     added = (
@@ -69,12 +72,18 @@ def take_in_mix(
     # seem to have had everybody's tokens; in the long run as many join as leave.
     added = (*added[:3], added[3] + 0.5 * joined)
     # Without traffic nothing fades: the last known mix is still the best guess for the next request.
-    seconds = now_s - since_s if tokens[0] > 0 else 0.0
+    traffic = tokens[0] > 0 or (first_tokens > 0 and weight_of_early(memory) > 0.0)
+    seconds = now_s - since_s if traffic else 0.0
     memory.mix_sums = _faded(memory.mix_sums, added, seconds, _MIX_HALF_LIFE_S)
     memory.mix_lately = _faded(memory.mix_lately, (*added, tokens[0] + joined), seconds, _LATELY_HALF_LIFE_S)
+    fade_early(memory, seconds, (_MIX_HALF_LIFE_S, _LATELY_HALF_LIFE_S))
+    if known and metrics.ttft and metrics.finished_total:
+        moved = max(first_tokens, abs(joined))
+        take_in_early(memory, first_tokens - joined - tokens[0], moved, now_s - since_s)
     calm = waiting <= _QUEUE_SHARE * (memory.in_progress or 0.0)
     if calm and _longer_by_no_chance(memory, seconds):
-        memory.mix_sums = _begun_anew(memory.mix_sums, memory.mix_lately)
+        _begin_anew(memory)
+    learn_calm_output(memory, seconds, memory.mix_watched_s >= _WATCHED_FIRST_S)
     return tokens
 
 
@@ -84,15 +93,18 @@ def _seen_by_the_same(memory: DemandMemory, metrics: DeploymentMetrics, since_s:
     return all((name in now) == (seen_at_s == since_s) for name, (_, seen_at_s) in known.items())
 
 
-def _begun_anew(before: Sequence[float], lately: Sequence[float]) -> list[float]:
+def _begin_anew(memory: DemandMemory) -> None:
     """Sums of the requests of lately, with means as far beyond those of lately as these are beyond the ones before.
 
     Many of those that ended lately had come before the change, and the long ones that came after it are still there:
     what is seen of a change is about half of it.
     """
-    requests = lately[3]
-    means = zip(lately[:3], before[:3], strict=True)
-    return [*(max(0.0, 2.0 * new - old * requests / before[3]) for new, old in means), requests]
+    before, (*lately, requests, _) = memory.mix_sums, memory.mix_lately
+    weight = weight_of_early(memory)
+    now, then = requests + weight * memory.mix_early[1], before[3] + weight * memory.mix_early[0]
+    means = zip(lately, before[:3], strict=True)
+    memory.mix_sums = [*(max(0.0, 2.0 * new - old * now / then) for new, old in means), requests]
+    memory.mix_early = [memory.mix_early[1], memory.mix_early[1]]
 
 
 def _faded(sums: Sequence[float], added: Sequence[float], seconds: float, half_life_s: float) -> list[float]:
@@ -107,22 +119,31 @@ def _longer_by_no_chance(memory: DemandMemory, seconds: float) -> bool:
     traffic all make it so; how far it goes is seen, not assumed. Shorter ones may take their time: that costs less.
     """
     prompt, output, _, requests, begun = memory.mix_lately
-    lately = ((prompt, begun), (output, requests))
     before = memory.mix_sums[3]
+    weight, left = weight_of_early(memory), max(0.0, memory.mix_early[1])
+    requests, begun = requests + weight * left, begun + weight * left
+    before = memory.mix_sums[3] + weight * memory.mix_early[0]
     if seconds <= 0.0 or min(requests, begun, before) < _MIX_MIN_REQUESTS:
         return False
     memory.mix_watched_s += seconds
     if memory.mix_watched_s < _WATCHED_FIRST_S:
         return False
     share = seconds / min(memory.mix_watched_s + _SPREAD_COUNTS_S, _SPREAD_LASTS_S)
+    # What those who left had of an output says nothing of chance, but when it is more than all were taken to want.
+    wanted = (memory.mix_sums[1], before) if weight <= 0.0 else (output_tokens(memory, weight), 1.0)
     longer = False
-    for i, (tokens, count) in enumerate(lately):
-        if min(tokens / count, memory.mix_sums[i] / before) < _LEAST_TOKENS:
+    for i, (tokens, count, of_all, all_) in enumerate(
+        ((prompt, begun, memory.mix_sums[0], before), (output, requests, *wanted))
+    ):
+        if min(tokens / count, of_all / all_) < _LEAST_TOKENS:
             continue
-        distance = math.log(tokens / count * before / memory.mix_sums[i]) * math.sqrt(count)
-        if distance > _NO_CHANCE * math.sqrt(max(memory.mix_spread[i], _LEAST_SPREAD)):
-            longer = True
-        else:
+        distance = math.log(tokens / count * all_ / of_all) * math.sqrt(count)
+        by_chance = _NO_CHANCE * math.sqrt(max(memory.mix_spread[i], _LEAST_SPREAD))
+        if distance > by_chance:
+            # Where only those who left and are not counted yet make them seem longer, they are not.
+            every = count + (1.0 - weight) * left
+            longer = longer or math.log(tokens / every * all_ / of_all) * math.sqrt(every) > by_chance
+        elif i == 0 or weight <= 0.0:
             memory.mix_spread[i] += share * (distance * distance - memory.mix_spread[i])
     return longer
 
@@ -140,6 +161,9 @@ def seed_mix(memory: DemandMemory, sums: TokenSums) -> bool:
 def token_mix(memory: DemandMemory) -> TokenMix | None:
     """Mean tokens of a request lately; None before enough requests have finished."""
     prompt, output, cached, requests = memory.mix_sums
+    weight = weight_of_early(memory)
+    requests += weight * memory.mix_early[0]
     if requests < _MIX_MIN_REQUESTS or prompt <= 0:
         return None
-    return TokenMix(prompt / requests, output / requests, min(cached, prompt) / requests)
+    of_output = output / requests if weight <= 0.0 else output_tokens(memory, weight)
+    return TokenMix(prompt / requests, of_output, min(cached, prompt) / requests)
