@@ -48,6 +48,12 @@ def weight_of_early(memory: DemandMemory) -> float:
     return min(1.0, max(0.0, (early - few - memory.mix_moved) / few))
 
 
+def left_lately(memory: DemandMemory) -> float:
+    """Requests that ended early, of those of lately; 0 where so few may be gauges that are late."""
+    left, begun = memory.mix_early[1], memory.mix_lately[4]
+    return left if left > _FEW * (begun + left) else 0.0
+
+
 def output_tokens(memory: DemandMemory, weight: float) -> float:
     """Mean output of a request (tokens), of whom some ended early; `weight` as of `weight_of_early`, above 0."""
     least, memoryless = _bounds(memory)

@@ -13,7 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autoscaler.controller_state import DemandMemory
-from autoscaler.demand.early import fade_early, learn_calm_output, output_tokens, take_in_early, weight_of_early
+from autoscaler.demand.early import (
+    fade_early,
+    learn_calm_output,
+    left_lately,
+    output_tokens,
+    take_in_early,
+    weight_of_early,
+)
 from autoscaler.idle_engines import engine_gauges
 from autoscaler.model import DeploymentMetrics
 from policies.base import TokenMix
@@ -39,12 +46,14 @@ _QUEUE_SHARE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class TokenSums:
-    """What `requests` finished requests had together; cached tokens are a part of the prompts'."""
+    """What engines counted while `requests` requests ended well; cached tokens are a part of the prompts'."""
 
     requests: float
     prompt_tokens: float
     output_tokens: float
     cached_prompt_tokens: float = 0.0
+    first_tokens: float | None = None
+    """Requests that had one: more than ended well where clients left. None = nobody counted."""
 
 
 def take_in_mix(
@@ -119,8 +128,7 @@ def _longer_by_no_chance(memory: DemandMemory, seconds: float) -> bool:
     traffic all make it so; how far it goes is seen, not assumed. Shorter ones may take their time: that costs less.
     """
     prompt, output, _, requests, begun = memory.mix_lately
-    before = memory.mix_sums[3]
-    weight, left = weight_of_early(memory), max(0.0, memory.mix_early[1])
+    weight, left = weight_of_early(memory), left_lately(memory)
     requests, begun = requests + weight * left, begun + weight * left
     before = memory.mix_sums[3] + weight * memory.mix_early[0]
     if seconds <= 0.0 or min(requests, begun, before) < _MIX_MIN_REQUESTS:
@@ -152,9 +160,12 @@ def seed_mix(memory: DemandMemory, sums: TokenSums) -> bool:
     """Begin with the mix of the past, as if a few requests of it had been seen; False when one is known already."""
     if token_mix(memory) is not None or sums.requests <= 0.0:
         return False
-    share = min(1.0, _SEEDED_REQUESTS / sums.requests)
+    early = 0.0 if sums.first_tokens is None else max(0.0, sums.first_tokens - sums.requests)
+    share = min(1.0, _SEEDED_REQUESTS / (sums.requests + early))
     past = (sums.prompt_tokens, sums.output_tokens, sums.cached_prompt_tokens, sums.requests)
     memory.mix_sums = [own + share * old for own, old in zip(memory.mix_sums, past, strict=True)]
+    memory.mix_early[0] += share * early
+    learn_calm_output(memory, 0.0, watched=sums.first_tokens is not None)
     return True
 
 

@@ -89,7 +89,7 @@ class DeploymentMetrics:
     output_tokens_total: Mapping[str, float] = field(default_factory=dict)
     cached_tokens_total: Mapping[str, float] = field(default_factory=dict)
     finished_total: Mapping[str, float] = field(default_factory=dict)
-    """Requests that ended well (denominator of the mean output length)."""
+    """Requests that ended well. Nobody counts those that ended early: they are the first tokens that are left over."""
     errors_total: Mapping[str, float] = field(default_factory=dict)
     rejected_total: Mapping[str, float] = field(default_factory=dict)
     """Requests turned away before they could queue (back-pressure); not part of `arrivals_total`."""

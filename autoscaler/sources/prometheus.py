@@ -241,7 +241,7 @@ class PrometheusHistory:
         return found
 
     async def token_sums(self, key: DeploymentKey, since_s: float, until_s: float) -> TokenSums | None:
-        """What the requests that finished in (since, until] had together; None when no engine counted them.
+        """What engines counted in (since, until]; None when none did.
 
         Errors: SourceError.
         """
@@ -251,4 +251,4 @@ class PrometheusHistory:
         requests, prompt, output = found["finished"], found["prompt_tokens"], found["output_tokens"]
         if not requests or not prompt or output is None:
             return None
-        return TokenSums(requests, prompt, output, min(found["cached_tokens"] or 0.0, prompt))
+        return TokenSums(requests, prompt, output, min(found["cached_tokens"] or 0.0, prompt), found["ttft"])

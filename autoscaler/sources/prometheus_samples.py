@@ -31,6 +31,7 @@ from autoscaler.sources.names import (
     VLLM_FINISHED,
     VLLM_OUTPUT_TOKENS,
     VLLM_PROMPT_TOKENS,
+    VLLM_TTFT_BUCKET,
     Field,
 )
 from policies.base import DeploymentKey
@@ -65,7 +66,7 @@ def history_query(key: DeploymentKey, match: str, window_s: float) -> str:
 
 
 def token_queries(key: DeploymentKey, match: str, window_s: float) -> dict[Field, str]:
-    """What a deployment's replicas counted in the window: prompt, output and cached tokens, finished requests.
+    """What a deployment's replicas counted in the window: prompt, output, cached and first tokens, finished requests.
 
     vLLM's series only name the replica; which deployment that was of, also of one that is gone, is in Serve's.
     """
@@ -86,6 +87,7 @@ def token_queries(key: DeploymentKey, match: str, window_s: float) -> dict[Field
         "output_tokens": counted(VLLM_OUTPUT_TOKENS),
         "cached_tokens": f"{counted(VLLM_CACHED_TOKENS)} or {counted(VLLM_CACHE_HITS)}",
         "finished": counted(VLLM_FINISHED, f'{FINISHED_REASON}=~"{good}"'),
+        "ttft": counted(VLLM_TTFT_BUCKET, f'{EDGE}="+Inf"'),
     }
 
 

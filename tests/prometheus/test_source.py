@@ -170,4 +170,5 @@ async def test_the_token_mix_of_the_past_is_that_of_the_deployments_own_replicas
     assert sums.prompt_tokens / sums.requests == pytest.approx(800.0)
     assert sums.output_tokens / sums.requests == pytest.approx(200.0)
     assert sums.cached_prompt_tokens == 0.0
+    assert sums.first_tokens == pytest.approx(sums.requests)
     assert await history.token_sums(replace(KEY, deployment="other"), END_S - 1800.0, END_S) is None

@@ -60,7 +60,7 @@ def _judge(found: Finder, seeds: Sequence[int]) -> Section:
     least = _least(calm)
     back_s = _back_s(redeploy, least)
     reset = int(redeploy.result["dropped_by_guard"].get("target_reset", 0))
-    rows = [[_words(run), _failed(run), _least(run), max(run.track.target)] for run in (calm, crashes, hasty, redeploy)]
+    rows = [[_words(run), _failed(run), _least(run), _most(run)] for run in (calm, crashes, hasty, redeploy)]
     return Section(
         (
             Check(
@@ -72,6 +72,11 @@ def _judge(found: Finder, seeds: Sequence[int]) -> Section:
                 f"clients give up after {_SHORT_S:.0f} s, so that most requests fail: no lower level than without",
                 f"{_least(hasty)}, without {least}; {_failed(hasty)} failed",
                 _least(hasty) >= least,
+            ),
+            Check(
+                "the same: no higher level than without",
+                f"{_most(hasty)}, without {_most(calm)}",
+                _most(hasty) <= _most(calm),
             ),
             Check(
                 f"a redeploy sets {_REDEPLOYED}: seen (guard `target_reset`) and put back by the next tick",
@@ -94,6 +99,10 @@ def _failed(run: Found) -> str:
 def _least(run: Found) -> int:
     """The lowest level once it has settled; of the redeploy what the controller wants, so without its first tick."""
     return min(run.track.target[i] for i in run.track.at(HOUR_S, _HOURS * HOUR_S))
+
+
+def _most(run: Found) -> int:
+    return max(run.track.target)
 
 
 def _back_s(run: Found, least: int) -> float | None:

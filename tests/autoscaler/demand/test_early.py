@@ -167,6 +167,24 @@ def test_the_mix_is_as_ever_when_clients_stay_again() -> None:
     assert mix.output_tokens == pytest.approx(0.6 * OUTPUT, rel=0.1)
 
 
+def test_a_past_in_which_clients_left_makes_no_request_heavier() -> None:
+    """Of 10,000 requests of 1000 tokens 3600 were answered whole: 720 tokens; the others had 400."""
+    memory = DemandMemory()
+    tokens = 3600 * 720.0 + 6400 * 400.0
+    assert demand.seed_mix(memory, demand.TokenSums(3600.0, 1e7, tokens, 2e6, first_tokens=10_000.0))
+    mix = demand.token_mix(memory)
+    assert mix is not None
+    assert (mix.prompt_tokens, mix.cached_prompt_tokens) == pytest.approx((1000.0, 200.0))
+    assert tokens / 10_000 < mix.output_tokens < tokens / 3600
+
+
+def test_a_calm_past_says_what_those_who_leave_today_wanted() -> None:
+    fleet, memory = Fleet(patience_s=10.0), DemandMemory()
+    past = demand.TokenSums(10_000.0, 1e4 * PROMPT, 1e4 * OUTPUT, first_tokens=10_020.0)
+    demand.seed_mix(memory, past)
+    assert mixes(memory, fleet.pages(HOUR_S))[-1].output_tokens == pytest.approx(OUTPUT, rel=0.1)
+
+
 def test_without_first_tokens_nobody_is_known_to_have_left() -> None:
     """Of engines that export no such histogram: tokens are shared by those who got everything."""
     fleet, memory = Fleet(), DemandMemory()
