@@ -19,9 +19,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.acceptance.lines import budget, constant, failing, hours, square_wave, starts, sweep
-from benchmarks.acceptance.page import Page, around, publish
+from benchmarks.acceptance.page import MARKS, Page
 from benchmarks.acceptance.runs import Case, Found, kept, newest, play
 from benchmarks.acceptance.section import Line, Section
+from benchmarks.pages import seeds
 from benchmarks.results.store import ROOT, Store
 from simulator.parallel.workers import Workers, workers
 
@@ -46,7 +47,7 @@ def main() -> None:
             interrupted = True
     text = page(store, lines, args.seeds, newest(store) if args.render else {}).text()
     if args.publish is not None:
-        publish(args.publish, text)
+        MARKS.publish(args.publish, text)
     print(text)
     if interrupted:
         sys.stderr.write("stopped; the same command goes on from here\n")
@@ -90,36 +91,17 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only", action="append", default=[], choices=letters, metavar="LETTER", help="only this line (repeatable)"
     )
-    parser.add_argument("--seeds", type=_seeds, default=(1,), metavar="N,..", help="default: 1")
+    parser.add_argument("--seeds", type=seeds, default=(1,), metavar="N,..", help="default: 1")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes (0: one per core; default: 1)")
     parser.add_argument(
         "--folder", type=Path, default=ROOT / "results" / "acceptance", metavar="DIR", help="where runs go"
     )
     parser.add_argument("--render", action="store_true", help="show what is there, of earlier code too; run nothing")
     parser.add_argument(
-        "--publish", type=_page_file, metavar="FILE", help="put it into this page too, between its marks"
+        "--publish", type=MARKS.typed, metavar="FILE", help="put it into this page too, between its marks"
     )
     parser.add_argument("--fresh", action="store_true", help="throw away the runs that are there")
     return parser.parse_args()
-
-
-def _page_file(text: str) -> Path:
-    """Looked at before hours of runs, not after them."""
-    try:
-        around(Path(text))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    return Path(text)
-
-
-def _seeds(text: str) -> tuple[int, ...]:
-    try:
-        seeds = tuple(dict.fromkeys(int(part) for part in text.split(",")))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}; allowed: whole numbers, separated by commas") from None
-    if min(seeds) < 0:
-        raise argparse.ArgumentTypeError(f"{text!r}; allowed: numbers >= 0")
-    return seeds
 
 
 if __name__ == "__main__":

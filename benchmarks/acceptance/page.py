@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from benchmarks.acceptance.section import Line, Section, table
+from benchmarks.pages import Marks
 
-BEGIN = "<!-- measured: python -m benchmarks.acceptance writes what follows -->"
-END = "<!-- measured: end -->"
+MARKS = Marks("python -m benchmarks.acceptance")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,26 +36,3 @@ class Page:
         for line, section in done:
             parts += [f"## {line.letter}. {line.title}", line.about, *section.tables]
         return "\n\n".join(parts)
-
-
-def around(path: Path) -> tuple[str, str]:
-    """The page's words before and after its marks. Errors: ValueError naming the file that is no such page."""
-    try:
-        page = path.read_text("utf-8")
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}; allowed: a page with the marks {BEGIN!r} and {END!r}") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: it is no text; allowed: a page with the marks {BEGIN!r} and {END!r}") from None
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{path}: it lacks a line {BEGIN!r} or {END!r}; allowed: both, in this order")
-    if not os.access(path, os.W_OK):
-        raise ValueError(f"{path}: it cannot be written; allowed: a file of yours")
-    return before, after
-
-
-def publish(path: Path, measured: str) -> None:
-    """Puts the measured part into the page. Errors: as of `around`."""
-    before, after = around(path)
-    path.write_text(f"{before}{BEGIN}\n\n{measured}\n\n{END}{after}", "utf-8")

@@ -10,7 +10,6 @@ run, the studies, and results.markdown. `--render` only writes that from what is
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -23,7 +22,8 @@ from benchmarks.results.league import read_league
 from benchmarks.results.render import render
 from benchmarks.results.session import JUDGED, SHORT, WHOLE, Session
 from benchmarks.results.store import ROOT
-from benchmarks.results.world import Pair, build
+from benchmarks.results.traces import public_traces, tell_stand_ins, traces_argument
+from benchmarks.results.world import build
 from policies.options import nearest
 from simulator.parallel.workers import workers
 
@@ -51,7 +51,7 @@ def _results(args: argparse.Namespace) -> int:
     command = f"make results{'-quick' if args.quick else ''}"
     league = read_league()
     _check(args, [s["name"] for s in league["scenarios"]])
-    traces = _traces(args.traces)
+    traces = public_traces(args.traces)
     folder = args.folder.resolve() / size.name
     with ExitStack() as stack:
         if not args.render:
@@ -64,7 +64,7 @@ def _results(args: argparse.Namespace) -> int:
         interrupted = False
         try:
             if not args.render:
-                _tell_stand_ins(pairs)
+                tell_stand_ins(pairs)
                 with workers(args.jobs, args.ray) as pool:
                     session.run(pool)
         except KeyboardInterrupt:
@@ -95,34 +95,10 @@ def _check(args: argparse.Namespace, scenarios: Sequence[str]) -> None:
         raise InputError(f"--publish {args.publish}: there is no such folder")
 
 
-def _traces(typed: Path | None) -> Path | None:
-    """The folder of public traces; None: there is none. Errors: InputError for one that was asked for."""
-    if typed is None:
-        beside = ROOT.parent / "shared" / "traces"
-        return beside if beside.is_dir() else None
-    if not typed.is_dir():
-        raise InputError(f"--traces {typed}: no such folder; without --traces, generated stand-ins are played")
-    return typed
-
-
-def _tell_stand_ins(pairs: Sequence[Pair]) -> None:
-    """Hours should not be played on other traffic than one believes."""
-    names = dict.fromkeys(name for pair in pairs for name in pair.stand_ins)
-    if names:
-        sys.stderr.write(f"no public trace rates/NAME.csv.gz: a generated stand-in for {', '.join(names)}\n")
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.results", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="hours instead of days, four rivals, 6 trials")
-    said = os.environ.get("LEADTIME_TRACES")
-    parser.add_argument(
-        "--traces",
-        type=Path,
-        default=Path(said) if said else None,
-        metavar="DIR",
-        help="public traces, DIR/rates/*.csv.gz (default: $LEADTIME_TRACES, else ../shared/traces where it is)",
-    )
+    traces_argument(parser)
     parser.add_argument("--jobs", type=int, default=0, metavar="N", help="processes (default: one per core)")
     parser.add_argument("--ray", metavar="ADDRESS", help="or on this Ray cluster")
     parser.add_argument("--only", action="append", default=[], metavar="SCENARIO", help="only this one (repeatable)")

@@ -52,6 +52,19 @@ class Entry:
         known = [float(v) for v in values if v is not None]
         return math.fsum(known) / len(known) if known else None
 
+    def reaches(self, targets: Mapping[str, float]) -> bool:
+        """Whether the mean share of every deployment is at its target."""
+        return all(share >= target for share, target in self._shares(targets))
+
+    def worst_misses(self, targets: Mapping[str, float]) -> float:
+        """Of the worst deployment: the share that missed over the share that may."""
+        return max([0.0, *((1.0 - share) / (1.0 - target) for share, target in self._shares(targets))])
+
+    def _shares(self, targets: Mapping[str, float]) -> list[tuple[float, float]]:
+        """Where it is known: the share within the SLO and the target."""
+        shares = [(self.mean("deployments", key, "slo_attainment_fraction"), t) for key, t in targets.items()]
+        return [(share, target) for share, target in shares if share is not None]
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -85,13 +98,7 @@ class Table:
 
     def reaches(self, entry: Entry) -> bool:
         """Whether every deployment's mean share is at its target."""
-        if entry.policy == "oracle":
-            return True
-        for key, target in self.targets[entry.scenario].items():
-            share = entry.mean("deployments", key, "slo_attainment_fraction")
-            if share is not None and share < target:
-                return False
-        return True
+        return entry.policy == "oracle" or entry.reaches(self.targets[entry.scenario])
 
 
 def render(table: Table) -> str:
@@ -174,13 +181,7 @@ def _together(table: Table) -> str:
 
 
 def _worst_misses(table: Table, entry: Entry) -> float:
-    """Of the worst deployment: the share that missed over the share that may."""
-    worst = 0.0
-    for key, target in table.targets[entry.scenario].items():
-        share = None if entry.policy == "oracle" else entry.mean("deployments", key, "slo_attainment_fraction")
-        if share is not None:
-            worst = max(worst, (1.0 - share) / (1.0 - target))
-    return worst
+    return 0.0 if entry.policy == "oracle" else entry.worst_misses(table.targets[entry.scenario])
 
 
 # ---------------------------------------------------------------- what must hold

@@ -25,7 +25,7 @@ from benchmarks.acceptance.counting import (
     too_late,
 )
 from benchmarks.acceptance.lines import constant, repeating, starts, sweep
-from benchmarks.acceptance.page import BEGIN, END, publish
+from benchmarks.acceptance.page import MARKS
 from benchmarks.acceptance.runs import Case, Found, Track, kept, newest
 from benchmarks.acceptance.section import Line, because
 from benchmarks.acceptance.worlds import HOUR_S, Service, Start, world
@@ -301,17 +301,17 @@ def test_a_line_without_all_of_its_runs_is_said_to_be_missing(tmp_path: Path) ->
 
 def test_publishing_leaves_the_words_around_as_they_are(tmp_path: Path) -> None:
     path = tmp_path / "page.md"
-    path.write_text(f"before\n\n{BEGIN}\nold\n{END}\n\nafter\n", "utf-8")
-    publish(path, "new")
-    assert path.read_text("utf-8") == f"before\n\n{BEGIN}\n\nnew\n\n{END}\n\nafter\n"
+    path.write_text(f"before\n\n{MARKS.begin}\nold\n{MARKS.end}\n\nafter\n", "utf-8")
+    MARKS.publish(path, "new")
+    assert path.read_text("utf-8") == f"before\n\n{MARKS.begin}\n\nnew\n\n{MARKS.end}\n\nafter\n"
     path.write_text("no marks", "utf-8")
     with pytest.raises(ValueError, match="it lacks a line"):
-        publish(path, "new")
+        MARKS.publish(path, "new")
 
 
 def test_the_page_has_its_marks_and_is_linked() -> None:
     text = (ROOT / "docs" / "acceptance.md").read_text("utf-8")
-    assert text.index(BEGIN) < text.index(END)
+    assert text.index(MARKS.begin) < text.index(MARKS.end)
     for name in ("README.md", "docs/policy.md"):
         assert "acceptance.md" in (ROOT / name).read_text("utf-8")
 
@@ -321,7 +321,7 @@ def test_the_page_has_its_marks_and_is_linked() -> None:
     [
         (None, "No such file or directory; allowed: a page with the marks"),
         (b"no marks", "it lacks a line"),
-        (f"{END} {BEGIN}".encode(), "it lacks a line"),
+        (f"{MARKS.end} {MARKS.begin}".encode(), "it lacks a line"),
         (b"\xff\xfe", "it is no text"),
     ],
 )
