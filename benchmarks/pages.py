@@ -51,14 +51,3 @@ class Marks:
         except ValueError as error:
             raise argparse.ArgumentTypeError(str(error)) from None
         return Path(text)
-
-
-def seeds(text: str) -> tuple[int, ...]:
-    """For argparse: whole numbers, separated by commas."""
-    try:
-        found = tuple(dict.fromkeys(int(part) for part in text.split(",")))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}; allowed: whole numbers, separated by commas") from None
-    if min(found) < 0:
-        raise argparse.ArgumentTypeError(f"{text!r}; allowed: numbers >= 0")
-    return found

@@ -16,19 +16,18 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 
 from benchmarks.acceptance.lines import budget, constant, failing, hours, square_wave, starts, sweep
 from benchmarks.acceptance.page import MARKS, Page
 from benchmarks.acceptance.runs import Case, Found, kept, newest, play
 from benchmarks.acceptance.section import Line, Section
-from benchmarks.pages import seeds
+from benchmarks.command import INTERRUPTED, play_missing, seeds
 from benchmarks.results.store import ROOT, Store
 from simulator.parallel.workers import Workers, workers
 
 LINES = (constant.LINE, square_wave.LINE, sweep.LINE, starts.LINE, budget.LINE, failing.LINE, hours.LINE)
-_INTERRUPTED = 130
-"""Exit status of a command that was ended with Ctrl-C."""
 
 
 def main() -> None:
@@ -51,7 +50,7 @@ def main() -> None:
     print(text)
     if interrupted:
         sys.stderr.write("stopped; the same command goes on from here\n")
-        sys.exit(_INTERRUPTED)
+        sys.exit(INTERRUPTED)
 
 
 def _cases(lines: Sequence[Line], seeds: Sequence[int]) -> dict[str, Case]:
@@ -60,11 +59,7 @@ def _cases(lines: Sequence[Line], seeds: Sequence[int]) -> dict[str, Case]:
 
 
 def _play(pool: Workers, store: Store, cases: dict[str, Case]) -> None:
-    missing = [(key, case) for key, case in cases.items() if not store.has(key)]
-    for done, (i, found) in enumerate(pool.each(play, [case for _, case in missing]), 1):
-        key, case = missing[i]
-        store.put(key, found)
-        sys.stderr.write(f"{done} of {len(missing)}: {case.name}: {found['cpu_s']:.0f} s\n")
+    play_missing(pool, store, cases, play, attrgetter("name"))
 
 
 def page(store: Store, lines: Sequence[Line], seeds: Sequence[int], earlier: Mapping[str, str]) -> Page:

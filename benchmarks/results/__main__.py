@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from autoscaler.errors import InputError, LeadtimeError
+from autoscaler.errors import InputError
+from benchmarks.command import INTERRUPTED, run_and_exit
 from benchmarks.results.alone import alone
 from benchmarks.results.league import read_league
 from benchmarks.results.render import render
@@ -27,22 +28,10 @@ from benchmarks.results.world import build
 from policies.options import nearest
 from simulator.parallel.workers import workers
 
-_INTERRUPTED = 130
-"""Exit status of a command that was ended with Ctrl-C."""
-
 
 def main() -> None:
     args = _arguments()
-    try:
-        status = _results(args)
-    except LeadtimeError as error:
-        sys.stderr.write(f"{error}\n")
-        status = 2 if isinstance(error, InputError) else 1
-    except OSError as error:
-        where = "" if error.filename is None else f"{error.filename}: "
-        sys.stderr.write(f"{where}{error.strerror or error}\n")
-        status = 1
-    sys.exit(status)
+    run_and_exit(lambda: _results(args))
 
 
 def _results(args: argparse.Namespace) -> int:
@@ -76,7 +65,7 @@ def _results(args: argparse.Namespace) -> int:
                 args.publish.write_text(text, "utf-8")
     if interrupted:
         sys.stderr.write(f"stopped; `{command}` goes on from here, what is there is in {folder / 'results.markdown'}\n")
-        return _INTERRUPTED
+        return INTERRUPTED
     print(folder / "results.markdown")
     return 0
 
