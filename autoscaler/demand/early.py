@@ -17,6 +17,8 @@ from autoscaler.controller_state import DemandMemory
 
 _FEW = 0.03
 """Up to this share of requests that end early nothing is made of them; at twice as much they count in full."""
+_FEW_LATELY = 0.1
+"""Of the requests of two minutes; traffic that is four times as much from one moment to the next makes 0.09."""
 _MOVED_HALF_LIFE_S = 30.0
 _CALM_HALF_LIFE_S = 3600.0
 """Of a length of calm times above even the memoryless one: with those who always leave it becomes theirs."""
@@ -49,9 +51,9 @@ def weight_of_early(memory: DemandMemory) -> float:
 
 
 def left_lately(memory: DemandMemory) -> float:
-    """Requests that ended early, of those of lately; 0 where so few may be gauges that are late."""
+    """Requests that ended early, of those of lately; 0 where so few may be gauges that are late while traffic jumps."""
     left, begun = memory.mix_early[1], memory.mix_lately[4]
-    return left if left > _FEW * (begun + left) else 0.0
+    return left if left > _FEW_LATELY * (begun + left) else 0.0
 
 
 def output_tokens(memory: DemandMemory, weight: float) -> float:
