@@ -254,7 +254,8 @@ def test_the_page_tells_what_a_part_is_worth_and_where() -> None:
 def test_the_page_has_its_marks_and_is_linked() -> None:
     text = (ROOT / "docs" / "ablation.md").read_text("utf-8")
     assert text.index(MARKS.begin) < text.index(MARKS.end)
-    assert "ablation.md" in (ROOT / "README.md").read_text("utf-8")
+    for name in ("README.md", "docs/policy.md"):
+        assert "ablation.md" in (ROOT / name).read_text("utf-8")
 
 
 def test_a_pair_is_all_that_a_piece_needs(tmp_path: Path) -> None:

@@ -227,4 +227,5 @@ def test_every_part_can_be_taken_out_and_has_its_own_name() -> None:
 def test_the_page_has_its_marks_and_is_linked() -> None:
     text = (ROOT / "docs" / "attainment.md").read_text("utf-8")
     assert text.index(MARKS.begin) < text.index(MARKS.end)
-    assert "attainment.md" in (ROOT / "README.md").read_text("utf-8")
+    for name in ("README.md", "docs/policy.md"):
+        assert "attainment.md" in (ROOT / name).read_text("utf-8")
