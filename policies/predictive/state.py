@@ -69,6 +69,8 @@ class DeploymentMemory:
     """Faded mean of the rate: busy hours count for more in the feedback."""
     waiting: float | None = None
     """At the last look, to see it grow."""
+    troubled_since_s: float | None = None
+    """A full cache or a queue at every look since."""
     reflex: Reflex | None = None
     wanted: list[tuple[float, int]] = field(default_factory=list)
     """What was wanted lately without a forecast, falling: (time_s, replicas)."""

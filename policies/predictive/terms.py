@@ -19,6 +19,8 @@ USABLE_SLOTS = 0.7
 """Share of max_ongoing_requests that a replica is taken to hold at capacity when nothing better is known."""
 _UNBOUNDED_SLOTS = 100_000
 """max_ongoing_requests from here on is no limit (serve.llm sets 1e9)."""
+_LASTING_SHARE = 0.4
+"""Of a lead time (median): for how long a fleet is in trouble before more is asked for than the models say."""
 _LEAST_RPS = 1e-3
 """A rate below this says nothing about how long requests stay."""
 
@@ -160,21 +162,30 @@ def backlog_term(s: Situation) -> Term | None:
 
 
 def saturation_term(s: Situation, memory: DeploymentMemory) -> Term | None:
-    """A full KV cache or a queue that grows wants one more (a tenth more) at once, whatever the models say.
+    """A full KV cache or a queue that grows wants one more (a tenth more), whatever the models say.
 
-    One step at a time: the next only when half a lead time has passed. A step stands until its replica can have come
-    and drained. Updates the memory.
+    Trouble must last for a share of a lead time first: a crowd that is gone by then is served before a replica asked
+    for now could, and each costs its start and what its node idles after it. One step at a time: the next only when
+    half a lead time has passed. A step stands until its replica can have come and drained. Updates the memory.
     """
     waiting, kv = s.view.waiting, s.view.kv_usage_fraction
     before, memory.waiting = memory.waiting, waiting
-    growing = waiting is not None and before is not None and waiting > max(2.0 * s.running, 1.1 * before + 1.0)
+    queued = waiting is not None and waiting > 2.0 * s.running
+    growing = queued and before is not None and waiting is not None and waiting > 1.1 * before + 1.0
     full = kv is not None and kv >= KV_SATURATED and (waiting is None or waiting > 0)
+    if not (full or queued):
+        memory.troubled_since_s = None
+    elif memory.troubled_since_s is None:
+        memory.troubled_since_s = s.now_s
+    lasts_s = 0.0 if memory.troubled_since_s is None else s.now_s - memory.troubled_since_s
+    lasting = lasts_s >= _LASTING_SHARE * s.lead.quantile(0.5)
     last = memory.reflex
     settled = last is None or s.now_s - last.at_s >= max(0.5 * s.lead.quantile(0.5), s.period_s)
-    if s.running > 0 and (growing or full) and settled:
+    if s.running > 0 and (growing or full) and lasting and settled:
         more = s.supply + max(1, s.supply // 10)
         memory.reflex = Reflex(s.now_s, more, s.now_s + s.lead.quantile(0.9) + s.drain_s)
         what = f"KV cache {kv:.0%} full" if full else f"{before:.0f} -> {waiting:.0f} waiting"
+        what += f", trouble for {lasts_s:.0f} s"
         return Term("saturation", more, f"{what}: {more - s.supply} more than run or start")
     if last is None or s.now_s >= last.until_s:
         memory.reflex = None

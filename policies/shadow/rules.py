@@ -20,7 +20,7 @@ PRICES = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 """What a missed replica-second of demand may be worth to a newsvendor rule, in replica-seconds."""
 STEADY_SHARES = (0.2, 0.1, 0.05, 0.02, 0.01, 0.003, 0.0)
 """Of the demand of the last days that may lie above the level which a steady rule holds."""
-UTILIZATIONS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+UTILIZATIONS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
 """Of what a replica carries within the SLO: what the reactive rules steer for."""
 WINDOWS_S = (60.0, 300.0, 900.0)
 """How long the reactive rules hold."""

@@ -28,6 +28,8 @@ _ENOUGH_S = 3600.0
 _DRIFT = 0.1
 """How far the usable share moves, in logarithms, for a day's allowed misses that came more or fewer than the model
 said."""
+_FORGIVES_S = 43200.0
+"""Half-life of the usable share's distance from one: who misses nothing learns nothing of how much would have done."""
 _LEAST_USE, _MOST_USE = 0.6, 1.3
 
 
@@ -196,7 +198,8 @@ class Sizing:
         """`more`: replica-bins of misses that the model counted and users did not have."""
         day = memory.shadow.demand_sums[SHORT] / max(memory.shadow.weights[SHORT], 1.0) * 86400.0 / s.bin_s
         moved = _DRIFT * more / max(day * s.allowed_share, 1e-9)
-        memory.use = min(max(memory.use * (1.0 + min(max(moved, -0.05), 0.05)), _LEAST_USE), _MOST_USE)
+        use = 1.0 + (memory.use - 1.0) * 0.5 ** (s.bin_s / _FORGIVES_S)
+        memory.use = min(max(use * (1.0 + min(max(moved, -0.05), 0.05)), _LEAST_USE), _MOST_USE)
 
     def target(self, memory: SizingMemory, rule: int | None = None) -> int | None:
         """What a rule (None: the followed one) tells its fleet; None before the first bin."""

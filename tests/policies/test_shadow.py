@@ -371,6 +371,20 @@ def test_more_misses_than_the_model_counts_lower_what_is_planned_with_and_fewer_
     assert better.use <= 1.3
 
 
+def test_who_misses_nothing_for_days_plans_with_whole_replicas_again() -> None:
+    """A single bad hour lowers what is planned with; with room to spare nothing else would ever say that it is over."""
+    sizing, memory, shares = Sizing(), SizingMemory(), []
+    slow = replace(FRAME, bin_s=300.0)
+    for i in range(3 * 288):
+        missed = 0.2 if 12 <= i < 24 else 0.0
+        bins = of_one(np.array([300.0 * (i + 1)]), np.array([3.0]), flat(3.0)[None])
+        sizing.close([memory], [slow], bins, [Got(6.0, missed)])
+        shares.append(memory.use)
+    assert shares[23] < 0.95
+    assert shares[23 + 144] == pytest.approx(1.0 - (1.0 - shares[23]) / 2.0)  # half a day later
+    assert shares[-1] > 0.99
+
+
 @given(st.lists(st.floats(0, 1e4), min_size=1, max_size=60), st.integers(1, 400), st.integers(0, 3))
 def test_targets_are_within_bounds_whatever_comes(series: list[float], lead_bins: int, least: int) -> None:
     sizing, memory = Sizing(), SizingMemory()

@@ -171,7 +171,8 @@ def test_backlog_and_saturation_are_answered_whatever_the_rule_says() -> None:
     d = view(bins=(), forecast=said(8.0), target=4, running=4)
     waits = p.propose(fleet(replace(d, waiting=600.0), now_s=4010.0), state, 4010.0).replicas[KEY]
     assert waits.terms[0].name == "backlog"
-    full = p.propose(fleet(replace(d, kv_usage_fraction=0.97), now_s=4020.0), state, 4020.0).replicas[KEY]
+    p.propose(fleet(replace(d, waiting=1.0, kv_usage_fraction=0.97), now_s=4020.0), state, 4020.0)
+    full = p.propose(fleet(replace(d, waiting=1.0, kv_usage_fraction=0.97), now_s=4100.0), state, 4100.0).replicas[KEY]
     assert (full.terms[0].name, full.replicas) == ("saturation", 5)
 
 

@@ -142,9 +142,17 @@ def test_a_request_at_zero_replicas_wakes_the_deployment() -> None:
     assert proposal.terms[0].name == "wake"
 
 
-def test_a_full_kv_cache_adds_one_at_once_but_not_one_each_tick() -> None:
-    full = view(kv_usage_fraction=0.95, waiting=1.0, forecast=flat_forecast(8.0))
+def in_trouble_since(at_s: float, d: DeploymentView) -> PredictiveState:
+    """The memory of a fleet that was seen like this at `at_s`: 0.4 of a lead time (60 s) later more is asked for."""
     state = PredictiveState()
+    assert propose(d, state, at_s).replicas == 4
+    return state
+
+
+def test_a_full_kv_cache_that_stays_full_adds_one_but_not_one_each_tick() -> None:
+    full = view(kv_usage_fraction=0.95, waiting=1.0, forecast=flat_forecast(8.0))
+    state = in_trouble_since(970.0, full)
+    assert propose(full, state, 990.0).replicas == 4
     assert propose(full, state, 1000.0).replicas == 5
     following = replace(full, target=5, starting=starting(1))
     for t in range(5, 30, 5):
@@ -152,9 +160,19 @@ def test_a_full_kv_cache_adds_one_at_once_but_not_one_each_tick() -> None:
     assert propose(following, state, 1030.0).replicas == 6  # half a lead time later it is still full
 
 
+def test_trouble_that_passes_before_a_replica_could_come_adds_none() -> None:
+    full = view(kv_usage_fraction=0.95, waiting=1.0, forecast=flat_forecast(8.0))
+    state = in_trouble_since(900.0, full)
+    assert propose(replace(full, kv_usage_fraction=0.5), state, 915.0).replicas == 4
+    assert propose(full, state, 930.0).replicas == 4
+    assert propose(full, state, 950.0).replicas == 4  # for 20 s now, not for 50 s
+    assert propose(full, state, 955.0).replicas == 5
+
+
 def test_what_saturation_asked_for_stands_until_it_can_have_helped() -> None:
-    state = PredictiveState()
-    propose(view(kv_usage_fraction=0.95, waiting=1.0, forecast=flat_forecast(8.0)), state, 1000.0)
+    full = view(kv_usage_fraction=0.95, waiting=1.0, forecast=flat_forecast(8.0))
+    state = in_trouble_since(970.0, full)
+    assert propose(full, state, 1000.0).replicas == 5
     calm = view(kv_usage_fraction=0.5, forecast=flat_forecast(8.0), target=5, running=5)
     assert propose(calm, state, 1060.0).replicas == 5
     assert propose(calm, state, 1121.0).replicas == 4
@@ -164,9 +182,10 @@ def test_a_queue_that_grows_is_answered_before_any_model_says_so() -> None:
     state = PredictiveState()
     quiet = view(capacity_rps=None, max_ongoing_requests=None, forecast=flat_forecast(8.0))
     assert propose(replace(quiet, waiting=2.0), state, 1000.0).replicas == 4
-    proposal = propose(replace(quiet, waiting=20.0), state, 1005.0)
+    assert propose(replace(quiet, waiting=20.0), state, 1005.0).replicas == 4
+    proposal = propose(replace(quiet, waiting=40.0), state, 1030.0)
     assert proposal.replicas == 5
-    assert proposal.terms[0].why == "2 -> 20 waiting: 1 more than run or start"
+    assert proposal.terms[0].why == "20 -> 40 waiting, trouble for 25 s: 1 more than run or start"
 
 
 # ---------------------------------------------------------------- fewer, and zero
@@ -364,7 +383,8 @@ def test_deployments_have_memories_of_their_own() -> None:
     other = DeploymentKey.parse("chat/other")
     state = PredictiveState()
     full, calm = view(kv_usage_fraction=0.95, waiting=1.0), view(key=other, kv_usage_fraction=0.1)
-    policy().propose(fleet(full, calm), state, 1000.0)
+    for now_s in (1000.0, 1030.0):
+        policy().propose(fleet(full, calm), state, now_s)
     assert state.deployments[KEY.full].reflex is not None
     assert state.deployments[other.full].reflex is None
 
