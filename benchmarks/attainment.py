@@ -5,7 +5,7 @@
 
 Costs are multiples of what somebody pays who knows the traffic and misses nothing. Beside the flagship: 21 HPA settings
 and every constant fleet, chosen in hindsight on each trace, and each rule alone. `--ablate` adds the flagship minus one
-part at a time. Traces are development traces (rates/NAME.csv.gz); without them there is nothing to play. What is
+part at a time, at the first lead time and peak. Traces are development traces (rates/NAME.csv.gz); without them there is nothing to play. What is
 finished is kept below results/attainment and is not played again until the code changes.
 """
 
@@ -23,6 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from hashlib import blake2b
+from itertools import product
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -118,9 +119,8 @@ def _attainment(args: argparse.Namespace) -> int:
     store = Store(args.folder / "runs")
     forecasts = str(args.folder / "forecasts")
     pieces = [
-        Piece(str(file), args.days, lead_s, peak, args.targets, args.ablate, forecasts)
-        for lead_s in args.lead_times
-        for peak in args.peaks
+        Piece(str(file), args.days, lead_s, peak, args.targets, args.ablate and i == 0, forecasts)
+        for i, (lead_s, peak) in enumerate(product(args.lead_times, args.peaks))
         for file in files
     ]
     interrupted = False
@@ -269,7 +269,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--least-days", type=days, default=said["least_days"], help="no shorter traces (default: %(default)s)"
     )
-    parser.add_argument("--ablate", action="store_true", help="the flagship minus one part at a time too")
+    parser.add_argument("--ablate", action="store_true", help="minus one part at a time too, first lead and peak")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes (0: one per core; default: 1)")
     traces_argument(parser)
     parser.add_argument(
