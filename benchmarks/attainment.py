@@ -5,8 +5,8 @@
 
 Costs are multiples of what somebody pays who knows the traffic and misses nothing. Beside the flagship: 21 HPA settings
 and every constant fleet, chosen in hindsight on each trace, and each rule alone. `--ablate` adds the flagship minus one
-part at a time, at the first lead time and peak. Traces are development traces (rates/NAME.csv.gz); without them there is nothing to play. What is
-finished is kept below results/attainment and is not played again until the code changes.
+part at a time, at the first lead time and peak. Traces are development traces (rates/NAME.csv.gz); without them there
+is nothing to play. What is finished is kept below results/attainment and not played again until the code changes.
 """
 
 from __future__ import annotations
