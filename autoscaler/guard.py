@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from autoscaler.controller_state import SupplyMemory
 from autoscaler.model import GuardRecord, GuardSettings, Observation
 from policies.base import DeploymentKey
+from policies.base.record import record
 
 UNKNOWN = "unknown_is_not_zero"
 PAUSED = "paused"
@@ -35,7 +35,7 @@ HINT_CEILING = "hint_ceiling"
 _FAILING_FRACTION = 0.05
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class GuardContext:
     """What the guards may look at for one deployment."""
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from policies.base import DeploymentKey, LeadPath, StartView, TokenMix
+from policies.base.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Judged:
     """Requests of one interval held against the SLO (counts between buckets of a histogram are estimates)."""
 
@@ -27,7 +28,7 @@ class EndedStart:
     runs: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Supply:
     """What the inventory says of replicas; None = nobody told."""
 
@@ -40,7 +41,7 @@ class Supply:
 NO_SUPPLY = Supply()
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Observation:
     """What `demand` made of a deployment's signals: rates instead of counters, freshness as a value."""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from autoscaler.model.observation import EndedStart, Observation
 from autoscaler.model.settings import ActWay
 from policies.base import DeploymentKey, Forecast, LeadTimes, Term
+from policies.base.record import record
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class GuardRecord:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class DeploymentPlan:
     """The level that one deployment should have. `target` None: leave it alone (observed only, unknown, paused)."""
 

@@ -6,6 +6,8 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from functools import lru_cache
 
+from policies.base.record import record
+
 
 @dataclass(frozen=True, slots=True)
 class ForecastSpec:
@@ -19,7 +21,7 @@ class ForecastSpec:
     """Days (UTC, `YYYY-MM-DD`) that are like a weekend, whatever their weekday; forecasters may make use of them."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Forecast:
     """Quantiles of the largest arrival rate in (made_at_s, made_at_s + horizon].
 

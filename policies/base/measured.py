@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from policies.base.record import record
 
-@dataclass(frozen=True, slots=True)
+
+@record(frozen=True, slots=True)
 class TokenMix:
     """Mean tokens of a request: prompt, output, and the part of the prompt found in the prefix cache."""
 
@@ -34,7 +36,7 @@ class HandleReport:
     running: tuple[tuple[str, tuple[tuple[float, float], ...]], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Totals:
     """What was counted of a deployment since its metrics were first read: what happened between two moments is the
     difference of their totals. `ttft_s` sums the times to first token of `first_tokens` requests, `itl_s` those between

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from policies.base.key import DeploymentKey
+from policies.base.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Term:
     """One argument for a number of replicas (or nodes): who wants how many, and why, in words."""
 
@@ -17,7 +18,7 @@ class Term:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ReplicaProposal:
     """Replicas wanted for one deployment; `terms` holds the winning argument first, then the losing ones."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from policies.base.record import record
 from policies.durations import Duration
 
 LeadPath = Literal["free_gpu", "warm_node", "new_node"]
@@ -24,7 +25,7 @@ class LeadTimes:
         return found
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class StartView:
     """A replica that was asked for and is not RUNNING yet."""
 
