@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -31,12 +32,15 @@ from autoscaler.model import (
 )
 from autoscaler.outlook import Outlook
 from autoscaler.pool_plans import pool_plans
+from autoscaler.supply_paths import PoolLook
 from policies.base import DeploymentKey, Diary, FleetProposal, FleetView, ForecastSpec, Policy, ReplicaProposal, Term
 from policies.forecasting import create
 from policies.forecasting.diary import teach
 from policies.forecasting.together import Together
 from policies.registry import create_policy
 
+_BY_KEY = attrgetter("key.namespace", "key.service", "key.app", "key.deployment")
+"""In the order of their keys."""
 _FORGET_AFTER_S = 30 * 86400.0
 """After this long without a sign of it, what was learned of a deployment is dropped."""
 
@@ -87,7 +91,7 @@ class Controller:
     def seed_history(self, key: DeploymentKey, times_s: Sequence[float], rates_rps: Sequence[float]) -> None:
         """Show the forecaster what happened before the first tick: ends of bins (ascending) and their mean rates."""
         spec = self.policy.forecast
-        forecaster = outlook.forecaster_of(self.state, spec, key)
+        forecaster = outlook.forecaster_of(self.state, spec, key.full)
         if forecaster is not None and spec is not None:
             [diary] = teach([(forecaster, (times_s, rates_rps))], spec, rehearses(self.policy))
             if diary is not None:
@@ -110,10 +114,11 @@ class Controller:
         self.take_settings(signals.settings)
         self.state.tick += 1
         pools = {p.name: p for p in signals.pools}
+        looks = {name: PoolLook(pool) for name, pool in pools.items()}
         learned = [word for pool in signals.pools for word in supply_pools.learn_pool(self.state, pool, now_s)]
         fleet = []
-        for one in sorted(signals.deployments, key=lambda d: d.key):
-            found, words = outlook.look(self.config, self.policy.forecast, self.state, one, pools, now_s)
+        for one in sorted(signals.deployments, key=_BY_KEY):
+            found, words = outlook.look(self.config, self.policy.forecast, self.state, one, looks, now_s)
             found.current = self._current(found)
             fleet.append(found)
             learned += words
@@ -201,18 +206,20 @@ class Controller:
             terms = own.terms if own else ()
             text = explain.sentence(d.current, None, terms, because)
             return DeploymentPlan(d.key, None, shown, proposed, terms, because, None, d.key.service, text, act)
-        wanted = min(own.replicas, shared.granted.get(d.key, own.replicas))
-        context = self._guard_context(d, d.settings, d.current, shared.shares.get(d.key), now_s)
-        number, records = guard.guard(context, wanted)
-        capped = (shared.records[d.key],) if d.key in shared.records else ()
-        records = (*d.notes, *capped, *records)
+        wanted, share, capped = own.replicas, None, None
+        if shared.granted:
+            wanted = min(wanted, shared.granted.get(d.key, wanted))
+            share, capped = shared.shares.get(d.key), shared.records.get(d.key)
+        number, records = guard.guard(self._guard_context(d, d.settings, d.current, share, now_s), wanted)
+        records = (*d.notes, *(() if capped is None else (capped,)), *records)
         memory = d.memory.supply
         if shown is not None and number > shown:
             memory.raised_at_s = now_s
         memory.last_target = number
         blocked = blocked_because(d.key, d.signals.inventory)
         text = explain.sentence(d.current, number, own.terms, records, blocked, self.config.dry_run)
-        records = (*_hint_ceilings(d), *records)
+        if d.heard:
+            records = (*_hint_ceilings(d), *records)
         return DeploymentPlan(d.key, number, shown, proposed, own.terms, records, blocked, d.key.service, text, act)
 
     def _left_alone(self, d: Outlook, signals: Signals, own: ReplicaProposal | None) -> GuardRecord | None:

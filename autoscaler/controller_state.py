@@ -51,13 +51,14 @@ class CounterMemory:
         if not current:
             self.started = True
             return added
+        series, started = self.series, self.started
         for name, value in current.items():
             if not 0.0 <= value <= _MOST_COUNTED:  # nor is NaN: a broken exporter, which counts as one that is silent
                 continue
-            before = self.series.get(name)
+            before = series.get(name)
             if before is None:
-                added += value if self.started and name not in baseline else 0.0
-                self.series[name] = [value, at_s]
+                added += value if started and name not in baseline else 0.0
+                series[name] = [value, at_s]
                 continue
             last, seen_at_s = before
             growth = value - last if value >= last else value
@@ -66,7 +67,7 @@ class CounterMemory:
             added += growth
             before[0], before[1] = value, at_s
         self.started = True
-        if len(self.series) > _MANY_SERIES:
+        if len(series) > _MANY_SERIES:
             self.forget(at_s - _FORGET_AFTER_S)
         return added
 

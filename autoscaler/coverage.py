@@ -63,6 +63,7 @@ def promise(memory: CoverageMemory, forecast: Forecast, last_bin_s: float, bin_s
 
 def shares(memory: CoverageMemory) -> tuple[tuple[float, float], ...]:
     """(level, share of recent windows under it); empty before any window was judged."""
-    if memory.windows <= 0:
+    windows = memory.windows
+    if windows <= 0:
         return ()
-    return tuple(zip(LEVELS, [kept / memory.windows for kept in memory.kept], strict=True))
+    return tuple([(level, kept / windows) for level, kept in zip(LEVELS, memory.kept, strict=True)])

@@ -16,7 +16,12 @@ def engine_gauges(metrics: DeploymentMetrics) -> tuple[ReplicaMetrics, ...]:
 
     Only where engines of the deployment count tokens: what has no engine metrics at all is no idle engine.
     """
-    if not metrics.prompt_tokens_total or not [one for one in metrics.replicas if _vanished(one)]:
+    if not metrics.prompt_tokens_total:
+        return metrics.replicas
+    for one in metrics.replicas:
+        if _vanished(one):
+            break
+    else:
         return metrics.replicas
     return tuple(_idle(one) if _vanished(one) and one.ongoing == 0.0 else one for one in metrics.replicas)
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from autoscaler import coverage, demand, hints, supply
+from autoscaler import coverage, demand, hints, supply, supply_lead, supply_paths
 from autoscaler.controller_state import ControllerState, DeploymentMemory
 from autoscaler.idle_engines import engine_gauges
 from autoscaler.model import (
@@ -21,8 +21,8 @@ from autoscaler.model import (
     GuardRecord,
     Hint,
     Observation,
-    PoolSignals,
 )
+from autoscaler.supply_paths import PoolLook
 from policies.base import DeploymentKey, DeploymentView, Forecast, ForecastSpec, LeadPath, LeadTimes, Slo, TokenMix
 from policies.engines import EngineProfile, capacity
 from policies.forecasting import Forecaster, create
@@ -51,6 +51,8 @@ class Outlook:
     times: LeadTimes
     path: LeadPath
     gpus: int
+    max_ongoing: int | None = None
+    """Requests that Serve sends to one replica at a time."""
     pool_name: str | None = None
     """The first pool of its list that anybody can see."""
     forecaster: Forecaster | None = None
@@ -64,10 +66,6 @@ class Outlook:
     bins: tuple[demand.Bin, ...] = ()
     """Closed since the last tick."""
     notes: list[GuardRecord] = field(default_factory=list)
-
-    @property
-    def max_ongoing(self) -> int | None:
-        return self.signals.inventory.max_ongoing_requests if self.signals.inventory else None
 
     def view(self) -> DeploymentView:
         """What a policy may see of it; only of deployments that a setting covers."""
@@ -111,13 +109,13 @@ class Outlook:
         )
 
 
-def forecaster_of(state: ControllerState, spec: ForecastSpec | None, key: DeploymentKey) -> Forecaster | None:
+def forecaster_of(state: ControllerState, spec: ForecastSpec | None, full_key: str) -> Forecaster | None:
     """The deployment's forecaster, made at first use; None where the policy wants no forecast."""
     if spec is None:
         return None
-    found: Forecaster | None = state.forecasters.get(key.full)
+    found: Forecaster | None = state.forecasters.get(full_key)
     if found is None:
-        found = state.forecasters[key.full] = create(spec)
+        found = state.forecasters[full_key] = create(spec)
     return found
 
 
@@ -126,36 +124,38 @@ def look(
     spec: ForecastSpec | None,
     state: ControllerState,
     signals: DeploymentSignals,
-    pools: Mapping[str, PoolSignals],
+    pools: Mapping[str, PoolLook],
     now_s: float,
 ) -> tuple[Outlook, list[str]]:
     """One deployment at `now_s`, and in words what was learned; `spec`: the forecast that the policy wants.
 
     What is expected of it is added by `expect`.
     """
-    key, inventory = signals.key, signals.inventory
-    settings, memory = config.settings_for(key), state.memory(key.full)
+    key, inventory, full_key = signals.key, signals.inventory, signals.key.full
+    settings, memory = config.settings_for(key), state.memory(full_key)
     memory.seen_at_s = now_s
     bins = _take_in_demand(config, spec, signals, settings, memory)
-    pool_name = supply.first_pool(settings, pools)
+    pool_name = supply_paths.first_pool(settings, pools)
     gpus = supply.gpus_per_replica(settings, inventory)
-    pool = pools.get(pool_name) if pool_name else None
-    path = supply.next_path(pool, gpus)
+    pool = pools[pool_name] if pool_name else None
+    # Without any view of nodes: as on a running worker.
+    path, room = pool.way(gpus) if pool is not None else ("free_gpu", ())
+    believed = supply_lead.believed_of(config, settings, pool_name, full_key)
     ended: list[EndedStart] = []
     learned: list[str] = []
     if inventory is not None and inventory.as_of_s <= now_s:
-        stages = supply.stages_of(config, settings, pool_name, key)
-        ended = supply.take_in_replicas(key, memory.supply, inventory, path, now_s, supply.room(pool, gpus))
-        shown = pool is not None and bool(pool.workers)
+        stages = believed.stages
+        ended = supply.take_in_replicas(key, memory.supply, inventory, path, now_s, room)
+        shown = pool is not None and pool.shows_workers
         learned = [supply.learn_replica(state.book, s, stages[s.path], now_s, shown) for s in ended if s.runs]
-        nodes_come = pool is not None and any(node.state == "starting" for node in pool.nodes)
-        supply.learn_under_way(state.book, memory.supply, stages, nodes_come, now_s)
-    times = supply.lead_times_of(config, settings, pool_name, state.book, key)
+        supply.learn_under_way(state.book, memory.supply, stages, pool is not None and pool.nodes_come, now_s)
+    times = believed.lead_times(state.book)
     there = supply.supply_of(inventory, supply.starts_under_way(memory.supply, times, now_s))
     observation = demand.observe(memory.demand, signals, config.guards, now_s, there)
-    forecaster = forecaster_of(state, spec, key)
-    found = Outlook(key, settings, signals, memory, observation, times, path, gpus, pool_name, forecaster, bins=bins)
-    found.ended = tuple(ended)
+    forecaster = forecaster_of(state, spec, full_key)
+    found = Outlook(key, settings, signals, memory, observation, times, path, gpus)
+    found.max_ongoing = inventory.max_ongoing_requests if inventory is not None else None
+    found.pool_name, found.forecaster, found.bins, found.ended = pool_name, forecaster, bins, tuple(ended)
     found.capacity_rps, found.capacity_batch = _capacity(found)
     return found, learned
 
@@ -172,11 +172,16 @@ def _take_in_demand(
         return ()
     bin_s = spec.bin_s if spec is not None else 10.0
     slo = settings.slo if settings else Slo()
-    window_s = max(min(3 * bin_s, 90.0), bin_s, 3 * config.tick_s, 6.0)
-    closed = demand.take_in(memory.demand, signals.metrics, slo, window_s, bin_s)
-    if spec is not None:
+    closed = demand.take_in(memory.demand, signals.metrics, slo, _window_s(bin_s, config.tick_s), bin_s)
+    if spec is not None and closed:
         coverage.judge(memory.coverage, closed, bin_s)
     return tuple(closed)
+
+
+@lru_cache(maxsize=64)
+def _window_s(bin_s: float, tick_s: float) -> float:
+    """Over which rates are measured."""
+    return max(min(3 * bin_s, 90.0), bin_s, 3 * tick_s, 6.0)
 
 
 # ---------------------------------------------------------------- what is expected
@@ -194,11 +199,18 @@ def expect(
     if spec is None:
         return
     together.observe([(d.forecaster, d.bins) for d in fleet if d.forecaster is not None and d.bins])
-    covered = [(d, _farthest_s(d, config)) for d in fleet if d.settings is not None]
-    asked = [(d.forecaster, _ladder(spec.bin_s, far_s)) for d, far_s in covered if d.forecaster is not None]
-    together.ask(asked, spec.levels)
-    for d, farthest_s in covered:
-        _expect(d, config, spec, announced, farthest_s, now_s)
+    covered = []
+    for d in fleet:
+        if d.settings is not None:
+            farthest_s = _farthest_s(d, config)
+            covered.append((d, farthest_s, _ladder(spec.bin_s, farthest_s)))
+    together.ask([(d.forecaster, horizons_s) for d, _, horizons_s in covered if d.forecaster is not None], spec.levels)
+    for d, farthest_s, horizons_s in covered:
+        d.forecast = _forecast(spec, d.forecaster, horizons_s, now_s)
+        if d.forecast is not None:
+            _promise(d, config, spec, d.forecast)
+        if announced or d.memory.hints:
+            _hear(d, config, announced, farthest_s, now_s)
 
 
 def _farthest_s(d: Outlook, config: ControllerConfig) -> float:
@@ -206,18 +218,16 @@ def _farthest_s(d: Outlook, config: ControllerConfig) -> float:
     return d.times.new_node.quantile(0.95) + 2 * d.times.new_node.median_s + config.tick_s
 
 
-def _expect(
-    d: Outlook,
-    config: ControllerConfig,
-    spec: ForecastSpec,
-    announced: Sequence[Hint],
-    farthest_s: float,
-    now_s: float,
-) -> None:
-    d.forecast = _forecast(spec, d.forecaster, farthest_s, now_s)
-    if d.forecast is not None and d.forecaster is not None and d.forecaster.last_time_s is not None:
+def _promise(d: Outlook, config: ControllerConfig, spec: ForecastSpec, forecast: Forecast) -> None:
+    """What the forecast says of the next lead time goes on record."""
+    last_s = None if d.forecaster is None else d.forecaster.last_time_s
+    if last_s is not None:
         horizon_s = d.times.path(d.path).quantile(_PLANNED_LEAD) + config.tick_s
-        coverage.promise(d.memory.coverage, d.forecast, d.forecaster.last_time_s, spec.bin_s, horizon_s)
+        coverage.promise(d.memory.coverage, forecast, last_s, spec.bin_s, horizon_s)
+
+
+def _hear(d: Outlook, config: ControllerConfig, announced: Sequence[Hint], farthest_s: float, now_s: float) -> None:
+    """Hints that count, in the forecast."""
     d.heard = hints.hear(
         d.memory.hints, announced, d.key, now_s, farthest_s, config.hint_max_rps, d.observation.rate_rps, d.forecast,
         lambda hint: _weight(d, hint),
@@ -231,12 +241,13 @@ def _expect(
         d.capacity_rps, d.capacity_batch = (first.rps, first.batch) if first.rps else (None, None)
 
 
-def _forecast(spec: ForecastSpec, forecaster: Forecaster | None, farthest_s: float, now_s: float) -> Forecast | None:
+def _forecast(
+    spec: ForecastSpec, forecaster: Forecaster | None, horizons_s: tuple[float, ...], now_s: float
+) -> Forecast | None:
     if forecaster is None or forecaster.last_time_s is None:
         return None
-    horizons = _ladder(spec.bin_s, farthest_s)
-    quantiles = forecaster.quantiles(horizons, spec.levels)
-    return Forecast(spec.forecaster, now_s, horizons, spec.levels, quantiles, forecaster.calibrated, forecaster.why)
+    quantiles = forecaster.quantiles(horizons_s, spec.levels)
+    return Forecast(spec.forecaster, now_s, horizons_s, spec.levels, quantiles, forecaster.calibrated, forecaster.why)
 
 
 @lru_cache(maxsize=1024)

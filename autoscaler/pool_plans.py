@@ -48,11 +48,12 @@ def _stays_busy(node: NodeSignal, pool: PoolView, now_s: float) -> bool:
 
 
 def _gpus_by_pool(plans: Sequence[DeploymentPlan], fleet: Sequence[Outlook]) -> dict[str, tuple[ServiceGpus, ...]]:
-    """GPUs that the planned replicas of each service need, in the first pool of each deployment's list."""
+    """GPUs that the planned replicas of each service need, in the first pool of each deployment's list.
+
+    `plans` and `fleet` are of the same deployments, in the same order.
+    """
     found: dict[str, dict[tuple[str, str], int]] = {}
-    looks = {d.key: d for d in fleet}
-    for plan in plans:
-        look = looks[plan.key]
+    for plan, look in zip(plans, fleet, strict=True):
         names = look.settings.node_pools if look.settings is not None else ()
         level = plan.target if plan.target is not None else plan.observed_target
         if names and level is not None:

@@ -1,24 +1,22 @@
 """What there is and what is on its way: replicas by state, starts with their expected end, learned lead times, pools.
 
-Pure; reads inventories, learns how long each stage of a cold start takes, and says which path the next one would take.
+Pure; reads inventories and learns how long each stage of a cold start takes. What follows from that is in
+supply_lead.py, which path the next start would take in supply_paths.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import repeat
 
 from autoscaler.controller_state import StartMemory, SupplyMemory
 from autoscaler.model import (
     NO_SUPPLY,
-    ControllerConfig,
     DeploymentInventory,
     DeploymentSettings,
     EndedStart,
     PoolSettings,
     PoolSignals,
-    Startup,
     Supply,
 )
 from autoscaler.supply_pools import learn_waits
@@ -27,10 +25,7 @@ from policies.durations import Duration
 from policies.leadtimes import (
     PROVISION,
     StageBook,
-    StagePriors,
-    lead_times,
     provision_key,
-    stages,
 )
 
 _NOT_YET_RUNNING = ("STARTING",)
@@ -41,23 +36,6 @@ _LEAD_LEVEL = 0.9
 """Nodes that end within this quantile of a new node's lead time are as good as gone."""
 _OF_WORKERS = ("/image_pull", "/worker_start")
 """Ends of the keys of the stages that worker pods show."""
-_DEFAULT_STARTUP = Startup()
-
-
-def priors(settings: DeploymentSettings | None, pool: PoolSettings | None) -> StagePriors:
-    """What to expect of a cold start's stages before any was seen."""
-    startup = _DEFAULT_STARTUP
-    if settings is not None and settings.startup is not None:
-        startup = settings.startup
-    elif settings is not None and settings.profile is not None:
-        startup = Startup(settings.profile.load_s, settings.profile.init_s)
-    pool = pool or PoolSettings("")
-    return StagePriors(
-        provision=pool.provision_s,
-        image_pull=pool.image_pull_s,
-        worker_start=pool.worker_start_s,
-        replica=Duration.total([startup.load_s, startup.init_s]),
-    )
 
 
 def gpus_per_replica(settings: DeploymentSettings | None, inventory: DeploymentInventory | None) -> int:
@@ -69,40 +47,6 @@ def gpus_per_replica(settings: DeploymentSettings | None, inventory: DeploymentI
     if inventory is not None and inventory.gpus_per_replica is not None:
         return inventory.gpus_per_replica
     return 1
-
-
-def first_pool(settings: DeploymentSettings | None, pools: Mapping[str, PoolSignals]) -> str | None:
-    """The first pool of the deployment's list that anybody can see; None on a bare Ray."""
-    names = settings.node_pools if settings is not None else ()
-    return next((name for name in names if name in pools), None)
-
-
-def next_path(pool: PoolSignals | None, gpus: int) -> LeadPath:
-    """How a replica asked for now would get its GPUs. Without any view of nodes: as on a running worker."""
-    if pool is None:
-        return "free_gpu"
-    path: LeadPath = "new_node"
-    for node in pool.nodes:
-        if node.state == "ready" and node.gpus - (node.gpus_used or 0) >= gpus:
-            if node.workers is None or node.workers > 0:
-                return "free_gpu"
-            path = "warm_node"
-    return path
-
-
-def room(pool: PoolSignals | None, gpus: int) -> list[int]:
-    """How many more replicas fit on GPUs of running workers, and how many on nodes that are warm; [] = nobody sees."""
-    if pool is None:
-        return []
-    free = warm = 0
-    for node in pool.nodes:
-        if node.state == "ready":
-            fit = (node.gpus - (node.gpus_used or 0)) // max(gpus, 1)
-            if node.workers is None or node.workers > 0:
-                free += fit
-            else:
-                warm += fit
-    return [free, warm]
 
 
 def _paths(seen: Sequence[int], otherwise: LeadPath) -> Iterator[LeadPath]:
@@ -128,9 +72,11 @@ def take_in_replicas(
     A start has gone the way that the room of the look before allows (`now_room` is that of this one: the GPUs of those
     that are starting may count as used already); `path` where nobody sees nodes.
     """
+    before, memory.room = memory.room, list(now_room)
+    if not memory.starts and _all_known(memory, inventory):
+        return []
     ended: list[EndedStart] = []
-    paths = _paths(memory.room or now_room, path)
-    memory.room = list(now_room)
+    paths = _paths(before or now_room, path)
     known = set(memory.known)
     alive = {r.replica_id: r for r in inventory.replicas}
     for replica in inventory.replicas:
@@ -154,6 +100,17 @@ def take_in_replicas(
     return ended
 
 
+def _all_known(memory: SupplyMemory, inventory: DeploymentInventory) -> bool:
+    """The replicas of the last inventory are there, no other, and none is starting: nothing is to be followed."""
+    known = memory.known
+    if len(inventory.replicas) != len(known):
+        return False
+    for replica, replica_id in zip(inventory.replicas, known, strict=True):
+        if replica.replica_id != replica_id or replica.state in _NOT_YET_RUNNING:
+            return False
+    return True
+
+
 def _asked_at_s(memory: SupplyMemory, start_time_s: float | None, now_s: float) -> float:
     if memory.raised_at_s is not None and now_s - memory.raised_at_s <= _RAISE_TO_START_S:
         return memory.raised_at_s
@@ -166,6 +123,8 @@ def _as_path(text: str) -> LeadPath:
 
 def starts_under_way(memory: SupplyMemory, times: LeadTimes, now_s: float) -> tuple[StartView, ...]:
     """Every start under way with the moment it is expected to end (its median, given how long it already takes)."""
+    if not memory.starts:
+        return ()
     views = []
     for start in memory.starts.values():
         path = _as_path(start.path)
@@ -178,9 +137,13 @@ def supply_of(inventory: DeploymentInventory | None, starts: tuple[StartView, ..
     """Replicas that serve and that drain, the level that Serve is to reach, and the starts under way."""
     if inventory is None:
         return NO_SUPPLY
-    states = [r.state for r in inventory.replicas]
-    running = sum(map(states.count, _ALIVE))
-    return Supply(running, states.count("STOPPING"), inventory.target, starts)
+    running = stopping = 0
+    for replica in inventory.replicas:
+        if replica.state in _ALIVE:
+            running += 1
+        elif replica.state == "STOPPING":
+            stopping += 1
+    return Supply(running, stopping, inventory.target, starts)
 
 
 def learn_replica(
@@ -252,58 +215,3 @@ def pool_view(
         price_usd_per_hour=settings.price_usd_per_hour,
         refused=signals.refused_at_s is not None and now_s - signals.refused_at_s < refused_for_s,
     )
-
-
-@dataclass(slots=True)
-class _Believed:
-    """What follows from the settings alone, and the lead times as they were when last asked for."""
-
-    pools: tuple[PoolSettings, ...]
-    settings: DeploymentSettings | None
-    priors: StagePriors
-    stages: Mapping[LeadPath, Mapping[str, Duration]]
-    estimates: list[Duration] = field(default_factory=list)
-    times: LeadTimes | None = None
-
-
-_BELIEVED: dict[tuple[int, int, str | None, DeploymentKey], _Believed] = {}
-"""By the identity of the settings (they are kept here, so that it stays theirs): made once, not at every tick."""
-_MOST_BELIEVED = 10_000
-
-
-def _believed_of(
-    config: ControllerConfig, settings: DeploymentSettings | None, pool_name: str | None, key: DeploymentKey
-) -> _Believed:
-    asked = (id(config.pools), id(settings), pool_name, key)
-    found = _BELIEVED.get(asked)
-    if found is None:
-        if len(_BELIEVED) >= _MOST_BELIEVED:
-            _BELIEVED.clear()
-        before = priors(settings, next((p for p in config.pools if p.name == pool_name), None))
-        paths: tuple[LeadPath, ...] = ("free_gpu", "warm_node", "new_node")
-        by_path = {path: stages(key.full, pool_name, path, before) for path in paths}
-        found = _BELIEVED[asked] = _Believed(config.pools, settings, before, by_path)
-    return found
-
-
-def stages_of(
-    config: ControllerConfig, settings: DeploymentSettings | None, pool_name: str | None, key: DeploymentKey
-) -> Mapping[LeadPath, Mapping[str, Duration]]:
-    """For every path the keys of its stages with what is believed of them before anything was seen."""
-    return _believed_of(config, settings, pool_name, key).stages
-
-
-def lead_times_of(
-    config: ControllerConfig,
-    settings: DeploymentSettings | None,
-    pool_name: str | None,
-    book: StageBook,
-    key: DeploymentKey,
-) -> LeadTimes:
-    """How long a replica of this deployment takes on each path, from priors and what was learned."""
-    believed = _believed_of(config, settings, pool_name, key)
-    estimates = [book.estimate(stage_key, prior) for stage_key, prior in believed.stages["new_node"].items()]
-    if believed.times is None or estimates != believed.estimates:
-        believed.estimates = estimates
-        believed.times = lead_times(book, key.full, pool_name, believed.priors)
-    return believed.times

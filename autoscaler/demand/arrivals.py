@@ -28,9 +28,9 @@ def without_retries(memory: DemandMemory, now_s: float, seconds: float, arrivals
     than that counts up to a level that begins at twice the calm demand and grows with time, since users may be more.
     """
     errors_lately = demand_lately = 0.0
-    for row in memory.recent:
-        errors_lately += row[3]
-        demand_lately += row[2]
+    for _, _, came, failed in memory.recent:
+        errors_lately += failed
+        demand_lately += came
     errors_lately += errors
     demand_lately += arrivals
     if errors_lately <= _FAILING_SHARE * demand_lately:
@@ -70,18 +70,19 @@ def close_bins(
 
 def rate_rps(memory: DemandMemory) -> float | None:
     """Mean arrivals per second over the rate window; None before two readings."""
-    return _per_second(memory, 2)
+    return rates_rps(memory)[0]
 
 
 def error_rate_rps(memory: DemandMemory) -> float | None:
     """Failed requests per second over the rate window."""
-    return _per_second(memory, 3)
+    return rates_rps(memory)[1]
 
 
-def _per_second(memory: DemandMemory, column: int) -> float | None:
-    """One column of the rows of the rate window, over their seconds."""
-    total = seconds = 0.0
-    for row in memory.recent:
-        total += row[column]
-        seconds += row[1]
-    return total / seconds if seconds > 0 else None
+def rates_rps(memory: DemandMemory) -> tuple[float | None, float | None]:
+    """Both of them."""
+    arrivals = errors = seconds = 0.0
+    for _, lasted_s, came, failed in memory.recent:
+        arrivals += came
+        errors += failed
+        seconds += lasted_s
+    return (arrivals / seconds, errors / seconds) if seconds > 0 else (None, None)

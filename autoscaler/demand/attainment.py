@@ -38,16 +38,25 @@ def _remember_attained(memory: DemandMemory, now_s: float, counts: tuple[float, 
         memory.attained_sums = _attained_sums(rows)
     sums = memory.attained_sums
     if counts[1] > 0 or counts[3] > 0:
-        row = [now_s, *(count if count.is_integer() else round(count * _EXACT) / _EXACT for count in counts)]
+        row = [now_s, *map(_exact, counts)]
         rows.append(row)
-        for i in range(4):
-            sums[i] += row[i + 1]
+        _add(sums, row, 1.0)
     while rows and rows[0][0] <= now_s - ATTAINMENT_WINDOW_S:
-        gone = rows.pop(0)
-        for i in range(4):
-            sums[i] -= gone[i + 1]
+        _add(sums, rows.pop(0), -1.0)
     if not rows:
         sums[:] = (0.0, 0.0, 0.0, 0.0)
+
+
+def _exact(count: float) -> float:
+    return count if count.is_integer() else round(count * _EXACT) / _EXACT
+
+
+def _add(sums: list[float], row: Sequence[float], sign: float) -> None:
+    _, ttft_good, ttft_all, itl_good, itl_all = row
+    sums[0] += sign * ttft_good
+    sums[1] += sign * ttft_all
+    sums[2] += sign * itl_good
+    sums[3] += sign * itl_all
 
 
 def _attained_sums(rows: Sequence[Sequence[float]]) -> list[float]:
@@ -67,8 +76,9 @@ def _within(
     total: dict[str, float] = {}
     for series, histogram in histograms.items():
         within, every = _marked(series)
-        good[within] = share_below(histogram, limit_s) * histogram.counts[-1]
-        total[every] = histogram.counts[-1]
+        count = histogram.counts[-1]
+        good[within] = share_below(histogram, limit_s) * count
+        total[every] = count
     started = memory.started
     marked = frozenset(f"{series}{mark}" for series in baseline for mark in "<=") if baseline else _NOTHING
     new_good = memory.advance(good, now_s, since_s, marked)
@@ -85,14 +95,15 @@ def _marked(series: str) -> tuple[str, str]:
 
 def share_below(histogram: Histogram, limit_s: float | None) -> float:
     """Share of observations <= limit (1.0 without a limit or without observations), linear inside a bucket."""
-    total = histogram.counts[-1]
+    edges, counts = histogram.edges, histogram.counts
+    total = counts[-1]
     if limit_s is None or total <= 0:
         return 1.0
-    i = bisect_left(histogram.edges, limit_s)
-    low_edge, low_count = (histogram.edges[i - 1], histogram.counts[i - 1]) if i else (0.0, 0.0)
-    if i == len(histogram.edges) or histogram.edges[i] in (low_edge, math.inf):
+    i = bisect_left(edges, limit_s)
+    low_edge, low_count = (edges[i - 1], counts[i - 1]) if i else (0.0, 0.0)
+    if i == len(edges) or edges[i] in (low_edge, math.inf):
         return low_count / total
-    edge, count = histogram.edges[i], histogram.counts[i]
+    edge, count = edges[i], counts[i]
     return (low_count + (count - low_count) * (limit_s - low_edge) / (edge - low_edge)) / total
 
 

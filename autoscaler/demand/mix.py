@@ -70,7 +70,9 @@ def take_in_mix(
     )
     tokens = (added[3], added[0], added[1], added[2])
     # Those that only wait at an engine have had no token yet.
-    waiting = sum(one.waiting or 0.0 for one in engine_gauges(metrics))
+    waiting = 0.0
+    for one in engine_gauges(metrics):
+        waiting += one.waiting or 0.0
     serving = None if metrics.ongoing is None else max(0.0, metrics.ongoing - waiting)
     before, memory.in_progress = 0.0 if fresh else memory.in_progress, serving
     if since_s is None:
@@ -118,7 +120,8 @@ def _begin_anew(memory: DemandMemory) -> None:
 
 def _faded(sums: Sequence[float], added: Sequence[float], seconds: float, half_life_s: float) -> list[float]:
     keep = 0.5 ** (seconds / half_life_s)
-    return [max(0.0, keep * s + a) for s, a in zip(sums, added, strict=True)]
+    faded = [keep * s + a for s, a in zip(sums, added, strict=True)]
+    return [value if value > 0.0 else 0.0 for value in faded]
 
 
 def _longer_by_no_chance(memory: DemandMemory, seconds: float) -> bool:

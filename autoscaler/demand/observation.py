@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from autoscaler.controller_state import DemandMemory
-from autoscaler.demand.arrivals import error_rate_rps, rate_rps
+from autoscaler.demand.arrivals import rates_rps
 from autoscaler.demand.attainment import attained_fraction, judged
 from autoscaler.demand.mix import token_mix
 from autoscaler.idle_engines import engine_gauges
@@ -26,14 +26,15 @@ def observe(
         why = f"{len(missing)} of {running} running replicas stopped reporting: {', '.join(missing[:3])}"
     young = metrics is not None and now_s - metrics.as_of_s <= guards.stale_after_s
     waiting, ongoing, kv_fraction = _gauges(metrics) if metrics is not None and young else (None, None, None)
+    rate_rps, error_rate_rps = rates_rps(memory)
     return Observation(
         key=signals.key,
-        rate_rps=rate_rps(memory) if young else None,
+        rate_rps=rate_rps if young else None,
         mix=token_mix(memory),
         waiting=waiting,
         ongoing=ongoing,
         kv_usage_fraction=kv_fraction,
-        error_rate_rps=error_rate_rps(memory),
+        error_rate_rps=error_rate_rps,
         uncounted_rps=memory.uncounted_rps if young else 0.0,
         completeness_fraction=1.0 - len(missing) / running if running and young else None,
         attained_fraction=attained_fraction(memory),
@@ -58,8 +59,11 @@ def _missing_reports(memory: DemandMemory, signals: DeploymentSignals) -> tuple[
         return 0, ()
     as_of_s = signals.metrics.as_of_s
     reporting = {r.replica_id for r in signals.metrics.replicas}
-    listed = {r.replica_id for r in signals.inventory.replicas}
-    running = {r.replica_id for r in signals.inventory.replicas if r.state == "RUNNING"}
+    listed, running = set(), set()
+    for r in signals.inventory.replicas:
+        listed.add(r.replica_id)
+        if r.state == "RUNNING":
+            running.add(r.replica_id)
     if reporting == memory.reporters.keys() and reporting <= listed:
         for name in reporting:
             memory.reporters[name] = as_of_s

@@ -122,9 +122,10 @@ def _first_match(entries: tuple[DeploymentSettings, ...], key: DeploymentKey) ->
         if len(_MATCHED) >= _MOST_ENTRIES:
             _MATCHED.clear()
         kept = _MATCHED[id(entries)] = (entries, {})
-    found = kept[1]
-    if key not in found:
-        if len(found) >= _MOST_KEYS:
-            found.clear()
-        found[key] = next((d for d in entries if key.matches(d.match)), None)
-    return found[key]
+    known = kept[1]
+    found = known.get(key)
+    if found is None and key not in known:
+        if len(known) >= _MOST_KEYS:
+            known.clear()
+        found = known[key] = next((d for d in entries if key.matches(d.match)), None)
+    return found

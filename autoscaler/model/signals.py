@@ -210,7 +210,7 @@ class PauseState:
     deployments: frozenset[DeploymentKey] = frozenset()
 
     def covers(self, key: DeploymentKey) -> bool:
-        return self.everything or key in self.deployments
+        return self.everything or (bool(self.deployments) and key in self.deployments)
 
 
 @dataclass(frozen=True, slots=True)
