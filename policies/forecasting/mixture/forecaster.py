@@ -70,7 +70,8 @@ class MixtureForecaster(Kept):
         self._rises: dict[int, float] = {}
         """Of the season beyond the longest horizon, since the last step closed."""
         self._why: str | None = None
-        """Since the last bin."""
+        self._calibrated: bool | None = None
+        """Both since the last bin; None: nobody asked."""
         self._check_row = int(np.argmin(np.abs(grid.widths * grid.bin_s - _CHECK_HORIZON_S)))
 
     # ------------------------------------------------------------ feeding
@@ -158,7 +159,7 @@ class MixtureForecaster(Kept):
         """The next bin, which may be the last of a step: closing that is the bank's."""
         self._rows = None
         self._said.clear()
-        self._why = None
+        self._why = self._calibrated = None
         self.index = index
         self.memory.add(value)
         if value is not None:
@@ -218,7 +219,9 @@ class MixtureForecaster(Kept):
 
     @property
     def calibrated(self) -> bool:
-        return self._enough() and not self._blind() and not self.check.off
+        if self._calibrated is None:
+            self._calibrated = self._enough() and not self._blind() and not self.check.off
+        return self._calibrated
 
     @property
     def why(self) -> str:
@@ -331,4 +334,4 @@ class MixtureForecaster(Kept):
         self._rows = unpack_exact(state.arrays["rows"]) if "rows" in state.arrays else None
         self._said.clear()
         self._rises.clear()
-        self._why = None
+        self._why = self._calibrated = None

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from policies.forecasting.base import Floats
 from policies.forecasting.mixture.grid import DAY_S, Grid
 from policies.forecasting.mixture.kept import Kept, Rows
-from policies.forecasting.mixture.memory import SeriesMemory
+from policies.forecasting.mixture.memory import SeriesMemory, places_of
 from policies.forecasting.mixture.recursions import Recursions
 from policies.forecasting.mixture.regression import Regressions
 
@@ -43,7 +43,6 @@ class HourShape(Kept):
         self.sums: Floats = np.zeros(slots)
         self.weights: Floats = np.zeros(slots)
         self.ratios: Floats = np.ones(slots)
-        self._ahead = np.arange(1, grid.farthest + 1)
         self._last = grid.reach - 1
 
     def learn(self, memory: SeriesMemory) -> None:
@@ -62,7 +61,8 @@ class HourShape(Kept):
 
     def highest(self, step: int) -> Floats:
         """Largest ratio of the next steps, for every horizon; 1 where unknown."""
-        slots = (self._grid.hour_slot(step) + self._ahead) % self._grid.hour_slots
+        grid = self._grid
+        slots = places_of(grid.hour_slot(step) + 1, grid.farthest, grid.hour_slots)
         return np.asarray(np.maximum.accumulate(self.ratios[slots])[self._last])
 
 

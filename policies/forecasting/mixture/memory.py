@@ -9,6 +9,7 @@ the last value) for those who need a number. Not for errors.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -68,7 +69,6 @@ class SeriesMemory(Kept):
         """Profile of the last quarter of an hour and of the steps ahead; a ring by step."""
         self.totals: Floats = np.zeros(2)
         """Sum and number of known bins of the step that is open."""
-        self._offsets = np.arange(1, grid.farthest + 1)
         self._weights: tuple[int, Floats] = (-1, np.array(_WEIGHTS))
 
     # ------------------------------------------------------------ bins
@@ -142,18 +142,17 @@ class SeriesMemory(Kept):
 
     def ahead(self) -> Floats:
         """The profile of the next steps, as far as the longest horizon; the season repeats where that is farther."""
-        index = self.step + 1 + (self._offsets - 1) % self._ahead
-        return np.asarray(self.profile[index % len(self.profile)])
+        return np.asarray(self.profile[places_of(self.step + 1, self.grid.farthest, len(self.profile), self._ahead)])
 
     def behind(self) -> Floats:
         """The profile of the last quarter of an hour."""
-        return np.asarray(self.profile[np.arange(self.step - self.quarter + 1, self.step + 1) % len(self.profile)])
+        return np.asarray(self.profile[places_of(self.step - self.quarter + 1, self.quarter, len(self.profile))])
 
     def rise_within(self, steps: int) -> float:
         """How much higher (1 to 5 times) the season before went within so many steps than the profile of `ahead`."""
         if not self.seasonal:
             return 1.0
-        past = self.at(self.step + 1 + np.arange(steps) - self.grid.season_steps)
+        past = self.history[places_of(self.step + 1 - self.grid.season_steps, steps, self.span)].astype(np.float64)
         near, far = float(np.fmax.reduce(self.ahead())), float(np.fmax.reduce(past))
         if far != far or not near > 0.05 * self.mean:
             return 1.0
@@ -161,8 +160,8 @@ class SeriesMemory(Kept):
 
     def past(self, steps: int) -> Floats:
         """The last steps of history, oldest first, NaN where missing."""
-        index = np.arange(self.step - steps + 1, self.step + 1) % self.span
-        return self.history[index].astype(np.float64)
+        places = places_of if steps <= _SHORT else _places
+        return self.history[places(self.step - steps + 1, steps, self.span)].astype(np.float64)
 
     def at(self, steps: Ints) -> Floats:
         """History at these steps (counted from the epoch), all within memory."""
@@ -226,6 +225,22 @@ class SeriesMemory(Kept):
         if not expected >= 0.0:
             return value
         return min(value, _ODD_FACTOR * expected) if excess > 1 else max(value, expected / _ODD_FACTOR)
+
+
+_SHORT = 240
+"""Steps. Longer stretches are for refits, each of its own: their places are not worth keeping."""
+
+
+def _places(first: int, count: int, size: int, period: int | None = None) -> Ints:
+    """Where so many steps, from this one on, lie in a ring by step of this size; after each `period` they repeat."""
+    steps = np.arange(count) if period is None else np.arange(count) % period
+    places = (first + steps) % size
+    places.flags.writeable = False
+    return places
+
+
+places_of = lru_cache(maxsize=64)(_places)
+"""Kept: series that close a step together ask for the same few of them."""
 
 
 _WEEKEND = (2, 3)

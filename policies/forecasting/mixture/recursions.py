@@ -12,6 +12,7 @@ from policies.forecasting.base import Floats
 from policies.forecasting.mixture.fits import SEASONAL_DAMPING, Parameters
 from policies.forecasting.mixture.grid import Grid
 from policies.forecasting.mixture.kept import Kept
+from policies.forecasting.mixture.memory import places_of
 
 _SMOOTH_STEPS = 9
 
@@ -107,7 +108,8 @@ class Recursions(Kept):
     def seasonal(self, step: int) -> Floats:
         """The same by Holt-Winters; only when `has_season`."""
         level, trend = self.season_level.tolist()
-        slots = (self._grid.season_step(step) + self._ahead) % self._grid.season_steps
+        grid = self._grid
+        slots = places_of(grid.season_step(step) + 1, grid.farthest, grid.season_steps)
         path = level + trend * self._seasonal_damping + self.season[slots]
         return np.asarray(np.maximum.accumulate(path)[self._last])
 

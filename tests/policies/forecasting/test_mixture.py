@@ -417,7 +417,9 @@ def test_missing_bins_cost_little(lost: float) -> None:
 
 def test_a_silent_source_is_carried_on_by_the_season_and_said_to_be_silent() -> None:
     values = humps(5.45)
-    forecaster = fed(np.concatenate((values[: round(5.4 * DAY)], np.full(60, np.nan))))
+    forecaster = fed(values[: round(5.4 * DAY)])
+    assert forecaster.calibrated
+    feed(forecaster, np.full(60, np.nan), start=round(5.4 * DAY))
     assert not forecaster.calibrated
     assert "no value in the last" in forecaster.why
     assert median(forecaster, 300.0) == pytest.approx(values[round(5.4 * DAY) + 60], rel=0.25)
