@@ -6,11 +6,12 @@ refusing pools hold, what the rule wants that is the cheapest at that price is e
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from policies.base import DeploymentView, FleetView, PoolView, Term
+from policies.base import DeploymentView, PoolView, Term
 from policies.predictive.state import ShadowBook
 from policies.shadow.fleet import COST, SHORT, STARTS, Shadow
 from policies.shadow.sizing import Sizing
@@ -32,13 +33,17 @@ class Dear:
     pool: str
 
 
-def dearer(d: DeploymentView, fleet: FleetView, book: ShadowBook, now_s: float) -> Dear | None:
+def dearer(d: DeploymentView, pools_by_name: Mapping[str, PoolView], book: ShadowBook, now_s: float) -> Dear | None:
     """Where one more replica would come from now, if it costs more than usual; None: it does not, or nobody knows.
 
     Remembers refusals.
     """
-    pools = [p for p in (fleet.pool(name) for name in d.node_pools) if p is not None]
-    book.refused_at_s.update({p.name: now_s for p in pools if p.refused})
+    pools = [pools_by_name[name] for name in d.node_pools if name in pools_by_name]
+    for p in pools:
+        if p.refused:
+            book.refused_at_s[p.name] = now_s
+    if len(pools) < 2:
+        return None
     count = 0
     while count < len(pools) and now_s - book.refused_at_s.get(pools[count].name, -_REFUSES_S) < _REFUSES_S:
         count += 1

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from policies.base import Forecast, Term
+from policies.base import Term
 from policies.predictive.looks import Look, feel, stop_s
 from policies.predictive.rehearsal import rehearse
 from policies.predictive.state import ShadowBook
@@ -20,6 +20,8 @@ from policies.shadow.noise import Felt
 from policies.shadow.rules import Floats
 from policies.shadow.sizing import Closed, Got, Sizing
 
+Rows = tuple[tuple[float, ...], ...]
+"""Of a forecast: quantiles (req/s) by horizon and level."""
 SETTLES_S = 120.0
 """What a replica carries is not known well before: the first requests to finish are the short ones."""
 
@@ -83,28 +85,22 @@ def _got(sizing: Sizing, look: Look) -> Got | None:
 def _ahead(sizing: Sizing, looks: Sequence[Look], demand: Floats, felt: Felt) -> Ahead:
     """What is expected after the bin of each, in replicas; today's demand where there is no forecast."""
     levels = sizing.family.array_of_levels
-    alike: dict[tuple[float, ...], list[tuple[int, Floats]]] = {}
+    alike: dict[tuple[tuple[float, ...], tuple[float, ...]], list[tuple[int, Rows]]] = {}
     for i, look in enumerate(looks):
         forecast = look.situation.view.forecast
         if forecast is not None and forecast.values_rps:
-            alike.setdefault(forecast.horizons_s, []).append((i, _rows(sizing, forecast)))
+            alike.setdefault((forecast.horizons_s, forecast.levels), []).append((i, forecast.values_rps))
     found = Ahead(*(np.repeat(demand[:, None, None], len(levels), axis=2) for _ in range(3)))
-    for horizons_s, members in alike.items():
+    for (horizons_s, known), members in alike.items():
         at = [i for i, _ in members]
         wake_rps, reach_s, stops_s = np.array([_reach(looks[i], felt.bin_s) for i in at]).T
         rows = np.array([one for _, one in members])
+        if known != sizing.family.levels:
+            rows = np.array([[np.interp(levels, known, row) for row in one] for one in rows])
         rows = np.where(rows < wake_rps[:, None, None], 0.0, rows) * felt.per_rps[at, None, None]
         made = Ahead.of(rows, horizons_s, reach_s, stops_s, Felt(felt.per_rps[at], felt.share[at], felt.bin_s, levels))
         found.lead[at, 0], found.early[at, 0], found.keep[at, 0] = made.lead, made.early, made.keep
     return found
-
-
-def _rows(sizing: Sizing, forecast: Forecast) -> Floats:
-    """What it says at the family's levels: (horizons, levels), req/s."""
-    rows = np.array(forecast.values_rps)
-    if forecast.levels == sizing.family.levels:
-        return rows
-    return np.stack([np.interp(sizing.family.array_of_levels, forecast.levels, row) for row in rows])
 
 
 def _reach(look: Look, bin_s: float) -> tuple[float, float, float]:

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from policies.base import DeploymentView, FleetView, LeadPath
+from policies.base import DeploymentView, LeadPath, PoolView
+from policies.base.record import record
 from policies.predictive.state import ShadowBook
 from policies.predictive.terms import Situation
 from policies.shadow.sizing import Frame
@@ -19,7 +20,7 @@ _STOP_BEFORE_S, _STOPS_BEFORE = 600.0, 5.0
 _PATIENCE_S = 2.0
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Start:
     """What asking for a replica means: surely serving within `lead_s`, on average within `mean_s`; wanted in multiples
     of `quantum`.
@@ -40,7 +41,7 @@ class Start:
         return max(self.lead_s, (self.serve_bins(bin_s) + 1) * bin_s)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Look:
     """What is remembered, what is seen, and what asking for a replica would mean."""
 
@@ -78,16 +79,16 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Everybody:
-    """What the deployments of a fleet have in common. `users`: how many of them may use each pool."""
+    """What the deployments of a fleet have in common: its pools by name; how many of them may use each (`users`)."""
 
-    fleet: FleetView
+    pools: Mapping[str, PoolView]
     users: Mapping[str, int]
 
 
 def way(d: DeploymentView, everybody: Everybody) -> LeadPath:
     """The way of the replicas that decide: over a new node, as long as some pool may have one more."""
     for name in d.node_pools:
-        p = everybody.fleet.pool(name)
+        p = everybody.pools.get(name)
         if p is not None and (p.max_nodes is None or p.nodes_ready is None or p.nodes_ready < p.max_nodes):
             return "new_node"
     return d.next_path
@@ -95,13 +96,17 @@ def way(d: DeploymentView, everybody: Everybody) -> LeadPath:
 
 def idle(d: DeploymentView, everybody: Everybody) -> float:
     """Replicas that would fit what is free on the nodes of its pools, where nobody else may use them."""
-    pools = [everybody.fleet.pool(name) for name in d.node_pools if everybody.users[name] == 1]
-    return sum(pool.gpus_free or 0 for pool in pools if pool is not None) / max(d.gpus_per_replica, 1)
+    free = 0
+    for name in d.node_pools:
+        pool = everybody.pools.get(name) if everybody.users[name] == 1 else None
+        if pool is not None:
+            free += pool.gpus_free or 0
+    return free / max(d.gpus_per_replica, 1)
 
 
 def quantum(d: DeploymentView, everybody: Everybody) -> int:
     """Replicas that a node of its first pool holds, where nobody else may use it: one more on it costs nothing."""
-    pool = everybody.fleet.pool(d.node_pools[0]) if d.node_pools else None
+    pool = everybody.pools.get(d.node_pools[0]) if d.node_pools else None
     if pool is None or everybody.users[pool.name] > 1:
         return 1
     return max(1, pool.gpus_per_node // max(d.gpus_per_replica, 1))

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from operator import attrgetter
 from typing import Literal
 
@@ -31,7 +32,7 @@ from policies.predictive.dear import dearer, spared
 from policies.predictive.following import SETTLES_S, followed_term, in_force, live, next_term
 from policies.predictive.looks import Everybody, Look, Start, idle, quantum, stop_s, watch, way
 from policies.predictive.pools import Claim, pool_proposals
-from policies.predictive.state import DeploymentMemory, PredictiveState, ShadowBook, learn_level, level, remember_wanted
+from policies.predictive.state import DeploymentMemory, PredictiveState, ShadowBook, learn_level, remember_wanted
 from policies.predictive.terms import (
     Situation,
     backlog_term,
@@ -121,22 +122,25 @@ class PredictivePolicy:
         replicas: dict[DeploymentKey, ReplicaProposal] = {}
         claims: dict[DeploymentKey, Claim] = {}
         users = Counter(name for d in fleet.deployments for name in set(d.node_pools))
-        known = [state.deployments.get(d.key.full) for d in fleet.deployments]
-        rehearsing = sum(memory is not None and memory.shadow.diary is not None for memory in known)
-        everybody = Everybody(fleet, users)
+        everybody = Everybody({pool.name: pool for pool in fleet.pools}, users)
+        rehearsing = 0
         seen = []
         for d in fleet.deployments:
+            full_key = d.key.full
+            memory = state.deployments.get(full_key)
+            rehearsing += memory is not None and memory.shadow.diary is not None
             if d.target is None and d.running is None:
                 continue
-            memory = state.deployments.setdefault(d.key.full, DeploymentMemory())
+            if memory is None:
+                memory = state.deployments[full_key] = DeploymentMemory()
             situation = self._situation(d, memory, now_s, fleet.period_s)
             seen.append((memory, self._look(situation, memory.shadow, everybody)))
         if self.options.follow:
             live(self.sizing, [look for _, look in seen], self.options.bin_s, rehearsing)
         for memory, look in seen:
             key = look.situation.view.key
-            replicas[key] = self._propose(look, memory, everybody)
-            claims[key] = self._claim(look.situation, replicas[key])
+            proposal = replicas[key] = self._propose(look, memory, everybody)
+            claims[key] = self._claim(look.situation, proposal)
         return FleetProposal(replicas, pool_proposals(fleet, claims))
 
     def _situation(self, d: DeploymentView, memory: DeploymentMemory, now_s: float, period_s: float) -> Situation:
@@ -153,8 +157,9 @@ class PredictivePolicy:
             period_s=period_s,
             lead=lead,
             horizon_s=horizon_s,
-            keep_s=horizon_s + self._break_even_s(lead),
-            level=level(start, memory),
+            break_even_s=o.break_even_s,
+            start_level=start,
+            shift=memory.shift,
             headroom_fraction=o.headroom_fraction,
             reactive_headroom_fraction=o.reactive_headroom_fraction,
             drain_s=o.drain_s,
@@ -163,9 +168,6 @@ class PredictivePolicy:
             forecast=d.forecast if usable else None,
             no_forecast="no forecast yet" if d.forecast is None else f"forecast not used: {d.forecast.why}",
         )
-
-    def _break_even_s(self, lead: Duration) -> float:
-        return lead.quantile(0.5) if self.options.break_even_s is None else self.options.break_even_s
 
     def take_diary(self, state: PredictiveState, key: DeploymentKey, diary: Diary) -> None:
         """What the forecaster would have said in the past: rules rehearse on it at the next looks."""
@@ -219,7 +221,7 @@ class PredictivePolicy:
             return None
         d, lead_s = s.view, look.start.lead_s
         followed = followed_term(self.sizing, book, s, lead_s)
-        dear = dearer(d, everybody.fleet, book, s.now_s)
+        dear = dearer(d, everybody.pools, book, s.now_s)
         if followed is None or dear is None:
             return followed
         start_bins = max(lead_s, stop_s(book)) / bin_s
@@ -243,9 +245,11 @@ class PredictivePolicy:
         lead = _UNKNOWN_LEAD if d.lead_times is None else d.lead_times.new_node
         horizon_s = lead.quantile(_LEAD_LEVEL) + s.period_s
         soon = keep = now
-        if any(t.name == "rule" for t in proposal.terms):  # it looks as far ahead as a node takes
-            return Claim(d.gpus_per_replica, now, now, now, horizon_s)
-        expected = [expected_rps(s, until_s) for until_s in (horizon_s, horizon_s + self._break_even_s(lead))]
+        for term in proposal.terms:
+            if term.name == "rule":  # it looks as far ahead as a node takes
+                return Claim(d.gpus_per_replica, now, now, now, horizon_s)
+        pays_s = lead.quantile(0.5) if s.break_even_s is None else s.break_even_s
+        expected = [expected_rps(s, until_s) for until_s in (horizon_s, horizon_s + pays_s)]
         if s.forecast is not None or expected[1] is not None:
             needs = [s.need(rps or 0.0, 0.0) or 0 for rps in expected]
             soon, keep = (min(n, d.max_replicas) for n in needs)
@@ -266,7 +270,12 @@ def _rehearsing(s: Situation) -> Term:
 
 
 def _least(s: Situation) -> Term:
-    return Term("min_replicas", s.view.min_replicas, f"replicas.min is {s.view.min_replicas}")
+    return _least_term(s.view.min_replicas)
+
+
+@lru_cache(maxsize=256)
+def _least_term(replicas: int) -> Term:
+    return Term("min_replicas", replicas, f"replicas.min is {replicas}")
 
 
 def _largest(arguments: Sequence[Term | None], s: Situation, passed_over: Term | None) -> ReplicaProposal:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from policies.base import DeploymentKey, FleetView, PoolProposal, PoolView, Term
+from policies.base.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Claim:
     """Replicas of one deployment that need GPUs: now, one node lead time from now, and those to be kept."""
 
@@ -41,6 +41,8 @@ def _spread(claim: Claim, pools: Sequence[PoolView]) -> dict[str, Claim]:
     A pool that refused holds what is there. Other deployments of a pool are not looked at here; its maximum is.
     """
     if len(pools) == 1:
+        if claim.now <= min(claim.soon, claim.keep):
+            return {pools[0].name: claim}
         soon, keep = max(claim.now, claim.soon), max(claim.now, claim.keep)
         return {pools[0].name: Claim(claim.gpus_per_replica, claim.now, soon, keep, claim.horizon_s)}
     counts = [claim.now, max(claim.now, claim.soon), max(claim.now, claim.keep)]

@@ -86,10 +86,10 @@ class PredictiveState:
     deployments: dict[str, DeploymentMemory] = field(default_factory=dict)
 
 
-def level(start: float, memory: DeploymentMemory) -> float:
-    """The quantile in force: where it starts, moved by feedback, within [0.5, 0.99]."""
+def level(start: float, shift: float) -> float:
+    """The quantile in force: where it starts, moved by feedback (normal units), within [0.5, 0.99]."""
     start = min(max(start, _LOWEST_LEVEL), 0.9999)
-    z = _score(start) + memory.shift
+    z = _score(start) + shift
     return min(max(_NORMAL.cdf(z), _LOWEST_LEVEL), max(_HIGHEST_LEVEL, start))
 
 

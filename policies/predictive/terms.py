@@ -6,12 +6,12 @@ Every argument wants no fewer replicas when there is more demand. None = the arg
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from policies.announced import announced
 from policies.base import DeploymentView, Forecast, Term
+from policies.base.record import record
 from policies.durations import Duration
-from policies.predictive.state import DeploymentMemory, Reflex
+from policies.predictive.state import DeploymentMemory, Reflex, level
 
 KV_SATURATED = 0.9
 """KV occupancy from which vLLM soon preempts."""
@@ -25,13 +25,13 @@ _LEAST_RPS = 1e-3
 """A rate below this says nothing about how long requests stay."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Situation:
     """One deployment at one moment, with what the arguments have in common.
 
     `replicas_per_rps`: replicas that one request per second takes up; None = not known. `forecast`: only when it can be
-    relied on, `no_forecast` says why not. `horizon_s`: until a replica asked for now surely serves; `keep_s`: until one
-    given up now and wanted back would have paid off.
+    relied on, `no_forecast` says why not. `horizon_s`: until a replica asked for now surely serves. `break_even_s`:
+    idle time that a start costs, None = the median lead time. `start_level`, `shift`: what the quantile follows from.
     """
 
     view: DeploymentView
@@ -39,8 +39,9 @@ class Situation:
     period_s: float
     lead: Duration
     horizon_s: float
-    keep_s: float
-    level: float
+    break_even_s: float | None
+    start_level: float
+    shift: float
     headroom_fraction: float
     reactive_headroom_fraction: float
     drain_s: float
@@ -48,6 +49,16 @@ class Situation:
     replicas_per_rps: float | None
     forecast: Forecast | None
     no_forecast: str
+
+    @property
+    def keep_s(self) -> float:
+        """Until a replica given up now and wanted back would have paid off."""
+        return self.horizon_s + (self.lead.quantile(0.5) if self.break_even_s is None else self.break_even_s)
+
+    @property
+    def level(self) -> float:
+        """The quantile in force."""
+        return level(self.start_level, self.shift)
 
     @property
     def running(self) -> int:
@@ -92,6 +103,8 @@ def forecast_term(s: Situation) -> Term | None:
 
 def hint_term(s: Situation) -> Term | None:
     """What was announced for the time until a replica asked for now serves; also where there is no forecast."""
+    if not s.view.announcements:
+        return None
     hint = announced(s.view.announcements, s.now_s, s.horizon_s, s.level)
     if hint is None:
         return None

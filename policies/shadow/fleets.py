@@ -76,9 +76,13 @@ class Terms:
         """The family's windows in bins."""
         return [min(max(1, round(window_s / self.bin_s)), ROWS) for window_s in family.windows_s]
 
+    def rows(self, family: Family, bins: int) -> int:
+        """So many rows of the rings hold these bins beside all that is looked back at from the first."""
+        return bins - 1 + max(*self.windows(family), int(self.lead_bins.max()) + 1, 2)
+
     def room(self, family: Family) -> int:
         """So many bins at a time: the rings hold them beside all that is looked back at from the first."""
-        return ROWS + 1 - max(*self.windows(family), int(self.lead_bins.max()) + 1)
+        return ROWS - self.rows(family, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,16 +103,21 @@ class Quantiles:
 class Fleets:
     """Copies of several memories, of one family and bins of one width; they take over what was learned by `store`."""
 
-    def __init__(self, memories: Sequence[ShadowMemory], family: Family, first: Sequence[int]) -> None:
-        """`first`: replicas that the fleets of each deployment begin with, where its memory is empty."""
+    def __init__(
+        self, memories: Sequence[ShadowMemory], family: Family, first: Sequence[int], rows: int = ROWS
+    ) -> None:
+        """`first`: replicas that the fleets of each deployment begin with, where its memory is empty; `rows`: of the
+        rings so many are copied, enough for what is looked back at and for the bins that come before `store`.
+        """
         for memory, replicas in zip(memories, first, strict=True):
             begin(memory, family, replicas)
         self.memories = memories
         self.family = family
         size = family.size
-        self.targets: NDArray[np.int16] = self._together("targets", np.int16, ROWS, size)
-        self.wants: NDArray[np.int16] = self._together("wants", np.int16, ROWS, size)
-        self.demand: NDArray[np.float32] = self._together("demand", np.float32, ROWS)
+        self._ring = rows
+        self.targets: NDArray[np.int16] = self._newest("targets", np.int16, size)
+        self.wants: NDArray[np.int16] = self._newest("wants", np.int16, size)
+        self.demand: NDArray[np.float32] = self._newest("demand", np.float32)
         self.backlog: Floats = self._together("backlog", np.float64, size)
         self.record: Floats = self._together("record", np.float64, 2, 4, size)
         self.block: Floats = self._together("block", np.float64, size)
@@ -126,16 +135,25 @@ class Fleets:
         joined = bytearray().join([getattr(memory, name) for memory in self.memories])
         return np.frombuffer(joined, dtype=dtype).reshape(len(self.memories), *shape)
 
+    def _newest(self, name: str, dtype: DTypeLike, *shape: int) -> NDArray[Any]:
+        """The newest rows of a ring of each, row r at `r % self._ring`."""
+        rings = [_newest_rows(getattr(memory, name), memory.rows, self._ring) for memory in self.memories]
+        return np.frombuffer(bytearray().join(rings), dtype=dtype).reshape(len(rings), self._ring, *shape)
+
     def store(self) -> None:
         """Write what the memories are to remember back to them."""
+        for name in ("backlog", "record", "block", "past", "steady"):
+            for memory, part in zip(self.memories, _parts(getattr(self, name)), strict=True):
+                getattr(memory, name)[:] = part
+        for back in range(min(self._turns, self._ring), 0, -1):
+            at = self.rows - back
+            places = (at % ROWS).tolist()
+            for name in ("targets", "wants", "demand"):
+                rows = _parts(getattr(self, name)[self._each, at % self._ring])
+                for memory, place, row in zip(self.memories, places, rows, strict=True):
+                    getattr(memory, name)[place * len(row) : (place + 1) * len(row)] = row
         rows, block_bins, sums = self.rows.tolist(), self.block_bins.tolist(), self.sums.tolist()
         for i, memory in enumerate(self.memories):
-            for name in ("demand", "backlog", "record", "block", "past", "steady"):
-                getattr(memory, name)[:] = getattr(self, name)[i].tobytes()
-            for at in range(rows[i] - min(self._turns, ROWS), rows[i]):
-                place = slice(at % ROWS * 2 * self.family.size, (at % ROWS + 1) * 2 * self.family.size)
-                memory.targets[place] = self.targets[i, at % ROWS].tobytes()
-                memory.wants[place] = self.wants[i, at % ROWS].tobytes()
             memory.rows, memory.block_bins = rows[i], block_bins[i]
             memory.demand_sums, memory.weights = sums[i]
         self._turns = 0
@@ -143,7 +161,7 @@ class Fleets:
     @property
     def target(self) -> NDArray[np.int16]:
         """What each rule's fleet is told for the bin to come, shape (deployments, rules)."""
-        return np.asarray(self.targets[self._each, (self.rows - 1) % ROWS])
+        return np.asarray(self.targets[self._each, (self.rows - 1) % self._ring])
 
     def play(self, demand: Floats, quantiles: Quantiles, s: Terms) -> Floats:
         """These bins (deployments, bins) closed, one after the other, no more than there is `room` for.
@@ -184,10 +202,10 @@ class Fleets:
         return missed
 
     def _book(self, demand: Floats, missed: Floats, s: Terms) -> None:
-        total = self.target
+        total, before = self.target, self.targets[self._each, (self.rows - 2) % self._ring]
         now = np.empty((len(missed), SQUARES, missed.shape[1]))
         now[:, MISSED], now[:, COST] = missed, total
-        np.maximum(total - self.targets[self._each, (self.rows - 2) % ROWS], 0, out=now[:, STARTS], casting="unsafe")
+        np.maximum(total - before, 0, out=now[:, STARTS], casting="unsafe")
         known = self.rows > 0
         weights = np.ones((len(demand), 2))
         weights[:, 0] = demand
@@ -204,7 +222,7 @@ class Fleets:
 
     def _tell(self, demand: Floats, wants: Floats, held: Floats, s: Terms) -> None:
         """What each rule tells its fleet for the bin to come."""
-        at = self.rows % ROWS
+        at = self.rows % self._ring
         target = np.maximum(wants, np.minimum(self.targets[self._each, at - 1], held))
         if self._full.any():
             drain = np.ceil(demand[:, None] / _DRAIN_USE + self.backlog / s.drain_s - _NOTHING)
@@ -221,7 +239,7 @@ class Fleets:
         """
         deployments, bins = demand.shape
         rows = self.rows[:, None] + np.arange(1, bins + 1)
-        self.demand[self._each[:, None], (rows - 1) % ROWS] = demand
+        self.demand[self._each[:, None], (rows - 1) % self._ring] = demand
         steady = self._steady(demand, rows, s)
         widths = s.windows(self.family)
         seen = self._back(self.demand, rows, np.minimum(max(widths), rows))
@@ -231,7 +249,7 @@ class Fleets:
         parts = (quantiles.lead, quantiles.early, quantiles.clock, steady, recent, np.repeat(s.use, bins, axis=0))
         found = self.family.wants(*(part.reshape(deployments * bins, part.shape[-1]) for part in parts))
         wants, keeps = (one.reshape(deployments, bins, self.family.size) for one in found)
-        self.wants[self._each[:, None], (rows - 1) % ROWS] = keeps
+        self.wants[self._each[:, None], (rows - 1) % self._ring] = keeps
         return wants, keeps
 
     def _steady(self, demand: Floats, rows: Ints, s: Terms) -> Floats:
@@ -264,5 +282,24 @@ class Fleets:
         Newest first, shape (deployments, moments, longest, columns). Where one looks back farther than another, the
         other's oldest row comes again and again: extremes do not change by that.
         """
-        back = np.minimum(np.arange(min(int(bins.max()), ROWS)), bins[:, :, None] - 1)
-        return np.asarray(ring[self._each[:, None, None], (rows[:, :, None] - 1 - back) % ROWS])
+        back = np.minimum(np.arange(min(int(bins.max()), self._ring)), bins[:, :, None] - 1)
+        return np.asarray(ring[self._each[:, None, None], (rows[:, :, None] - 1 - back) % self._ring])
+
+
+def _newest_rows(ring: bytearray, rows: int, count: int) -> bytearray:
+    """Of a ring of ROWS rows, where `rows` is the number of the next one, the newest `count` as a ring of that size."""
+    if count == ROWS:
+        return ring
+    width = len(ring) // ROWS
+    first = (rows - count) % ROWS * width
+    newest = ring[first : first + count * width]
+    newest += ring[: count * width - len(newest)]
+    turned = (count - rows % count) * width
+    return newest[turned:] + newest[:turned]
+
+
+def _parts(array: NDArray[Any]) -> list[bytes]:
+    """The bytes of each of its first axis."""
+    data = array.tobytes()
+    size = len(data) // len(array)
+    return [data[at : at + size] for at in range(0, len(data), size)]

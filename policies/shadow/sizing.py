@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from policies.base.record import record
 from policies.shadow.ahead import Ahead
 from policies.shadow.clock import Clock, ClockMemory
 from policies.shadow.fleet import ROWS, SHORT, Shadow, ShadowMemory, missed_share
@@ -48,7 +49,7 @@ class SizingMemory:
     """Share of what a replica carries at the SLO that is planned with; 0 = none yet."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Frame:
     """What a bin is judged by. Quantiles by the family's levels, in replicas at the SLO; bounds: least, most."""
 
@@ -87,7 +88,7 @@ class Closed:
         return Closed(self.ends_s[:, begin:end], self.demand[:, begin:end], ahead)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Got:
     """What users got in a bin: replicas that ran; share of requests that missed the SLO (None: nobody knows)."""
 
@@ -129,9 +130,10 @@ class Sizing:
     def advance(self, memories: Sequence[SizingMemory], frames: Sequence[Frame], closed: Closed) -> None:
         """The replay alone: what the bins cost every rule, and what each tells its fleet for the next."""
         terms = self._terms(memories, frames)
-        fleets = Fleets([m.shadow for m in memories], self.family, [max(1, f.bounds[0]) for f in frames])
-        clocks = [Clock(memory.clock, terms.bin_s) for memory in memories]
         bins, room = closed.demand.shape[1], terms.room(self.family)
+        rows = min(terms.rows(self.family, bins), ROWS)
+        fleets = Fleets([m.shadow for m in memories], self.family, [max(1, f.bounds[0]) for f in frames], rows)
+        clocks = [Clock(memory.clock, terms.bin_s) for memory in memories]
         for begin in range(0, bins, room):
             some = closed if bins <= room else closed.some(begin, begin + room)
             fleets.play(some.demand, self._quantiles(clocks, some, terms), terms)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from policies.base import FleetView, Forecast, PoolView
+from policies.base import Forecast, PoolView
 from policies.predictive import PredictiveOptions, PredictivePolicy
 from policies.predictive.dear import Dear, dearer, spared
 from policies.predictive.following import followed_term
@@ -22,8 +22,8 @@ REFUSING = replace(CHEAP, refused=True)
 D = view(gpus_per_replica=2, node_pools=("cheap", "usual"))
 
 
-def seen(*pools: PoolView) -> FleetView:
-    return fleet(D, pools=pools)
+def seen(*pools: PoolView) -> dict[str, PoolView]:
+    return {pool.name: pool for pool in pools}
 
 
 def test_while_the_first_pool_refuses_one_more_costs_what_the_next_one_asks() -> None:

@@ -284,15 +284,15 @@ def test_misses_raise_the_level_and_a_season_without_any_lowers_it() -> None:
     for t in range(0, 86400, 60):
         learn_level(missing, float(t), 10.0, 0.95, 0.99, 86400.0)
         learn_level(fine, float(t), 10.0, 1.0, 0.99, 86400.0)
-    assert level(0.95, missing) == 0.99
-    assert 0.85 < level(0.95, fine) < 0.9
+    assert level(0.95, missing.shift) == 0.99
+    assert 0.85 < level(0.95, fine.shift) < 0.9
 
 
 def test_what_is_attained_exactly_on_target_moves_nothing() -> None:
     memory = DeploymentMemory()
     for t in range(0, 86400, 60):
         learn_level(memory, float(t), 10.0, 0.99, 0.99, 86400.0)
-    assert level(0.95, memory) == pytest.approx(0.95)
+    assert level(0.95, memory.shift) == pytest.approx(0.95)
 
 
 def test_an_hour_of_misses_weighs_as_much_as_the_days_its_budget_would_have_lasted() -> None:
@@ -317,7 +317,7 @@ def test_feedback_is_bounded_whatever_is_measured(rows: list[tuple[float, float,
     for now_s, rate, attained in rows:
         learn_level(memory, now_s, rate, attained, 0.99, 86400.0)
         assert -1.5 <= memory.shift <= 1.0
-        assert 0.5 <= level(0.95, memory) <= 0.99
+        assert 0.5 <= level(0.95, memory.shift) <= 0.99
 
 
 # ---------------------------------------------------------------- invariants
