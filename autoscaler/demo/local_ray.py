@@ -70,8 +70,10 @@ class LocalRay:
 
 
 @contextlib.asynccontextmanager
-async def local_ray(gpus: int, report_interval_ms: int = 1000, nodes: Nodes | None = None) -> AsyncIterator[LocalRay]:
-    """Start a head node with `gpus` pretended GPUs, yield it when its dashboard answers, end every process of it.
+async def local_ray(
+    gpus: int, report_interval_ms: int = 1000, nodes: Nodes | None = None, cpus: int = 2
+) -> AsyncIterator[LocalRay]:
+    """Start a head node with `gpus` pretended GPUs and `cpus` cores, yield it when its dashboard answers, end it all.
 
     With `nodes` Ray's own autoscaler runs too, and makes such nodes when they are wanted.
     Errors: DemoError when Ray is not installed or does not come up.
@@ -81,7 +83,7 @@ async def local_ray(gpus: int, report_interval_ms: int = 1000, nodes: Nodes | No
     owner: subprocess.Popen[bytes] | None = None
     try:
         token_file = None if nodes is None else _new_token(folder)
-        owner = _start(folder, ports, gpus, report_interval_ms, nodes)
+        owner = _start(folder, ports, gpus, report_interval_ms, nodes, cpus)
         gcs = f"{_head_address(nodes)}:{ports[0]}"
         ray = LocalRay(f"http://127.0.0.1:{ports[1]}", ports[6], folder, owner.pid, gcs, token_file)
         await _until_up(ray, owner)
@@ -105,7 +107,7 @@ def _head_address(nodes: Nodes | None) -> str:
 
 
 def _start(
-    folder: Path, ports: Sequence[int], gpus: int, report_interval_ms: int, nodes: Nodes | None
+    folder: Path, ports: Sequence[int], gpus: int, report_interval_ms: int, nodes: Nodes | None, cpus: int
 ) -> subprocess.Popen[bytes]:
     gcs, dashboard, agent, grpc, metrics, runtime_env, _, client = ports
     system_config = {"metrics_report_interval_ms": report_interval_ms}
@@ -116,7 +118,7 @@ def _start(
         f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={grpc}",
         f"--metrics-export-port={metrics}", f"--runtime-env-agent-port={runtime_env}",
         f"--ray-client-server-port={client}",
-        f"--temp-dir={folder / 'ray'}", "--num-cpus=2", f"--num-gpus={gpus}", "--object-store-memory=100000000",
+        f"--temp-dir={folder / 'ray'}", f"--num-cpus={cpus}", f"--num-gpus={gpus}", "--object-store-memory=100000000",
         "--include-log-monitor=false", f"--system-config={json.dumps(system_config)}",
     ]  # fmt: skip
     environment = _environment(folder)
