@@ -3,7 +3,7 @@
     python benchmarks/bench_tune.py [--trials N] [--scenario S] [--policy P] [--workers N,..]
 
 The search is the same each time (what is tried does not depend on how many are made at a time), and so is what it
-finds; that is checked. Seconds by the clock, without the start of Ray; a process pays the start of Python and its imports.
+finds; that is checked. Seconds by the clock, without the start of Ray; a process pays the start of Python too.
 """
 
 from __future__ import annotations
