@@ -14,8 +14,9 @@ import pytest
 from autoscaler.controller import rehearses
 from autoscaler.demand import mix
 from benchmarks.ablation import __main__ as command
-from benchmarks.ablation.__main__ import MARKS, asked, main, play_piece
+from benchmarks.ablation.__main__ import MARKS, main
 from benchmarks.ablation.page import Ablation, page
+from benchmarks.ablation.runs import asked, play_piece
 from benchmarks.ablation.variants import FLAGSHIP, VARIANTS, Bench, Variant
 from benchmarks.results.render import Entry
 from benchmarks.results.store import Store
