@@ -264,3 +264,8 @@ def test_a_pair_is_all_that_a_piece_needs(tmp_path: Path) -> None:
     (piece,) = asked([NAMED["no seasons"]], [pair], (3,)).values()
     assert piece.judge.options == {"forecaster": "last"}
     assert piece.judge.seed == 3
+
+
+def test_other_processes_can_import_what_they_are_given() -> None:
+    """`python -m PACKAGE` has its own __main__, which a spawned process does not know."""
+    assert not command.play_piece.__module__.endswith("__main__")
