@@ -7,6 +7,7 @@ is the argument that comes of it. The rules themselves are in policies/shadow/.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -94,13 +95,19 @@ def _ahead(sizing: Sizing, looks: Sequence[Look], demand: Floats, felt: Felt) ->
     for (horizons_s, known), members in alike.items():
         at = [i for i, _ in members]
         wake_rps, reach_s, stops_s = np.array([_reach(looks[i], felt.bin_s) for i in at]).T
-        rows = np.array([one for _, one in members])
+        rows = _table([one for _, one in members], len(horizons_s), len(known))
         if known != sizing.family.levels:
             rows = np.array([[np.interp(levels, known, row) for row in one] for one in rows])
         rows = np.where(rows < wake_rps[:, None, None], 0.0, rows) * felt.per_rps[at, None, None]
         made = Ahead.of(rows, horizons_s, reach_s, stops_s, Felt(felt.per_rps[at], felt.share[at], felt.bin_s, levels))
         found.lead[at, 0], found.early[at, 0], found.keep[at, 0] = made.lead, made.early, made.keep
     return found
+
+
+def _table(rows: Sequence[Rows], horizons: int, levels: int) -> Floats:
+    """Rows of several forecasts as an array (forecasts, horizons, levels)."""
+    values = chain.from_iterable(chain.from_iterable(rows))
+    return np.fromiter(values, np.float64, len(rows) * horizons * levels).reshape(len(rows), horizons, levels)
 
 
 def _reach(look: Look, bin_s: float) -> tuple[float, float, float]:

@@ -137,14 +137,14 @@ class Fleets:
 
     def _newest(self, name: str, dtype: DTypeLike, *shape: int) -> NDArray[Any]:
         """The newest rows of a ring of each, row r at `r % self._ring`."""
-        rings = [_newest_rows(getattr(memory, name), memory.rows, self._ring) for memory in self.memories]
-        return np.frombuffer(bytearray().join(rings), dtype=dtype).reshape(len(rings), self._ring, *shape)
+        parts = [part for m in self.memories for part in _newest_rows(getattr(m, name), m.rows, self._ring)]
+        return np.frombuffer(bytearray().join(parts), dtype=dtype).reshape(len(self.memories), self._ring, *shape)
 
     def store(self) -> None:
         """Write what the memories are to remember back to them."""
         for name in ("backlog", "record", "block", "past", "steady"):
             for memory, part in zip(self.memories, _parts(getattr(self, name)), strict=True):
-                getattr(memory, name)[:] = part
+                setattr(memory, name, part)
         for back in range(min(self._turns, self._ring), 0, -1):
             at = self.rows - back
             places = (at % ROWS).tolist()
@@ -286,20 +286,22 @@ class Fleets:
         return np.asarray(ring[self._each[:, None, None], (rows[:, :, None] - 1 - back) % self._ring])
 
 
-def _newest_rows(ring: bytearray, rows: int, count: int) -> bytearray:
-    """Of a ring of ROWS rows, where `rows` is the number of the next one, the newest `count` as a ring of that size."""
-    if count == ROWS:
-        return ring
-    width = len(ring) // ROWS
-    first = (rows - count) % ROWS * width
-    newest = ring[first : first + count * width]
-    newest += ring[: count * width - len(newest)]
-    turned = (count - rows % count) * width
-    return newest[turned:] + newest[:turned]
+def _newest_rows(ring: bytearray, rows: int, count: int) -> list[memoryview]:
+    """Of a ring of ROWS rows, where `rows` is the number of the next one, the newest `count` as a ring of that size.
+
+    In parts that follow one another.
+    """
+    width, turn, whole_ring = len(ring) // ROWS, rows % count, memoryview(ring)
+    parts = []
+    for first, length in ((rows - turn, turn), (rows - count, count - turn)):
+        at = first % ROWS
+        end = min(at + length, ROWS)
+        parts += [whole_ring[at * width : end * width], whole_ring[: (at + length - end) * width]]
+    return parts
 
 
-def _parts(array: NDArray[Any]) -> list[bytes]:
+def _parts(array: NDArray[Any]) -> list[bytearray]:
     """The bytes of each of its first axis."""
-    data = array.tobytes()
+    data = bytearray(np.ascontiguousarray(array))
     size = len(data) // len(array)
     return [data[at : at + size] for at in range(0, len(data), size)]
