@@ -29,12 +29,14 @@ class Ablation:
     cpu_s: float
     revisions: Sequence[str]
 
-    def missing(self) -> list[str]:
-        return [v.name for v in self.variants if not self.complete(v)]
+    def scenarios(self, variant: Variant) -> list[str]:
+        """Where it was played, and the flagship too."""
+        return [s for s in self.targets if {(variant.name, s), (FLAGSHIP.name, s)} <= self.entries.keys()]
 
-    def complete(self, variant: Variant) -> bool:
-        """Whether it was played on every scenario, as was the flagship."""
-        return all((name, s) in self.entries for s in self.targets for name in (variant.name, FLAGSHIP.name))
+    def missing(self) -> list[str]:
+        """Variants that were not played everywhere."""
+        counts = {v.name: len(self.scenarios(v)) for v in self.variants}
+        return [f"{name} ({n} of {len(self.targets)})" for name, n in counts.items() if n < len(self.targets)]
 
     def ratio(self, variant: Variant, scenario: str) -> float:
         """What it costs over what the flagship costs."""
@@ -47,14 +49,14 @@ class Ablation:
     def reaches(self, variant: Variant, scenario: str) -> bool:
         return self.entries[variant.name, scenario].reaches(self.targets[scenario])
 
-    def starts(self, variant: Variant) -> float:
-        """Replicas started, over all scenarios."""
-        return math.fsum(self.entries[variant.name, s].mean("replica_starts") or 0.0 for s in self.targets)
+    def starts(self, variant: Variant, scenarios: Sequence[str]) -> float:
+        """Replicas started, over all of these scenarios."""
+        return math.fsum(self.entries[variant.name, s].mean("replica_starts") or 0.0 for s in scenarios)
 
 
 def page(a: Ablation) -> str:
     """The part between the marks."""
-    done = [v for v in a.variants if a.complete(v)]
+    done = [v for v in a.variants if a.scenarios(v)]
     stand_ins = f"**Generated stand-ins** take the place of the public traces {', '.join(a.stand_ins)}."
     seeds = f"seed{'s' if len(a.seeds) > 1 else ''} {', '.join(map(str, a.seeds))}"
     parts = [
@@ -62,7 +64,7 @@ def page(a: Ablation) -> str:
         f"{seeds}; {a.cpu_s / 60:.0f} minutes of one core. "
         f"Code: {', '.join(a.revisions) or 'unknown'}.",
         *([stand_ins] if a.stand_ins else []),
-        *([f"**Not played**: {', '.join(a.missing())}."] if a.missing() else []),
+        *([f"**Not played everywhere**: {', '.join(a.missing())}."] if a.missing() else []),
     ]
     if done:
         parts += ["## All scenarios", _together(a, done), "## On each", _each(a, done)]
@@ -76,12 +78,13 @@ def _together(a: Ablation, done: Sequence[Variant]) -> str:
     ]  # fmt: skip
     rows = []
     for variant in done:
-        ratios = {s: a.ratio(variant, s) for s in a.targets}
-        misses = {s: a.misses(variant, s) for s in a.targets}
+        scenarios = a.scenarios(variant)
+        ratios = {s: a.ratio(variant, s) for s in scenarios}
+        misses = {s: a.misses(variant, s) for s in scenarios}
         mean = math.exp(math.fsum(math.log(r) for r in ratios.values()) / len(ratios))
         dearest, cheapest = (found(ratios, key=lambda s: ratios[s]) for found in (max, min))
         worst = max(misses, key=lambda s: misses[s])
-        starts, usual = a.starts(variant), a.starts(FLAGSHIP)
+        starts, usual = a.starts(variant, scenarios), a.starts(FLAGSHIP, scenarios)
         same = variant.name == FLAGSHIP.name
         rows.append(
             [
@@ -89,7 +92,7 @@ def _together(a: Ablation, done: Sequence[Variant]) -> str:
                 f"{mean:.3f}",
                 "" if same else f"{ratios[dearest]:.2f} {dearest}",
                 "" if same else f"{ratios[cheapest]:.2f} {cheapest}",
-                f"{sum(not a.reaches(variant, s) for s in a.targets)} of {len(a.targets)}",
+                f"{sum(not a.reaches(variant, s) for s in scenarios)} of {len(scenarios)}",
                 _misses(math.fsum(misses.values()) / len(misses)),
                 f"{_misses(misses[worst])} {worst}",
                 f"{starts / usual:.2f}" if usual else "?",
@@ -102,8 +105,11 @@ def _each(a: Ablation, done: Sequence[Variant]) -> str:
     """Cost over the flagship's, and misses over allowed; those under the target in bold."""
     rows = []
     for variant in done:
-        cells = []
+        cells, played = [], a.scenarios(variant)
         for s in a.targets:
+            if s not in played:
+                cells.append("-")
+                continue
             cell = f"{a.ratio(variant, s):.2f}, {_misses(a.misses(variant, s))}"
             cells.append(cell if a.reaches(variant, s) else f"**{cell}**")
         rows.append([variant.name, *cells])

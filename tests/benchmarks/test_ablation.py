@@ -188,7 +188,7 @@ def test_a_call_plays_what_is_not_there_and_shows_the_same_again(
     monkeypatch.setattr(command, "build", lambda *_: [pair])
     words = ["--only", "no reflexes", "--folder", str(tmp_path / "kept")]
     assert call(monkeypatch, *words, "--render") == 0
-    assert "**Not played**: flagship, no reflexes." in capsys.readouterr().out
+    assert "**Not played everywhere**: flagship (0 of 1), no reflexes (0 of 1)." in capsys.readouterr().out
     assert call(monkeypatch, *words) == 0
     first = capsys.readouterr()
     assert "a generated stand-in for made-up" in first.err
@@ -243,12 +243,18 @@ def test_the_page_tells_what_a_part_is_worth_and_where() -> None:
     ]
     known = {(e.setting, e.scenario): e for e in entries}
     targets = {name: {"chat/llm": 0.99} for name in ("calm", "storms")}
-    text = page(Ablation([FLAGSHIP, part, other], targets, known, (1,), 28800.0, ("made-up",), 60.0, ["abc"]))
+    text = page(
+        Ablation(
+            [FLAGSHIP, part, other, NAMED["no seasons"]], targets, known, (1,), 28800.0, ("made-up",), 60.0, ["abc"]
+        )
+    )
     assert "| **flagship** | 1.000 |  |  | 0 of 2 | 0.75 | 1.00 storms | 1.00 |" in text
     assert "| no clock rules | 1.000 | 2.00 calm | 0.50 storms | 1 of 2 | 10 | 20 storms | 2.00 |" in text
     assert "| no clock rules | 2.00, 0.10 | **0.50, 20** |" in text
-    assert "**Not played**: no reflexes." in text
-    assert "| no reflexes | neither backlog" in text, "what it means is told even where it was not played"
+    assert "| no reflexes | 1.000 | 1.00 calm | 1.00 calm | 0 of 1 | 0.50 | 0.50 calm | 1.00 |" in text
+    assert "| no reflexes | 1.00, 0.50 | - |" in text
+    assert "**Not played everywhere**: no reflexes (1 of 2), no seasons (0 of 2)." in text
+    assert "| no seasons | the forecast is" in text, "what it means is told even where it was not played"
     assert "**Generated stand-ins** take the place of the public traces made-up." in text
 
 
