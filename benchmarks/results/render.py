@@ -13,6 +13,8 @@ from typing import Any
 
 from scipy import stats
 
+from benchmarks.results.promises import promises
+
 Document = Mapping[str, Any]
 _CLAIRVOYANT = ("oracle", "oracle_lead", "hindsight", "static")
 _LEAST_TO_DECIDE = 1.3
@@ -103,9 +105,9 @@ class Table:
 
 def render(table: Table) -> str:
     """The whole page."""
-    parts = [_head(table), _together(table), _relations(table)]
+    parts = [_head(table), _together(table), promises(table), _relations(table)]
     parts += [_scenario(table, name) for name in table.about if table.of(name)]
-    return "\n".join(parts).rstrip() + "\n"
+    return "\n".join(part for part in parts if part).rstrip() + "\n"
 
 
 def _head(table: Table) -> str:

@@ -386,6 +386,23 @@ def test_relations_say_no_where_they_do_not_hold() -> None:
     assert "| s | **no**, 1.10 | **no**, static 0.90 | **no**, 1.08 | **no**, 0.90 |" in bad
 
 
+def test_what_the_flagship_is_worth_is_held_against_who_reaches_the_target() -> None:
+    others = (
+        entry("oracle_lead", "", (10, 10), 1.0),
+        entry("static", "", (20, 20), 1.0),
+        entry("hindsight", "", (13, 13), 0.99),
+        entry("keda", "default", (5, 5), 0.9),
+        entry("wva", "default", (12, 12), 0.995),
+        entry("knative", "tuned", (11, 11), 0.995),
+    )
+    kept = render(table(entry("predictive", "default", (11, 11), 0.9875 + 1e-9), *others))
+    assert "| s | 0.92 wva | 1.00 knative | 0.85 | 90 % | 1.25 |" in kept
+    assert "On average over `hindsight` 0.85 (geometric mean of 1; 0.9 promised), saved 90 %." in kept
+    broken = render(table(entry("predictive", "default", (14, 14), 0.98), *others))
+    assert "| s | **1.17 wva** | **1.27 knative** | **1.08** | **60 %** | **2.00** |" in broken
+    assert "What `predictive` promises" not in render(table(*others))
+
+
 def test_who_misses_comes_after_who_reaches_the_target() -> None:
     page = render(
         table(

@@ -1,0 +1,123 @@
+"""What `predictive` is to be worth, scenario by scenario: its bill over that of others who reach the target.
+
+Bounds are those that were set before it was played: not dearer than any rival at its defaults (0.5 %), at most 3 % than
+one tuned on the day before, at most 5 % than the HPA tuned in hindsight; 80 % of what `oracle_lead` saves of the
+smallest constant fleet; in no run more than 1.25 of the misses that the target allows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmarks.results.render import Entry, Table
+
+_FLAGSHIP = "predictive"
+_DEFAULT, _TUNED, _HINDSIGHT = 1.005, 1.03, 1.05
+_SAVED = 0.8
+_MISSES = 1.25
+_REFERENCES = ("oracle", "oracle_lead", "hindsight", "static")
+
+
+def promises(table: Table) -> str:
+    """The section of the page; empty where nothing of it was played."""
+    rows = [row for name in table.about if (row := _row(table, name)) is not None]
+    if not rows:
+        return ""
+    lines = [
+        f"## What `{_FLAGSHIP}` promises",
+        "",
+        "Its bill over that of the cheapest who reaches the target (bold: over what is promised, "
+        f"{_DEFAULT:g} / {_TUNED:g} / {_HINDSIGHT:g}); of what",
+        f"`oracle_lead` saves of `static`, the share that it saves ({_SAVED:g} promised on average); the misses of its",
+        f"worst seed over allowed ones ({_MISSES:g}).",
+        "",
+        "| scenario | rivals' defaults | tuned rivals | hindsight | saved | worst seed's misses |",
+        "| --- | --- | --- | --- | --- | --- |",
+        *rows,
+        "",
+        *_means(table),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _row(table: Table, name: str) -> str | None:
+    ours = table.find(name, _FLAGSHIP, "default")
+    if ours is None:
+        return None
+    cells = [
+        _against(ours, _rivals(table, name, "default"), _DEFAULT),
+        _against(ours, _rivals(table, name, "tuned"), _TUNED),
+        _against(ours, _hindsight(table, name), _HINDSIGHT),
+    ]
+    saved = _saved(table, name)
+    cells.append("?" if saved is None else _bold(f"{100 * saved:.0f} %", saved >= _SAVED))
+    worst = max(_misses(table, ours, i) for i in range(len(ours.documents)))
+    cells.append(_bold(f"{worst:.2f}", worst <= _MISSES))
+    return f"| {name} | {' | '.join(cells)} |"
+
+
+def _rivals(table: Table, name: str, setting: str) -> list[Entry]:
+    others = [e for e in table.of(name) if e.policy not in (*_REFERENCES, _FLAGSHIP) and e.setting == setting]
+    return [e for e in others if table.reaches(e)]
+
+
+def _hindsight(table: Table, name: str) -> list[Entry]:
+    found = table.find(name, "hindsight")
+    return [] if found is None or not table.reaches(found) else [found]
+
+
+def _against(ours: Entry, others: Sequence[Entry], most: float) -> str:
+    if not others:
+        return "nobody reaches it"
+    best = min(others, key=lambda e: e.cost)
+    ratio = ours.cost / best.cost
+    label = "" if best.policy == "hindsight" else f" {best.policy}"
+    return _bold(f"{ratio:.2f}{label}", ratio <= most)
+
+
+def _saved(table: Table, name: str) -> float | None:
+    """Of the difference between the smallest constant fleet and the plan of who knows all arrivals."""
+    ours = table.find(name, _FLAGSHIP, "default")
+    static, lead = table.find(name, "static"), table.find(name, "oracle_lead")
+    if ours is None or static is None or lead is None or static.cost <= lead.cost:
+        return None
+    return (static.cost - ours.cost) / (static.cost - lead.cost)
+
+
+def _misses(table: Table, entry: Entry, seed: int) -> float:
+    """Of one seed, of the worst deployment: the share that missed over the share that may."""
+    deployments = entry.documents[seed]["deployments"]
+    shares = [
+        (deployments[key]["slo_attainment_fraction"], target) for key, target in table.targets[entry.scenario].items()
+    ]
+    return max([0.0, *((1.0 - share) / (1.0 - target) for share, target in shares if share is not None)])
+
+
+def _means(table: Table) -> list[str]:
+    names = [name for name in table.about if table.find(name, _FLAGSHIP, "default") is not None]
+    over = [_ratio(table, name) for name in names]
+    known = [ratio for ratio in over if ratio is not None]
+    saved = [share for name in names if (share := _saved(table, name)) is not None]
+    words = []
+    if known:
+        mean = math.exp(math.fsum(math.log(r) for r in known) / len(known))
+        words.append(
+            f"over `hindsight` {_bold(f'{mean:.2f}', mean <= 0.9)} (geometric mean of {len(known)}; 0.9 promised)"
+        )
+    if saved:
+        mean = math.fsum(saved) / len(saved)
+        words.append(f"saved {_bold(f'{100 * mean:.0f} %', mean >= _SAVED)}")
+    return [f"On average {', '.join(words)}."] if words else []
+
+
+def _ratio(table: Table, name: str) -> float | None:
+    ours, best = table.find(name, _FLAGSHIP, "default"), _hindsight(table, name)
+    return ours.cost / best[0].cost if ours is not None and best else None
+
+
+def _bold(words: str, kept: bool) -> str:
+    return words if kept else f"**{words}**"
