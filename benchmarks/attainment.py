@@ -56,6 +56,7 @@ from simulator.parallel.workers import Workers, workers
 MARKS = Marks("python -m benchmarks.attainment")
 LIST = ROOT / "benchmarks" / "attainment.yaml"
 _SETTINGS = PriceSettings()
+_PARTS_TARGET = Variant("").target
 _REACTIVE = ("steady", "reactive")
 
 
@@ -112,6 +113,9 @@ def main() -> None:
 
 
 def _attainment(args: argparse.Namespace) -> int:
+    if args.ablate and _PARTS_TARGET not in args.targets:
+        said = ",".join(f"{target:g}" for target in args.targets)
+        raise InputError(f"--targets {said}: --ablate compares at {_PARTS_TARGET:g} (allowed: targets with it)")
     files = _files(args)
     if not files:
         print("skipped: no such traces of that length here (rates/NAME.csv.gz of --traces)")

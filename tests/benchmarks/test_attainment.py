@@ -204,6 +204,7 @@ def test_where_there_are_no_traces_the_command_says_so(
         (["--only", "nothing"], "--only nothing: no trace's name holds it (allowed: parts of azure2024_code_10s, "),
         (["--traces", "nowhere"], "--traces nowhere: no such folder"),
         (["--targets", "1"], "argument --targets: '1'; allowed: numbers between 0 and 1, separated by commas"),
+        (["--ablate", "--targets", "0.9,0.95"], "--targets 0.9,0.95: --ablate compares at 0.99 (allowed: "),
         (["--days", "-1"], "argument --days: '-1'; allowed: a number >= 0"),
         (["--peaks", "4,x"], "argument --peaks: 'x'; allowed: numbers > 0, separated by commas"),
         (["--publish", "no-page.md"], "argument --publish: no-page.md: No such file or directory"),
