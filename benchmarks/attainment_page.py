@@ -16,6 +16,8 @@ _LESS = 0.002
 _LENIENT_FROM, _LENIENT = 0.999, 1.25
 """From this target on: so many times the allowed misses are still taken for reached."""
 _SAME = 1.0005
+_SHOWN = 6
+"""Cases that are missing, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ def page(played: Sequence[Played], missing: Sequence[str], cpu_s: float, revisio
     parts = [
         f"{len(traces)} traces of {sum(traces.values()):.0f} days, {len(played)} cases of trace, lead time and fleet; "
         f"{cpu_s / 60.0:.0f} minutes of one core beside forecasts. Code: {', '.join(revisions) or 'unknown'}.",
-        *([f"**Not played**: {', '.join(missing)}."] if missing else []),
+        *([f"**Not played**: {_listed(missing)}."] if missing else []),
         _summary(played),
     ]
     for lead_s, peak in dict.fromkeys((p.lead_s, p.peak) for p in played):
@@ -84,6 +86,11 @@ def page(played: Sequence[Played], missing: Sequence[str], cpu_s: float, revisio
     if any(p.parts for p in played):
         parts += ["## The flagship minus one part at a time, target 99 %", _parts([p for p in played if p.parts])]
     return "\n\n".join(parts)
+
+
+def _listed(missing: Sequence[str]) -> str:
+    shown = "; ".join(missing[:_SHOWN])
+    return shown if len(missing) <= _SHOWN else f"{len(missing)} cases ({shown} ...)"
 
 
 def _summary(played: Sequence[Played]) -> str:
