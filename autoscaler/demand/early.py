@@ -63,7 +63,10 @@ def output_tokens(memory: DemandMemory, weight: float) -> float:
         supposed = max(memory.mix_calm_output, least)
     else:
         supposed = min(math.sqrt(least * memoryless), _MOST_UNSEEN * least)
-    return supposed if weight >= 1.0 else (1.0 - weight) * memoryless + weight * supposed
+    if weight >= 1.0:
+        return supposed
+    # Where next to nobody has ended well, the memoryless length is beyond all bounds.
+    return (1.0 - weight) * min(memoryless, max(supposed, _MOST_UNSEEN * least)) + weight * supposed
 
 
 def learn_calm_output(memory: DemandMemory, seconds: float, watched: bool) -> None:
@@ -86,7 +89,7 @@ def learn_calm_output(memory: DemandMemory, seconds: float, watched: bool) -> No
 
 
 def _bounds(memory: DemandMemory) -> tuple[float, float]:
-    """Output tokens over all requests, and over those that ended well (infinite where none did)."""
+    """Output tokens over all requests, and over those that ended well (infinite where none did, 0 where none came)."""
     _, output, _, requests = memory.mix_sums
     least = output / (requests + max(0.0, memory.mix_early[0]))
-    return least, (output / requests if requests > 0.0 else math.inf)
+    return least, (0.0 if output <= 0.0 else output / requests if requests > 0.0 else math.inf)

@@ -70,7 +70,7 @@ class DeploymentMemory:
     waiting: float | None = None
     """At the last look, to see it grow."""
     troubled_since_s: float | None = None
-    """A full cache or a queue at every look since."""
+    """A full cache or a queue at every look since that told of it."""
     reflex: Reflex | None = None
     wanted: list[tuple[float, int]] = field(default_factory=list)
     """What was wanted lately without a forecast, falling: (time_s, replicas)."""

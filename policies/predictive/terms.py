@@ -186,10 +186,10 @@ def saturation_term(s: Situation, memory: DeploymentMemory) -> Term | None:
     queued = waiting is not None and waiting > 2.0 * s.running
     growing = queued and before is not None and waiting is not None and waiting > 1.1 * before + 1.0
     full = kv is not None and kv >= KV_SATURATED and (waiting is None or waiting > 0)
-    if not (full or queued):
+    if full or queued:
+        memory.troubled_since_s = s.now_s if memory.troubled_since_s is None else min(memory.troubled_since_s, s.now_s)
+    elif waiting is not None:  # what nobody sees is no end of it
         memory.troubled_since_s = None
-    elif memory.troubled_since_s is None:
-        memory.troubled_since_s = s.now_s
     lasts_s = 0.0 if memory.troubled_since_s is None else s.now_s - memory.troubled_since_s
     lasting = lasts_s >= _LASTING_SHARE * s.lead.quantile(0.5)
     last = memory.reflex

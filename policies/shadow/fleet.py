@@ -52,11 +52,16 @@ class ShadowMemory:
     """Faded demand, and faded number of bins."""
 
 
+def belongs(memory: ShadowMemory, family: Family) -> bool:
+    """It was begun, and with as many rules: one that an older leadtime saved may be another family's."""
+    return len(memory.backlog) == 8 * family.size and len(memory.steady) == 8 * len(family.steady_shares)
+
+
 def begin(memory: ShadowMemory, family: Family, first: int) -> None:
     """Make what is missing of a memory, or all of it where it is another family's; `first` as for `Shadow`."""
-    size, steady = family.size, 8 * len(family.steady_shares)
-    if len(memory.backlog) == 8 * size and len(memory.steady) == steady:
+    if belongs(memory, family):
         return
+    size, steady = family.size, 8 * len(family.steady_shares)
     memory.rows = 0
     memory.targets = bytearray(np.full((ROWS, size), first, dtype=np.int16).tobytes())
     memory.wants = bytearray(2 * ROWS * size)

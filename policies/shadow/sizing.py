@@ -16,7 +16,7 @@ import numpy as np
 from policies.base.record import record
 from policies.shadow.ahead import Ahead
 from policies.shadow.clock import Clock, ClockMemory
-from policies.shadow.fleet import ROWS, SHORT, Shadow, ShadowMemory, missed_share
+from policies.shadow.fleet import ROWS, SHORT, Shadow, ShadowMemory, belongs, missed_share
 from policies.shadow.fleets import Fleets, Quantiles, Terms
 from policies.shadow.price import Account, PriceSettings, choose
 from policies.shadow.rules import Family, Floats
@@ -159,7 +159,8 @@ class Sizing:
 
     def ready(self, memory: SizingMemory, bin_s: float) -> bool:
         """There is record enough to go by."""
-        return memory.shadow.weights[SHORT] * bin_s >= _ENOUGH_S and memory.account.rule >= 0
+        enough = memory.shadow.weights[SHORT] * bin_s >= _ENOUGH_S
+        return enough and memory.account.rule >= 0 and belongs(memory.shadow, self.family)
 
     def shadow(self, memory: SizingMemory, s: Frame) -> Shadow:
         return Shadow(memory.shadow, self.family, max(1, s.bounds[0]))
@@ -204,9 +205,9 @@ class Sizing:
         memory.use = min(max(use * (1.0 + min(max(moved, -0.05), 0.05)), _LEAST_USE), _MOST_USE)
 
     def target(self, memory: SizingMemory, rule: int | None = None) -> int | None:
-        """What a rule (None: the followed one) tells its fleet; None before the first bin."""
+        """What a rule (None: the followed one) tells its fleet; None before the first bin of this family."""
         rule = memory.account.rule if rule is None else rule
-        if not memory.shadow.rows or not 0 <= rule < self.family.size:
+        if not memory.shadow.rows or not 0 <= rule < self.family.size or not belongs(memory.shadow, self.family):
             return None
         at = ((memory.shadow.rows - 1) % ROWS * self.family.size + rule) * 2
         return int.from_bytes(memory.shadow.targets[at : at + 2], "little", signed=True)

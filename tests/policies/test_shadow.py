@@ -191,6 +191,16 @@ def test_a_memory_of_another_family_is_begun_anew() -> None:
     assert not Shadow(memory.shadow, FAMILY, 2).record.any()
 
 
+def test_what_rules_of_another_family_told_their_fleets_is_nobodys_target() -> None:
+    """As after an upgrade to more rules, until the first bin closes: their numbers lie elsewhere in the memory."""
+    old, memory = Sizing(family=Family(utilizations=(0.5, 0.8))), SizingMemory()
+    play(old, memory, np.full(500, 3.0))
+    assert old.ready(memory, FRAME.bin_s)
+    assert old.target(memory) is not None
+    assert not Sizing().ready(memory, FRAME.bin_s)
+    assert Sizing().target(memory) is None
+
+
 def test_replicas_are_wanted_in_whole_nodes_where_one_more_costs_nothing() -> None:
     fleets = fleets_of_one()
     tell(fleets, np.array([2.3]), terms(bounds=(1, 7), quantum=4))

@@ -12,6 +12,7 @@ import pytest
 
 from autoscaler import demand
 from autoscaler.controller_state import DemandMemory
+from autoscaler.demand.early import weight_of_early
 from autoscaler.model import DeploymentMetrics, Histogram
 from policies.base import ReplicaMetrics, Slo, TokenMix
 
@@ -239,3 +240,30 @@ def test_a_saved_memory_goes_on_the_same() -> None:
     saved = msgspec.convert(msgspec.json.decode(msgspec.json.encode(memory)), DemandMemory)
     for metrics in fleet.pages(900.0):
         assert take(memory, metrics) == take(saved, metrics)
+
+
+def page_of_who_all_leave(at_s: float, first_tokens: float, tokens_each: float) -> DeploymentMetrics:
+    """So many came so far; each had its first token, got so many in all, and was gone before the page was read."""
+    counts = (first_tokens, first_tokens, first_tokens)
+    return DeploymentMetrics(
+        as_of_s=at_s,
+        arrivals_total={"handle": first_tokens},
+        ongoing=0.0,
+        replicas=(ReplicaMetrics("r1", 0.0, 0.0, 0.0, 0.1),),
+        ttft={"r1": Histogram((0.1, 1.0, math.inf), counts)},
+        prompt_tokens_total={"r1": first_tokens * PROMPT},
+        output_tokens_total={"r1": first_tokens * tokens_each},
+        finished_total={"r1": 5.0},
+    )
+
+
+@pytest.mark.parametrize("tokens_each", [0.0, 30.0])
+def test_where_nobody_ever_ends_well_a_request_wants_a_few_times_what_all_got_at_most(tokens_each: float) -> None:
+    """At 15 s so many have left that they begin to count, and not in full: none ended well to be measured by."""
+    memory = DemandMemory()
+    for at_s, came in ((5.0, 0.0), (10.0, 41.0), (15.0, 100.0)):
+        demand.take_in(memory, page_of_who_all_leave(at_s, came, tokens_each), Slo(), 30.0, 10.0)
+    assert 0.0 < weight_of_early(memory) < 1.0
+    mix = demand.token_mix(memory)
+    assert mix is not None
+    assert mix.output_tokens <= 3.0 * tokens_each

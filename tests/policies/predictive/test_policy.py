@@ -169,6 +169,13 @@ def test_trouble_that_passes_before_a_replica_could_come_adds_none() -> None:
     assert propose(full, state, 955.0).replicas == 5
 
 
+def test_a_look_that_nobody_could_take_does_not_end_trouble() -> None:
+    full = view(kv_usage_fraction=0.95, waiting=1.0, forecast=flat_forecast(8.0))
+    state = in_trouble_since(970.0, full)
+    assert propose(replace(full, kv_usage_fraction=None, waiting=None), state, 995.0).replicas == 4
+    assert propose(full, state, 1000.0).replicas == 5
+
+
 def test_what_saturation_asked_for_stands_until_it_can_have_helped() -> None:
     full = view(kv_usage_fraction=0.95, waiting=1.0, forecast=flat_forecast(8.0))
     state = in_trouble_since(970.0, full)
