@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from benchmarks.ablation.variants import FLAGSHIP, Variant
 from benchmarks.acceptance.section import table
-from benchmarks.results.render import Entry
+from benchmarks.results.table import Entry
 
 _MANY = 10.0
 """Times the allowed misses, from which on they are told without decimals."""

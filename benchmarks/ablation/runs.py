@@ -13,8 +13,8 @@ from benchmarks.ablation.page import Ablation
 from benchmarks.ablation.variants import VARIANTS, Variant
 from benchmarks.acceptance.runs import code_behind
 from benchmarks.results.play import Judge, play
-from benchmarks.results.render import Entry
 from benchmarks.results.store import Store, key_of
+from benchmarks.results.table import Entry
 from benchmarks.results.world import QUICK, Pair
 
 POLICY = "predictive"

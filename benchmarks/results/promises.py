@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from benchmarks.results.render import Entry, Table
+from benchmarks.results.table import Entry, Table
 
 _FLAGSHIP = "predictive"
 _DEFAULT, _TUNED, _HINDSIGHT = 1.005, 1.03, 1.05

@@ -12,8 +12,8 @@ from typing import Any
 
 from benchmarks.results.play import Judge, Options, Piece, Refer, Tune, play
 from benchmarks.results.progress import Costs, Kind, in_words
-from benchmarks.results.render import Entry, Table
 from benchmarks.results.store import Store, key_of, write_whole
+from benchmarks.results.table import Entry, Table
 from benchmarks.results.world import FULL, QUICK, Pair, Window
 from simulator.parallel.workers import Workers
 

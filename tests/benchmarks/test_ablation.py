@@ -18,8 +18,8 @@ from benchmarks.ablation.__main__ import MARKS, main
 from benchmarks.ablation.page import Ablation, page
 from benchmarks.ablation.runs import asked, play_piece
 from benchmarks.ablation.variants import FLAGSHIP, VARIANTS, Bench, Variant
-from benchmarks.results.render import Entry
 from benchmarks.results.store import Store
+from benchmarks.results.table import Entry
 from benchmarks.results.world import Pair
 from policies.predictive import PredictiveOptions, PredictivePolicy, following, looks, policy
 from policies.shadow import sizing

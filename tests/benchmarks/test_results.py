@@ -21,9 +21,10 @@ from benchmarks.results.league import LEAGUE as FILE
 from benchmarks.results.league import read_league
 from benchmarks.results.play import Judge, Refer, play
 from benchmarks.results.progress import Costs, Kind, in_words
-from benchmarks.results.render import Entry, Table, render
+from benchmarks.results.render import render
 from benchmarks.results.session import SHORT, Session, Size
 from benchmarks.results.store import ROOT, Store, code_of, key_of, what_it_does
+from benchmarks.results.table import Entry, Table
 from benchmarks.results.world import FULL, QUICK, Pair, build
 from simulator.clairvoyant.known import traffic_of
 from simulator.parallel.workers import InProcess
