@@ -17,7 +17,9 @@ from autoscaler.demo.local_ray import DemoError, free_ports, local_ray
 async def test_a_ray_that_does_not_start_is_one_line_and_leaves_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     folders: list[Path] = []
 
-    def start(folder: Path, ports: Sequence[int], gpus: int, every_ms: int, nodes: object) -> subprocess.Popen[bytes]:
+    def start(
+        folder: Path, ports: Sequence[int], gpus: int, every_ms: int, nodes: object, cpus: int
+    ) -> subprocess.Popen[bytes]:
         folders.append(folder)
         command = [sys.executable, "-c", "print('no room on this machine'); raise SystemExit(1)"]
         return subprocess.Popen(

@@ -76,7 +76,8 @@ async def test_targets_are_followed_from_one_to_three_to_zero_and_back(serve: Lo
             report(f"wanted -> {target} RUNNING", seconds)
         board = at_work.runtime.board
         assert board.outcomes["ray_serve", "ok"] >= 3
-    targets = [r.data["plan"]["deployments"][str(LLM)] for r in read_journal(tmp_path / "journal") if r.line > 1]
+    plans = [r.data["plan"]["deployments"] for r in read_journal(tmp_path / "journal") if r.line > 1]
+    targets = [plan[str(LLM)] for plan in plans if str(LLM) in plan]  # not in the first where Serve was slow to answer
     changes = [b for a, b in zip([None, *targets], targets, strict=False) if a != b]
     assert [n for n in changes if n is not None] == [3, 0, 1]
 
