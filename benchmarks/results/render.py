@@ -10,8 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scipy import stats
-
+from benchmarks.results.paired import half_interval
 from benchmarks.results.promises import promises
 from benchmarks.results.table import Entry, Table
 
@@ -207,12 +206,8 @@ def _row(table: Table, entry: Entry, lead: Entry | None) -> str:
 
 
 def _with_interval(values: Sequence[float], form: str) -> str:
-    mean = math.fsum(values) / len(values)
-    if len(values) < 2:
-        return form.format(mean)
-    variance = math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1)
-    half = float(stats.t.ppf(0.975, len(values) - 1)) * math.sqrt(variance / len(values))
-    return f"{form.format(mean)} ± {form.format(half)}"
+    mean, half = math.fsum(values) / len(values), half_interval(values)
+    return form.format(mean) + ("" if half is None else f" ± {form.format(half)}")
 
 
 def _options(options: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.results.further import FLAGSHIP, contenders
 from benchmarks.results.play import Judge, Options, Piece, Refer, Tune, play
 from benchmarks.results.progress import Costs, Kind, in_words
 from benchmarks.results.store import Store, key_of, write_whole
@@ -22,7 +23,7 @@ RIVALS = (
     "dynamo_v1", "dynamo_v2", "dynamo_easy", "phpa", "target_tracking", "schedule",
 )  # fmt: skip
 FEW = ("predictive", "hpa_ongoing", "hpa_queue", "ray_serve")
-UNTUNED = ("predictive",)
+UNTUNED = (FLAGSHIP,)
 """Judged as it comes only: it tunes itself, so what could be searched counts only before its rules have a record."""
 
 
@@ -40,9 +41,11 @@ class Size:
     hindsight_trials: int
     derived: tuple[str, ...]
     """Rivals without anything to tune."""
+    further: tuple[int, ...] = ()
+    """Seeds that only those play who may be the cheapest (further.py)."""
 
 
-WHOLE = Size("full", FULL, RIVALS, (1, 2, 3), 40, 21600.0, 12, 14, ("static_mean",))
+WHOLE = Size("full", FULL, RIVALS, (1, 2, 3), 40, 21600.0, 12, 14, ("static_mean",), further=(4, 5))
 SHORT = Size("quick", QUICK, FEW, (1, 2, 3), 6, 5400.0, 7, 7, ())
 
 JUDGED = (*RIVALS, *WHOLE.derived, "oracle", "static", "oracle_lead", "hindsight")
@@ -70,11 +73,14 @@ class Session:
         self._without, self._defaults_first = without, defaults_first
         self._costs = Costs.of(self.store.everything())
         self._looked_at_s = time.monotonic()
+        self._close: dict[str, tuple[set[str], list[Entry]]] = {}
 
     # ------------------------------------------------------------ playing
 
     def run(self, pool: Workers) -> None:
-        """Everything that is not there yet, a scenario per worker at a time; what depends on tuning after it."""
+        """Everything that is not there yet, a scenario per worker at a time; what depends on tuning after it, further
+        seeds at last.
+        """
         groups = [self.pairs[i : i + pool.count] for i in range(0, len(self.pairs), pool.count)]
         if self._defaults_first:
             for group in groups:
@@ -82,6 +88,7 @@ class Session:
         for group in groups:
             self._play(pool, [self.defaults(pair) | self.tunings(pair) for pair in group])
             self._play(pool, [self.second(pair) for pair in group])
+        self._play(pool, [self.further(pair) for pair in self.pairs])
 
     def _play(self, pool: Workers, todo: Sequence[Pieces]) -> None:
         pieces = {k: p for one in todo for k, p in one.items() if p.policy not in self._without}
@@ -117,8 +124,9 @@ class Session:
 
     # ------------------------------------------------------------ what there is to do
 
-    def judged(self, pair: Pair, policy: str, options: Options) -> Pieces:
-        pieces = [Judge(str(pair.judge), policy, options, seed) for seed in self.size.seeds]
+    def judged(self, pair: Pair, policy: str, options: Options, seeds: Sequence[int] = ()) -> Pieces:
+        """`seeds`: other ones than those that everybody plays."""
+        pieces = [Judge(str(pair.judge), policy, options, seed) for seed in seeds or self.size.seeds]
         return {key_of("judge", pair.judge, policy, dict(p.options), p.seed): p for p in pieces}
 
     def tuning(self, pair: Pair, policy: str) -> tuple[str, Tune]:
@@ -161,9 +169,26 @@ class Session:
             pieces |= dict([self.referred(pair, "hindsight")])
         return pieces
 
+    def further(self, pair: Pair) -> Pieces:
+        """More seeds of the flagship, and of rivals that come close by what is there."""
+        pieces: Pieces = {}
+        if self.size.further and FLAGSHIP in self.size.rivals:
+            for policy, options in [(FLAGSHIP, {}), *((e.policy, e.options) for e in self._contenders(pair))]:
+                pieces |= self.judged(pair, policy, dict(options), self.size.further)
+        return pieces
+
+    def _contenders(self, pair: Pair) -> list[Entry]:
+        """Read again only when another piece of theirs is there."""
+        there = {key for key in self.defaults(pair) | self.second(pair) if self.store.has(key)}
+        known = self._close.get(pair.name)
+        if known is None or known[0] != there:
+            found = contenders([*self._rivals(pair, self.size.seeds)], pair.targets)
+            known = self._close[pair.name] = (there, found)
+        return known[1]
+
     def _asked(self, pair: Pair) -> Pieces:
         """Every piece of which the settings are known."""
-        return self.defaults(pair) | self.tunings(pair) | self.second(pair)
+        return self.defaults(pair) | self.tunings(pair) | self.second(pair) | self.further(pair)
 
     def missing(self) -> list[Kind]:
         """Every piece that is not there, those too of which nobody knows the settings yet."""
@@ -202,6 +227,8 @@ class Session:
             revisions=tuple(sorted({r["revision"] for r in runs})),
             command=command,
             targets={p.name: p.targets for p in self.pairs},
+            further=tuple(entry for pair in self.pairs for entry in self._further_entries(pair)),
+            further_seeds=self.size.further,
         )
 
     def _entries(self, pair: Pair) -> Iterator[Entry]:
@@ -211,14 +238,22 @@ class Session:
             found = self.store.get(self.referred(pair, policy)[0])
             if found is not None:
                 yield Entry(pair.name, policy, "", found["documents"], found["options"])
+        yield from self._rivals(pair, self.size.seeds)
+
+    def _rivals(self, pair: Pair, seeds: Sequence[int]) -> Iterator[Entry]:
         for policy in self.size.rivals:
-            yield from self._entry(pair, policy, "default", {})
+            yield from self._entry(pair, policy, "default", {}, seeds)
             options = self.tuned(pair, policy)
             if options is not None:
-                yield from self._entry(pair, policy, "tuned", options)
+                yield from self._entry(pair, policy, "tuned", options, seeds)
 
-    def _entry(self, pair: Pair, policy: str, setting: str, options: Options) -> list[Entry]:
-        keys = list(self.judged(pair, policy, options))
+    def _further_entries(self, pair: Pair) -> Iterator[Entry]:
+        """Whoever has played all seeds, the further ones too."""
+        if self.size.further:
+            yield from self._rivals(pair, (*self.size.seeds, *self.size.further))
+
+    def _entry(self, pair: Pair, policy: str, setting: str, options: Options, seeds: Sequence[int] = ()) -> list[Entry]:
+        keys = list(self.judged(pair, policy, options, seeds))
         documents = [d for d in (self.store.get(k) for k in keys) if d is not None and "impossible" not in d]
         return [Entry(pair.name, policy, setting, documents, dict(options))] if len(documents) == len(keys) else []
 

@@ -82,6 +82,9 @@ class Table:
     command: str
     targets: Mapping[str, Mapping[str, float]]
     """By scenario and deployment."""
+    further: tuple[Entry, ...] = ()
+    """Whoever has played `further_seeds` too: results of all seeds, the further ones last."""
+    further_seeds: tuple[int, ...] = ()
 
     def of(self, scenario: str) -> list[Entry]:
         return [e for e in self.entries if e.scenario == scenario]
@@ -92,3 +95,13 @@ class Table:
     def reaches(self, entry: Entry) -> bool:
         """Whether every deployment's mean share is at its target."""
         return entry.policy == "oracle" or entry.reaches(self.targets[entry.scenario])
+
+    def longest(self, entry: Entry) -> Entry:
+        """The same policy and setting over all of its seeds."""
+        same = (entry.scenario, entry.policy, entry.setting)
+        return next((e for e in self.further if (e.scenario, e.policy, e.setting) == same), entry)
+
+    def paired(self, one: Entry, other: Entry) -> tuple[Entry, Entry]:
+        """Both over the seeds that both have played."""
+        both = self.longest(one), self.longest(other)
+        return both if len(both[0].documents) == len(both[1].documents) else (one, other)

@@ -17,8 +17,10 @@ import pytest
 from autoscaler.errors import InputError, LeadtimeError
 from benchmarks.results import play as room
 from benchmarks.results.alone import alone
+from benchmarks.results.further import contenders
 from benchmarks.results.league import LEAGUE as FILE
 from benchmarks.results.league import read_league
+from benchmarks.results.paired import Ratio
 from benchmarks.results.play import Judge, Refer, play
 from benchmarks.results.progress import Costs, Kind, in_words
 from benchmarks.results.render import render
@@ -397,11 +399,90 @@ def test_what_the_flagship_is_worth_is_held_against_who_reaches_the_target() -> 
         entry("knative", "tuned", (11, 11), 0.995),
     )
     kept = render(table(entry("predictive", "default", (11, 11), 0.9875 + 1e-9), *others))
-    assert "| s | 0.92 wva | 1.00 knative | 0.85 | 90 % | 1.25 |" in kept
+    assert (
+        "| s | 0.917 (0.92-0.92) wva | 1.000 (1.00-1.00) knative | 0.846 (0.85-0.85) | 2 / 2 / 2 | 90 % | 1.25 |"
+        in kept
+    )
     assert "On average over `hindsight` 0.85 (geometric mean of 1; 0.9 promised), saved 90 %." in kept
     broken = render(table(entry("predictive", "default", (14, 14), 0.98), *others))
-    assert "| s | **1.17 wva** | **1.27 knative** | **1.08** | **60 %** | **2.00** |" in broken
+    bold = ("**1.167 (1.17-1.17) wva**", "**1.273 (1.27-1.27) knative**", "**1.077 (1.08-1.08)**")
+    assert f"| s | {' | '.join(bold)} | 2 / 2 / 2 | **60 %** | **2.00** |" in broken
     assert "What `predictive` promises" not in render(table(*others))
+
+
+def test_a_ratio_is_the_geometric_mean_of_its_seeds_with_an_interval() -> None:
+    ratio = Ratio.of((10.0, 40.0), (20.0, 20.0))  # a half and twice
+    assert ratio.mean == pytest.approx(1.0)
+    assert ratio.interval is not None
+    assert ratio.interval[1] == pytest.approx(np.exp(12.706 * np.log(2.0)), rel=1e-3)  # t of one degree of freedom
+    assert Ratio.of((3.0,), (2.0,)).words == "1.500"
+    with pytest.raises(ValueError, match="zip"):
+        Ratio.of((1.0, 2.0), (1.0,))
+
+
+def test_more_seeds_decide_the_promise_where_both_have_played_them() -> None:
+    ours, wva, knative = (
+        entry("predictive", "default", (10, 10), 1.0),
+        entry("wva", "default", (10, 10), 1.0),
+        entry("knative", "default", (12, 12), 1.0),
+    )
+    three = table(entry("oracle_lead", "", (10, 10), 1.0), ours, wva, knative)
+    longer = replace(ours, documents=[document(c, a) for c, a in ((10, 1.0), (10, 1.0), (9, 0.98))])
+    cheaper = replace(wva, documents=[document(c, 1.0) for c in (10, 10, 8)])
+    alone = render(replace(three, further=(cheaper,), further_seeds=(3,)))
+    assert "| s | 1.000 (1.00-1.00) wva | nobody reaches it | nobody reaches it | 2 / - / - |" in alone
+    both = render(replace(three, further=(longer, cheaper), further_seeds=(3,)))
+    assert "| s | **1.040 (0.88-1.23) wva** | nobody reaches it | nobody reaches it | 3 / - / - |" in both
+    assert "| **2.00** |" in both  # the worst seed is the third
+    assert "Seeds 3 are played by `predictive`" in both
+    misses = replace(wva, documents=[document(c, 0.97) for c in (10, 10, 8)])
+    fallen = render(replace(three, further=(longer, misses), further_seeds=(3,)))
+    assert "| s | 0.833 (0.83-0.83) knative | nobody reaches it | nobody reaches it | 2 / - / - |" in fallen
+
+
+def test_who_is_far_from_the_target_or_from_cheap_plays_no_more_seeds() -> None:
+    entries = [
+        entry("predictive", "default", (1, 1), 1.0),
+        entry("oracle_lead", "", (1, 1), 1.0),
+        entry("wva", "default", (100, 100), 0.99),
+        entry("knative", "default", (114, 114), 1.0),
+        entry("ray_serve", "default", (120, 120), 1.0),
+        entry("keda", "default", (50, 50), 0.9876),  # with luck it reaches the target
+        entry("phpa", "default", (50, 50), 0.9874),
+        *(entry(f"tuned {c}", "tuned", (c, c), 1.0) for c in (73, 71, 72)),
+        entry("tuned and under it", "tuned", (70, 70), 0.9876),
+    ]
+    found = [e.policy for e in contenders(entries, {"chat/llm": 0.99})]
+    assert found == ["wva", "knative", "keda", "tuned 71", "tuned 72"]
+    assert contenders(entries[:2], {"chat/llm": 0.99}) == []
+
+
+def test_further_seeds_are_played_last_by_who_is_close_and_by_nobody_else(tmp_path: Path) -> None:
+    pair = replace(small_pair(tmp_path), targets={"chat/llm": 1e-9})  # everybody reaches it
+    three = ("predictive", "hpa_ongoing", "ray_serve")
+    size = replace(TINY, rivals=three)
+    session = Session(size, tmp_path / "results", [pair])
+    for policy, cost in zip(three, (1.0, 2.0, 3.0), strict=True):
+        for key in session.judged(pair, policy, {}):
+            kind = {"what": "judge", "policy": policy, "scenario": "small"}
+            session.store.put(key, {**document(cost, 1.0), "cpu_s": 1.0, "kind": kind})
+    before = {path.name: path.read_bytes() for path in session.store.folder.iterdir()}
+    further = Session(replace(size, further=(7, 8)), tmp_path / "results", [pair])
+    assert {(p.policy, p.seed) for p in further.further(pair).values() if isinstance(p, Judge)} == {
+        ("predictive", 7), ("predictive", 8), ("hpa_ongoing", 7), ("hpa_ongoing", 8),
+    }  # fmt: skip
+    assert len(further.missing()) == len(session.missing()) + 4
+    assert further.further(pair).keys().isdisjoint(session.defaults(pair) | session.tunings(pair))
+    assert further.table("make results").further == ()
+    for key, piece in further.further(pair).items():
+        kind = {"what": "judge", "policy": piece.policy, "scenario": "small"}
+        further.store.put(key, {**document(4.0, 1.0), "cpu_s": 1.0, "kind": kind})
+    assert before.items() <= {path.name: path.read_bytes() for path in session.store.folder.iterdir()}.items()
+    assert len(further.missing()) == len(session.missing())
+    longer = further.table("make results").further
+    assert [(e.policy, e.costs) for e in longer] == [
+        ("predictive", [1.0, 1.0, 4.0, 4.0]), ("hpa_ongoing", [2.0, 2.0, 4.0, 4.0]),
+    ]  # fmt: skip
 
 
 def test_who_misses_comes_after_who_reaches_the_target() -> None:
