@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from autoscaler.errors import InputError
-from benchmarks.command import INTERRUPTED, run_and_exit
+from benchmarks.command import INTERRUPTED, check_names, run_and_exit
 from benchmarks.results.alone import alone
 from benchmarks.results.league import read_league
 from benchmarks.results.render import render
@@ -25,7 +25,6 @@ from benchmarks.results.session import JUDGED, SHORT, WHOLE, Session
 from benchmarks.results.store import ROOT
 from benchmarks.results.traces import public_traces, tell_stand_ins, traces_argument
 from benchmarks.results.world import build
-from policies.options import nearest
 from simulator.parallel.workers import workers
 
 
@@ -73,9 +72,7 @@ def _results(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace, scenarios: Sequence[str]) -> None:
     """What was typed. Errors: InputError naming the option, its value and what is allowed."""
     for option, typed, allowed in (("--only", args.only, scenarios), ("--without", args.without, JUDGED)):
-        for name in typed:
-            if name not in allowed:
-                raise InputError(f"{option} {name}: unknown{nearest(name, allowed)} (allowed: {', '.join(allowed)})")
+        check_names(option, typed, allowed)
     if args.jobs < 0:
         raise InputError(f"--jobs {args.jobs}; allowed: a whole number >= 0")
     if args.fresh and args.only:

@@ -1,0 +1,72 @@
+"""Constant settings of the flagship: told another target than the one it is judged by, or one rule throughout.
+
+Neither is an option of the product: a rule is fixed by what is patched here for one run, as in the ablation.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.ablation.variants import Bench
+from benchmarks.results.store import what_it_does
+from policies.shadow import sizing
+from policies.shadow.fleet import Shadow
+from policies.shadow.price import Account
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """`told`: the target fraction that the policy believes in; `rule`: the one of its family that it follows. None: as
+    it comes.
+    """
+
+    name: str
+    about: str
+    told: float | None = None
+    rule: str | None = None
+
+    @property
+    def code(self) -> str:
+        """A digest of what is patched; empty: nothing is."""
+        return "" if self.rule is None else what_it_does(inspect.getsource(_follow))
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Afterwards everything is as it was."""
+        with ExitStack() as stack:
+            if self.rule is not None:
+                _follow(Bench(stack), self.rule)
+            yield
+
+
+def _follow(bench: Bench, rule: str) -> None:
+    """Every choice is this rule; prices and accounts are reckoned as ever. Errors: ValueError: no such rule."""
+
+    def choose(shadow: Shadow, account: Account, *args: Any, **names: Any) -> int:
+        before(shadow, account, *args, **names)
+        account.rule = shadow.family.names.index(rule)
+        return account.rule
+
+    before = sizing.choose
+    bench.set(sizing, "choose", choose)
+    bench.set(sizing, "_FIRST_RULE", rule)
+
+
+def _told(target_fraction: float) -> Setting:
+    return Setting(f"told {target_fraction:g}", f"believes in a target of {100 * target_fraction:g} %", target_fraction)
+
+
+def _fixed(rule: str) -> Setting:
+    return Setting(rule, f"follows rule `{rule}` and no other", rule=rule)
+
+
+FLAGSHIP = Setting("flagship", "as it comes")
+SETTINGS = (
+    FLAGSHIP,
+    *map(_told, (0.985, 0.98, 0.975, 0.97, 0.96)),
+    *map(_fixed, ("hold 0.5", "keep 0.5", "clock 0.7", "reactive 0.9/900 s")),
+)
