@@ -27,13 +27,24 @@ from autoscaler.model import (
     DeploymentSettings,
     GuardRecord,
     Plan,
+    PoolSettings,
     PoolSignals,
     Signals,
 )
 from autoscaler.outlook import Outlook
 from autoscaler.pool_plans import pool_plans
 from autoscaler.supply_paths import PoolLook
-from policies.base import DeploymentKey, Diary, FleetProposal, FleetView, ForecastSpec, Policy, ReplicaProposal, Term
+from policies.base import (
+    DeploymentKey,
+    Diary,
+    FleetProposal,
+    FleetView,
+    ForecastSpec,
+    Policy,
+    PoolView,
+    ReplicaProposal,
+    Term,
+)
 from policies.forecasting import create
 from policies.forecasting.diary import teach
 from policies.forecasting.together import Together
@@ -170,9 +181,14 @@ class Controller:
             now_s=now_s,
             period_s=self.policy.period_s or self.config.tick_s,
             deployments=tuple(d.view() for d in fleet if d.settings is not None),
-            pools=tuple(supply.pool_view(p, pools.get(p.name), self.state.book, now_s) for p in self.config.pools),
+            pools=tuple(self._pool_view(p, pools.get(p.name), now_s) for p in self.config.pools),
             gpu_budget=self.config.gpu_budget,
         )
+
+    def _pool_view(self, pool: PoolSettings, signals: PoolSignals | None, now_s: float) -> PoolView:
+        memory = self.state.pools.get(pool.name)
+        losses = None if memory is None else memory.losses
+        return supply.pool_view(pool, signals, self.state.book, now_s, losses=losses)
 
     def _propose(self, view: FleetView, fleet: Sequence[Outlook], now_s: float) -> FleetProposal:
         """The policy's word, or its last one while its own period is not over."""

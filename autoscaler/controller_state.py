@@ -207,6 +207,22 @@ class NodeMemory:
     workers: list[str] = field(default_factory=list)
     """Worker pods whose stages were learned."""
     zones: dict[str, ZoneMemory] = field(default_factory=dict)
+    losses: LossMemory = field(default_factory=lambda: LossMemory())
+
+
+@dataclass(slots=True)
+class LossMemory:
+    """Nodes of a pool that went with replicas on them; the counts fade."""
+
+    busy: list[str] = field(default_factory=list)
+    """Ready nodes that replicas were on, at the last look."""
+    seen_at_s: float | None = None
+    node_hours: float = 0.0
+    """That busy nodes were watched."""
+    taken: float = 0.0
+    events: float = 0.0
+    """In which they were taken: those of one moment are one."""
+    taken_at_s: float | None = None
 
 
 @dataclass(slots=True)

@@ -110,6 +110,10 @@ class Exporter(Collector):
             "leadtime_pool_refused", "1 while the last request for a node was refused (stock-out, quota).",
             [((pool.name,), float(self._refused(pool))) for pool in signals.pools], ("pool",),
         )  # fmt: skip
+        yield gauge(
+            "leadtime_pool_taken_per_node_hour", "How often a node is taken away with replicas on it (spot).",
+            [((pool.name,), pool.taken_per_node_hour) for pool in self._plans()], ("pool",),
+        )  # fmt: skip
         settings = {pool.name: pool for pool in self._board.config.pools}
         rates = {
             pool.name: nodes_usd_per_hour(settings[pool.name], pool.nodes)

@@ -37,7 +37,8 @@ def pool_plans(
             busy = sum(1 for node in seen[pool.name].nodes if _stays_busy(node, pool, view.now_s))
         terms = own.terms if own else ()
         wanted = None if paused else nodes
-        plans.append(PoolPlan(pool.name, wanted, there, terms, busy, needs.get(pool.name, ())))
+        gpus = needs.get(pool.name, ())
+        plans.append(PoolPlan(pool.name, wanted, there, terms, busy, gpus, pool.taken_per_node_hour))
     return tuple(plans)
 
 

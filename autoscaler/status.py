@@ -175,7 +175,8 @@ def _pool(board: Board, pool: PoolSignals) -> dict[str, Any]:
     settings = next((p for p in board.config.pools if p.name == pool.name), None)
     price = settings.price_usd_per_hour if settings else None
     plans = board.plan.pools if board.plan else ()
-    wanted = next((p.nodes for p in plans if p.name == pool.name), None)
+    plan = next((p for p in plans if p.name == pool.name), None)
+    wanted = plan.nodes if plan else None
     counts = nodes_by_state(pool)
     refused = max(0, (wanted or 0) - len(pool.nodes)) if is_refused(pool, pool.as_of_s) else 0
     peak = settings.max_nodes if settings else None
@@ -185,6 +186,7 @@ def _pool(board: Board, pool: PoolSignals) -> dict[str, Any]:
             {"at_s": one.at_s, "kind": one.kind, "zone": one.zone or None, "why": one.words} for one in pool.refusals
         ],
         "wanted": wanted,
+        "taken_per_node_hour": plan.taken_per_node_hour if plan else 0.0,
         "cost_usd_per_hour": None if settings is None else nodes_usd_per_hour(settings, pool.nodes),
         "static_peak_usd_per_hour": None if price is None or peak is None else price * peak,
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import repeat
 
-from autoscaler.controller_state import StartMemory, SupplyMemory
+from autoscaler.controller_state import LossMemory, StartMemory, SupplyMemory
 from autoscaler.model import (
     NO_SUPPLY,
     DeploymentInventory,
@@ -19,6 +19,7 @@ from autoscaler.model import (
     PoolSignals,
     Supply,
 )
+from autoscaler.supply_losses import taken_at_once, taken_per_node_hour
 from autoscaler.supply_pools import learn_waits
 from policies.base import DeploymentKey, LeadPath, LeadTimes, PoolView, StartView
 from policies.durations import Duration
@@ -186,7 +187,12 @@ def learn_under_way(
 
 
 def pool_view(
-    settings: PoolSettings, signals: PoolSignals | None, book: StageBook, now_s: float, refused_for_s: float = 300.0
+    settings: PoolSettings,
+    signals: PoolSignals | None,
+    book: StageBook,
+    now_s: float,
+    refused_for_s: float = 300.0,
+    losses: LossMemory | None = None,
 ) -> PoolView:
     """What a policy may know of a pool; everything observed is unknown without signals."""
     node_time = book.estimate(provision_key(settings.name), settings.provision_s)
@@ -214,4 +220,6 @@ def pool_view(
         node_lead_time=node_time,
         price_usd_per_hour=settings.price_usd_per_hour,
         refused=signals.refused_at_s is not None and now_s - signals.refused_at_s < refused_for_s,
+        taken_per_node_hour=0.0 if losses is None else taken_per_node_hour(losses),
+        taken_at_once=1.0 if losses is None else taken_at_once(losses),
     )

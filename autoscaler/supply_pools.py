@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from autoscaler.controller_state import ControllerState, NodeMemory, ZoneMemory
 from autoscaler.model import PoolSignals
+from autoscaler.supply_losses import learn_losses
 from policies.leadtimes import StageBook, image_pull_key, provision_key, worker_start_key
 
 _ZONE_HALF_LIFE_S = 86400.0
@@ -17,7 +18,7 @@ _ONE_REFUSAL_S = 240.0
 def learn_pool(state: ControllerState, pool: PoolSignals, now_s: float) -> list[str]:
     """Everything that a pool's nodes, worker pods and refusals teach; in words."""
     learners = (learn_nodes, learn_workers, learn_refusals)
-    return [words for learn in learners for words in learn(state, pool, now_s)]
+    return [words for learn in learners for words in learn(state, pool, now_s)] + learn_losses(state, pool)
 
 
 def learn_nodes(state: ControllerState, pool: PoolSignals, now_s: float) -> list[str]:

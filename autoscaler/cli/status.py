@@ -17,6 +17,9 @@ leadtime status
 leadtime status --url http://leadtime.internal:8080 --json
 """
 
+_WORTH_SAYING = 1e-3
+"""Of a node and hour: less often than every six weeks it is not taken away."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_url_argument(parser)
@@ -59,6 +62,10 @@ def status_lines(status: Mapping[str, Any]) -> Iterator[str]:
         yield from table(
             ("pool", "busy", "warm", "arriving", "refused", "$/h"), [_pool(n, p) for n, p in status["pools"].items()]
         )
+    for name, pool in status["pools"].items():
+        often = pool.get("taken_per_node_hour") or 0.0
+        if often >= _WORTH_SAYING:
+            yield f"pool {name}: a node with replicas on it is taken away {often:.2g} times an hour"
     for hint in status["hints"]:
         yield f"hint {hint['id']} for {hint['deployment']}: {moment(hint['start_at_s'])} to {moment(hint['end_at_s'])}"
 

@@ -63,6 +63,8 @@ class PoolPlan:
     """Of the observed ones, those that Ray workers are on or wait for: nobody needs to hold them. None = unknown."""
     gpus: tuple[ServiceGpus, ...] = ()
     """GPUs that the planned replicas need of this pool, by service."""
+    taken_per_node_hour: float = 0.0
+    """How often a node with replicas on it is taken away, as learned; 0 while none was seen to be."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,10 @@ class PoolView:
     price_usd_per_hour: float | None = None
     refused: bool = False
     """The last request for a node was refused (stock-out, quota)."""
+    taken_per_node_hour: float = 0.0
+    """How often a node with replicas on it is taken away (spot), as learned; 0 while none was seen to be."""
+    taken_at_once: float = 1.0
+    """How many nodes one such event takes."""
 
 
 @dataclass(frozen=True, slots=True)

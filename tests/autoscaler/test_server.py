@@ -151,6 +151,7 @@ async def test_status_has_the_shape_of_the_contract(pages: Pages) -> None:
         "nodes": {"busy": 1, "prewarmed": 1, "arriving": 0, "refused": 0},
         "refusals": [],
         "wanted": status["pools"]["h100"]["wanted"],
+        "taken_per_node_hour": 0.0,
         "cost_usd_per_hour": 72.0,
         "static_peak_usd_per_hour": 144.0,
     }

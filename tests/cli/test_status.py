@@ -94,6 +94,15 @@ def test_a_growing_deployment_is_told_at_a_glance() -> None:
     ]
 
 
+def test_a_pool_whose_nodes_are_taken_away_says_how_often() -> None:
+    nodes = {"busy": 2, "prewarmed": 0, "arriving": 0, "refused": 0}
+    spot = {"nodes": nodes, "cost_usd_per_hour": 60.0, "taken_per_node_hour": 0.124}
+    calm = spot | {"taken_per_node_hour": 0.0}
+    lines = list(status_lines(status(pools={"spot": spot, "h100": calm})))
+    assert lines[-1] == "pool spot: a node with replicas on it is taken away 0.12 times an hour"
+    assert not [line for line in lines if "pool h100" in line]
+
+
 def test_what_is_unknown_is_a_question_mark_and_never_a_zero() -> None:
     blind = {
         "signals": None,
