@@ -64,9 +64,14 @@ def _fixed(rule: str) -> Setting:
     return Setting(rule, f"follows rule `{rule}` and no other", rule=rule)
 
 
+_TOLD = (0.985, 0.98, 0.975, 0.97)
+_RULES = (
+    "reactive 0.85/300 s", "reactive 0.85/900 s", "reactive 0.9/300 s", "reactive 0.9/900 s", "reactive 0.95/900 s",
+    "hold 0.5", "hold 0.8", "clock 0.92",
+)  # fmt: skip
+"""Those that the flagship's own replay ends with as the cheapest on these scenarios, by kind, and neighbours of theirs
+that count more misses there than are allowed: it counts more than users have.
+"""
+
 FLAGSHIP = Setting("flagship", "as it comes")
-SETTINGS = (
-    FLAGSHIP,
-    *map(_told, (0.985, 0.98, 0.975, 0.97, 0.96)),
-    *map(_fixed, ("hold 0.5", "keep 0.5", "clock 0.7", "reactive 0.9/900 s")),
-)
+SETTINGS = (FLAGSHIP, *map(_told, _TOLD), *map(_fixed, _RULES))
