@@ -31,8 +31,8 @@ def promises(table: Table) -> str:
         "",
         "Its bill over that of the cheapest who reaches the target (bold: over what is promised, "
         f"{_DEFAULT:g} / {_TUNED:g} / {_HINDSIGHT:g}), paired by",
-        "seed: the geometric mean and its 95 % interval over so many seeds; of what `oracle_lead` saves of `static`,",
-        f"the share that it saves ({_SAVED:g} promised on average); the misses of its worst seed over allowed ones "
+        "seed: the geometric mean and its 95 % interval, over as many seeds as are told; of what `oracle_lead` saves of",
+        f"`static`, the share that it saves ({_SAVED:g} promised on average); the misses of its worst seed over allowed ones "
         f"({_MISSES:g}).",
         *_further(table),
         "",
