@@ -31,9 +31,9 @@ def promises(table: Table) -> str:
         "",
         "Its bill over that of the cheapest who reaches the target (bold: over what is promised, "
         f"{_DEFAULT:g} / {_TUNED:g} / {_HINDSIGHT:g}), paired by",
-        "seed: the geometric mean and its 95 % interval, over as many seeds as are told; of what `oracle_lead` saves of",
-        f"`static`, the share that it saves ({_SAVED:g} promised on average); the misses of its worst seed over allowed ones "
-        f"({_MISSES:g}).",
+        "seed: the geometric mean and its 95 % interval, over as many seeds as are told; of what `oracle_lead` saves",
+        f"of `static`, the share that it saves ({_SAVED:g} promised on average); the misses of its worst seed over",
+        f"allowed ones ({_MISSES:g}).",
         *_further(table),
         "",
         "| scenario | rivals' defaults | tuned rivals | hindsight | seeds | saved | worst seed's misses |",
