@@ -137,8 +137,12 @@ class Controller:
         self.state.forget_gone(now_s, _FORGET_AFTER_S)
         view = self._view(fleet, pools, now_s)
         proposal = self._propose(view, fleet, now_s)
+        for d in fleet:
+            d.proposed = proposal.replicas.get(d.key)
+            if d.proposed is not None:
+                d.memory.supply.last_proposed = d.proposed.replicas
         shared = share_out(self.config, fleet, proposal)
-        plans = [self._plan(d, proposal, shared, signals, now_s) for d in fleet]
+        plans = [self._plan(d, shared, signals, now_s) for d in fleet]
         return Plan(
             tick=self.state.tick,
             now_s=now_s,
@@ -197,22 +201,12 @@ class Controller:
             return _last_word(fleet)
         proposal = ask(self.policy, view, self.state.policy_state, now_s)
         self.state.decided_at_s = now_s
-        for d in fleet:
-            own = proposal.replicas.get(d.key)
-            d.memory.supply.last_proposed = own.replicas if own else d.memory.supply.last_proposed
         return proposal
 
     # ------------------------------------------------------------ guard, explain
 
-    def _plan(
-        self,
-        d: Outlook,
-        proposal: FleetProposal,
-        shared: Shared,
-        signals: Signals,
-        now_s: float,
-    ) -> DeploymentPlan:
-        own = proposal.replicas.get(d.key)
+    def _plan(self, d: Outlook, shared: Shared, signals: Signals, now_s: float) -> DeploymentPlan:
+        own = d.proposed
         shown = d.signals.inventory.target if d.signals.inventory else None
         act = d.signals.inventory.act if d.signals.inventory else "external"
         proposed = own.replicas if own else None

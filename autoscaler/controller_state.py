@@ -97,6 +97,8 @@ class DemandMemory:
     """Everything that was counted since the first reading."""
     recent: list[list[float]] = field(default_factory=list)
     """[interval end, seconds, arrivals, errors], newest last, as long as the rate window."""
+    recent_sums: list[float] = field(default_factory=list)
+    """Of its last three columns, oldest first; empty in a state of before they were kept."""
     mix_sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0])
     """Faded sums: prompt tokens, output tokens, cached tokens, requests (those in progress count as half done)."""
     mix_lately: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0, 0.0])
@@ -176,6 +178,8 @@ class CoverageMemory:
     promises: list[Promise] = field(default_factory=list)
     kept: list[float] = field(default_factory=list)
     windows: float = 0.0
+    shares: tuple[tuple[float, float], ...] = ()
+    """(level, share of windows under it), since the last was judged; empty in a state of before they were kept."""
     promised_at_s: float | None = None
 
 

@@ -44,6 +44,13 @@ def _close(memory: CoverageMemory, promise: Promise) -> None:
     before = memory.kept or [0.0] * len(LEVELS)
     memory.kept = [_KEEP * kept + outcome for kept, outcome in zip(before, outcomes, strict=True)]
     memory.windows = _KEEP * memory.windows + 1.0
+    memory.shares = _shares(memory)
+
+
+def too_soon(memory: CoverageMemory, last_bin_s: float, bin_s: float) -> bool:
+    """Whether `promise` would add nothing, however long its window: known before anybody works that out."""
+    last_s = memory.promised_at_s
+    return last_s is not None and last_bin_s < last_s + bin_s - 1e-6
 
 
 def promise(memory: CoverageMemory, forecast: Forecast, last_bin_s: float, bin_s: float, horizon_s: float) -> None:
@@ -63,6 +70,10 @@ def promise(memory: CoverageMemory, forecast: Forecast, last_bin_s: float, bin_s
 
 def shares(memory: CoverageMemory) -> tuple[tuple[float, float], ...]:
     """(level, share of recent windows under it); empty before any window was judged."""
+    return memory.shares or _shares(memory)
+
+
+def _shares(memory: CoverageMemory) -> tuple[tuple[float, float], ...]:
     windows = memory.windows
     if windows <= 0:
         return ()

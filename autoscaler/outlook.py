@@ -23,7 +23,18 @@ from autoscaler.model import (
     Observation,
 )
 from autoscaler.supply_paths import PoolLook
-from policies.base import DeploymentKey, DeploymentView, Forecast, ForecastSpec, LeadPath, LeadTimes, Slo, TokenMix
+from policies.base import (
+    DeploymentKey,
+    DeploymentView,
+    Forecast,
+    ForecastSpec,
+    LeadPath,
+    LeadTimes,
+    ReplicaProposal,
+    Slo,
+    TokenMix,
+)
+from policies.base.record import open_form
 from policies.engines import EngineProfile, capacity
 from policies.forecasting import Forecaster, create
 from policies.forecasting.together import Together
@@ -37,6 +48,7 @@ _ASSUMED_MIX = TokenMix(1000.0, 250.0)
 """Of requests to come, where neither a hint nor any request seen tells how long they are."""
 _PLANNED_LEAD = 0.9
 """The quantile of the lead time that the forecaster's record looks ahead."""
+_OpenView = open_form(DeploymentView)
 
 
 @dataclass(slots=True)
@@ -65,13 +77,15 @@ class Outlook:
     ended: tuple[EndedStart, ...] = ()
     bins: tuple[demand.Bin, ...] = ()
     """Closed since the last tick."""
+    proposed: ReplicaProposal | None = None
+    """The policy's word."""
     notes: list[GuardRecord] = field(default_factory=list)
 
     def view(self) -> DeploymentView:
         """What a policy may see of it; only of deployments that a setting covers."""
         assert self.settings is not None
         s, o, metrics, demand_memory = self.settings, self.observation, self.signals.metrics, self.memory.demand
-        return DeploymentView(
+        view = _OpenView(
             key=self.key,
             rate_rps=o.rate_rps,
             mix=o.mix,
@@ -107,6 +121,8 @@ class Outlook:
             gpus_per_replica=self.gpus,
             node_pools=s.node_pools,
         )
+        view.__class__ = DeploymentView
+        return view
 
 
 def forecaster_of(state: ControllerState, spec: ForecastSpec | None, full_key: str) -> Forecaster | None:
@@ -221,7 +237,7 @@ def _farthest_s(d: Outlook, config: ControllerConfig) -> float:
 def _promise(d: Outlook, config: ControllerConfig, spec: ForecastSpec, forecast: Forecast) -> None:
     """What the forecast says of the next lead time goes on record."""
     last_s = None if d.forecaster is None else d.forecaster.last_time_s
-    if last_s is not None:
+    if last_s is not None and not coverage.too_soon(d.memory.coverage, last_s, spec.bin_s):
         horizon_s = d.times.path(d.path).quantile(_PLANNED_LEAD) + config.tick_s
         coverage.promise(d.memory.coverage, forecast, last_s, spec.bin_s, horizon_s)
 

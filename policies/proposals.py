@@ -5,7 +5,7 @@ Not for judging numbers (bounds and guards do that): only for their being number
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping, Set
 from numbers import Integral
 from typing import Any, TypeVar
 
@@ -26,10 +26,10 @@ def checked(proposal: object, fleet: FleetView) -> FleetProposal:
         raise WrongProposalError(f"returned {shown(proposal)}; allowed: a FleetProposal")
     keys = {d.key for d in fleet.deployments}
     pools = {p.name for p in fleet.pools}
-    return FleetProposal(
-        {key: _replicas(key, one) for key, one in _items(proposal.replicas, keys, "replicas", DeploymentKey)},
-        {name: _nodes(name, one) for name, one in _items(proposal.pools, pools, "pools", str)},
-    )
+    replicas = _known(proposal.replicas, keys, "replicas", DeploymentKey)
+    nodes = _known(proposal.pools, pools, "pools", str)
+    others = {key: plain for key, one in replicas.items() if (plain := _replicas(key, one)) is not one}
+    return FleetProposal(replicas | others, {name: _nodes(name, one) for name, one in nodes.items()})
 
 
 def shown(value: object) -> str:
@@ -44,19 +44,20 @@ def shown(value: object) -> str:
     return text if isinstance(value, bool | int | str) else f"{text} ({type(value).__name__})"
 
 
-def _items(
-    mapping: object, known: Collection[Any], field: str, kind: type[DeploymentKey] | type[str]
-) -> Iterable[tuple[Any, object]]:
+def _known(mapping: object, known: Set[Any], field: str, kind: type[DeploymentKey] | type[str]) -> dict[Any, Any]:
     if not isinstance(mapping, Mapping):
         raise WrongProposalError(f"{field}: {shown(mapping)}; allowed: a mapping of {kind.__name__} to proposals")
-    for key, one in mapping.items():
+    found = dict(mapping)
+    if known >= found.keys():
+        return found
+    for key in found:
         if not isinstance(key, kind):
             raise WrongProposalError(f"{field}: key {shown(key)}; allowed: a {kind.__name__}, as the view has it")
         if key not in known:
             names = sorted(map(str, known))
             hint, allowed = nearest(str(key), names), ", ".join(names) or "none here"
             raise WrongProposalError(f"{field}: unknown key {str(key)!r}{hint} (allowed: {allowed})")
-        yield key, one
+    return found
 
 
 def _replicas(key: DeploymentKey, one: object) -> ReplicaProposal:

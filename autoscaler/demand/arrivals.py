@@ -27,10 +27,7 @@ def without_retries(memory: DemandMemory, now_s: float, seconds: float, arrivals
     Every failed request may come back at once, so at least arrivals - errors are requests of their own. What is more
     than that counts up to a level that begins at twice the calm demand and grows with time, since users may be more.
     """
-    errors_lately = demand_lately = 0.0
-    for _, _, came, failed in memory.recent:
-        errors_lately += failed
-        demand_lately += came
+    _, demand_lately, errors_lately = _recent_sums(memory)
     errors_lately += errors
     demand_lately += arrivals
     if errors_lately <= _FAILING_SHARE * demand_lately:
@@ -80,9 +77,35 @@ def error_rate_rps(memory: DemandMemory) -> float | None:
 
 def rates_rps(memory: DemandMemory) -> tuple[float | None, float | None]:
     """Both of them."""
-    arrivals = errors = seconds = 0.0
-    for _, lasted_s, came, failed in memory.recent:
+    seconds, arrivals, errors = _recent_sums(memory)
+    return (arrivals / seconds, errors / seconds) if seconds > 0 else (None, None)
+
+
+def remember(memory: DemandMemory, interval: list[float], window_s: float) -> None:
+    """The newest interval ([end, seconds, arrivals, errors]) enters the rate window; what is too old leaves it."""
+    recent = memory.recent
+    recent.append(interval)
+    while len(recent) > 1 and recent[0][0] <= interval[0] - window_s:
+        recent.pop(0)
+    memory.recent_sums = _sums(recent)
+
+
+def forget(memory: DemandMemory) -> None:
+    """Nothing is known of the time up to now."""
+    memory.recent.clear()
+    memory.recent_sums = []
+    memory.uncounted_rps = 0.0
+
+
+def _recent_sums(memory: DemandMemory) -> list[float]:
+    return memory.recent_sums or _sums(memory.recent)
+
+
+def _sums(intervals: list[list[float]]) -> list[float]:
+    """Seconds, arrivals and errors. Always from the oldest on: a sum that is carried along drifts."""
+    seconds = arrivals = errors = 0.0
+    for _, lasted_s, came, failed in intervals:
+        seconds += lasted_s
         arrivals += came
         errors += failed
-        seconds += lasted_s
-    return (arrivals / seconds, errors / seconds) if seconds > 0 else (None, None)
+    return [seconds, arrivals, errors]

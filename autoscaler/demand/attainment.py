@@ -112,8 +112,9 @@ def attained_fraction(memory: DemandMemory) -> float | None:
     if not memory.attained:
         return None
     ttft_good, ttft_all, itl_good, itl_all = memory.attained_sums or _attained_sums(memory.attained)
-    shares = [good / total for good, total in ((ttft_good, ttft_all), (itl_good, itl_all)) if total > 0]
-    return min(shares) if shares else None
+    ttft_share = ttft_good / ttft_all if ttft_all > 0 else None
+    itl_share = itl_good / itl_all if itl_all > 0 else ttft_share
+    return itl_share if ttft_share is None or itl_share is None else min(ttft_share, itl_share)
 
 
 def judged(memory: DemandMemory) -> Judged | None:

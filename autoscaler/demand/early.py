@@ -28,14 +28,15 @@ _MOST_UNSEEN = 3.0
 
 def take_in_early(memory: DemandMemory, early: float, moved: float, since_last_s: float) -> None:
     """Requests that ended early since the last page, and how many came into progress or left it."""
-    memory.mix_early = [known + early for known in memory.mix_early]
+    long, lately = memory.mix_early
+    memory.mix_early = [long + early, lately + early]
     memory.mix_moved = memory.mix_moved * math.pow(0.5, since_last_s / _MOVED_HALF_LIFE_S) + moved
 
 
 def fade_early(memory: DemandMemory, seconds: float, half_lives_s: tuple[float, float]) -> None:
     """As the sums of the mix and those of lately fade."""
-    pairs = zip(memory.mix_early, half_lives_s, strict=True)
-    memory.mix_early = [early * 0.5 ** (seconds / half_life_s) for early, half_life_s in pairs]
+    (long, lately), (long_s, lately_s) = memory.mix_early, half_lives_s
+    memory.mix_early = [long * 0.5 ** (seconds / long_s), lately * 0.5 ** (seconds / lately_s)]
 
 
 def weight_of_early(memory: DemandMemory) -> float:

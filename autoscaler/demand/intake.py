@@ -6,7 +6,7 @@ from dataclasses import fields
 from operator import add, attrgetter
 
 from autoscaler.controller_state import DemandMemory
-from autoscaler.demand.arrivals import Bin, close_bins, without_retries
+from autoscaler.demand.arrivals import Bin, close_bins, forget, remember, without_retries
 from autoscaler.demand.attainment import take_in_latencies
 from autoscaler.demand.mix import take_in_mix
 from autoscaler.model import DeploymentMetrics
@@ -43,14 +43,11 @@ def take_in(memory: DemandMemory, metrics: DeploymentMetrics, slo: Slo, window_s
         return []
     seconds = now_s - since_s
     if unseen:
-        memory.recent.clear()
-        memory.uncounted_rps = 0.0
+        forget(memory)
         return list(close_bins(memory, since_s, now_s, None, bin_s))
     demand = without_retries(memory, now_s, seconds, arrivals, errors)
     memory.uncounted_rps = (arrivals - demand) / seconds
-    memory.recent.append([now_s, seconds, demand, errors])
-    while len(memory.recent) > 1 and memory.recent[0][0] <= now_s - window_s:
-        memory.recent.pop(0)
+    remember(memory, [now_s, seconds, demand, errors], window_s)
     return list(close_bins(memory, since_s, now_s, demand, bin_s))
 
 

@@ -120,8 +120,7 @@ def _begin_anew(memory: DemandMemory) -> None:
 
 def _faded(sums: Sequence[float], added: Sequence[float], seconds: float, half_life_s: float) -> list[float]:
     keep = 0.5 ** (seconds / half_life_s)
-    faded = [keep * s + a for s, a in zip(sums, added, strict=True)]
-    return [value if value > 0.0 else 0.0 for value in faded]
+    return [value if (value := keep * s + a) > 0.0 else 0.0 for s, a in zip(sums, added, strict=True)]
 
 
 def _longer_by_no_chance(memory: DemandMemory, seconds: float) -> bool:

@@ -61,7 +61,7 @@ class Together:
         mixtures = [
             (one, horizons_s)
             for one, horizons_s in asked
-            if isinstance(one, MixtureForecaster) and one.last_time_s is not None
+            if isinstance(one, MixtureForecaster) and one.has_to_work_out(horizons_s, levels)
         ]
         for bank, members in self._by_bank(mixtures).items():
             bank.answer(members, levels)

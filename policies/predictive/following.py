@@ -7,6 +7,7 @@ is the argument that comes of it. The rules themselves are in policies/shadow/.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import chain
 
 import numpy as np
@@ -125,9 +126,15 @@ def followed_term(sizing: Sizing, book: ShadowBook, s: Situation, lead_s: float)
     if wants is None:
         return None
     account = book.sizing.account
-    cap = " (as much as it may be)" if account.capped else ""
-    words = f"rule {sizing.rule(book.sizing)!r} is the cheapest at {account.price:.1f} replica-seconds for a missed one"
-    return Term("rule", wants, f"{words}{cap}; a replica asked for now serves within {lead_s:.0f} s")
+    return _rule_term(wants, sizing.rule(book.sizing), account.price, account.capped, lead_s)
+
+
+@lru_cache(maxsize=4096)
+def _rule_term(wants: int, rule: str, price: float, capped: bool, lead_s: float) -> Term:
+    """Kept, as are those of next rules: they stay the same for as long as a rule is followed."""
+    cap = " (as much as it may be)" if capped else ""
+    words = f"rule {rule!r} is the cheapest at {price:.1f} replica-seconds for a missed one{cap}"
+    return Term("rule", wants, f"{words}; a replica asked for now serves within {lead_s:.0f} s")
 
 
 def next_term(sizing: Sizing, book: ShadowBook) -> Term | None:
@@ -136,5 +143,9 @@ def next_term(sizing: Sizing, book: ShadowBook) -> Term | None:
     wants = sizing.target(book.sizing, account.next_rule)
     if wants is None:
         return None
-    name = sizing.family.names[account.next_rule]
-    return Term("next rule", wants, f"rule {name!r} would be followed from {account.next_price:.1f} on")
+    return _next_rule_term(wants, sizing.family.names[account.next_rule], account.next_price)
+
+
+@lru_cache(maxsize=4096)
+def _next_rule_term(wants: int, rule: str, price: float) -> Term:
+    return Term("next rule", wants, f"rule {rule!r} would be followed from {price:.1f} on")

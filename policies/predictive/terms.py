@@ -6,6 +6,7 @@ Every argument wants no fewer replicas when there is more demand. None = the arg
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 from policies.announced import announced
 from policies.base import DeploymentView, Forecast, Term
@@ -210,11 +211,16 @@ def serving_term(s: Situation) -> Term | None:
     """Somebody is being served or may be: never to zero under them."""
     busy = (s.view.ongoing or 0.0) + (s.view.waiting or 0.0)
     if busy > 0:
-        return Term("serving", 1, f"{busy:.0f} requests in flight")
+        return _serving_term(busy)
     if s.view.waiting is None or s.view.ongoing is None:
         # Who sleeps is not woken by what is not known; who runs is not put to sleep by it.
         return Term("serving", min(1, s.present), "not known whether requests are in flight")
     return None
+
+
+@lru_cache(maxsize=1024)
+def _serving_term(busy: float) -> Term:
+    return Term("serving", 1, f"{busy:.0f} requests in flight")
 
 
 def nobody_is_there(view: DeploymentView) -> bool:

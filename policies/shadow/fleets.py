@@ -137,7 +137,9 @@ class Fleets:
 
     def _newest(self, name: str, dtype: DTypeLike, *shape: int) -> NDArray[Any]:
         """The newest rows of a ring of each, row r at `r % self._ring`."""
-        parts = [part for m in self.memories for part in _newest_rows(getattr(m, name), m.rows, self._ring)]
+        width = len(getattr(self.memories[0], name)) // ROWS
+        spans = {rows: _newest_rows(width, rows, self._ring) for rows in {m.rows for m in self.memories}}
+        parts = [getattr(m, name)[first:end] for m in self.memories for first, end in spans[m.rows]]
         return np.frombuffer(bytearray().join(parts), dtype=dtype).reshape(len(self.memories), self._ring, *shape)
 
     def store(self) -> None:
@@ -150,8 +152,9 @@ class Fleets:
             places = (at % ROWS).tolist()
             for name in ("targets", "wants", "demand"):
                 rows = _parts(getattr(self, name)[self._each, at % self._ring])
+                width = len(rows[0])
                 for memory, place, row in zip(self.memories, places, rows, strict=True):
-                    getattr(memory, name)[place * len(row) : (place + 1) * len(row)] = row
+                    getattr(memory, name)[place * width : (place + 1) * width] = row
         rows, block_bins, sums = self.rows.tolist(), self.block_bins.tolist(), self.sums.tolist()
         for i, memory in enumerate(self.memories):
             memory.rows, memory.block_bins = rows[i], block_bins[i]
@@ -286,18 +289,18 @@ class Fleets:
         return np.asarray(ring[self._each[:, None, None], (rows[:, :, None] - 1 - back) % self._ring])
 
 
-def _newest_rows(ring: bytearray, rows: int, count: int) -> list[memoryview]:
+def _newest_rows(width: int, rows: int, count: int) -> list[tuple[int, int]]:
     """Of a ring of ROWS rows, where `rows` is the number of the next one, the newest `count` as a ring of that size.
 
-    In parts that follow one another.
+    Where its parts, which follow one another, begin and end in bytes; `width`: bytes of a row.
     """
-    width, turn, whole_ring = len(ring) // ROWS, rows % count, memoryview(ring)
+    turn = rows % count
     parts = []
     for first, length in ((rows - turn, turn), (rows - count, count - turn)):
         at = first % ROWS
         end = min(at + length, ROWS)
-        parts += [whole_ring[at * width : end * width], whole_ring[: (at + length - end) * width]]
-    return parts
+        parts += [(at * width, end * width), (0, (at + length - end) * width)]
+    return [(begins, ends) for begins, ends in parts if begins < ends]
 
 
 def _parts(array: NDArray[Any]) -> list[bytearray]:

@@ -207,10 +207,11 @@ class Sizing:
     def target(self, memory: SizingMemory, rule: int | None = None) -> int | None:
         """What a rule (None: the followed one) tells its fleet; None before the first bin of this family."""
         rule = memory.account.rule if rule is None else rule
-        if not memory.shadow.rows or not 0 <= rule < self.family.size or not belongs(memory.shadow, self.family):
+        shadow, size = memory.shadow, self.family.size
+        if not shadow.rows or not 0 <= rule < size or not belongs(shadow, self.family):
             return None
-        at = ((memory.shadow.rows - 1) % ROWS * self.family.size + rule) * 2
-        return int.from_bytes(memory.shadow.targets[at : at + 2], "little", signed=True)
+        at = ((shadow.rows - 1) % ROWS * size + rule) * 2
+        return int.from_bytes(shadow.targets[at : at + 2], "little", signed=True)
 
     def rule(self, memory: SizingMemory) -> str:
         """Name of the followed rule."""

@@ -240,7 +240,8 @@ class MixtureForecaster(Kept):
             return self.check.words()
         if not self.memory.seasonal:
             return f"recent values only: {self._seen()} of history is less than a season"
-        trust = float(self.bank.blend.weights[0, self._row(self._check_row), list(SEASONAL)].sum())
+        weights = self.bank.blend.weights[0, self._row(self._check_row)].tolist()
+        trust = sum(weights[member] for member in SEASONAL)
         return f"{self._seen()} of history; {trust:.0%} of the weight on the season alone, the rest on all members"
 
     def _enough(self) -> bool:
@@ -274,6 +275,10 @@ class MixtureForecaster(Kept):
     def keep_answer(self, horizons_s: tuple[float, ...], levels: tuple[float, ...], table: list[list[float]]) -> None:
         """What it says, until the next bin, of these horizons (its own seconds) and levels."""
         self._said[horizons_s, levels] = tuple(map(tuple, table))
+
+    def has_to_work_out(self, horizons_s: tuple[float, ...], levels: tuple[float, ...]) -> bool:
+        """Asked for these horizons and levels it has an answer, which it has not given since its last bin."""
+        return not self.has_said(self.own_seconds(horizons_s), levels) and self.last_time_s is not None
 
     def has_said(self, horizons_s: tuple[float, ...], levels: tuple[float, ...]) -> bool:
         """Nothing new came since it was asked for these horizons (its own seconds) and levels."""

@@ -69,7 +69,7 @@ class SeriesMemory(Kept):
         """Profile of the last quarter of an hour and of the steps ahead; a ring by step."""
         self.totals: Floats = np.zeros(2)
         """Sum and number of known bins of the step that is open."""
-        self._weights: tuple[int, Floats] = (-1, np.array(_WEIGHTS))
+        self._weights: tuple[int, Floats, float] = (-1, np.array(_WEIGHTS), sum(_WEIGHTS))
 
     # ------------------------------------------------------------ bins
 
@@ -179,14 +179,18 @@ class SeriesMemory(Kept):
 
     def _profile_at(self, step: int) -> float:
         seen = self.history[[(step - lag) % self.span for lag in self._lags]]
-        weights = self._day_weights(step) * (seen == seen)
+        weights, all_ = self._day_weights(step)
+        value = float(np.dot(weights, seen)) / all_
+        if value == value:  # as nearly always: nothing is missing
+            return value
+        weights = weights * (seen == seen)
         total = float(np.add.reduce(weights))
         if total <= 0.0:
             return math.nan
         return float(np.dot(weights, np.where(seen == seen, seen, 0.0))) / total
 
-    def _day_weights(self, step: int) -> Floats:
-        """Weights of the earlier seasons; on and after holidays, like days count."""
+    def _day_weights(self, step: int) -> tuple[Floats, float]:
+        """Weights of the earlier seasons, and their sum; on and after holidays, like days count."""
         day = int(step * self.grid.step_s // DAY_S)
         if self._weights[0] != day:
             weights = np.array(_WEIGHTS)
@@ -197,8 +201,8 @@ class SeriesMemory(Kept):
                         weights[k] = _HOLIDAY_WEIGHT if off else _OTHER_DAY_WEIGHT
                     elif day - k - 1 in self._holidays:
                         weights[k] = _OTHER_DAY_WEIGHT
-            self._weights = (day, weights)
-        return self._weights[1]
+            self._weights = (day, weights, float(np.add.reduce(weights)))
+        return self._weights[1:]
 
     def _plausible(self, step: int, value: float) -> float:
         """The value as the profile may remember it."""
