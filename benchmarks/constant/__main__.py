@@ -3,9 +3,8 @@
     python -m benchmarks.constant [--only SETTING] [--on SCENARIO] [--seeds 1,2,..] [--jobs N] [--traces DIR]
                                   [--render] [--publish docs/constant.md]
 
-The league's smooth scenarios, two judged days each; half a minute of one core for each setting, scenario and seed. Runs
-are kept below results/constant: a call that is broken off goes on, and only what depends on changed code is played
-again. The flagship's own runs are taken from the league where it has played them.
+The league's smooth scenarios, two judged days each; 15 CPU seconds for each setting, scenario and seed. Runs are kept
+below results/constant: a call that is broken off goes on, and only what depends on changed code is played again.
 """
 
 from __future__ import annotations
@@ -15,11 +14,10 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import argparse
-from pathlib import Path
 
 from benchmarks.command import check_names, play_variants, run_and_exit, show, variants_parser
 from benchmarks.constant.page import page
-from benchmarks.constant.runs import adopt, asked, found, play_piece
+from benchmarks.constant.runs import asked, found, play_piece
 from benchmarks.constant.settings import FLAGSHIP, SETTINGS
 from benchmarks.pages import Marks
 from benchmarks.results.alone import alone
@@ -33,10 +31,7 @@ SMOOTH = ("smooth-code", "smooth-strong-day", "smooth-mild-day", "smooth-llm")
 
 
 def main() -> None:
-    parser = variants_parser(MARKS, __doc__, "SETTING", ROOT / "results" / "constant")
-    league = ROOT / "results" / "full"
-    parser.add_argument("--league", type=Path, default=league, metavar="DIR", help="where the league's runs are")
-    args = parser.parse_args()
+    args = variants_parser(MARKS, __doc__, "SETTING", ROOT / "results" / "constant").parse_args()
     run_and_exit(lambda: _constant(args))
 
 
@@ -51,7 +46,6 @@ def _constant(args: argparse.Namespace) -> int:
         pairs = build(league, traces, folder, FULL)
         chosen = [s for s in SETTINGS if not args.only or s.name in args.only or s is FLAGSHIP]
         store, pieces = Store(folder / "runs"), asked(chosen, pairs, args.seeds)
-        adopt(store, args.league / "runs", pieces)
         status = play_variants(args, pairs, store, pieces, play_piece, lambda piece: piece.words)
     return show(args, MARKS, page(found(store, pieces, chosen, pairs, args.seeds)), status)
 

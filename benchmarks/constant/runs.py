@@ -13,7 +13,7 @@ import yaml
 
 from benchmarks.acceptance.runs import code_behind
 from benchmarks.constant.page import Constant
-from benchmarks.constant.settings import FLAGSHIP, Setting
+from benchmarks.constant.settings import Setting
 from benchmarks.results.play import Judge, play
 from benchmarks.results.store import Store, key_of, write_whole
 from benchmarks.results.table import Entry
@@ -33,11 +33,8 @@ class Piece:
 
     @property
     def key(self) -> str:
-        """By all that it depends on; the flagship's run is the league's."""
-        path = Path(self.scenario)
-        if self.setting == FLAGSHIP:
-            return key_of("judge", path, POLICY, {}, self.seed)
-        run = key_of("constant", path, POLICY, {}, self.seed)
+        """By all that it depends on: what a run of the league does, what is patched, and the code behind it."""
+        run = key_of("constant", Path(self.scenario), POLICY, {}, self.seed)
         content = [run, self.setting.rule, self.setting.code, code_behind(False)]
         return blake2b(json.dumps(content).encode(), digest_size=12).hexdigest()
 
@@ -75,15 +72,6 @@ def _scenario(judge: Path, setting: Setting) -> Path:
         deployment.setdefault("slo", {})["target_fraction"] = setting.told
     write_whole(path, yaml.safe_dump(document, sort_keys=False, width=120))
     return path
-
-
-def adopt(store: Store, league: Path, pieces: Mapping[str, Piece]) -> None:
-    """Takes what the league has played already; `league`: the folder of its runs."""
-    if league.is_dir():
-        other = Store(league)
-        for key in pieces:
-            if not store.has(key) and (run := other.get(key)) is not None:
-                store.adopt(key, run)
 
 
 def found(

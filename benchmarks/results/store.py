@@ -44,12 +44,8 @@ class Store:
         """Whatever is there, also of settings that are no longer asked for."""
         return [_read(path) for path in sorted(self.folder.glob("*.json"))]
 
-    def adopt(self, key: str, run: Mapping[str, Any]) -> None:
-        """One that another store holds; it keeps its revision."""
-        write_whole(self.folder / f"{key}.json", json.dumps(run))
-
     def put(self, key: str, found: Mapping[str, Any]) -> None:
-        self.adopt(key, {**found, "revision": revision()})
+        write_whole(self.folder / f"{key}.json", json.dumps({**found, "revision": revision()}))
 
 
 def write_whole(path: Path, text: str) -> None:

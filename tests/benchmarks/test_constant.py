@@ -13,10 +13,10 @@ import yaml
 from benchmarks.constant import __main__ as command
 from benchmarks.constant.__main__ import MARKS, SMOOTH, main
 from benchmarks.constant.page import Constant, page
-from benchmarks.constant.runs import adopt, asked, found
+from benchmarks.constant.runs import asked, found
 from benchmarks.constant.settings import FLAGSHIP, SETTINGS, Setting
 from benchmarks.results.league import read_league
-from benchmarks.results.store import Store, key_of
+from benchmarks.results.store import Store
 from benchmarks.results.table import Entry
 from policies.shadow import sizing
 from policies.shadow.fleet import COST, MISSED, Shadow, ShadowMemory
@@ -97,19 +97,19 @@ def test_another_target_is_told_in_a_file_of_its_own_and_judged_by_the_scenarios
     assert not entries["told 0.9", "small"].reaches(pair.targets)
 
 
-def test_the_flagships_own_runs_are_those_of_the_league(tmp_path: Path) -> None:
+def test_a_setting_counts_where_all_seeds_were_played_and_another_rule_is_another_run(tmp_path: Path) -> None:
     pair = small_pair(tmp_path)
-    pieces = asked([FLAGSHIP, RULE], [pair], (1,))
-    league, store = Store(tmp_path / "league"), Store(tmp_path / "own")
-    key = key_of("judge", pair.judge, "predictive", {}, 1)
-    league.adopt(key, {**document(7.0, 1.0), "cpu_s": 1.0, "revision": "of-then"})
-    adopt(store, league.folder, pieces)
-    adopt(store, tmp_path / "nowhere", pieces)
-    (only,) = store.everything()
-    assert (only["cost_usd"], only["revision"]) == (7.0, "of-then")
-    there = found(store, pieces, [FLAGSHIP, RULE], [pair], (1,))
+    other = replace(RULE, rule="keep 0.7")
+    assert len(asked([FLAGSHIP, RULE, other], [pair], (1,))) == 3
+    pieces = asked([FLAGSHIP, RULE], [pair], (1, 2))
+    store = Store(tmp_path / "own")
+    for key, piece in pieces.items():
+        if piece.setting is FLAGSHIP or piece.seed == 1:
+            store.put(key, {**document(7.0, 1.0), "cpu_s": 1.0})
+    there = found(store, pieces, [FLAGSHIP, RULE], [pair], (1, 2))
     assert set(there.entries) == {("flagship", "small")}
     assert there.missing() == ["keep 0.5 (0 of 1)"]
+    assert there.cpu_s == 3.0
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> int | str | None:
@@ -125,7 +125,7 @@ def test_a_call_plays_what_is_not_there_and_shows_the_same_again(
     pair = replace(small_pair(tmp_path), targets={"chat/llm": 1e-9})  # everybody reaches it
     monkeypatch.setattr(command, "build", lambda *_: [pair])
     monkeypatch.setattr(command, "SETTINGS", (FLAGSHIP, TOLD, RULE))
-    words = ["--folder", str(tmp_path / "kept"), "--league", str(tmp_path / "none"), "--only", "told 0.9"]
+    words = ["--folder", str(tmp_path / "kept"), "--only", "told 0.9"]
     assert call(monkeypatch, *words) == 0
     first = capsys.readouterr()
     assert "2 of 2: small, told 0.9, seed 1" in first.err
