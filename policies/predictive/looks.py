@@ -17,6 +17,8 @@ _AGE_SHARE = 1.3
 grow; against the simulator's engine, for lengths that spread as chats do (docs/decisions/0017)."""
 _STOP_BEFORE_S, _STOPS_BEFORE = 600.0, 5.0
 """A replica given up is taken to stay on the bill for so long until as many were seen: nodes go after ten minutes."""
+_STARTS_BEFORE = 3.0
+"""Starts are taken to go over a new node until as many were seen."""
 _PATIENCE_S = 2.0
 
 
@@ -124,8 +126,13 @@ def stop_s(book: ShadowBook) -> float:
     return (_STOPS_BEFORE * _STOP_BEFORE_S + book.trailed) / (_STOPS_BEFORE + book.stops)
 
 
+def start_s(book: ShadowBook, over_a_new_node_s: float) -> float:
+    """How long a start takes on average, by the ways that they went: nodes of replicas given up stand for a while."""
+    return (_STARTS_BEFORE * over_a_new_node_s + book.starting_s) / (_STARTS_BEFORE + book.starts)
+
+
 def watch(book: ShadowBook, s: Situation, idle_replicas: float) -> None:
-    """How long requests stay, and what stays on the bill of replicas that were given up.
+    """How long requests stay and starts take, and what stays on the bill of replicas that were given up.
 
     `idle_replicas`: those that would fit the GPUs of the deployment's own nodes which nobody uses.
     """
@@ -139,4 +146,9 @@ def watch(book: ShadowBook, s: Situation, idle_replicas: float) -> None:
     fewer = max(0, (book.supply or 0) - s.supply)
     book.stops = book.stops * fade + fewer
     book.trailed = book.trailed * fade + passed_s * ((d.draining or 0) + max(idle_replicas, 0.0))
+    book.starts, book.starting_s = book.starts * fade, book.starting_s * fade
+    if d.lead_times is not None:
+        for one in d.starting:
+            book.starts += passed_s / max(d.lead_times.path(one.path).mean_s, 1.0)
+            book.starting_s += passed_s
     book.seen_at_s, book.supply = s.now_s, s.supply

@@ -30,7 +30,7 @@ from policies.forecasting import check_spec
 from policies.options import between, option
 from policies.predictive.dear import dearer, spared
 from policies.predictive.following import SETTLES_S, followed_term, in_force, live, next_term
-from policies.predictive.looks import Everybody, Look, Start, idle, quantum, stop_s, watch, way
+from policies.predictive.looks import Everybody, Look, Start, idle, quantum, start_s, stop_s, watch, way
 from policies.predictive.pools import Claim, pool_proposals
 from policies.predictive.state import DeploymentMemory, PredictiveState, ShadowBook, learn_level, remember_wanted
 from policies.predictive.terms import (
@@ -205,13 +205,14 @@ class PredictivePolicy:
     def _look(self, s: Situation, book: ShadowBook, everybody: Everybody) -> Look:
         """What a start would mean; what can be seen without bins is remembered."""
         d = s.view
-        lead = _UNKNOWN_LEAD if d.lead_times is None else d.lead_times.path(way(d, everybody))
-        lead_s = lead.quantile(_LEAD_LEVEL) + s.period_s
-        start = Start(lead_s, lead.mean_s + s.period_s, quantum(d, everybody))
         if self.options.follow:
             watch(book, s, idle(d, everybody))
             if nobody_is_there(d):
                 book.smooth = 0.0  # what is felt of past demand fades, and would never end by itself
+        taken = way(d, everybody)
+        lead = _UNKNOWN_LEAD if d.lead_times is None else d.lead_times.path(taken)
+        mean_s = start_s(book, lead.mean_s) if taken == "new_node" else lead.mean_s
+        start = Start(lead.quantile(_LEAD_LEVEL) + s.period_s, mean_s + s.period_s, quantum(d, everybody))
         return Look(book, s, start)
 
     def _followed(self, look: Look, everybody: Everybody) -> Term | None:

@@ -56,6 +56,9 @@ class ShadowBook:
     stops: float = 0.0
     trailed: float = 0.0
     """Replicas given up, and replica-seconds that were paid for after that: draining, and idle nodes (faded)."""
+    starts: float = 0.0
+    starting_s: float = 0.0
+    """Replicas that came, and how long they were on their way, all together (faded)."""
 
 
 @dataclass(slots=True)

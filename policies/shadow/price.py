@@ -41,6 +41,12 @@ class PriceSettings:
     """Another rule is followed when it is better by this share."""
     start_cost: float = 1.0
     """What a start costs beside the bill, in lead times of one replica."""
+    learn_days: float = 3.0
+    """Half-life of how many of the misses that the replay counts users have."""
+    learn_prior_days: float = 2.0
+    """As many days' allowed misses are taken to have been counted right before any was seen."""
+    least_believed: float = 0.2
+    """Of the replay's misses at least so many count."""
     doubt_days: float = 7.0
     """Before so much was seen, misses that came in one event count for less than those of many."""
 
@@ -59,12 +65,29 @@ class Account:
     next_rule: int = -1
     """The more careful rule that would be followed from `next_price` on; -1: none misses less."""
     next_price: float = 0.0
+    users_missed: float = 0.0
+    replay_missed: float = 0.0
+    """What users missed while a rule was followed, and what its fleet missed in the replay of the same bins (faded)."""
 
     def book(self, demand: float, missed: float, bin_s: float, settings: PriceSettings) -> None:
         """One bin: its demand (replica-bins), and what of it users did not get within the SLO."""
         fade = 0.5 ** (bin_s / (settings.account_days * 86400.0))
         self.seen = self.seen * fade + demand
         self.missed = self.missed * fade + missed
+
+    def compare(self, users_missed: float, replay_missed: float, bin_s: float, settings: PriceSettings) -> None:
+        """One bin: what users missed, and what the followed rule's fleet missed of it in the replay (replica-bins)."""
+        fade = 0.5 ** (bin_s / (settings.learn_days * 86400.0))
+        self.users_missed = self.users_missed * fade + users_missed
+        self.replay_missed = self.replay_missed * fade + replay_missed
+
+    def believed(self, allowed_a_day: float, settings: PriceSettings) -> float:
+        """Share of the replay's misses that users have: where starts come sooner than in the replay, or reflexes and
+        rounding help, it counts too many. That it counts too few is left to the usable share.
+        """
+        prior = settings.learn_prior_days * allowed_a_day
+        share = (self.users_missed + prior) / max(self.replay_missed + prior, 1e-9)
+        return min(max(share, settings.least_believed), 1.0)
 
 
 def choose(
@@ -80,9 +103,10 @@ def choose(
     rules = np.arange(shadow.family.size) if among is None else among
     record = shadow.record[:, :, rules]
     doubt = max(0.0, 1.0 - memory.rows * bin_s / (settings.doubt_days * 86400.0)) if settings.doubt_days > 0 else 0.0
-    missed = np.stack([shadow.expected_misses(which, doubt)[rules] for which in (SHORT, LONG)])
     aim = allowed_share * settings.aim_share
     day = [memory.demand_sums[i] / max(memory.weights[i], 1.0) * 86400.0 / bin_s for i in (SHORT, LONG)]
+    missed = np.stack([shadow.expected_misses(which, doubt)[rules] for which in (SHORT, LONG)])
+    missed *= account.believed(allowed_share * day[SHORT], settings)
     credit = aim * account.seen - account.missed
     days = settings.repay_days if credit < 0 else settings.spend_days
     now = aim + credit / max(day[LONG] * days, 1e-9)

@@ -120,26 +120,34 @@ class Sizing:
         bin_s, begin, bins = frames[0].bin_s, 0, closed.demand.shape[1]
         while begin < bins:
             end = min(bins, begin + min(self._until_choice(memory, bin_s) for memory in memories))
-            self.advance(memories, frames, closed.some(begin, end))
+            missed = self.advance(memories, frames, closed.some(begin, end))
+            if begin == 0:
+                self._compare(memories, frames, closed.demand[:, 0], missed, got)
             for memory, frame in zip(memories, frames, strict=True):
                 memory.bins += end - begin
                 if memory.bins * bin_s >= CHOOSE_EVERY_S or memory.account.rule < 0:
                     self._choose(memory, frame)
             begin = end
 
-    def advance(self, memories: Sequence[SizingMemory], frames: Sequence[Frame], closed: Closed) -> None:
-        """The replay alone: what the bins cost every rule, and what each tells its fleet for the next."""
+    def advance(self, memories: Sequence[SizingMemory], frames: Sequence[Frame], closed: Closed) -> Floats:
+        """The replay alone: what the bins cost every rule, and what each tells its fleet for the next.
+
+        Returns what each rule missed of the first bin (replica-bins), shape (deployments, rules).
+        """
         terms = self._terms(memories, frames)
         bins, room = closed.demand.shape[1], terms.room(self.family)
         rows = min(terms.rows(self.family, bins), ROWS)
         fleets = Fleets([m.shadow for m in memories], self.family, [max(1, f.bounds[0]) for f in frames], rows)
         clocks = [Clock(memory.clock, terms.bin_s) for memory in memories]
+        first = np.zeros((len(memories), self.family.size))
         for begin in range(0, bins, room):
             some = closed if bins <= room else closed.some(begin, begin + room)
-            fleets.play(some.demand, self._quantiles(clocks, some, terms), terms)
+            missed = fleets.play(some.demand, self._quantiles(clocks, some, terms), terms)
+            first = missed[:, 0] if begin == 0 else first
         fleets.store()
         for memory, end_s in zip(memories, closed.ends_s[:, -1].tolist(), strict=True):
             memory.closed_at_s = end_s
+        return first
 
     def _quantiles(self, clocks: Sequence[Clock], closed: Closed, s: Terms) -> Quantiles:
         numbers = np.rint(closed.ends_s / s.bin_s).astype(np.int64)
@@ -196,6 +204,16 @@ class Sizing:
             memories[i].account.book(brought, missed, frames[i].bin_s, self.settings)
             if self.learn_use:
                 self._learn_use(memories[i], modelled - missed, frames[i])
+
+    def _compare(
+        self, memories: Sequence[SizingMemory], frames: Sequence[Frame], seen: Floats, replayed: Floats,
+        got: Sequence[Got | None],
+    ) -> None:  # fmt: skip
+        """What users missed of a bin beside what the followed rule's fleet missed of it in the replay."""
+        for memory, frame, brought, missed, one in zip(memories, frames, seen.tolist(), replayed, got, strict=False):
+            rule = memory.account.rule
+            if one is not None and one.missed_share is not None and rule >= 0:
+                memory.account.compare(one.missed_share * brought, float(missed[rule]), frame.bin_s, self.settings)
 
     def _learn_use(self, memory: SizingMemory, more: float, s: Frame) -> None:
         """`more`: replica-bins of misses that the model counted and users did not have."""

@@ -54,6 +54,11 @@ def play(
     return wanted
 
 
+def memory_end(memory: SizingMemory) -> float:
+    assert memory.closed_at_s is not None
+    return memory.closed_at_s
+
+
 def of_one(ends_s: Floats, demand: Floats, expected: Floats) -> Closed:
     """Bins of one deployment; `expected`: (bins, levels)."""
     return Closed(ends_s[None], demand[None], Ahead(*(expected[None],) * 3))
@@ -317,6 +322,37 @@ def test_the_followed_rule_is_left_only_for_one_that_is_better_by_a_margin() -> 
     other = 5
     shadow.record[:, 0, other], shadow.record[:, 1, other] = 0.0, bill[first] * 0.999
     assert choose(shadow, account, 0.01, BIN_S, 18, PriceSettings()) == first
+
+
+def test_where_users_miss_less_than_the_replay_counts_a_cheaper_rule_meets_the_target() -> None:
+    settings = PriceSettings()
+    shadow, account = family_of_two()
+    assert choose(shadow, account, 0.01, BIN_S, 18, settings) == 0
+    a_day = 0.01 * 1000.0  # of the allowed misses; the record holds a day of demand
+    account.compare(0.0, 8.0 * a_day, BIN_S, settings)
+    assert account.believed(a_day, settings) == pytest.approx(
+        settings.learn_prior_days / (settings.learn_prior_days + 8)
+    )
+    assert choose(shadow, account, 0.01, BIN_S, 18, settings) == 1
+
+
+def test_the_replay_is_never_believed_to_count_too_few_and_never_hardly_at_all() -> None:
+    settings, account = PriceSettings(), Account()
+    assert account.believed(10.0, settings) == 1.0
+    account.compare(500.0, 10.0, BIN_S, settings)
+    assert account.believed(10.0, settings) == 1.0
+    account.compare(0.0, 1e6, BIN_S, settings)
+    assert account.believed(10.0, settings) == settings.least_believed
+
+
+def test_what_users_missed_is_held_against_the_followed_rule_alone_and_against_none_in_a_rehearsal() -> None:
+    sizing, memory = Sizing(), SizingMemory()
+    play(sizing, memory, np.full(720, 5.0))
+    assert (memory.account.users_missed, memory.account.replay_missed) == (0.0, 0.0)
+    storm = of_one(memory_end(memory) + BIN_S * np.arange(1, 2), np.array([50.0]), flat(50.0)[None])
+    sizing.close([memory], [FRAME], storm, [Got(running=6.0, missed_share=0.25)])
+    assert memory.account.users_missed == pytest.approx(12.5)
+    assert memory.account.replay_missed == pytest.approx(50.0)  # six of fifty replicas: all of them missed
 
 
 # ---------------------------------------------------------------- the whole

@@ -16,15 +16,17 @@ from policies.base import (
     Diary,
     Forecast,
     ForecastSpec,
+    LeadPath,
     LeadTimes,
     PoolView,
     ReplicaProposal,
+    StartView,
 )
 from policies.durations import Duration
 from policies.forecasting import create
 from policies.forecasting.diary import teach
 from policies.predictive import PredictiveOptions, PredictivePolicy
-from policies.predictive.looks import Start, stop_s
+from policies.predictive.looks import Start, start_s, stop_s
 from policies.predictive.state import PredictiveState, ShadowBook
 from policies.shadow.rules import LEVELS
 from tests.policies.build import KEY, fleet, view
@@ -244,3 +246,20 @@ def test_what_a_replica_costs_after_it_was_given_up_is_learned() -> None:
         d = view(running=4 if i % 40 < 20 else 3, target=4, starting=(), node_pools=("h100",), gpus_per_replica=4)
         p.propose(fleet(d, pools=(replace(POOL, gpus_free=0),), now_s=30.0 * i), state, 30.0 * i)
     assert stop_s(state.deployments[KEY.full].shadow) < 400.0
+
+
+def test_a_start_takes_as_long_as_starts_did_by_the_ways_that_they_went() -> None:
+    """A new node takes 300 s, one that still stands there 100 s; two of three starts found one."""
+    lead_times = LeadTimes(Duration(40.0, 0.0), Duration(100.0, 0.0), Duration(300.0, 0.0))
+    p, state = policy(), PredictiveState()
+    assert start_s(ShadowBook(), 300.0) == 300.0
+    for i in range(3000):  # of ten bins, six see a start over a new node, four one over a standing one: 2 : 4 starts
+        path: LeadPath = "new_node" if i % 10 < 6 else "warm_node"
+        starting = (StartView(30.0 * i, path, "node", 30.0 * i + 100.0),)
+        d = view(
+            running=4, target=5, starting=starting, node_pools=("h100",), gpus_per_replica=4, lead_times=lead_times
+        )
+        p.propose(fleet(d, pools=(POOL,), now_s=30.0 * i), state, 30.0 * i)
+    assert start_s(state.deployments[KEY.full].shadow, 300.0) == pytest.approx(
+        10 * 30.0 / (180 / 300 + 120 / 100), rel=0.01
+    )
