@@ -96,9 +96,12 @@ class DemandMemory:
     totals: Totals = field(default_factory=Totals)
     """Everything that was counted since the first reading."""
     recent: list[list[float]] = field(default_factory=list)
-    """[interval end, seconds, arrivals, errors], newest last, as long as the rate window."""
-    recent_sums: list[float] = field(default_factory=list)
-    """Of its last three columns, oldest first; empty in a state of before they were kept."""
+    """The intervals of a state of before they were packed; `arrivals.py` moves them over."""
+    intervals: bytearray = field(default_factory=bytearray)
+    """float64 (intervals, 4): end, seconds, arrivals, errors, newest last, as long as the rate window. Packed: with a
+    hundred deployments each number that lies by itself is a wait for memory at every tick."""
+    interval_sums: list[float] = field(default_factory=list)
+    """Of its last three columns; empty where none was made since the state was read."""
     mix_sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0])
     """Faded sums: prompt tokens, output tokens, cached tokens, requests (those in progress count as half done)."""
     mix_lately: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0, 0.0])

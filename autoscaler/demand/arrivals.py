@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from struct import Struct
 
 from autoscaler.controller_state import DemandMemory
 
@@ -17,6 +18,7 @@ _GROWTH_DOUBLES_S = 120.0
 """While requests fail demand may be twice the calm one at once, and twice as much again after each such time."""
 _LEAST_CALM_RPS = 1.0
 """A deployment that had next to no traffic may have this much at least."""
+_INTERVAL = Struct("<4d")
 Bin = tuple[float, float | None]
 """End of a bin (seconds) and its mean rate (req/s), None when it was not seen."""
 
@@ -27,7 +29,7 @@ def without_retries(memory: DemandMemory, now_s: float, seconds: float, arrivals
     Every failed request may come back at once, so at least arrivals - errors are requests of their own. What is more
     than that counts up to a level that begins at twice the calm demand and grows with time, since users may be more.
     """
-    _, demand_lately, errors_lately = _recent_sums(memory)
+    _, demand_lately, errors_lately = _lately(memory)
     errors_lately += errors
     demand_lately += arrivals
     if errors_lately <= _FAILING_SHARE * demand_lately:
@@ -77,34 +79,47 @@ def error_rate_rps(memory: DemandMemory) -> float | None:
 
 def rates_rps(memory: DemandMemory) -> tuple[float | None, float | None]:
     """Both of them."""
-    seconds, arrivals, errors = _recent_sums(memory)
+    seconds, arrivals, errors = _lately(memory)
     return (arrivals / seconds, errors / seconds) if seconds > 0 else (None, None)
 
 
-def remember(memory: DemandMemory, interval: list[float], window_s: float) -> None:
-    """The newest interval ([end, seconds, arrivals, errors]) enters the rate window; what is too old leaves it."""
-    recent = memory.recent
-    recent.append(interval)
-    while len(recent) > 1 and recent[0][0] <= interval[0] - window_s:
-        recent.pop(0)
-    memory.recent_sums = _sums(recent)
+def remember(memory: DemandMemory, end_s: float, lasted_s: float, came: float, failed: float, window_s: float) -> None:
+    """The newest interval (seconds, requests that came and failed) enters the rate window; the too old leave it."""
+    kept = _packed(memory)
+    kept += _INTERVAL.pack(end_s, lasted_s, came, failed)
+    while len(kept) > _INTERVAL.size and _INTERVAL.unpack_from(kept)[0] <= end_s - window_s:
+        del kept[: _INTERVAL.size]
+    memory.interval_sums = _sums(kept)
 
 
 def forget(memory: DemandMemory) -> None:
     """Nothing is known of the time up to now."""
-    memory.recent.clear()
-    memory.recent_sums = []
+    _packed(memory).clear()
+    memory.interval_sums = []
     memory.uncounted_rps = 0.0
 
 
-def _recent_sums(memory: DemandMemory) -> list[float]:
-    return memory.recent_sums or _sums(memory.recent)
+def intervals(memory: DemandMemory) -> list[tuple[float, ...]]:
+    """End, seconds, arrivals and errors of each interval of the rate window, oldest first."""
+    return list(_INTERVAL.iter_unpack(_packed(memory)))
 
 
-def _sums(intervals: list[list[float]]) -> list[float]:
-    """Seconds, arrivals and errors. Always from the oldest on: a sum that is carried along drifts."""
+def _lately(memory: DemandMemory) -> list[float]:
+    """Seconds, arrivals and errors of the rate window."""
+    return memory.interval_sums or _sums(_packed(memory))
+
+
+def _packed(memory: DemandMemory) -> bytearray:
+    if memory.recent:
+        memory.intervals = bytearray().join(_INTERVAL.pack(*interval) for interval in memory.recent)
+        memory.recent = []
+    return memory.intervals
+
+
+def _sums(kept: bytearray) -> list[float]:
+    """Always from the oldest on: a sum that is carried along drifts."""
     seconds = arrivals = errors = 0.0
-    for _, lasted_s, came, failed in intervals:
+    for _, lasted_s, came, failed in _INTERVAL.iter_unpack(kept):
         seconds += lasted_s
         arrivals += came
         errors += failed

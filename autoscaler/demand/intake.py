@@ -47,7 +47,7 @@ def take_in(memory: DemandMemory, metrics: DeploymentMetrics, slo: Slo, window_s
         return list(close_bins(memory, since_s, now_s, None, bin_s))
     demand = without_retries(memory, now_s, seconds, arrivals, errors)
     memory.uncounted_rps = (arrivals - demand) / seconds
-    remember(memory, [now_s, seconds, demand, errors], window_s)
+    remember(memory, now_s, seconds, demand, errors, window_s)
     return list(close_bins(memory, since_s, now_s, demand, bin_s))
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from autoscaler import demand, guard
 from autoscaler.controller import Controller
 from autoscaler.controller_state import DemandMemory
+from autoscaler.demand.arrivals import intervals
 from autoscaler.model import DeploymentMetrics, ReplicaSignal
 from autoscaler.sources.exposition import Memory, parse
 from autoscaler.sources.join import NodePage, collect
@@ -102,7 +103,7 @@ def test_counted_demand_lies_between_what_succeeds_and_what_arrives(steps: list[
     for arrivals, failing, rejected in steps:
         errors = arrivals * failing
         traffic.goes(TICK_S, arrivals, errors, rejected)
-        _, seconds, counted, _ = traffic.memory.recent[-1]
+        _, seconds, counted, _ = intervals(traffic.memory)[-1]
         arrived = (arrivals + max(0.0, rejected - errors)) * seconds
         assert counted <= arrived * (1 + 1e-9) + 1e-6
         assert counted >= (arrivals - errors) * seconds - 1e-6 * (1 + arrived)

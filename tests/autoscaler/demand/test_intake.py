@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler import demand
 from autoscaler.controller_state import CounterMemory, DemandMemory
+from autoscaler.demand.arrivals import intervals, rates_rps
 from autoscaler.model import DeploymentMetrics, Histogram
 from policies.base import Slo, Totals
 
@@ -40,7 +43,7 @@ def test_a_reset_counter_counts_from_zero_again() -> None:
     memory = DemandMemory()
     for at_s, value in ((0.0, 100.0), (10.0, 130.0), (20.0, 20.0), (30.0, 50.0)):
         take(memory, page(at_s, {"a": value}))
-    assert sum(r[2] for r in memory.recent) == pytest.approx(30.0 + 20.0 + 30.0)
+    assert sum(r[2] for r in intervals(memory)) == pytest.approx(30.0 + 20.0 + 30.0)
 
 
 def test_a_new_series_counts_in_full_and_a_vanished_one_not_at_all() -> None:
@@ -48,7 +51,7 @@ def test_a_new_series_counts_in_full_and_a_vanished_one_not_at_all() -> None:
     take(memory, page(0.0, {"a": 100.0}))
     take(memory, page(10.0, {"a": 110.0, "b": 7.0}))
     take(memory, page(20.0, {"b": 17.0}))
-    assert [r[2] for r in memory.recent] == pytest.approx([17.0, 10.0])
+    assert [r[2] for r in intervals(memory)] == pytest.approx([17.0, 10.0])
 
 
 def test_a_series_that_was_missing_for_a_while_is_no_spike() -> None:
@@ -58,16 +61,28 @@ def test_a_series_that_was_missing_for_a_while_is_no_spike() -> None:
     take(memory, page(20.0, {}))
     take(memory, page(30.0, {}))
     take(memory, page(40.0, {"a": 80.0}))
-    assert memory.recent[-1][2] == pytest.approx(20.0), "60 requests in 30 s, 20 of them in the last 10 s"
+    assert intervals(memory)[-1][2] == pytest.approx(20.0), "60 requests in 30 s, 20 of them in the last 10 s"
+
+
+def test_a_state_of_before_intervals_were_packed_goes_on_with_them() -> None:
+    memory = DemandMemory()
+    for at_s, value in ((0.0, 100.0), (10.0, 130.0), (20.0, 190.0)):
+        take(memory, page(at_s, {"a": value}))
+    saved = msgspec.json.decode(msgspec.json.encode(memory), type=DemandMemory)
+    older = replace(saved, recent=[list(one) for one in intervals(saved)], intervals=bytearray(), interval_sums=[])
+    assert rates_rps(older) == rates_rps(memory)
+    for one in (older, memory):
+        take(one, page(30.0, {"a": 200.0}))
+    assert msgspec.json.encode(older) == msgspec.json.encode(memory)
 
 
 def test_the_same_page_twice_changes_nothing() -> None:
     memory = DemandMemory()
     take(memory, page(0.0, {"a": 0.0}))
     take(memory, page(10.0, {"a": 10.0}))
-    before = list(memory.recent)
+    before = intervals(memory)
     assert take(memory, page(10.0, {"a": 99.0})) == []
-    assert memory.recent == before
+    assert intervals(memory) == before
 
 
 @pytest.mark.parametrize("absurd", [math.nan, math.inf, -math.inf, -5.0, 1e300])
