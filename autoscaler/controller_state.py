@@ -118,7 +118,9 @@ class DemandMemory:
     in_progress: float | None = None
     """Requests that were being served at the newest reading: not those that wait."""
     attained: list[list[float]] = field(default_factory=list)
-    """[interval end, TTFT good, TTFT all, ITL good, ITL all], as long as the attainment window."""
+    """The rows of a state of before they were packed; `attainment.py` moves them over."""
+    attained_rows: bytearray = field(default_factory=bytearray)
+    """float64 (intervals, 5): end, TTFT good, TTFT all, ITL good, ITL all, as long as the attainment window."""
     attained_sums: list[float] = field(default_factory=list)
     """Of its last four columns; empty in a state of before they were kept."""
     bin_end_s: float | None = None

@@ -6,6 +6,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
+from struct import Struct
 
 from autoscaler.controller_state import CounterMemory, DemandMemory
 from autoscaler.model import DeploymentMetrics, Histogram, Judged
@@ -13,6 +14,7 @@ from policies.base import Slo
 
 ATTAINMENT_WINDOW_S = 600.0
 _EXACT = 2.0**30
+_ROW = Struct("<5d")
 _NOTHING: frozenset[str] = frozenset()
 
 
@@ -33,18 +35,26 @@ def _remember_attained(memory: DemandMemory, now_s: float, counts: tuple[float, 
 
     Shares of a bucket are rounded to a billionth of a request: sums of such numbers are exact, in whatever order.
     """
-    rows = memory.attained
+    rows = _rows(memory)
     if not memory.attained_sums:
         memory.attained_sums = _attained_sums(rows)
     sums = memory.attained_sums
     if counts[1] > 0 or counts[3] > 0:
-        row = [now_s, *map(_exact, counts)]
-        rows.append(row)
+        row = (now_s, *map(_exact, counts))
+        rows += _ROW.pack(*row)
         _add(sums, row, 1.0)
-    while rows and rows[0][0] <= now_s - ATTAINMENT_WINDOW_S:
-        _add(sums, rows.pop(0), -1.0)
+    while rows and (row := _ROW.unpack_from(rows))[0] <= now_s - ATTAINMENT_WINDOW_S:
+        _add(sums, row, -1.0)
+        del rows[: _ROW.size]
     if not rows:
         sums[:] = (0.0, 0.0, 0.0, 0.0)
+
+
+def _rows(memory: DemandMemory) -> bytearray:
+    if memory.attained:
+        memory.attained_rows = bytearray().join(_ROW.pack(*row) for row in memory.attained)
+        memory.attained = []
+    return memory.attained_rows
 
 
 def _exact(count: float) -> float:
@@ -59,8 +69,8 @@ def _add(sums: list[float], row: Sequence[float], sign: float) -> None:
     sums[3] += sign * itl_all
 
 
-def _attained_sums(rows: Sequence[Sequence[float]]) -> list[float]:
-    return [sum((row[i] for row in rows), 0.0) for i in range(1, 5)]
+def _attained_sums(rows: bytearray) -> list[float]:
+    return [sum((row[i] for row in _ROW.iter_unpack(rows)), 0.0) for i in range(1, 5)]
 
 
 def _within(
@@ -109,9 +119,10 @@ def share_below(histogram: Histogram, limit_s: float | None) -> float:
 
 def attained_fraction(memory: DemandMemory) -> float | None:
     """Share of the last 10 minutes' requests within the SLO: the worse of TTFT and ITL; None without requests."""
-    if not memory.attained:
+    rows = _rows(memory)
+    if not rows:
         return None
-    ttft_good, ttft_all, itl_good, itl_all = memory.attained_sums or _attained_sums(memory.attained)
+    ttft_good, ttft_all, itl_good, itl_all = memory.attained_sums or _attained_sums(rows)
     ttft_share = ttft_good / ttft_all if ttft_all > 0 else None
     itl_share = itl_good / itl_all if itl_all > 0 else ttft_share
     return itl_share if ttft_share is None or itl_share is None else min(ttft_share, itl_share)
@@ -123,10 +134,11 @@ def judged(memory: DemandMemory) -> Judged | None:
     Requests are counted by their first tokens, since some engines count every token between. The share that missed is
     the worse of the two, as in `attained_fraction`.
     """
-    if not memory.attained or memory.attained[-1][0] != memory.as_of_s:
+    rows = _rows(memory)
+    if not rows:
         return None
-    _, ttft_good, ttft_all, itl_good, itl_all = memory.attained[-1]
-    if ttft_all <= 0:
+    end_s, ttft_good, ttft_all, itl_good, itl_all = _ROW.unpack_from(rows, len(rows) - _ROW.size)
+    if end_s != memory.as_of_s or ttft_all <= 0:
         return None
     missed_ttft = ttft_all - ttft_good
     missed_itl_share = 1.0 - itl_good / itl_all if itl_all > 0 else 0.0

@@ -64,15 +64,26 @@ def test_a_series_that_was_missing_for_a_while_is_no_spike() -> None:
     assert intervals(memory)[-1][2] == pytest.approx(20.0), "60 requests in 30 s, 20 of them in the last 10 s"
 
 
-def test_a_state_of_before_intervals_were_packed_goes_on_with_them() -> None:
+def test_a_state_of_before_its_windows_were_packed_goes_on_with_them() -> None:
+    def counted(at_s: float, value: float) -> DeploymentMetrics:
+        return page(at_s, {"a": value}, ttft={"r": Histogram((1.0, math.inf), (0.9 * value, value))})
+
     memory = DemandMemory()
     for at_s, value in ((0.0, 100.0), (10.0, 130.0), (20.0, 190.0)):
-        take(memory, page(at_s, {"a": value}))
+        take(memory, counted(at_s, value))
     saved = msgspec.json.decode(msgspec.json.encode(memory), type=DemandMemory)
-    older = replace(saved, recent=[list(one) for one in intervals(saved)], intervals=bytearray(), interval_sums=[])
+    older = replace(
+        saved,
+        recent=[list(one) for one in intervals(saved)],
+        attained=[[10.0, 27.0, 30.0, 0.0, 0.0], [20.0, 54.0, 60.0, 0.0, 0.0]],
+        intervals=bytearray(),
+        interval_sums=[],
+        attained_rows=bytearray(),
+    )
     assert rates_rps(older) == rates_rps(memory)
+    assert demand.judged(older) == demand.judged(memory)
     for one in (older, memory):
-        take(one, page(30.0, {"a": 200.0}))
+        take(one, counted(30.0, 200.0))
     assert msgspec.json.encode(older) == msgspec.json.encode(memory)
 
 
