@@ -19,7 +19,7 @@ from policies.base import ForecastSpec
 from policies.forecasting import create
 from policies.predictive import PredictiveOptions
 from policies.shadow.ahead import Ahead
-from policies.shadow.fleet import ROWS
+from policies.shadow.fleet import HALF_LIVES_S, LONG, ROWS, patience
 from policies.shadow.price import Account, PriceSettings, choose
 from policies.shadow.rules import LEVELS, Family, Floats, Ints
 from policies.shadow.sizing import CHOOSE_EVERY_S, Closed, Frame, Sizing, SizingMemory
@@ -160,8 +160,8 @@ class _Player:
             self.fleet.tell(want, demand, case.most)
 
     def choose(self, case: Case, sizing: Sizing, memory: SizingMemory) -> None:
-        shadow = sizing.shadow(memory, frame_of(case))
         allowed = 1.0 - self.variant.target
+        shadow = sizing.shadow(memory, frame_of(case, allowed))
         choose(shadow, self.account, allowed, BIN_S, case.lead, self.variant.settings, self.among)
         self.choices += 1
         self.capped += self.account.capped
@@ -230,41 +230,53 @@ def oracle(need: Ints, lead_s: float) -> tuple[float, int]:
 
 
 def play(m: Material, c: Case, variants: Sequence[Variant]) -> tuple[list[Figures], list[Figures]]:
-    """Every variant in one replay, and each rule alone, followed from `first` on."""
+    """Every variant, in one replay for all targets that remember alike, and each rule alone, all from `first` on."""
+    players = [_Player(v, Fleet([_begin_with(c)] * ROWS), v.among(Family())) for v in variants]
+    groups: dict[float, list[_Player]] = {}
+    for player in players:
+        groups.setdefault(patience(1.0 - player.variant.target), []).append(player)
+    total = float(c.demand[c.first :].sum())
+    alone: list[Figures] = []
+    for _, group in sorted(groups.items()):
+        found = _replay(m, c, group, total)
+        alone = alone or found
+    return [player.figures(c, total) for player in players], alone
+
+
+def _replay(m: Material, c: Case, players: Sequence[_Player], total: float) -> list[Figures]:
+    """One replay, and whoever follows it; returns each rule alone."""
+    allowed = 1.0 - players[0].variant.target
     sizing = Sizing(use=USE, learn_use=False, soft=0.0)
-    family, memory, frame = sizing.family, SizingMemory(use=USE), frame_of(c)
+    family, memory, frame = sizing.family, SizingMemory(use=USE), frame_of(c, allowed)
     closed = _closed(m, c)
-    players = [_Player(v, Fleet([_begin_with(c)] * ROWS), v.among(family)) for v in variants]
     record = np.zeros((4, family.size))
-    fade = 0.5 ** (BIN_S / (3 * 86400.0))
+    fade = 0.5 ** (BIN_S / (patience(allowed) * HALF_LIVES_S[LONG]))
     for begin in range(0, len(c.demand), _BLOCK):
         end = min(begin + _BLOCK, len(c.demand))
         shadow = sizing.shadow(memory, frame)
-        before = shadow.record[1].copy()
+        before = shadow.record[LONG].copy()
         sizing.advance([memory], [frame], closed.some(begin, end))
         shadow = sizing.shadow(memory, frame)
         told = shadow.targets[(memory.shadow.rows - np.arange(end - begin, 0, -1)) % ROWS].astype(np.int64)
-        shadow.end_block(BIN_S)
+        shadow.end_block(BIN_S, patience(allowed))
         if begin >= c.first:
             # Sums that fade: what the block added, as if all of it had come in its middle.
             bins = end - begin
-            record += (shadow.record[1] - before * fade**bins) / fade ** ((bins - 1) / 2)
+            record += (shadow.record[LONG] - before * fade**bins) / fade ** ((bins - 1) / 2)
             for player in players:
                 player.block(c, begin, told, sizing, memory)
         elif end == c.first:
             for player in players:
                 player.choose(c, sizing, memory)
                 player.fleet.tell(int(told[-1, player.account.rule]), float(c.demand[end - 1]), c.most)
-    total = float(c.demand[c.first :].sum())
-    alone = [
+    return [
         Figures(name, 0.0, cost / c.oracle_cost, missed / total)
         for name, missed, cost in zip(family.names, record[0].tolist(), record[1].tolist(), strict=True)
     ]
-    return [player.figures(c, total) for player in players], alone
 
 
-def frame_of(c: Case) -> Frame:
-    return Frame(c.lead, BIN_S, (1, c.most), 0.01)
+def frame_of(c: Case, allowed_share: float) -> Frame:
+    return Frame(c.lead, BIN_S, (1, c.most), allowed_share)
 
 
 def _begin_with(c: Case) -> int:

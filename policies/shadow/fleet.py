@@ -8,6 +8,7 @@ an overload left behind. Pure numpy on plain bytes, so that the memory can be sa
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,6 +22,7 @@ ROWS = 128
 SHORT, LONG = 0, 1
 HALF_LIVES_S = (86400.0, 3 * 86400.0)
 """Of the record on which rules are compared, and of the one that tells what a miss costs in the long run."""
+_COMMON_SHARE, _MOST_PATIENT = 0.01, 4.0
 MISSED, COST, STARTS, SQUARES = 0, 1, 2, 3
 
 
@@ -50,6 +52,13 @@ class ShadowMemory:
     demand_sums: list[float] = field(default_factory=lambda: [0.0, 0.0])
     weights: list[float] = field(default_factory=lambda: [0.0, 0.0])
     """Faded demand, and faded number of bins."""
+
+
+def patience(allowed_share: float) -> float:
+    """How many times as long as usual is remembered: what may happen once in a thousand requests is decided by days
+    that are rarer than those that one in a hundred is decided by.
+    """
+    return min(max(1.0, math.sqrt(_COMMON_SHARE / max(allowed_share, 1e-9))), _MOST_PATIENT)
 
 
 def belongs(memory: ShadowMemory, family: Family) -> bool:
@@ -91,10 +100,10 @@ class Shadow:
         """What each rule's fleet is told for the bin to come."""
         return np.asarray(self.targets[(self.memory.rows - 1) % ROWS])
 
-    def end_block(self, bin_s: float) -> None:
-        """A block of time is over: what it missed counts as one event."""
+    def end_block(self, bin_s: float, patience: float = 1.0) -> None:
+        """A block of time is over: what it missed counts as one event. `patience`: see there."""
         for i, half_life_s in enumerate(HALF_LIVES_S):
-            fade = 0.25 ** (self.memory.block_bins * bin_s / half_life_s)
+            fade = 0.25 ** (self.memory.block_bins * bin_s / (patience * half_life_s))
             self.record[i, SQUARES] = self.record[i, SQUARES] * fade + self.block * self.block
         self.block[:] = 0.0
         self.memory.block_bins = 0

@@ -38,6 +38,7 @@ class Terms:
     replicas, wanted in multiples of `quantum`. `use`: share of what a replica carries at the SLO that is planned with.
     `lasts_s`: how long demand is felt; an overload leaves requests in progress that are felt for as long. 0: requests
     end at once; an overload queues, and a wait longer than `patience_s` is a miss. `soft`: see `missed_share`.
+    `patience`: so many times as long as usual is remembered (fleet.patience).
     """
 
     bin_s: float
@@ -50,6 +51,7 @@ class Terms:
     use: Floats
     lasts_s: Floats
     patience_s: Floats
+    patience: Floats
 
     stays: NDArray[np.bool_] = field(init=False)
     all_stay: bool = field(init=False)
@@ -60,7 +62,7 @@ class Terms:
     longest_queue_s: Floats = field(init=False)
     drain_s: Floats = field(init=False)
     fades: Floats = field(init=False)
-    """What is left of a record after a bin, by half-life."""
+    """What is left of a record after a bin: (deployments, half-lives)."""
 
     def __post_init__(self) -> None:
         self.stays = self.lasts_s > 0
@@ -70,7 +72,7 @@ class Terms:
         self.carries = np.where(self.stays, self.use * _FULL, at_once)
         self.longest_queue_s = np.maximum(_LONGEST_QUEUE_S, self.lasts_s)
         self.drain_s = np.maximum(_DRAIN_S, self.lasts_s)
-        self.fades = np.array([0.5 ** (self.bin_s / half_life_s) for half_life_s in HALF_LIVES_S])
+        self.fades = np.power(0.5, self.bin_s / (self.patience * np.array(HALF_LIVES_S)))
 
     def windows(self, family: Family) -> list[int]:
         """The family's windows in bins."""
@@ -216,9 +218,9 @@ class Fleets:
             for array in (now, missed, self.backlog, self._full, weights):
                 array[~known] = 0
         booked = self.record[:, :, :SQUARES]
-        booked *= s.fades[:, None, None]
+        booked *= s.fades[:, :, None, None]
         booked += now[:, None]
-        self.sums *= s.fades
+        self.sums *= s.fades[:, None, :]
         self.sums += weights[:, :, None]
         self.block += missed
         self.block_bins += known

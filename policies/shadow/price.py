@@ -3,7 +3,7 @@ buys most.
 
 Two records of every rule (missed, cost) give a lower hull; its slope where the budget stands is the price of the next
 miss. The short record and the account of what users really got say what it costs today, the long one what it costs in
-general, and today's may not run away from that. Nothing is ever bought for more than `cap / target`.
+general, and today's may not run away from that. Nothing is ever bought for more than `cap` over the allowed share.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ class PriceSettings:
     repay_days: float = 3.0
     spend_days: float = 1.0
     """Over which a debt of misses is repaid, a credit spent."""
-    cap: float = 2.0
-    """A miss is never worth more than this over the allowed share."""
+    cap: float = 8.0
+    """A miss is never worth more than this over the allowed share, "as much as it may be" ..."""
+    most: float = 2000.0
+    """... nor more than so many times what serving it would have cost."""
     least: float = 1.0
     """A miss is never worth less than this: serving it would have cost as much."""
     least_share: float = 0.5
@@ -116,7 +118,7 @@ def choose(
     general = hull_slope(missed[LONG], costs[LONG], aim * memory.demand_sums[LONG])
     general = max(general, 0.5) if np.isfinite(general) else 1000.0
     price = min(max(today, general / settings.leeway), general * settings.leeway)
-    cap = settings.cap / allowed_share
+    cap = min(settings.cap / allowed_share, settings.most)
     account.capped = price > cap
     price = min(max(price, settings.least), cap)
     account.price, account.share_now = price, now

@@ -16,7 +16,7 @@ import numpy as np
 from policies.base.record import record
 from policies.shadow.ahead import Ahead
 from policies.shadow.clock import Clock, ClockMemory
-from policies.shadow.fleet import ROWS, SHORT, Shadow, ShadowMemory, belongs, missed_share
+from policies.shadow.fleet import ROWS, SHORT, Shadow, ShadowMemory, belongs, missed_share, patience
 from policies.shadow.fleets import Fleets, Quantiles, Terms
 from policies.shadow.price import Account, PriceSettings, choose
 from policies.shadow.rules import Family, Floats
@@ -159,7 +159,7 @@ class Sizing:
         lead_bins = [min(f.lead_bins, ROWS - 2) for f in frames]
         serve_bins = [min(f.serve_bins or lead, lead) for f, lead in zip(frames, lead_bins, strict=True)]
         rows = [
-            (*f.bounds, f.quantum, memory.use, f.lasts_s, f.patience_s)
+            (*f.bounds, f.quantum, memory.use, f.lasts_s, f.patience_s, patience(f.allowed_share))
             for f, memory in zip(frames, memories, strict=True)
         ]
         columns = np.array(rows, dtype=np.float64).T[:, :, None]
@@ -180,7 +180,7 @@ class Sizing:
     def _choose(self, memory: SizingMemory, s: Frame) -> None:
         memory.bins = 0
         shadow = self.shadow(memory, s)
-        shadow.end_block(s.bin_s)
+        shadow.end_block(s.bin_s, patience(s.allowed_share))
         if memory.shadow.weights[SHORT] * s.bin_s < 0.99 * _ENOUGH_S:
             memory.account.rule = self.family.names.index(_FIRST_RULE)
             return

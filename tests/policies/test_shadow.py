@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from policies.shadow.ahead import Ahead
 from policies.shadow.clock import Clock, ClockMemory
-from policies.shadow.fleet import MISSED, ROWS, STARTS, Shadow, ShadowMemory, missed_share
+from policies.shadow.fleet import MISSED, ROWS, STARTS, Shadow, ShadowMemory, missed_share, patience
 from policies.shadow.fleets import Fleets, Quantiles, Terms
 from policies.shadow.past import BUCKETS, levels_of, remember
 from policies.shadow.price import Account, PriceSettings, choose, hull_slope, lower_hull
@@ -83,7 +83,7 @@ def terms(
     bin_s: float = BIN_S,
 ) -> Terms:
     """Of one deployment."""
-    bins, numbers = np.full((1, 1), lead_bins), (*bounds, quantum, use, lasts_s, 2.0)
+    bins, numbers = np.full((1, 1), lead_bins), (*bounds, quantum, use, lasts_s, 2.0, 1.0)
     return Terms(bin_s, soft, bins, bins, *(np.full((1, 1), float(number)) for number in numbers))
 
 
@@ -303,7 +303,9 @@ def test_no_miss_is_bought_for_more_than_the_cap() -> None:
     shadow.record[:, 1, 0] = 1e6  # 33,000 replica-bins for a missed one
     assert choose(shadow, account, 0.01, BIN_S, 18, PriceSettings()) == 1
     assert account.capped
-    assert account.price == pytest.approx(200.0)
+    assert account.price == pytest.approx(800.0)
+    assert choose(shadow, account, 0.001, BIN_S, 18, PriceSettings()) == 1
+    assert account.price == pytest.approx(2000.0)
 
 
 def test_before_much_was_seen_one_burst_does_not_make_everybody_buy() -> None:
@@ -334,6 +336,17 @@ def test_where_users_miss_less_than_the_replay_counts_a_cheaper_rule_meets_the_t
         settings.learn_prior_days / (settings.learn_prior_days + 8)
     )
     assert choose(shadow, account, 0.01, BIN_S, 18, settings) == 1
+
+
+def test_what_may_happen_once_in_a_thousand_is_remembered_for_longer_than_once_in_a_hundred() -> None:
+    assert [patience(share) for share in (0.05, 0.01, 0.0025, 1e-9)] == pytest.approx([1.0, 1.0, 2.0, 4.0])
+    left = []
+    for share in (0.05, 0.01, 0.001):
+        memory, frame = SizingMemory(), replace(FRAME, allowed_share=share, bounds=(2, 50))
+        play(Sizing(), memory, np.array([1.7] * 360 + [40.0] * 360 + [1.7] * 8640), frame)  # an hour of more, a day ago
+        left.append(float(Sizing().shadow(memory, frame).record[0, MISSED].max()))
+    assert left[0] == left[1]
+    assert left[2] == pytest.approx(left[0] * 2.0 ** (1.0 - 1.0 / patience(0.001)), rel=0.05)
 
 
 def test_the_replay_is_never_believed_to_count_too_few_and_never_hardly_at_all() -> None:
