@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass, fields, replace
+from dataclasses import FrozenInstanceError, dataclass, fields, replace
+
+import pytest
 
 from policies.base import Term, TokenMix
-from policies.base.record import record
+from policies.base.record import open_form, record
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +39,11 @@ def test_they_can_be_replaced_and_sent_to_another_process() -> None:
     assert replace(Cheap("a"), wants=3) == Cheap("a", 3)
     assert pickle.loads(pickle.dumps(Term("load", 2, "why"))) == Term("load", 2, "why")
     assert len({TokenMix(1.0, 2.0), TokenMix(1.0, 2.0)}) == 1
+
+
+def test_what_is_filled_in_its_open_form_is_then_a_frozen_one_like_any_other() -> None:
+    made = open_form(Frozen)("a")
+    made.__class__ = Frozen
+    assert made == Frozen("a", 1)
+    with pytest.raises(FrozenInstanceError):
+        made.name = "b"  # type: ignore[misc]
