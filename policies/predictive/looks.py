@@ -51,7 +51,7 @@ class Look:
     situation: Situation
     start: Start
 
-    def _stays_s(self) -> float:
+    def stays_s(self) -> float:
         """How long a request stays, or would at capacity; 0: not known."""
         view = self.situation.view
         if view.capacity_rps and view.capacity_batch:
@@ -60,7 +60,7 @@ class Look:
 
     def share(self, bin_s: float) -> float:
         """What a bin weighs in what is felt."""
-        stays_s = self._stays_s()
+        stays_s = self.stays_s()
         return 1.0 - math.exp(-bin_s / (_AGE_SHARE * stays_s)) if stays_s > 0 else 1.0
 
     def frame(self, bin_s: float) -> Frame:
@@ -75,16 +75,19 @@ class Look:
             stop_bins=round(stop_s(self.book) / bin_s),
             patience_s=d.slo.ttft_s or _PATIENCE_S,
             serve_bins=self.start.serve_bins(bin_s),
-            lasts_s=_AGE_SHARE * self._stays_s(),
+            lasts_s=_AGE_SHARE * self.stays_s(),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Everybody:
-    """What the deployments of a fleet have in common: its pools by name; how many of them may use each (`users`)."""
+    """What the deployments of a fleet have in common: its pools by name; how many of them may use each (`users`);
+    whether nodes of any are taken away (`risky`).
+    """
 
     pools: Mapping[str, PoolView]
     users: Mapping[str, int]
+    risky: bool = False
 
 
 def way(d: DeploymentView, everybody: Everybody) -> LeadPath:

@@ -32,6 +32,7 @@ from policies.predictive.dear import dearer, spared
 from policies.predictive.following import SETTLES_S, followed_term, in_force, live, next_term
 from policies.predictive.looks import Everybody, Look, Start, idle, quantum, start_s, stop_s, watch, way
 from policies.predictive.pools import Claim, pool_proposals
+from policies.predictive.risk import taken_away, takes_away
 from policies.predictive.state import DeploymentMemory, PredictiveState, ShadowBook, learn_level, remember_wanted
 from policies.predictive.terms import (
     Situation,
@@ -122,7 +123,8 @@ class PredictivePolicy:
         replicas: dict[DeploymentKey, ReplicaProposal] = {}
         claims: dict[DeploymentKey, Claim] = {}
         users = Counter(name for d in fleet.deployments for name in set(d.node_pools))
-        everybody = Everybody({pool.name: pool for pool in fleet.pools}, users)
+        risky = any(takes_away(pool) for pool in fleet.pools)
+        everybody = Everybody({pool.name: pool for pool in fleet.pools}, users, risky)
         rehearsing = 0
         seen = []
         for d in fleet.deployments:
@@ -180,10 +182,15 @@ class PredictivePolicy:
         followed = self._followed(look, everybody) if self.options.follow else None
         if followed is not None:
             others = [backlog_term(s), saturation_term(s, memory), serving_term(s), _awake(s), _least(s)]
-            return _largest([followed, *others], s, next_term(self.sizing, memory.shadow))
+            passed_over = [next_term(self.sizing, memory.shadow)]
+            if everybody.risky:
+                more, losses = taken_away(look, everybody, followed)
+                others.insert(0, more)
+                passed_over.append(losses)
+            return _largest([followed, *others], s, passed_over)
         if self.options.follow and self._waits_for_history(s, memory.shadow):
             others = [hint_term(s), backlog_term(s), saturation_term(s, memory), serving_term(s), _awake(s), _least(s)]
-            return _largest([_rehearsing(s), *others], s, None)
+            return _largest([_rehearsing(s), *others], s, [])
         # A hint raises the forecast too: where they want the same, the hint is the reason.
         arguments = [hint_term(s), forecast_term(s), load_term(s), backlog_term(s), saturation_term(s, memory)]
         arguments.append(serving_term(s))
@@ -279,12 +286,12 @@ def _least_term(replicas: int) -> Term:
     return Term("min_replicas", replicas, f"replicas.min is {replicas}")
 
 
-def _largest(arguments: Sequence[Term | None], s: Situation, passed_over: Term | None) -> ReplicaProposal:
-    """The largest want first, then the others, at last one that does not count."""
+def _largest(arguments: Sequence[Term | None], s: Situation, passed_over: Sequence[Term | None]) -> ReplicaProposal:
+    """The largest want first, then the others, at last those that do not count."""
     terms = [t for t in arguments if t is not None]
     if s.view.rate_rps is None:
         terms.append(Term("unknown", s.present, f"the rate is unknown: no fewer than the present {s.present}"))
-    return _ordered(terms, *([] if passed_over is None else [passed_over]))
+    return _ordered(terms, *[t for t in passed_over if t is not None])
 
 
 def _ordered(terms: Sequence[Term], *passed_over: Term) -> ReplicaProposal:

@@ -52,7 +52,7 @@ def _spread(claim: Claim, pools: Sequence[PoolView]) -> dict[str, Claim]:
         if nodes is None or i == len(pools) - 1:
             taken = counts
         else:
-            taken = [min(count, _replicas_on(nodes, pool.gpus_per_node, claim.gpus_per_replica)) for count in counts]
+            taken = [min(count, replicas_on(nodes, pool.gpus_per_node, claim.gpus_per_replica)) for count in counts]
         now, soon, keep = taken
         parts[pool.name] = Claim(claim.gpus_per_replica, now, soon, keep, claim.horizon_s)
         counts = [count - part for count, part in zip(counts, taken, strict=True)]
@@ -61,7 +61,8 @@ def _spread(claim: Claim, pools: Sequence[PoolView]) -> dict[str, Claim]:
     return parts
 
 
-def _replicas_on(nodes: int, gpus_per_node: int, size: int) -> int:
+def replicas_on(nodes: int, gpus_per_node: int, size: int) -> int:
+    """Replicas of `size` GPUs that fit empty nodes."""
     if size > gpus_per_node:
         return nodes // -(-size // gpus_per_node)
     return nodes * (gpus_per_node // max(size, 1))

@@ -50,6 +50,8 @@ class ShadowBook:
     """Demand as replicas feel it: requests stay."""
     refused_at_s: dict[str, float] = field(default_factory=dict)
     """By pool: when it last refused a node."""
+    margin: int = 0
+    """Replicas beyond what the rule wanted, since nodes are taken away: at the last look."""
     seen_at_s: float | None = None
     supply: int | None = None
     """At the last look."""

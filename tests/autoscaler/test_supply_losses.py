@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import msgspec
 import pytest
 
 from autoscaler.controller_state import ControllerState
-from autoscaler.model import NodeSignal, PoolSignals
+from autoscaler.model import NodeSignal, PoolSettings, PoolSignals
+from autoscaler.sources.kubernetes.nodes import NodeView, PodView, pools_of
 from autoscaler.supply_losses import learn_losses, taken_at_once, taken_per_node_hour
 
 STEP_S = 15.0
@@ -137,3 +139,29 @@ def test_what_was_learned_survives_a_restart_and_an_older_state_has_learned_noth
     del plain["pools"]["spot"]["losses"]
     older = ControllerState.from_bytes(msgspec.json.encode(plain))
     assert taken_per_node_hour(older.pools["spot"].losses) == 0.0
+
+
+def kubernetes(at_s: float, *nodes: NodeView, pods: Sequence[PodView] = ()) -> PoolSignals:
+    [found] = pools_of([PoolSettings("spot", gpus_per_node=2)], nodes, pods, at_s)
+    return found
+
+
+def test_a_spot_node_of_gke_that_is_told_to_go_is_seen_as_taken_away() -> None:
+    """As Kubernetes shows it: a taint (the node is leaving), its worker pod ends, the node is gone."""
+    state = ControllerState()
+    stays = NodeView("n", ("spot",), 2, 0.0, 60.0)
+    worker = PodView("llm", "w", "n", 2.0, 0.0, worker=True)
+    learn_losses(state, kubernetes(10.0, stays, pods=[worker]))
+    told = learn_losses(state, kubernetes(20.0, replace(stays, leaving=True), pods=[worker]))
+    later = learn_losses(state, kubernetes(30.0, replace(stays, leaving=True))) + learn_losses(state, kubernetes(40.0))
+    assert (told, later) == (["node n of pool spot was taken away with replicas on it"], [])
+
+
+def test_a_node_that_kubernetes_scales_down_is_not() -> None:
+    """Ray ends the idle worker, the node stands empty, the cluster autoscaler taints and deletes it."""
+    state = ControllerState()
+    node_ = NodeView("n", ("spot",), 2, 0.0, 60.0)
+    worker = PodView("llm", "w", "n", 2.0, 0.0, worker=True)
+    learn_losses(state, kubernetes(10.0, node_, pods=[worker]))
+    for at_s, shown in ((20.0, [node_]), (30.0, [replace(node_, leaving=True)]), (40.0, [])):
+        assert learn_losses(state, kubernetes(at_s, *shown)) == []

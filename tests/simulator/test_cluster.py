@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autoscaler.controller_state import ControllerState
+from autoscaler.supply_losses import learn_losses
 from policies.durations import Duration
 from simulator.cluster.nouns import Stockout
 from tests.simulator.fleet import Fleet, fleet, pool, spec
@@ -214,6 +216,32 @@ def test_a_spot_node_that_is_taken_away_takes_its_replicas_and_serve_starts_othe
     assert f.serve.dead >= 2
     assert len(f.plane.times("kill")) >= 2
     assert f.serve.count("STARTING", "RUNNING") == 2
+
+
+def learned(f: Fleet, hours: float) -> ControllerState:
+    """What a controller learns from what this cluster shows every 15 s."""
+    state = ControllerState()
+    for at_s in range(15, int(hours * 3600), 15):
+        f.run(float(at_s))
+        for shown in f.cluster.signals():
+            learn_losses(state, shown)
+    return state
+
+
+def test_nodes_that_the_simulator_takes_away_are_learned_from_what_it_shows() -> None:
+    f = fleet(pool(preemption_per_node_hour=0.5, gpus_per_node=2, worker_gpus=2), deployments=(spec(initial=3),))
+    losses = learned(f, 24.0).pools["h100"].losses
+    assert losses.events >= 20
+    assert f.serve.dead * 0.8 < losses.taken <= f.serve.dead  # what is old is forgotten by and by
+    assert losses.taken / losses.node_hours == pytest.approx(0.5, rel=0.3)
+
+
+def test_nodes_that_were_given_up_in_the_simulator_were_not_taken_away() -> None:
+    f = fleet(pool(gpus_per_node=2, worker_gpus=2), deployments=(spec(initial=3),))
+    for i in range(20):
+        f.at(300.0 + 400.0 * i, 1 if i % 2 == 0 else 3)
+    assert learned(f, 3.0).pools["h100"].losses.taken == 0.0
+    assert f.cluster.pools["h100"].started > 5
 
 
 # ---------------------------------------------------------------- luck and conservation
