@@ -21,6 +21,8 @@ _LEAST_PER_HOUR = 1e-4
 """Of a node: less often than once in a year it is not taken away."""
 _BEARABLE = 0.5, 0.25
 """Of the share that may miss: while users miss no more a margin is not begun, and one that is carried is ended."""
+_DEAR_S = 6 * 3600.0
+"""So long after a pool refused no margin is carried where another follows: it would be bought there, and stay."""
 _MOST_LOST = 0.5
 """Of the share that may miss: when more die with their node, the pool is no first choice."""
 _STICKS, _TREMBLES = 1.5, 0.5
@@ -120,7 +122,9 @@ def taken_away(look: Look, everybody: Everybody, followed: Term) -> tuple[Term |
     stake = Stake(followed.wants, book.smooth or 0.0, look.start.mean_s, look.stays_s(), allowed_share)
     account = book.sizing.account
     bearable = account.missed <= (_BEARABLE[1] if book.margin else _BEARABLE[0]) * allowed_share * account.seen
-    more = None if bearable else margin_term(d, pools, stake, book.margin)
+    now_s, refused_at_s = look.situation.now_s, book.refused_at_s
+    dear = any(now_s - refused_at_s[pool.name] < _DEAR_S for pool in pools[:-1] if pool.name in refused_at_s)
+    more = None if bearable or dear else margin_term(d, pools, stake, book.margin)
     book.margin = 0 if more is None else more.wants - followed.wants
     return more, losses_term(d, pools, stake)
 

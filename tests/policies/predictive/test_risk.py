@@ -133,12 +133,13 @@ def test_nothing_is_compared_where_there_is_nothing_to_compare(pools: tuple[Pool
     assert losses_term(D, pools, STAKE) is None
 
 
-def proposals(missed: float) -> list[ReplicaProposal]:
+def proposals(missed: float, refused_at_s: float | None = None) -> list[ReplicaProposal]:
     """On a pool that is calm, one that takes nodes away, and a calm one again; of 1,000 served users `missed` some."""
     policy, state = cheap_pool.followed()
     book = state.deployments[KEY.full].shadow
     book.smooth = 14.0  # of the 16 that the rule wants: little room
     book.sizing.account.seen, book.sizing.account.missed = 1000.0, missed
+    book.refused_at_s |= {} if refused_at_s is None else {"cheap": refused_at_s}
     d = replace(cheap_pool.D, bins=())
     calm, often = cheap_pool.CHEAP, replace(cheap_pool.CHEAP, taken_per_node_hour=3.0)
     asked = [fleet(d, pools=(one, cheap_pool.USUAL), now_s=4000.0) for one in (calm, often, calm)]
@@ -158,3 +159,10 @@ def test_as_long_as_users_miss_much_less_than_they_may_no_margin_is_carried() ->
     usual, same, _ = proposals(missed=1.0)
     assert same.replicas == usual.replicas
     assert same.terms[-1].name == "risk"
+
+
+def test_no_margin_is_carried_for_hours_after_the_pool_refused() -> None:
+    usual, same, _ = proposals(missed=10.0, refused_at_s=4000.0 - 5 * 3600.0)
+    assert same.replicas == usual.replicas
+    usual, more, _ = proposals(missed=10.0, refused_at_s=4000.0 - 7 * 3600.0)
+    assert more.replicas > usual.replicas
