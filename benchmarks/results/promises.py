@@ -29,7 +29,7 @@ def promises(table: Table) -> str:
     lines = [
         f"## What `{FLAGSHIP}` promises",
         "",
-        "Its bill over that of the cheapest who reaches the target (bold: over what is promised, "
+        "Its bill over that of whom it is dearest against, of those who reach the target (bold: over what is promised, "
         f"{_DEFAULT:g} / {_TUNED:g} / {_HINDSIGHT:g}), paired by",
         "seed: the geometric mean and its 95 % interval, over as many seeds as are told; of what `oracle_lead` saves",
         f"of `static`, the share that it saves ({_SAVED:g} promised on average); the misses of its worst seed over",

@@ -13,7 +13,7 @@ import numpy as np
 
 from policies.base import DeploymentView, PoolView, Term
 from policies.predictive.state import ShadowBook
-from policies.shadow.fleet import COST, SHORT, STARTS, Shadow
+from policies.shadow.fleet import COST, SHORT, STARTS, Shadow, demand_a_day
 from policies.shadow.sizing import Sizing
 
 _REFUSES_S = 900.0
@@ -78,7 +78,8 @@ def spared(
     price = book.sizing.account.price / dear.times
     shadow = Shadow(book.sizing.shadow, sizing.family, 1)
     record = shadow.record[SHORT]
-    missed = shadow.expected_misses(SHORT, 0.0)
+    allowed_a_day = allowed_share * demand_a_day(book.sizing.shadow, SHORT, bin_s)
+    missed = shadow.expected_misses(SHORT, 0.0) * book.sizing.account.believed(allowed_a_day, sizing.settings)
     bill = record[COST] + start_bins * record[STARTS] + price * missed
     within = missed <= allowed_share * book.sizing.shadow.demand_sums[SHORT]
     thrifty = int(np.argmin(np.where(within, bill, np.inf)))

@@ -63,7 +63,7 @@ def _close(sizing: Sizing, looks: Sequence[Look], bins: Floats, bin_s: float) ->
         feel(look.book, rate_rps * each, weighs)
         for look, rate_rps, each, weighs in zip(looks, bins[:, 1].tolist(), per_rps, share, strict=True)
     ]
-    got = [_got(sizing, look) for look in looks]
+    got = [_got(sizing, look, bin_s) for look in looks]
     demand = np.array(felt)
     how = Felt(np.array(per_rps), np.array(share), bin_s, sizing.family.array_of_levels)
     ahead = _ahead(sizing, looks, demand, how)
@@ -73,15 +73,19 @@ def _close(sizing: Sizing, looks: Sequence[Look], bins: Floats, bin_s: float) ->
         look.book.requests = look.book.missed = 0.0
 
 
-def _got(sizing: Sizing, look: Look) -> Got | None:
-    """None where our own sizing is not what users felt: somebody else's limit was in the way."""
+def _got(sizing: Sizing, look: Look, bin_s: float) -> Got | None:
+    """None where our own sizing is not what users felt: somebody else's limit was in the way, or somebody holds more
+    than was asked for (a dry run, a pause, a person).
+    """
     book, view = look.book, look.situation.view
     if view.running is None:
         return None
     wanted = sizing.target(book.sizing)
     limited = wanted is not None and view.target is not None and view.target < wanted
-    known = book.requests > 0 and not limited
-    return Got(float(view.running), book.missed / book.requests if known else None)
+    held = book.asked is not None and view.target is not None and view.target > book.asked
+    known = book.requests > 0 and not limited and not held
+    followed = in_force(sizing, book, bin_s) and not book.margin
+    return Got(float(view.running), book.missed / book.requests if known else None, followed)
 
 
 def _ahead(sizing: Sizing, looks: Sequence[Look], demand: Floats, felt: Felt) -> Ahead:

@@ -33,7 +33,14 @@ from policies.predictive.following import SETTLES_S, followed_term, in_force, li
 from policies.predictive.looks import Everybody, Look, Start, idle, quantum, start_s, stop_s, watch, way
 from policies.predictive.pools import Claim, pool_proposals
 from policies.predictive.risk import taken_away, takes_away
-from policies.predictive.state import DeploymentMemory, PredictiveState, ShadowBook, learn_level, remember_wanted
+from policies.predictive.state import (
+    DeploymentMemory,
+    PredictiveState,
+    ShadowBook,
+    learn_level,
+    remember_asked,
+    remember_wanted,
+)
 from policies.predictive.terms import (
     Situation,
     backlog_term,
@@ -142,6 +149,8 @@ class PredictivePolicy:
         for memory, look in seen:
             key = look.situation.view.key
             proposal = replicas[key] = self._propose(look, memory, everybody)
+            d = look.situation.view
+            remember_asked(memory.shadow, now_s, min(max(proposal.replicas, d.min_replicas), d.max_replicas))
             claims[key] = self._claim(look.situation, proposal)
         return FleetProposal(replicas, pool_proposals(fleet, claims))
 

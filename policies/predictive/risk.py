@@ -139,7 +139,8 @@ def margin_term(d: DeploymentView, pools: Sequence[PoolView], stake: Stake, befo
         count = min(before, margin(found, max(0.0, stake.room - _TREMBLES), stake.allowed_share / _STICKS))
     if any(pool.refused for pool in found.pools):
         count = min(before, count)  # one more would be a dear one now
-    if not count:
+    count = min(count, d.max_replicas - stake.wants)
+    if count <= 0:
         return None
     words = ", ".join(
         f"a node of {p.name} is taken away {p.taken_per_node_hour:.2g} times an hour" for p in found.pools

@@ -17,6 +17,7 @@ _GAIN = 0.5
 _MOST_DOWN, _MOST_UP = -1.5, 1.0
 """How far feedback may carry the level from where it starts, in standard normal units."""
 _LONGEST_STEP_S = 60.0
+_ASKED_S = 1800.0
 
 
 @dataclass(slots=True)
@@ -58,9 +59,18 @@ class ShadowBook:
     stops: float = 0.0
     trailed: float = 0.0
     """Replicas given up, and replica-seconds that were paid for after that: draining, and idle nodes (faded)."""
+    asked: int | None = None
+    asked_at_s: float = 0.0
+    """The most that was asked for in the last half hour, and when."""
     starts: float = 0.0
     starting_s: float = 0.0
     """Replicas that came, and how long they were on their way, all together (faded)."""
+
+
+def remember_asked(book: ShadowBook, now_s: float, replicas: int) -> None:
+    """A level stays for a while after less was asked for: guards wait before they let replicas go."""
+    if book.asked is None or replicas >= book.asked or not 0.0 <= now_s - book.asked_at_s <= _ASKED_S:
+        book.asked, book.asked_at_s = replicas, now_s
 
 
 @dataclass(slots=True)

@@ -66,6 +66,11 @@ def belongs(memory: ShadowMemory, family: Family) -> bool:
     return len(memory.backlog) == 8 * family.size and len(memory.steady) == 8 * len(family.steady_shares)
 
 
+def demand_a_day(memory: ShadowMemory, which: int, bin_s: float) -> float:
+    """Replica-bins, by the short or the long record."""
+    return memory.demand_sums[which] / max(memory.weights[which], 1.0) * 86400.0 / bin_s
+
+
 def begin(memory: ShadowMemory, family: Family, first: int) -> None:
     """Make what is missing of a memory, or all of it where it is another family's; `first` as for `Shadow`."""
     if belongs(memory, family):

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from policies.shadow.fleet import COST, LONG, SHORT, STARTS, Shadow
+from policies.shadow.fleet import COST, LONG, SHORT, STARTS, Shadow, demand_a_day
 from policies.shadow.rules import Floats, Ints
 
 
@@ -29,9 +29,11 @@ class PriceSettings:
     spend_days: float = 1.0
     """Over which a debt of misses is repaid, a credit spent."""
     cap: float = 8.0
-    """A miss is never worth more than this over the allowed share, "as much as it may be" ..."""
+    """A miss is never worth more than this over the allowed share ..."""
     most: float = 2000.0
-    """... nor more than so many times what serving it would have cost."""
+    """... nor more than so many times what serving it would have cost ..."""
+    strict_cap: float = 2.0
+    """... but for the strictest targets, for which that is less than this over the allowed share."""
     least: float = 1.0
     """A miss is never worth less than this: serving it would have cost as much."""
     least_share: float = 0.5
@@ -77,6 +79,11 @@ class Account:
         self.seen = self.seen * fade + demand
         self.missed = self.missed * fade + missed
 
+    def begin_anew(self) -> None:
+        """The record is another family's: no rule is followed, nothing was compared. What users got stays."""
+        self.rule = self.next_rule = -1
+        self.users_missed = self.replay_missed = 0.0
+
     def compare(self, users_missed: float, replay_missed: float, bin_s: float, settings: PriceSettings) -> None:
         """One bin: what users missed, and what the followed rule's fleet missed of it in the replay (replica-bins)."""
         fade = 0.5 ** (bin_s / (settings.learn_days * 86400.0))
@@ -106,7 +113,7 @@ def choose(
     record = shadow.record[:, :, rules]
     doubt = max(0.0, 1.0 - memory.rows * bin_s / (settings.doubt_days * 86400.0)) if settings.doubt_days > 0 else 0.0
     aim = allowed_share * settings.aim_share
-    day = [memory.demand_sums[i] / max(memory.weights[i], 1.0) * 86400.0 / bin_s for i in (SHORT, LONG)]
+    day = [demand_a_day(memory, which, bin_s) for which in (SHORT, LONG)]
     missed = np.stack([shadow.expected_misses(which, doubt)[rules] for which in (SHORT, LONG)])
     missed *= account.believed(allowed_share * day[SHORT], settings)
     credit = aim * account.seen - account.missed
@@ -118,7 +125,7 @@ def choose(
     general = hull_slope(missed[LONG], costs[LONG], aim * memory.demand_sums[LONG])
     general = max(general, 0.5) if np.isfinite(general) else 1000.0
     price = min(max(today, general / settings.leeway), general * settings.leeway)
-    cap = min(settings.cap / allowed_share, settings.most)
+    cap = max(min(settings.cap / allowed_share, settings.most), settings.strict_cap / allowed_share)
     account.capped = price > cap
     price = min(max(price, settings.least), cap)
     account.price, account.share_now = price, now

@@ -16,7 +16,7 @@ import numpy as np
 from policies.base.record import record
 from policies.shadow.ahead import Ahead
 from policies.shadow.clock import Clock, ClockMemory
-from policies.shadow.fleet import ROWS, SHORT, Shadow, ShadowMemory, belongs, missed_share, patience
+from policies.shadow.fleet import ROWS, SHORT, Shadow, ShadowMemory, belongs, demand_a_day, missed_share, patience
 from policies.shadow.fleets import Fleets, Quantiles, Terms
 from policies.shadow.price import Account, PriceSettings, choose
 from policies.shadow.rules import Family, Floats
@@ -94,6 +94,8 @@ class Got:
 
     running: float
     missed_share: float | None
+    compared: bool = True
+    """The fleet was that of the followed rule: the replay of it may be held against what users got."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,8 @@ class Sizing:
         """
         for memory in memories:
             memory.use = memory.use or self.use
+            if not belongs(memory.shadow, self.family) or memory.account.rule >= self.family.size:
+                memory.account.begin_anew()
         self._book(memories, frames, closed.demand[:, 0], got)
         bin_s, begin, bins = frames[0].bin_s, 0, closed.demand.shape[1]
         while begin < bins:
@@ -211,14 +215,13 @@ class Sizing:
     ) -> None:  # fmt: skip
         """What users missed of a bin beside what the followed rule's fleet missed of it in the replay."""
         for memory, frame, brought, missed, one in zip(memories, frames, seen.tolist(), replayed, got, strict=False):
-            rule = memory.account.rule
-            if one is not None and one.missed_share is not None and rule >= 0:
-                memory.account.compare(one.missed_share * brought, float(missed[rule]), frame.bin_s, self.settings)
+            if one is not None and one.missed_share is not None and one.compared and self.ready(memory, frame.bin_s):
+                replay_missed = float(missed[memory.account.rule])
+                memory.account.compare(one.missed_share * brought, replay_missed, frame.bin_s, self.settings)
 
     def _learn_use(self, memory: SizingMemory, more: float, s: Frame) -> None:
         """`more`: replica-bins of misses that the model counted and users did not have."""
-        day = memory.shadow.demand_sums[SHORT] / max(memory.shadow.weights[SHORT], 1.0) * 86400.0 / s.bin_s
-        moved = _DRIFT * more / max(day * s.allowed_share, 1e-9)
+        moved = _DRIFT * more / max(demand_a_day(memory.shadow, SHORT, s.bin_s) * s.allowed_share, 1e-9)
         use = 1.0 + (memory.use - 1.0) * 0.5 ** (s.bin_s / _FORGIVES_S)
         memory.use = min(max(use * (1.0 + min(max(moved, -0.05), 0.05)), _LEAST_USE), _MOST_USE)
 

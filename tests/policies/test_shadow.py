@@ -306,6 +306,9 @@ def test_no_miss_is_bought_for_more_than_the_cap() -> None:
     assert account.price == pytest.approx(800.0)
     assert choose(shadow, account, 0.001, BIN_S, 18, PriceSettings()) == 1
     assert account.price == pytest.approx(2000.0)
+    shadow.record[:, 1, 0] = 1e9
+    assert choose(shadow, account, 0.0001, BIN_S, 18, PriceSettings()) == 1
+    assert account.price == pytest.approx(20000.0)
 
 
 def test_before_much_was_seen_one_burst_does_not_make_everybody_buy() -> None:
@@ -366,6 +369,28 @@ def test_what_users_missed_is_held_against_the_followed_rule_alone_and_against_n
     sizing.close([memory], [FRAME], storm, [Got(running=6.0, missed_share=0.25)])
     assert memory.account.users_missed == pytest.approx(12.5)
     assert memory.account.replay_missed == pytest.approx(50.0)  # six of fifty replicas: all of them missed
+
+
+def test_nothing_is_compared_before_a_rule_is_followed_nor_with_a_fleet_that_is_not_its_own() -> None:
+    storm = np.array([50.0]), flat(50.0)[None]
+    sizing, young = Sizing(), SizingMemory()
+    play(sizing, young, np.full(60, 5.0))
+    sizing.close([young], [FRAME], of_one(memory_end(young) + np.array([BIN_S]), *storm), [Got(6.0, 0.0)])
+    assert young.account.replay_missed == 0.0
+    old = SizingMemory()
+    play(sizing, old, np.full(720, 5.0))
+    sizing.close([old], [FRAME], of_one(memory_end(old) + np.array([BIN_S]), *storm), [Got(60.0, 0.0, compared=False)])
+    assert old.account.replay_missed == 0.0
+
+
+def test_a_rule_that_an_older_family_numbered_is_not_followed_and_stops_nobody() -> None:
+    sizing, memory = Sizing(), SizingMemory()
+    play(sizing, memory, np.full(720, 5.0))
+    memory.account.rule, memory.account.replay_missed = FAMILY.size + 2, 7.0
+    bin_ = of_one(memory_end(memory) + np.array([BIN_S]), np.array([5.0]), flat(5.0)[None])
+    sizing.close([memory], [FRAME], bin_, [Got(6.0, 0.0)])
+    assert 0 <= memory.account.rule < FAMILY.size
+    assert memory.account.replay_missed == 0.0
 
 
 # ---------------------------------------------------------------- the whole

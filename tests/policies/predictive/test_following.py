@@ -27,7 +27,7 @@ from policies.forecasting import create
 from policies.forecasting.diary import teach
 from policies.predictive import PredictiveOptions, PredictivePolicy
 from policies.predictive.looks import Start, start_s, stop_s
-from policies.predictive.state import PredictiveState, ShadowBook
+from policies.predictive.state import DeploymentMemory, PredictiveState, ShadowBook, remember_asked
 from policies.shadow.rules import LEVELS
 from tests.policies.build import KEY, fleet, view
 
@@ -263,3 +263,27 @@ def test_a_start_takes_as_long_as_starts_did_by_the_ways_that_they_went() -> Non
     assert start_s(state.deployments[KEY.full].shadow, 300.0) == pytest.approx(
         10 * 30.0 / (180 / 300 + 120 / 100), rel=0.01
     )
+
+
+def test_what_users_get_of_a_level_that_somebody_else_holds_is_not_on_the_account() -> None:
+    """A dry run beside a fleet of sixty: nobody misses anything there, and that says nothing of ours."""
+    p, state = policy(), PredictiveState()
+    d = view(max_replicas=80, judged_requests=20.0)
+    account = state.deployments.setdefault(KEY.full, DeploymentMemory()).shadow.sizing.account
+    shown = 60
+    for known in (False, True):
+        before = account.seen
+        for i in range(800):
+            now_s = (i + 1 + 800 * known) * BIN_S
+            seen = replace(d, target=shown, running=shown, rate_rps=2.0, bins=((now_s, 2.0),), forecast=said(2.0))
+            proposal = p.propose(fleet(seen, now_s=now_s), state, now_s).replicas[KEY]
+        assert (account.seen > before) is known
+        assert proposal.replicas < 60
+        shown = proposal.replicas
+
+
+def test_the_most_that_was_asked_for_stands_for_half_an_hour() -> None:
+    book = ShadowBook()
+    for now_s, replicas, asked in ((0.0, 4, 4), (60.0, 9, 9), (1800.0, 3, 9), (1900.0, 3, 3), (1000.0, 2, 2)):
+        remember_asked(book, now_s, replicas)
+        assert book.asked == asked
