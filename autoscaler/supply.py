@@ -175,6 +175,10 @@ def learn_under_way(
     replica's own, as far as it goes beyond what the others are expected to take. While nodes are on their way
     (`nodes_come`), those who wait for one say nothing: `learn_nodes` does.
     """
+    *_, stage_key = parts["free_gpu"]
+    if not memory.starts:
+        learn_waits(book, stage_key, (), now_s)
+        return
     waits_s = []
     for start in memory.starts.values():
         path = _as_path(start.path)
@@ -182,7 +186,6 @@ def learn_under_way(
         if path != "new_node" or not nodes_come:
             spent_s = sum(book.estimate(key, prior).mean_s for key, prior in others)
             waits_s.append(now_s - start.asked_at_s - spent_s)
-    *_, stage_key = parts["free_gpu"]
     learn_waits(book, stage_key, [wait_s for wait_s in waits_s if wait_s > 0.0], now_s)
 
 
