@@ -232,11 +232,11 @@ class MixtureForecaster(Kept):
     def _in_words(self) -> str:
         if self.memory.known < 2:
             return "no history yet"
-        if not self._enough():
-            return f"only {self._seen()} of history"
-        if self._blind():
-            return f"no value in the last {_BLIND_S:g} s"
-        if self.check.off:
+        if not self.calibrated:
+            if not self._enough():
+                return f"only {self._seen()} of history"
+            if self._blind():
+                return f"no value in the last {_BLIND_S:g} s"
             return self.check.words()
         if not self.memory.seasonal:
             return f"recent values only: {self._seen()} of history is less than a season"

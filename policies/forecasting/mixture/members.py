@@ -17,7 +17,7 @@ from policies.forecasting.base import Floats
 from policies.forecasting.mixture.grid import DAY_S, Grid
 from policies.forecasting.mixture.kept import Kept, Rows
 from policies.forecasting.mixture.memory import SeriesMemory, places_of
-from policies.forecasting.mixture.recursions import Recursions
+from policies.forecasting.mixture.recursions import Recursions, largest_by_season, largest_by_trend
 from policies.forecasting.mixture.regression import Regressions
 
 MEMBERS = ("last", "max10", "holt", "arima", "holt_winters", "profile_shift", "profile_scale", "stack")
@@ -43,7 +43,6 @@ class HourShape(Kept):
         self.sums: Floats = np.zeros(slots)
         self.weights: Floats = np.zeros(slots)
         self.ratios: Floats = np.ones(slots)
-        self._last = grid.reach - 1
 
     def learn(self, memory: SeriesMemory) -> None:
         """The step in the middle of the last hour."""
@@ -59,11 +58,13 @@ class HourShape(Kept):
             self.weights[slot] = _KEEP_HOUR_SHAPE * self.weights[slot] + 1.0
             self.ratios[slot] = min(max(self.sums[slot] / self.weights[slot], _LEAST_RATIO), _MOST_RATIO)
 
-    def highest(self, step: int) -> Floats:
-        """Largest ratio of the next steps, for every horizon; 1 where unknown."""
-        grid = self._grid
-        slots = places_of(grid.hour_slot(step) + 1, grid.farthest, grid.hour_slots)
-        return np.asarray(np.maximum.accumulate(self.ratios[slots])[self._last])
+
+def highest_ratios(shapes: Sequence[HourShape], step: int) -> Floats:
+    """Largest ratio of the next steps of several of one grid, (series, horizons); 1 where unknown."""
+    grid = shapes[0]._grid
+    slots = places_of(grid.hour_slot(step) + 1, grid.farthest, grid.hour_slots)
+    ratios = np.array([shape.ratios for shape in shapes]).take(slots, axis=1)
+    return np.maximum.accumulate(ratios, axis=1).take(grid.reach - 1, axis=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,27 +107,31 @@ class Members:
         self._five = max(1, round(300.0 / grid.step_s))
 
     def steady(self, series: Sequence[Own]) -> Steady:
-        """What stays the same until the next step closes, of each."""
-        size = self._grid.size
-        numbers = np.full((3, len(series)), np.nan)
-        flags = np.zeros((2, len(series)), dtype=np.bool_)
-        arrays = np.full((5, len(series), size), np.nan)
-        for i, one in enumerate(series):
-            memory, recursions = one.memory, one.recursions
-            numbers[0, i] = memory.unit
-            arrays[0, i] = one.shape.highest(memory.step)
-            if recursions.started:
-                flags[0, i] = True
-                arrays[1, i], arrays[2, i] = recursions.holt(), recursions.arima()
-            if memory.seasonal:
-                flags[1, i] = True
-                behind = memory.behind()
-                recent = behind[-self._five :]
-                numbers[1, i] = float(np.add.reduce(behind)) / len(behind)
-                numbers[2, i] = float(np.add.reduce(recent)) / len(recent)
-                arrays[3, i] = np.fmax.accumulate(memory.ahead())[self._last]
-                if recursions.has_season:
-                    arrays[4, i] = recursions.seasonal(memory.step)
+        """What stays the same until the next step closes, of each; all are at the same step."""
+        step, count = series[0].memory.step, len(series)
+        numbers, arrays = np.empty((3, count)), np.empty((5, count, self._grid.size))
+        numbers.fill(np.nan)
+        arrays.fill(np.nan)
+        flags = np.zeros((2, count), dtype=np.bool_)
+        numbers[0] = [one.memory.unit for one in series]
+        arrays[0] = highest_ratios([one.shape for one in series], step)
+        started = [i for i, one in enumerate(series) if one.recursions.started]
+        seasonal = [i for i, one in enumerate(series) if one.memory.seasonal]
+        flags[0, started] = flags[1, seasonal] = True
+        if started:
+            arrays[1, started], arrays[2, started] = largest_by_trend([series[i].recursions for i in started])
+        if seasonal:
+            memories = [series[i].memory for i in seasonal]
+            profiles = np.array([memory.profile for memory in memories])
+            behind = profiles.take(memories[0].places_behind(), axis=1)
+            recent = behind[:, -self._five :]
+            numbers[1, seasonal] = np.add.reduce(behind, axis=1) / behind.shape[1]
+            numbers[2, seasonal] = np.add.reduce(recent, axis=1) / recent.shape[1]
+            ahead = profiles.take(memories[0].places_ahead(), axis=1)
+            arrays[3, seasonal] = np.fmax.accumulate(ahead, axis=1).take(self._last, axis=1)
+            known = [i for i in seasonal if series[i].recursions.has_season]
+            if known:
+                arrays[4, known] = largest_by_season([series[i].recursions for i in known], step)
         (mean, now, near), (shape, holt, arima, highest, holt_winters) = numbers, arrays
         return Steady(mean, flags[0], holt, arima, shape, flags[1], highest, now, near, holt_winters)
 

@@ -142,11 +142,19 @@ class SeriesMemory(Kept):
 
     def ahead(self) -> Floats:
         """The profile of the next steps, as far as the longest horizon; the season repeats where that is farther."""
-        return np.asarray(self.profile[places_of(self.step + 1, self.grid.farthest, len(self.profile), self._ahead)])
+        return self.profile.take(self.places_ahead())
 
     def behind(self) -> Floats:
         """The profile of the last quarter of an hour."""
-        return np.asarray(self.profile[places_of(self.step - self.quarter + 1, self.quarter, len(self.profile))])
+        return self.profile.take(self.places_behind())
+
+    def places_ahead(self) -> Ints:
+        """Where in `profile` that of `ahead` lies; the same for all of one grid at one step."""
+        return places_of(self.step + 1, self.grid.farthest, len(self.profile), self._ahead)
+
+    def places_behind(self) -> Ints:
+        """The same of `behind`."""
+        return places_of(self.step - self.quarter + 1, self.quarter, len(self.profile))
 
     def rise_within(self, steps: int) -> float:
         """How much higher (1 to 5 times) the season before went within so many steps than the profile of `ahead`."""

@@ -6,6 +6,8 @@ as in Hyndman and Athanasopoulos, Forecasting (damped trend ETS(A,Ad,N), its add
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from policies.forecasting.base import Floats
@@ -18,7 +20,7 @@ _SMOOTH_STEPS = 9
 
 
 class Recursions(Kept):
-    """State of the three; `feed` once a step, then `holt()`, `arima()`, `seasonal(step)`."""
+    """State of the three; `feed` once a step, then `holt()`, `arima()`, `seasonal(step)`, alone or of several."""
 
     arrays = ("level", "change", "season_level", "season", "constants")
     numbers = ("started", "has_season")
@@ -37,7 +39,7 @@ class Recursions(Kept):
         self._last = grid.reach - 1
         self._ahead = np.arange(1, grid.farthest + 1)
         self._seasonal_damping = np.cumsum(SEASONAL_DAMPING**self._ahead)
-        self._sums: tuple[tuple[float, float], Floats, Floats, Floats] | None = None
+        self._sums: tuple[tuple[float, float], Floats] | None = None
 
     def adopt(self, parameters: Parameters) -> None:
         """Go on with new parameters from here."""
@@ -94,34 +96,45 @@ class Recursions(Kept):
 
     def holt(self) -> Floats:
         """Largest of the next steps, each horizon."""
-        level, trend = self.level.tolist()
-        sums = self._cumulative()[1]
-        return np.asarray(level + trend * (sums[self._last] if trend > 0 else sums[:1]))
+        return np.asarray(largest_by_trend([self])[0][0])
 
     def arima(self) -> Floats:
         """The same by ARIMA(1,1,1)."""
-        value, change, innovation = self.change.tolist()
-        first = float(self.constants[3]) * change + float(self.constants[4]) * innovation
-        _, _, highest, lowest = self._cumulative()
-        return np.asarray(value + first * (highest if first > 0 else lowest))
+        return np.asarray(largest_by_trend([self])[1][0])
 
     def seasonal(self, step: int) -> Floats:
         """The same by Holt-Winters; only when `has_season`."""
-        level, trend = self.season_level.tolist()
-        grid = self._grid
-        slots = places_of(grid.season_step(step) + 1, grid.farthest, grid.season_steps)
-        path = level + trend * self._seasonal_damping + self.season[slots]
-        return np.asarray(np.maximum.accumulate(path)[self._last])
+        return np.asarray(largest_by_season([self], step)[0])
 
-    def _cumulative(self) -> tuple[tuple[float, float], Floats, Floats, Floats]:
-        """Sums of the damping's powers; largest and smallest partial sums of the AR coefficient's powers."""
+    def sums(self) -> Floats:
+        """Of powers up to each horizon, (4, horizons): the damping's, its first alone, the AR coefficient's largest
+        and smallest partial sums.
+        """
         key = (float(self.constants[2]), float(self.constants[3]))
         if self._sums is None or self._sums[0] != key:
-            partial = np.cumsum(key[1] ** (self._ahead - 1.0))
-            self._sums = (
-                key,
-                np.cumsum(key[0] ** self._ahead),
-                np.maximum.accumulate(partial)[self._last],
-                np.minimum.accumulate(partial)[self._last],
-            )
-        return self._sums
+            damped, partial = np.cumsum(key[0] ** self._ahead), np.cumsum(key[1] ** (self._ahead - 1.0))
+            highest, lowest = np.maximum.accumulate(partial), np.minimum.accumulate(partial)
+            found = [damped[self._last], np.full(len(self._last), damped[0]), highest[self._last], lowest[self._last]]
+            self._sums = key, np.array(found)
+        return self._sums[1]
+
+
+def largest_by_trend(series: Sequence[Recursions]) -> tuple[Floats, Floats]:
+    """`holt` and `arima` of several of one grid: (series, horizons) each."""
+    each = [(one.level, one.change, one.constants, one.sums()) for one in series]
+    levels, changes, constants, sums = map(np.array, zip(*each, strict=True))
+    level, trend = levels.T[:, :, None]
+    holt = level + trend * np.where(trend > 0, sums[:, 0], sums[:, 1])
+    value, change, innovation = changes.T[:, :, None]
+    ar, ma = constants.T[3:5, :, None]
+    first = ar * change + ma * innovation
+    return holt, value + first * np.where(first > 0, sums[:, 2], sums[:, 3])
+
+
+def largest_by_season(series: Sequence[Recursions], step: int) -> Floats:
+    """`seasonal` of several of one grid: (series, horizons)."""
+    grid = series[0]._grid
+    slots = places_of(grid.season_step(step) + 1, grid.farthest, grid.season_steps)
+    level, trend = np.array([one.season_level for one in series]).T[:, :, None]
+    path = level + trend * series[0]._seasonal_damping + np.array([one.season.take(slots) for one in series])
+    return np.maximum.accumulate(path, axis=1).take(grid.reach - 1, axis=1)
