@@ -28,7 +28,11 @@ MISSED, COST, STARTS, SQUARES = 0, 1, 2, 3
 
 @dataclass(slots=True)
 class ShadowMemory:
-    """Plain data. Times in seconds, demand in replicas at the SLO, sums in replica-bins."""
+    """Plain data. Times in seconds, demand in replicas at the SLO, sums in replica-bins.
+
+    Of deployments whose bins close together the bytes may be views of arrays of all of them (`fleets.Fleets`): they
+    are read, written in place and saved like bytes of their own.
+    """
 
     rows: int = 0
     """Bins seen; the newest lies at `(rows - 1) % ROWS` of the rings."""
@@ -63,7 +67,7 @@ def patience(allowed_share: float) -> float:
 
 def belongs(memory: ShadowMemory, family: Family) -> bool:
     """It was begun, and with as many rules: one that an older leadtime saved may be another family's."""
-    return len(memory.backlog) == 8 * family.size and len(memory.steady) == 8 * len(family.steady_shares)
+    return (len(memory.backlog), len(memory.steady)) == family.bytes_of_state
 
 
 def demand_a_day(memory: ShadowMemory, which: int, bin_s: float) -> float:

@@ -103,10 +103,19 @@ class Quantiles:
 
 
 class Fleets:
-    """Copies of several memories, of one family and bins of one width; they take over what was learned by `store`."""
+    """Copies of several memories, of one family and bins of one width; they take over what was learned by `store`.
+
+    With `lay` no copies: the memories' own bytes become views of the arrays here, and stay so. Whoever looks at one of
+    them sees what is now, and the next bin needs no copying for as long as the same close together (`holds`).
+    """
 
     def __init__(
-        self, memories: Sequence[ShadowMemory], family: Family, first: Sequence[int], rows: int = ROWS
+        self,
+        memories: Sequence[ShadowMemory],
+        family: Family,
+        first: Sequence[int],
+        rows: int = ROWS,
+        lay: bool = False,
     ) -> None:
         """`first`: replicas that the fleets of each deployment begin with, where its memory is empty; `rows`: of the
         rings so many are copied, enough for what is looked back at and for the bins that come before `store`.
@@ -116,7 +125,8 @@ class Fleets:
         self.memories = memories
         self.family = family
         size = family.size
-        self._ring = rows
+        self._laid = lay
+        self._ring = ROWS if lay else rows
         self.targets: NDArray[np.int16] = self._newest("targets", np.int16, size)
         self.wants: NDArray[np.int16] = self._newest("wants", np.int16, size)
         self.demand: NDArray[np.float32] = self._newest("demand", np.float32)
@@ -125,20 +135,44 @@ class Fleets:
         self.block: Floats = self._together("block", np.float64, size)
         self.past: NDArray[np.float32] = self._together("past", np.float32, BUCKETS)
         self.steady: Floats = self._together("steady", np.float64, len(family.steady_shares))
-        self.sums: Floats = np.array([(m.demand_sums, m.weights) for m in memories])
-        """Faded demand and faded number of bins, for each half-life: (deployments, 2, half-lives)."""
-        self.rows: Ints = np.array([m.rows for m in memories])
-        self.block_bins: Ints = np.array([m.block_bins for m in memories])
         self._each: Ints = np.arange(len(memories))
+        self._own = [memory.record for memory in memories]
+        self.sums: Floats
+        """Faded demand and faded number of bins, for each half-life: (deployments, 2, half-lives)."""
+        self.rows: Ints
+        self.block_bins: Ints
+        self._full: NDArray[np.bool_]
+        self.resume()
+
+    def holds(self, memories: Sequence[ShadowMemory]) -> bool:
+        """These memories, and no other, are views of the arrays here."""
+        if not self._laid or len(memories) != len(self.memories):
+            return False
+        return all(
+            one is memory and memory.record is own
+            for one, memory, own in zip(memories, self.memories, self._own, strict=True)
+        )
+
+    def resume(self) -> None:
+        """Take in the numbers that memories keep by themselves."""
+        self.sums = np.array([(m.demand_sums, m.weights) for m in self.memories])
+        self.rows = np.array([m.rows for m in self.memories])
+        self.block_bins = np.array([m.block_bins for m in self.memories])
         self._turns = 0
-        self._full: NDArray[np.bool_] = self.backlog > 0
+        self._full = self.backlog > 0
 
     def _together(self, name: str, dtype: DTypeLike, *shape: int) -> NDArray[Any]:
         joined = bytearray().join([getattr(memory, name) for memory in self.memories])
+        if self._laid:
+            whole, width = memoryview(joined), len(joined) // len(self.memories)
+            for i, memory in enumerate(self.memories):
+                setattr(memory, name, whole[i * width : (i + 1) * width])
         return np.frombuffer(joined, dtype=dtype).reshape(len(self.memories), *shape)
 
     def _newest(self, name: str, dtype: DTypeLike, *shape: int) -> NDArray[Any]:
         """The newest rows of a ring of each, row r at `r % self._ring`."""
+        if self._laid:
+            return self._together(name, dtype, ROWS, *shape)
         width = len(getattr(self.memories[0], name)) // ROWS
         spans = {rows: _newest_rows(width, rows, self._ring) for rows in {m.rows for m in self.memories}}
         parts = [getattr(m, name)[first:end] for m in self.memories for first, end in spans[m.rows]]
@@ -146,6 +180,15 @@ class Fleets:
 
     def store(self) -> None:
         """Write what the memories are to remember back to them."""
+        if not self._laid:
+            self._copy_back()
+        rows, block_bins, sums = self.rows.tolist(), self.block_bins.tolist(), self.sums.tolist()
+        for i, memory in enumerate(self.memories):
+            memory.rows, memory.block_bins = rows[i], block_bins[i]
+            memory.demand_sums, memory.weights = sums[i]
+        self._turns = 0
+
+    def _copy_back(self) -> None:
         for name in ("backlog", "record", "block", "past", "steady"):
             for memory, part in zip(self.memories, _parts(getattr(self, name)), strict=True):
                 setattr(memory, name, part)
@@ -157,11 +200,6 @@ class Fleets:
                 width = len(rows[0])
                 for memory, place, row in zip(self.memories, places, rows, strict=True):
                     getattr(memory, name)[place * width : (place + 1) * width] = row
-        rows, block_bins, sums = self.rows.tolist(), self.block_bins.tolist(), self.sums.tolist()
-        for i, memory in enumerate(self.memories):
-            memory.rows, memory.block_bins = rows[i], block_bins[i]
-            memory.demand_sums, memory.weights = sums[i]
-        self._turns = 0
 
     @property
     def target(self) -> NDArray[np.int16]:

@@ -64,6 +64,11 @@ class Family:
         return len(self.names)
 
     @cached_property
+    def bytes_of_state(self) -> tuple[int, int]:
+        """Of a memory of its rules, and of the levels of its steady ones: float64 each (fleet.py)."""
+        return 8 * self.size, 8 * len(self.steady_shares)
+
+    @cached_property
     def blocks(self) -> dict[str, slice]:
         sizes = dict.fromkeys(_QUANTILE_KINDS, len(self.levels))
         sizes |= {"clock vendor": len(self.prices), "steady": len(self.steady_shares)}

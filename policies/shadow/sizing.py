@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import is_
 
 import numpy as np
 
@@ -98,6 +99,14 @@ class Got:
     """The fleet was that of the followed rule: the replay of it may be held against what users got."""
 
 
+@dataclass(slots=True)
+class _Lately:
+    """Whose bins closed last; their fleets, once the same had closed together before."""
+
+    memories: Sequence[ShadowMemory] = ()
+    fleets: Fleets | None = None
+
+
 @dataclass(frozen=True)
 class Sizing:
     """Rules and constants; `use`: the usable share to begin with, `learn_use`: whether it follows what users get."""
@@ -108,6 +117,8 @@ class Sizing:
     learn_use: bool = True
     soft: float = 0.12
     """How far from what it carries a fleet begins to miss (`missed_share`)."""
+    _lately: _Lately = field(default_factory=_Lately, init=False, repr=False, compare=False)
+    """No memory: only where those of the deployments lie."""
 
     def close(
         self, memories: Sequence[SizingMemory], frames: Sequence[Frame], closed: Closed,
@@ -140,8 +151,7 @@ class Sizing:
         """
         terms = self._terms(memories, frames)
         bins, room = closed.demand.shape[1], terms.room(self.family)
-        rows = min(terms.rows(self.family, bins), ROWS)
-        fleets = Fleets([m.shadow for m in memories], self.family, [max(1, f.bounds[0]) for f in frames], rows)
+        fleets = self._fleets(memories, frames, min(terms.rows(self.family, bins), ROWS))
         clocks = [Clock(memory.clock, terms.bin_s) for memory in memories]
         first = np.zeros((len(memories), self.family.size))
         for begin in range(0, bins, room):
@@ -152,6 +162,17 @@ class Sizing:
         for memory, end_s in zip(memories, closed.ends_s[:, -1].tolist(), strict=True):
             memory.closed_at_s = end_s
         return first
+
+    def _fleets(self, memories: Sequence[SizingMemory], frames: Sequence[Frame], rows: int) -> Fleets:
+        """Those of the last time where the same close again; laid side by side when they do so for the second time."""
+        shadows, lately = [m.shadow for m in memories], self._lately
+        if lately.fleets is not None and lately.fleets.holds(shadows):
+            lately.fleets.resume()
+            return lately.fleets
+        lay = len(shadows) == len(lately.memories) and all(map(is_, shadows, lately.memories))
+        fleets = Fleets(shadows, self.family, [max(1, f.bounds[0]) for f in frames], rows, lay)
+        lately.memories, lately.fleets = shadows, fleets if lay else None
+        return fleets
 
     def _quantiles(self, clocks: Sequence[Clock], closed: Closed, s: Terms) -> Quantiles:
         numbers = np.rint(closed.ends_s / s.bin_s).astype(np.int64)

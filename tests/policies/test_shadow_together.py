@@ -93,6 +93,48 @@ def test_a_replay_that_looks_back_as_far_as_is_remembered_still_takes_bins_toget
     assert together == alone
 
 
+def of_some(closed: Closed, who: list[int]) -> Closed:
+    """The bins of some of the deployments."""
+    a = closed.ahead
+    return Closed(closed.ends_s[who], closed.demand[who], Ahead(a.lead[who], a.early[who], a.keep[who]))
+
+
+def test_those_that_close_again_and_again_lie_side_by_side_and_remember_what_each_would_alone() -> None:
+    frames = [
+        Frame(9, BIN_S, (1, 20), 0.01, lasts_s=60.0),
+        Frame(4, BIN_S, (0, 9), 0.05),
+        Frame(2, BIN_S, (1, 8), 0.01),
+    ]
+    together, alone = [[SizingMemory() for _ in frames] for _ in range(2)]
+    sizing = Sizing()
+    companies = (
+        [[0, 1, 2]] * 35 + [[0, 2]] * 3 + [[0, 1, 2]] + [[1]] * 3 + [[0, 1, 2]] * 4 + [[0], [2]] + [[0, 1, 2]] * 3
+    )
+    for at, who in enumerate(companies):
+        closed = made_up(5, len(frames), 1, at)
+        got = [Got(3.0 + i, 0.02 * i) for i in who]
+        sizing.close([together[i] for i in who], [frames[i] for i in who], of_some(closed, who), got)
+        for i, one in zip(who, got, strict=True):
+            Sizing().close([alone[i]], [frames[i]], of_one(closed, i, 0), [one])
+        assert together == alone
+        assert [sizing.target(one) for one in together] == [Sizing().target(one) for one in alone]
+    assert all(isinstance(one.shadow.record, memoryview) for one in together)  # nothing was copied for the last bins
+    assert msgspec.json.encode(together) == msgspec.json.encode(alone)
+
+
+def test_memories_that_lay_side_by_side_are_saved_and_go_on_by_themselves() -> None:
+    frame, sizing = Frame(9, BIN_S, (1, 20), 0.01, lasts_s=60.0), Sizing()
+    memories = [SizingMemory(), SizingMemory()]
+    for at in range(5):
+        sizing.close(memories, [frame, frame], made_up(6, 2, 1, at))
+    restored = msgspec.convert(msgspec.to_builtins(memories), list[SizingMemory])
+    later = made_up(6, 2, 1, 5)
+    sizing.close(restored, [frame, frame], later)
+    assert restored != memories
+    sizing.close(memories, [frame, frame], later)
+    assert restored == memories
+
+
 # ---------------------------------------------------------------- the policy
 
 
