@@ -115,8 +115,16 @@ def _filled(run: _Run, size: int, count: int) -> tuple[list[_Run], int]:
 
 
 def _propose(pool: PoolView, claims: Sequence[Claim]) -> PoolProposal:
-    def nodes(counts: Sequence[int]) -> int:
-        return nodes_for([(c.gpus_per_replica, n) for c, n in zip(claims, counts, strict=True)], pool.gpus_per_node)
+    sizes = [c.gpus_per_replica for c in claims]
+    known: list[tuple[list[int], int]] = []
+
+    def nodes(counts: list[int]) -> int:
+        """Worked out once where others were the same: those who follow a rule claim as much now as later."""
+        for others, found in known:
+            if others == counts:
+                return found
+        known.append((counts, nodes_for(zip(sizes, counts, strict=True), pool.gpus_per_node)))
+        return known[-1][1]
 
     now, soon = nodes([c.now for c in claims]), nodes([c.soon for c in claims])
     horizon_s = max(c.horizon_s for c in claims)
