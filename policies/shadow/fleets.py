@@ -124,7 +124,9 @@ class Fleets:
             begin(memory, family, replicas)
         self.memories = memories
         self.family = family
-        size = family.size
+        size, blocks = family.size, family.blocks
+        self._calm = blocks["hold"], slice(blocks["clock"].start, blocks["steady"].start)
+        """Rules that look ahead and hold for a lead time."""
         self._laid = lay
         self._ring = ROWS if lay else rows
         self.targets: NDArray[np.int16] = self._newest("targets", np.int16, size)
@@ -266,7 +268,11 @@ class Fleets:
     def _tell(self, demand: Floats, wants: Floats, held: Floats, s: Terms) -> None:
         """What each rule tells its fleet for the bin to come."""
         at = self.rows % self._ring
-        target = np.maximum(wants, np.minimum(self.targets[self._each, at - 1], held))
+        before = self.targets[self._each, at - 1]
+        target = np.maximum(wants, np.minimum(before, held))
+        stays = np.minimum(before, self._stays(demand, s))
+        for calm in self._calm:
+            np.maximum(target[:, calm], stays[:, calm], out=target[:, calm])
         if self._full.any():
             drain = np.ceil(demand[:, None] / _DRAIN_USE + self.backlog / s.drain_s - _NOTHING)
             target = np.where(self._full, np.maximum(target, drain), target)
@@ -274,6 +280,14 @@ class Fleets:
         self.targets[self._each, at] = np.minimum(np.maximum(target, s.least), s.most)
         self.rows += 1
         self._turns += 1
+
+    def _stays(self, demand: Floats, s: Terms) -> Floats:
+        """What each fleet needs to be full at no moment of a lead time like the last, with a twentieth more demand: a
+        rule that holds for as long does not go below it: at the edge of what fits a replica would be back at once.
+        """
+        lately = np.maximum.reduce(self._back(self.demand, self.rows[:, None] + 1, s.lead_bins + 1), axis=2)
+        felt = np.maximum(lately, demand[:, None] + self.backlog / s.felt_s)
+        return np.asarray(np.ceil(STAYS * felt / s.carries - _NOTHING))
 
     def _wants(self, demand: Floats, quantiles: Quantiles, s: Terms) -> tuple[Floats, Floats]:
         """What each rule wants when each of these bins has closed, and what it would not give up then.

@@ -161,6 +161,19 @@ def test_a_fleet_at_an_edge_between_two_numbers_does_not_go_to_and_fro() -> None
             assert 30 <= fours < 60, name
 
 
+def test_a_fleet_that_is_full_every_other_bin_keeps_what_it_then_needs() -> None:
+    """Four replicas are full from 3.52 on, and the rule foresees 3.3: a fifth one came and went with every bin."""
+    sizing, memory, frame = Sizing(), SizingMemory(), replace(FRAME, lasts_s=60.0)
+    demand = np.tile([3.40, 3.60], 200)
+    told = []
+    for i, value in enumerate(demand):
+        closed = of_one(BIN_S * np.array([i + 1.0]), np.array([value]), flat(3.3)[None])
+        sizing.close([memory], [frame], closed)
+        told.append(sizing.target(memory, FAMILY.names.index("hold 0.95")))
+    settled = told[60:]
+    assert set(settled) == {5}
+
+
 def test_a_newsvendor_buys_certainty_and_leaves_the_tail_where_it_is_dear() -> None:
     rare = np.where(LEVELS < 0.99, 1.0, 20.0)[None]
     found, _ = FAMILY.wants(rare, rare, rare, np.ones((1, len(FAMILY.steady_shares))), np.ones((1, 3)), np.ones((1, 1)))

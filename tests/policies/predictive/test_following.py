@@ -201,7 +201,7 @@ def test_alone_on_its_pool_it_wants_whole_nodes_and_beside_others_it_does_not() 
         p, state, wanted = policy(), PredictiveState(), 0
         for i in range(400):
             now_s = (i + 1) * BIN_S
-            seen = replace(d, bins=((now_s, 10.5),), rate_rps=10.5, forecast=said(10.5), capacity_rps=2.5)
+            seen = replace(d, bins=((now_s, 10.4),), rate_rps=10.4, forecast=said(10.4), capacity_rps=2.5)
             found = p.propose(fleet(seen, *companions, pools=(POOL,), now_s=now_s), state, now_s)
             wanted = found.replicas[KEY].replicas
             d = replace(d, target=wanted, running=wanted)
