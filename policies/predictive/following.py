@@ -138,6 +138,8 @@ def _rule_term(wants: int, rule: str, price: float, capped: bool, lead_s: float)
     """Kept, as are those of next rules: they stay the same for as long as a rule is followed."""
     cap = " (as much as it may be)" if capped else ""
     words = f"rule {rule!r} is the cheapest at {price:.1f} replica-seconds for a missed one{cap}"
+    if not price:
+        words = f"rule {rule!r} until the first choice among the rules"
     return Term("rule", wants, f"{words}; a replica asked for now serves within {lead_s:.0f} s")
 
 

@@ -140,9 +140,17 @@ def check_profiles(file: ScenarioFile, profiles: Sequence[EngineProfile]) -> lis
     """Problems that show once the engine profiles (one per deployment) are read."""
     problems: list[Problem] = []
     kinds = sorted({p.gpu for p in profiles})
-    for kind in file.gpu_budget:
+    for kind, budget in file.gpu_budget.items():
         if kind not in kinds:
             words = f"no deployment runs on it (profiles use: {', '.join(kinds)}){did_you_mean(kind, kinds)}"
+            problems.append(Problem(("gpu_budget", kind), words))
+            continue
+        of_kind = [d for d, p in zip(file.deployments, profiles, strict=True) if p.gpu == kind]
+        guaranteed = sum(d.guaranteed_gpus for d in of_kind)
+        if guaranteed > budget:
+            words = (
+                f"{budget}; allowed: at least the guaranteed_gpus of its deployments together, which is {guaranteed}"
+            )
             problems.append(Problem(("gpu_budget", kind), words))
     for i, (d, profile) in enumerate(zip(file.deployments, profiles, strict=True)):
         for name in d.pools:

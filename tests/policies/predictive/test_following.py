@@ -76,7 +76,7 @@ def test_the_first_hour_is_sized_by_the_forecast_and_then_a_rule_is_followed() -
     assert "rule" not in names(found[100])
     assert found[-1].terms[0].name == "rule"
     assert found[-1].replicas == 4
-    assert "replica-seconds for a missed one" in found[-1].terms[0].why
+    assert found[-1].terms[0].why.startswith("rule 'hold 0.95' until the first choice among the rules")
 
 
 def test_history_is_rehearsed_when_capacity_has_settled_and_followed_at_once() -> None:
@@ -287,3 +287,12 @@ def test_the_most_that_was_asked_for_stands_for_half_an_hour() -> None:
     for now_s, replicas, asked in ((0.0, 4, 4), (60.0, 9, 9), (1800.0, 3, 9), (1900.0, 3, 3), (1000.0, 2, 2)):
         remember_asked(book, now_s, replicas)
         assert book.asked == asked
+
+
+def test_before_the_first_choice_nobody_says_that_the_first_rule_is_the_cheapest() -> None:
+    p, state = policy(), PredictiveState()
+    whys = [q.terms[0].why for q in run(p, state, [2.0] * 800, view(max_replicas=80, judged_requests=20.0))]
+    rules = [why for why in whys if why.startswith("rule")]
+    assert rules[0].startswith("rule 'hold 0.95' until the first choice among the rules; ")
+    assert "is the cheapest at" in rules[-1]
+    assert not any("at 0.0 replica-seconds" in why for why in rules)

@@ -29,6 +29,16 @@ def refused(folder: Path, *changes: tuple[str, str], overrides: tuple[str, ...] 
     return str(error.value)
 
 
+def test_guarantees_over_the_budget_are_refused(tmp_path: Path) -> None:
+    said = refused(
+        tmp_path,
+        ("tick_s: 5", "tick_s: 5\ngpu_budget: {nvidia-h100-80gb: 1}"),
+        ("    graceful", "    guaranteed_gpus: 2\n    graceful"),
+    )
+    assert "gpu_budget.nvidia-h100-80gb: 1; allowed: at least the guaranteed_gpus of its deployments together" in said
+    assert said.endswith("which is 2")
+
+
 @pytest.mark.parametrize(
     ("before", "after", "said"),
     [
