@@ -27,6 +27,7 @@ from policies.shadow.fleet import COST, MISSED, SHORT, Shadow, ShadowMemory
 from policies.shadow.noise import Felt
 from policies.shadow.price import Account, PriceSettings
 from policies.shadow.rules import Family, Floats
+from tests.benchmarks.calls import call
 from tests.benchmarks.test_results import small_pair
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -174,29 +175,22 @@ def without_clock(document: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in document.items() if name not in ("wall", "cpu_s")}
 
 
-def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> int | str | None:
-    monkeypatch.setattr("sys.argv", ["ablation", *words])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    return stop.value.code
-
-
 def test_a_call_plays_what_is_not_there_and_shows_the_same_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pair = replace(small_pair(tmp_path), stand_ins=("made-up",))
     monkeypatch.setattr(command, "build", lambda *_: [pair])
     words = ["--only", "no reflexes", "--folder", str(tmp_path / "kept")]
-    assert call(monkeypatch, *words, "--render") == 0
+    assert call(main, monkeypatch, *words, "--render") == 0
     assert "**Not played everywhere**: flagship (0 of 1), no reflexes (0 of 1)." in capsys.readouterr().out
-    assert call(monkeypatch, *words) == 0
+    assert call(main, monkeypatch, *words) == 0
     first = capsys.readouterr()
     assert "a generated stand-in for made-up" in first.err
     assert "2 of 2: no reflexes, small, seed 1" in first.err or "2 of 2: no reflexes" in first.err
     assert "| no reflexes | 1.00" in first.out
     target = tmp_path / "page.md"
     target.write_text(f"before\n{MARKS.begin}\n{MARKS.end}\n", "utf-8")
-    assert call(monkeypatch, *words, "--publish", str(target)) == 0
+    assert call(main, monkeypatch, *words, "--publish", str(target)) == 0
     again = capsys.readouterr()
     assert "of 2" not in again.err
     assert again.out == first.out
@@ -216,7 +210,7 @@ def test_a_call_plays_what_is_not_there_and_shows_the_same_again(
 def test_what_was_typed_wrong_is_one_line(
     words: list[str], says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(monkeypatch, *words) == 2
+    assert call(main, monkeypatch, *words) == 2
     assert says in capsys.readouterr().err
 
 

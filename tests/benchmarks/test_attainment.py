@@ -27,6 +27,7 @@ from benchmarks.attainment_fluid import (
 )
 from benchmarks.attainment_page import Played, mean, page, verdict
 from policies.shadow.rules import LEVELS, Family
+from tests.benchmarks.calls import call
 
 ROOT = Path(__file__).resolve().parents[2]
 HOUR = round(3600.0 / BIN_S)
@@ -160,13 +161,6 @@ def write_trace(folder: Path, rates: list[float], bin_s: int, name: str = "made-
     return path
 
 
-def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> int | str | None:
-    monkeypatch.setattr("sys.argv", ["attainment", *words])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    return stop.value.code
-
-
 def test_a_call_plays_what_is_not_there_and_shows_the_same_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -174,19 +168,19 @@ def test_a_call_plays_what_is_not_there_and_shows_the_same_again(
     write_trace(tmp_path, minutes, bin_s=60, name="crane_input1_60s")
     words = ["--traces", str(tmp_path), "--folder", str(tmp_path / "kept"), "--least-days", "0", "--ablate"]
     words += ["--lead-times", "60", "--peaks", "4", "--targets", "0.9,0.99", "--jobs", "1"]
-    assert call(monkeypatch, *words) == 0
+    assert call(main, monkeypatch, *words) == 0
     first = capsys.readouterr()
     assert "1 of 1: crane_input1_60s, 60 s, 4 replicas" in first.err
     assert "| no steady rules | 1 |" in first.out
     target = tmp_path / "page.md"
     target.write_text(f"before\n{MARKS.begin}\n{MARKS.end}\n", "utf-8")
-    assert call(monkeypatch, *words, "--publish", str(target)) == 0
+    assert call(main, monkeypatch, *words, "--publish", str(target)) == 0
     again = capsys.readouterr()
     assert again.err == ""
     assert again.out == first.out
     assert first.out.strip() in target.read_text("utf-8")
     monkeypatch.setattr(attainment, "_code", lambda: "other code")
-    assert call(monkeypatch, *words, "--render") == 0
+    assert call(main, monkeypatch, *words, "--render") == 0
     assert "**Not played**: crane_input1_60s" in capsys.readouterr().out
 
 
@@ -194,7 +188,7 @@ def test_where_there_are_no_traces_the_command_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_trace(tmp_path, [1.0] * 600, bin_s=60, name="crane_input1_60s")
-    assert call(monkeypatch, "--traces", str(tmp_path), "--folder", str(tmp_path / "kept")) == 0
+    assert call(main, monkeypatch, "--traces", str(tmp_path), "--folder", str(tmp_path / "kept")) == 0
     assert capsys.readouterr().out.startswith("skipped")
 
 
@@ -213,7 +207,7 @@ def test_where_there_are_no_traces_the_command_says_so(
 def test_what_was_typed_wrong_is_one_line(
     words: list[str], says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(monkeypatch, *words) == 2
+    assert call(main, monkeypatch, *words) == 2
     assert says in capsys.readouterr().err
 
 

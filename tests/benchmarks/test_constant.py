@@ -22,6 +22,7 @@ from policies.shadow import sizing
 from policies.shadow.fleet import COST, MISSED, Shadow, ShadowMemory
 from policies.shadow.price import Account, PriceSettings
 from policies.shadow.rules import Family
+from tests.benchmarks.calls import call
 from tests.benchmarks.test_results import document, small_pair
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,13 +113,6 @@ def test_a_setting_counts_where_all_seeds_were_played_and_another_rule_is_anothe
     assert there.cpu_s == 3.0
 
 
-def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> int | str | None:
-    monkeypatch.setattr("sys.argv", ["constant", *words])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    return stop.value.code
-
-
 def test_a_call_plays_what_is_not_there_and_shows_the_same_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -126,13 +120,13 @@ def test_a_call_plays_what_is_not_there_and_shows_the_same_again(
     monkeypatch.setattr(command, "build", lambda *_: [pair])
     monkeypatch.setattr(command, "SETTINGS", (FLAGSHIP, TOLD, RULE))
     words = ["--folder", str(tmp_path / "kept"), "--only", "told 0.9"]
-    assert call(monkeypatch, *words) == 0
+    assert call(main, monkeypatch, *words) == 0
     first = capsys.readouterr()
     assert "2 of 2: small, told 0.9, seed 1" in first.err
     assert "| small | " in first.out
     target = tmp_path / "page.md"
     target.write_text(f"before\n{MARKS.begin}\n{MARKS.end}\n", "utf-8")
-    assert call(monkeypatch, *words, "--publish", str(target)) == 0
+    assert call(main, monkeypatch, *words, "--publish", str(target)) == 0
     again = capsys.readouterr()
     assert (again.err, again.out) == ("", first.out)
     assert first.out.strip() in target.read_text("utf-8")
@@ -148,7 +142,7 @@ def test_a_call_plays_what_is_not_there_and_shows_the_same_again(
 def test_what_was_typed_wrong_is_one_line(
     words: list[str], says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(monkeypatch, *words) == 2
+    assert call(main, monkeypatch, *words) == 2
     assert says in capsys.readouterr().err
 
 
