@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from autoscaler import coverage, demand, hints, supply, supply_lead, supply_paths
-from autoscaler.carries import carried
 from autoscaler.controller_state import ControllerState, DeploymentMemory
 from autoscaler.idle_engines import engine_gauges
 from autoscaler.model import (
@@ -37,7 +36,7 @@ from policies.base import (
     TokenMix,
 )
 from policies.base.record import open_form
-from policies.engines import EngineProfile
+from policies.engines import EngineProfile, capacity
 from policies.forecasting import Forecaster, create
 from policies.forecasting.together import Together
 
@@ -259,7 +258,7 @@ def _hear(d: Outlook, config: ControllerConfig, announced: Sequence[Hint], farth
     if d.forecast is not None:
         d.forecast = hints.merge(d.forecast, d.heard)
     if d.capacity_rps is None and d.settings is not None and d.settings.profile is not None:
-        first = carried(d.settings.profile, _mix_of(d, d.heard[0].hint), d.settings.slo)
+        first = capacity(d.settings.profile, _rounded(_mix_of(d, d.heard[0].hint)), d.settings.slo)
         d.capacity_rps, d.capacity_batch = (first.rps, first.batch) if first.rps else (None, None)
 
 
@@ -290,7 +289,7 @@ def _capacity(d: Outlook) -> tuple[float | None, float | None]:
     """
     mix = d.observation.mix or _ASSUMED_MIX
     if d.settings is not None and d.settings.profile is not None:
-        found = carried(d.settings.profile, mix, d.settings.slo)
+        found = capacity(d.settings.profile, _rounded(mix), d.settings.slo)
         return (found.rps, found.batch) if found.rps else (None, None)
     rate, ongoing = d.observation.rate_rps, d.observation.ongoing
     memory = d.memory.supply
@@ -309,7 +308,7 @@ def _weight(d: Outlook, hint: Hint) -> float:
     if profile is None or d.capacity_rps is None or (hint.prompt_tokens is None and hint.output_tokens is None):
         return 1.0
     assert d.settings is not None
-    announced = carried(profile, _mix_of(d, hint), d.settings.slo).rps
+    announced = capacity(profile, _rounded(_mix_of(d, hint)), d.settings.slo).rps
     return d.capacity_rps / announced if announced else 1.0
 
 
@@ -319,3 +318,9 @@ def _mix_of(d: Outlook, hint: Hint) -> TokenMix:
         share = mix.cached_prompt_tokens / mix.prompt_tokens
         mix = replace(mix, prompt_tokens=hint.prompt_tokens, cached_prompt_tokens=share * hint.prompt_tokens)
     return mix if hint.output_tokens is None else replace(mix, output_tokens=hint.output_tokens)
+
+
+def _rounded(mix: TokenMix) -> TokenMix:
+    """Three digits: a mix that trembles should not make capacity tremble."""
+    prompt, output, cached = mix.prompt_tokens, mix.output_tokens, mix.cached_prompt_tokens
+    return TokenMix(float(f"{prompt:.3g}"), float(f"{output:.3g}"), float(f"{cached:.3g}") if cached else 0.0)
