@@ -25,10 +25,10 @@ class PriceSettings:
     """Of the misses that the target allows: what is steered for."""
     leeway: float = 3.0
     """How far today's price may be from the long run's, as a factor."""
-    repay_days: float = 3.0
+    repay_days: float = 1.5
     spend_days: float = 1.0
     """Over which a debt of misses is repaid, a credit spent."""
-    cap: float = 8.0
+    cap: float = 16.0
     """A miss is never worth more than this over the allowed share ..."""
     most: float = 2000.0
     """... nor more than so many times what serving it would have cost ..."""
@@ -36,7 +36,7 @@ class PriceSettings:
     """... but for the strictest targets, for which that is less than this over the allowed share."""
     least: float = 1.0
     """A miss is never worth less than this: serving it would have cost as much."""
-    least_share: float = 0.5
+    least_share: float = 0.35
     most_share: float = 3.0
     """Bounds of what is steered for at the moment, in multiples of the aim."""
     account_days: float = 14.0

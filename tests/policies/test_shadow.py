@@ -303,6 +303,7 @@ def test_a_debt_of_misses_is_repaid_and_a_credit_spent() -> None:
     shadow, account = family_of_two()
     account.seen, account.missed = 14000.0, 14000.0 * 0.02
     assert choose(shadow, account, 0.01, BIN_S, 18, settings) == 0
+    assert account.share_now == pytest.approx(0.01 * settings.aim_share * settings.least_share)
     shadow, account = family_of_two()
     account.seen, account.missed = 14000.0, 0.0
     now = account.share_now
@@ -316,7 +317,7 @@ def test_no_miss_is_bought_for_more_than_the_cap() -> None:
     shadow.record[:, 1, 0] = 1e6  # 33,000 replica-bins for a missed one
     assert choose(shadow, account, 0.01, BIN_S, 18, PriceSettings()) == 1
     assert account.capped
-    assert account.price == pytest.approx(800.0)
+    assert account.price == pytest.approx(1600.0)
     assert choose(shadow, account, 0.001, BIN_S, 18, PriceSettings()) == 1
     assert account.price == pytest.approx(2000.0)
     shadow.record[:, 1, 0] = 1e9
