@@ -56,6 +56,8 @@ def pool_figures(scenario: Scenario, pools: Mapping[str, NodePool]) -> tuple[Poo
             cost_usd=pool.cost_usd(end_s),
             nodes_started=pool.started,
             nodes_prewarmed=len(pool.prewarmed),
+            nodes_refused=pool.refused,
+            nodes_preempted=pool.preempted,
             prewarm_wasted_node_s=pool.prewarm_wasted_node_s(end_s),
         )
         for name, pool in pools.items()

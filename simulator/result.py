@@ -59,6 +59,10 @@ class PoolFigures:
     nodes_started: int
     nodes_prewarmed: int
     prewarm_wasted_node_s: float
+    nodes_refused: int = 0
+    """Requests for a node that the pool had no stock for."""
+    nodes_preempted: int = 0
+    """Ready nodes that were taken away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +126,8 @@ class Result:
             "nodes_started": sum(p.nodes_started for p in self.pools),
             "nodes_prewarmed": sum(p.nodes_prewarmed for p in self.pools),
             "prewarm_wasted_node_s": sum(p.prewarm_wasted_node_s for p in self.pools),
+            "nodes_refused": sum(p.nodes_refused for p in self.pools),
+            "nodes_preempted": sum(p.nodes_preempted for p in self.pools),
             **_engines(self.deployments),
             "dropped_by_guard": dict(sorted(self.guards.items())),
             "notes": list(self.notes),

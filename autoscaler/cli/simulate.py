@@ -15,6 +15,7 @@ cluster, against simulated Ray Serve, vLLM engines and nodes. Prints the figures
 EXAMPLE = """leadtime simulate preset:quickstart
 leadtime simulate my.yaml --policy hpa_ongoing --set deployments.0.replicas.max=12 --json
 leadtime simulate preset:lunch-peak --out out/lunch && open out/lunch/report.html"""
+_NODES_GONE = {"nodes_refused": "refused for want of stock", "nodes_preempted": "taken away"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -108,7 +109,7 @@ def _print(document: dict[str, Any], out: Path | None, left_out: tuple[str, ...]
         ("GPUs busy of billed", percent(d["gpu_utilization_fraction"], 0)),
         ("cold starts", _cold(d)),
         ("scale ups / downs", f"{d['scale_ups']} / {d['scale_downs']}"),
-        ("nodes started", f"{d['nodes_started']}, {d['nodes_prewarmed']} of them ahead of need"),
+        ("nodes started", _nodes(d)),
         ("wall time", f"{d['wall']['wall_s']} s, {d['wall']['requests_per_wall_s'] or 0:,.0f} requests/s"),
     ]
     for name, value in rows:
@@ -122,6 +123,12 @@ def _print(document: dict[str, Any], out: Path | None, left_out: tuple[str, ...]
     if left_out:
         why = "the bill was computed, nobody decided and nothing was served"
         console.print(f"not written: {', '.join(left_out)} ({why})", markup=False)
+
+
+def _nodes(d: dict[str, Any]) -> str:
+    parts = [f"{d['nodes_started']}, {d['nodes_prewarmed']} of them ahead of need"]
+    parts += [f"{d[key]} {words}" for key, words in _NODES_GONE.items() if d[key]]
+    return "; ".join(parts)
 
 
 def _cold(d: dict[str, Any]) -> str:

@@ -46,7 +46,8 @@ class NodePool:
         self.refused_at_s: float | None = None
         self.level = 0
         """Nodes that the plan wants, busy and warm together."""
-        self.started = 0
+        self.started = self.refused = self.preempted = 0
+        """In the result's window: nodes asked for that come, that nobody had; nodes taken away."""
         self.prewarmed: list[Node] = []
         self.billed_nodes = Meter(since_s)
         self._queue = queue
@@ -86,16 +87,21 @@ class NodePool:
         share = max((s.fraction for s in self.spec.stockouts if s.start_s <= self._queue.now_s < s.end_s), default=0.0)
         if self._refusals.uniform() < share:
             self.refused_at_s = self._queue.now_s
+            self.refused += self._counts
             return None
         node = self._new_node(prewarmed)
-        if self._queue.now_s >= self._since_s:
-            self.started += 1
-            if prewarmed:
-                self.prewarmed.append(node)
+        self.started += self._counts
+        if prewarmed and self._counts:
+            self.prewarmed.append(node)
         if takes_s is None:
             takes_s = self._provision.duration_s(self.spec.provision_s)
         self._queue.after(takes_s, lambda: self._become_ready(node))
         return node
+
+    @property
+    def _counts(self) -> bool:
+        """The result's window has begun."""
+        return self._queue.now_s >= self._since_s
 
     def _new_node(self, prewarmed: bool) -> Node:
         self._numbered += 1
@@ -122,6 +128,7 @@ class NodePool:
     def _preempt(self, node: Node) -> None:
         if node.state == "ready":
             self._delete(node)
+            self.preempted += self._counts
             self._on_preempted(node)
             self.review()
 

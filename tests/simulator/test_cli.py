@@ -19,7 +19,8 @@ prompt_tokens output_tokens ttft_s itl_s e2e_s queue_s slo_attainment_fraction w
 throughput_rps throughput_tokens_per_s gpu_hours node_hours cost_usd cost_usd_per_million_tokens
 gpu_utilization_fraction capacity_utilization_fraction replica_starts cold_starts_hidden cold_starts_exposed
 cold_starts_cancelled cold_start_miss_fraction cold_start_wait_s nodes_started nodes_prewarmed
-prewarm_wasted_node_s scale_ups scale_downs preemptions recomputed_tokens dropped_by_guard wall deployments
+prewarm_wasted_node_s nodes_refused nodes_preempted scale_ups scale_downs preemptions recomputed_tokens
+dropped_by_guard wall deployments
 """
 RESULT_KEYS = set(_PROMISED.split())
 """What docs promise to scripts."""

@@ -201,6 +201,7 @@ def test_a_refusal_sends_replicas_to_the_next_pool_and_is_shown() -> None:
     f.run(300.0)
     assert [r.node for r in f.serve.replicas.values()] == ["h100-1"]
     assert f.cluster.signals()[0].refused_at_s == pytest.approx(5.0)
+    assert [p.refused for p in f.cluster.pools.values()] == [1, 0]
 
 
 def test_a_refusing_pool_is_asked_again_after_its_back_off() -> None:
@@ -214,6 +215,7 @@ def test_a_spot_node_that_is_taken_away_takes_its_replicas_and_serve_starts_othe
     f = fleet(pool(preemption_per_node_hour=30.0), deployments=(spec(initial=2),))
     f.run(1200.0)
     assert f.serve.dead >= 2
+    assert f.cluster.pools["h100"].preempted >= 2
     assert len(f.plane.times("kill")) >= 2
     assert f.serve.count("STARTING", "RUNNING") == 2
 
