@@ -22,6 +22,7 @@ STATE_VERSION = 1
 _MOST_COUNTED = 1e15
 """No counter of requests or tokens gets that far."""
 _MANY_SERIES = 32
+_FLOAT64_BYTES = 8
 _FORGET_AFTER_S = 3600.0
 """Where there are many, series that nobody exported for so long are dropped."""
 
@@ -134,6 +135,12 @@ class DemandMemory:
     """Arrivals of the newest interval that were taken for retries."""
     reporters: dict[str, float] = field(default_factory=dict)
     """Replica id -> when its own metrics were last seen; only of replicas that the inventory still lists."""
+
+    def __post_init__(self) -> None:
+        """A saved window that was cut off is refused where it is read. Errors: ValueError."""
+        for name, packed, columns in (("intervals", self.intervals, 4), ("attained_rows", self.attained_rows, 5)):
+            if len(packed) % (columns * _FLOAT64_BYTES):
+                raise ValueError(f"{name} holds {len(packed)} bytes, which are no rows of {columns} numbers")
 
 
 @dataclass(slots=True)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from autoscaler.controller_state import ControllerState, LossMemory, NodeMemory
 from autoscaler.model import NodeSignal, PoolSignals
 
+TAKEN_AWAY = "was taken away with replicas on it"
+"""How the words of such a node end."""
 _HALF_LIFE_S = 3 * 86400.0
 _LONGEST_GAP_S = 120.0
 """After a longer silence a node may have been emptied and deleted unseen."""
@@ -42,7 +44,7 @@ def learn_losses(state: ControllerState, pool: PoolSignals) -> list[str]:
         memory.events += 1.0
     memory.taken += len(taken)
     memory.taken_at_s = at_s
-    return [f"node {name} of pool {pool.name} was taken away with replicas on it" for name in taken]
+    return [f"node {name} of pool {pool.name} {TAKEN_AWAY}" for name in taken]
 
 
 def _stays_busy(node: NodeSignal, at_s: float) -> bool:

@@ -80,6 +80,8 @@ def _sentences(ticks: Iterator[Mapping[str, Any]], args: argparse.Namespace) -> 
     for record in ticks:
         ticks_read += 1
         seen |= set(record["plan"]["deployments"])
+        if args.deployment is None:
+            yield from (f"{moment(record['now_s'])}  {words}" for words in _taken_away(record))
         for decision in _decisions(record, args.deployment):
             count += 1
             before, last[decision.name] = last.get(decision.name), decision
@@ -92,6 +94,13 @@ def _sentences(ticks: Iterator[Mapping[str, Any]], args: argparse.Namespace) -> 
     _check_known(args.deployment, seen)
     if not args.all:
         yield f"{shown} changes in {count} decisions; --all shows them all, --at T tells everything of a moment"
+
+
+def _taken_away(record: Mapping[str, Any]) -> list[str]:
+    """Nodes that went with replicas on them: nobody decided that, and what follows is decided because of it."""
+    from autoscaler.supply_losses import TAKEN_AWAY
+
+    return [words for words in record.get("learned", ()) if words.endswith(TAKEN_AWAY)]
 
 
 def _is_change(now: _Decision, before: _Decision | None) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 from autoscaler import journal
 from autoscaler.controller import Controller
 from autoscaler.controller_state import ControllerState
+from autoscaler.errors import LeadtimeError
 from autoscaler.model import (
     ControllerConfig,
     DeploymentMetrics,
@@ -339,6 +342,19 @@ def test_a_damaged_forecaster_costs_only_its_own_memory(tmp_path: Path) -> None:
     controller = restored_controller(run.config, store)
     assert list(controller.state.forecasters) == [OTHER.full]
     assert len(controller.notices) == 1
+
+
+@pytest.mark.parametrize(("window", "columns"), [("intervals", 4), ("attained_rows", 5)])
+def test_a_window_that_was_cut_off_is_no_state(window: str, columns: int) -> None:
+    rows = recorded("seasonal").states[200]
+    name = f"demand/{KEY.full}"
+    demand = json.loads(rows[name])
+    packed = base64.b64decode(demand[window])
+    assert packed
+    assert len(packed) % (8 * columns) == 0
+    cut = {**rows, name: json.dumps({**demand, window: base64.b64encode(packed[:-1]).decode()}).encode()}
+    with pytest.raises(LeadtimeError, match=f"row '{name}': {window} holds {len(packed) - 1} bytes"):
+        from_rows(cut)
 
 
 # ---------------------------------------------------------------- size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,15 @@ def test_only_changes_are_told_each_in_one_sentence(journal: Path) -> None:
         "2026-09-21T14:14:00Z  chat/llm: stays at 3: 3 replicas, always",
         "3 changes in 10 decisions; --all shows them all, --at T tells everything of a moment",
     ]
+
+
+def test_a_node_that_was_taken_away_is_told_where_it_happened(journal: Path) -> None:
+    lines = journal.read_bytes().splitlines(keepends=True)
+    gone = "node spot-3 of pool spot was taken away with replicas on it"
+    tick = {**json.loads(lines[3]), "learned": ["chat/llm: a replica was RUNNING 23.0 s after it was asked for", gone]}
+    journal.write_bytes(b"".join([*lines[:3], json.dumps(tick).encode() + b"\n", *lines[4:]]))
+    assert leadtime("explain", str(journal)).out.splitlines()[1] == f"2026-09-21T14:13:30Z  {gone}"
+    assert gone not in leadtime("explain", str(journal), "--deployment", "chat/llm").out
 
 
 def test_every_tick_can_be_told(journal: Path) -> None:
