@@ -122,7 +122,7 @@ def _decisions(record: Mapping[str, Any], pattern: str | None) -> Iterator[_Deci
             if nodes is None:
                 continue
             terms = record["reasons"].get(f"pool:{name}", {}).get("terms") or [{"why": "no reason recorded"}]
-            yield _Decision(f"pool {name}", None, nodes, f"{nodes} nodes: {terms[0]['why']}")
+            yield _Decision(f"pool {name}", None, nodes, f"{counted(nodes, 'node')}: {terms[0]['why']}")
 
 
 def _wanted(key: str, pattern: str | None) -> bool:
