@@ -24,25 +24,27 @@ _SEEN_SHARE = 0.8
 def judge(memory: CoverageMemory, closed: Sequence[tuple[float, float | None]], bin_s: float) -> None:
     """Hold open promises against the bins that closed: their ends and rates (None: not seen)."""
     for end_s, rate_rps in closed:
-        over = 0
+        open_still = []
         for promise in memory.promises:
-            if rate_rps is not None and end_s <= promise.until_s + 1e-6:
+            until_s = promise.until_s
+            if rate_rps is not None and end_s <= until_s + 1e-6:
                 promise.seen_s += bin_s
                 if rate_rps > promise.highest_rps:
                     promise.highest_rps = rate_rps
-            if end_s >= promise.until_s - 1e-6:
-                over += 1
+            if end_s < until_s - 1e-6:
+                open_still.append(promise)
+            else:
                 _close(memory, promise)
-        if over:
-            memory.promises = [promise for promise in memory.promises if end_s < promise.until_s - 1e-6]
+        memory.promises = open_still
 
 
 def _close(memory: CoverageMemory, promise: Promise) -> None:
     if promise.seen_s < _SEEN_SHARE * promise.window_s:
         return
-    outcomes = [float(promise.highest_rps <= bound) for bound in promise.bounds_rps]
-    before = memory.kept or [0.0] * len(LEVELS)
-    memory.kept = [_KEEP * kept + outcome for kept, outcome in zip(before, outcomes, strict=True)]
+    highest_rps, before = promise.highest_rps, memory.kept or [0.0] * len(LEVELS)
+    memory.kept = [
+        _KEEP * kept + (highest_rps <= bound) for kept, bound in zip(before, promise.bounds_rps, strict=True)
+    ]
     memory.windows = _KEEP * memory.windows + 1.0
     memory.shares = _shares(memory)
 

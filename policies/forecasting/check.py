@@ -33,9 +33,10 @@ class CoverageCheck:
 
     def observe(self, value: float) -> None:
         """A bin's value arrived."""
-        if not self.waiting:
+        if self.left <= 0:
             return
-        self.highest = max(self.highest, value)
+        if value > self.highest:
+            self.highest = value
         self.left -= 1.0
         if self.left == 0:
             self.kept = _MEMORY * self.kept + float(self.highest <= self.bound)

@@ -21,6 +21,7 @@ from policies.forecasting.mixture.answers import Answers
 from policies.forecasting.mixture.grid import DAY_S, HORIZONS_S, LEVELS, SCORES, Grid
 from policies.forecasting.mixture.kept import Kept
 from policies.forecasting.mixture.memory import SeriesMemory
+from policies.forecasting.mixture.profile import close_steps
 
 _REFRESH_S = 300.0
 _FEW = 20
@@ -101,7 +102,7 @@ class ClassicForecaster(Kept):
         self.rule.bin(index, math.nan if value is None else value, self.memory)
         if index % self.grid.bins_per_step == 0:
             step = index // self.grid.bins_per_step
-            self.rule.step(step, self.memory.close_step(step), self.memory)
+            self.rule.step(step, close_steps([self.memory], step)[0], self.memory)
         self._judge()
         row = self.made[self.memory.count % self._ring]
         row[:-2] = self.rule.points(self.memory) if value is not None else math.nan

@@ -7,13 +7,20 @@ within a window: never too low). Beyond the longest, the season lifts all and th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from statistics import NormalDist
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from policies.forecasting.base import Floats
+from policies.forecasting.mixture.columns import KNOW_SEASON
 from policies.forecasting.mixture.grid import MEDIAN, SCORES, Grid
+from policies.forecasting.mixture.profile import rises_within
+
+if TYPE_CHECKING:
+    from policies.forecasting.mixture.forecaster import MixtureForecaster
 
 _NORMAL = NormalDist()
 _BEYOND_POWER = 0.25
@@ -36,21 +43,24 @@ class Answers:
         rise_beyond: Callable[[float], float],
     ) -> Floats:
         """(horizons asked, levels asked), never falling with either. `rise_beyond(h)` = how the season lifts h."""
-        return np.asarray(self.tables(rows[None], horizons_s, levels, [rise_beyond])[0])
+        return np.asarray(self.tables(rows[None], horizons_s, levels, lambda h: np.array([rise_beyond(h)]))[0])
 
     def tables(
         self,
         rows: Floats,
         horizons_s: tuple[float, ...],
         levels: tuple[float, ...],
-        rises_beyond: Sequence[Callable[[float], float]],
+        rises: Callable[[float], Floats],
     ) -> Floats:
-        """The same for several series: `rows` (series, horizons, LEVELS) gives (series, horizons asked, levels)."""
+        """The same for several series: `rows` (series, horizons, LEVELS) gives (series, horizons asked, levels).
+
+        `rises(h)` = how the season lifts h, of each series.
+        """
         near, beyond = self._between(horizons_s)
         wanted = np.matmul(near, rows)
         for i in beyond:
-            rise = np.array([rise_beyond(horizons_s[i]) for rise_beyond in rises_beyond])
-            wanted[:, i] = _beyond(rows[:, -1], horizons_s[i] / float(self._horizons_s[-1]), rise[:, None])
+            times = horizons_s[i] / float(self._horizons_s[-1])
+            wanted[:, i] = _beyond(rows[:, -1], times, rises(horizons_s[i])[:, None])
         table = np.matmul(wanted, self._weights(levels))
         np.maximum(table, 0.0, out=table)
         np.maximum.accumulate(table, axis=2, out=table)
@@ -90,6 +100,22 @@ def _beyond(rows: Floats, times: float, rise: Floats) -> Floats:
     middle = rows[:, MEDIAN : MEDIAN + 1]
     spread = np.where(rows > middle, times**_BEYOND_POWER, 1.0)
     return np.asarray((middle + (rows - middle) * spread) * rise)
+
+
+def rises_beyond(series: Sequence[MixtureForecaster], horizon_s: float) -> Floats:
+    """How much higher the profile of each (all of one bank) goes by this horizon than by the longest learned one, as
+    far as it is trusted; worked out once for each step that closes.
+    """
+    grid = series[0].grid
+    steps = min(math.ceil(horizon_s / grid.step_s), grid.season_steps)
+    new = [one for one in series if steps not in one.rises]
+    if new:
+        rows = np.array([one.row(-1) for one in new])
+        trust = np.add.reduce(new[0].bank.blend.weights[1, rows].take(KNOW_SEASON, axis=1), axis=1)
+        within = np.array(rises_within([one.memory for one in new], steps))
+        for one, rise in zip(new, (1.0 + trust * (within - 1.0)).tolist(), strict=True):
+            one.rises[steps] = rise
+    return np.array([one.rises[steps] for one in series])
 
 
 def _level_weights(level: float) -> Floats:

@@ -8,6 +8,7 @@ same, and so are the numbers. What a series remembers by itself (bins, recursion
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakValueDictionary
 
@@ -15,12 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.forecasting.base import Floats, ForecasterState, known_rate
-from policies.forecasting.mixture.answers import Answers
+from policies.forecasting.mixture.answers import Answers, rises_beyond
 from policies.forecasting.mixture.blend import Blend
 from policies.forecasting.mixture.columns import BY_HOUR, BY_LEVEL, COLUMNS, MEMBER_OF, RECORD
 from policies.forecasting.mixture.grid import UPPER, Grid, Ints
 from policies.forecasting.mixture.kept import Rows, Shared, numbers_of, rows_of
-from policies.forecasting.mixture.members import MEMBERS, RISE_FROM, RISE_TO, STACK, Members, Steady
+from policies.forecasting.mixture.members import MEMBERS, RISE_FROM, RISE_TO, STACK, Members, Steady, learn_shapes
+from policies.forecasting.mixture.memory import latest
+from policies.forecasting.mixture.profile import close_steps
 from policies.forecasting.mixture.spread import INPUTS, Spread, level_size
 from policies.forecasting.mixture.steep import SteepRises
 
@@ -127,8 +130,9 @@ class Bank:
             if index % self.grid.bins_per_step == 0:
                 self.close(series, index // self.grid.bins_per_step)
         told = [one for series in usual.values() for one in series if not one.memory.since_known]
-        self.refresh([one for one in told if one.may_promise])
-        for one in told:
+        due = [one for one in told if one.may_promise]
+        self.refresh(due)
+        for one in due:
             one.promise()
 
     def learn(self, walks: Sequence[tuple[MixtureForecaster, Iterator[tuple[int, float | None]]]]) -> None:
@@ -155,16 +159,14 @@ class Bank:
             self.forecast(sorted(some, key=lambda one: one.slot))
 
     def answer(self, asked: Sequence[tuple[MixtureForecaster, tuple[float, ...]]], levels: tuple[float, ...]) -> None:
-        """Each of these series gets ready what it will say of these horizons and levels, unless it has said it."""
+        """Each of these series gets ready what it will say of these horizons and levels."""
         alike: dict[tuple[float, ...], list[MixtureForecaster]] = {}
         for one, horizons_s in asked:
-            own = one.own_seconds(horizons_s)
-            if not one.has_said(own, levels):
-                alike.setdefault(own, []).append(one)
+            alike.setdefault(one.own_seconds(horizons_s), []).append(one)
         self.refresh(one for series in alike.values() for one in series)
         for horizons_s, series in alike.items():
             rows = np.array([one.current() for one in series])
-            tables = self._answers.tables(rows, horizons_s, levels, [one.rise_beyond for one in series])
+            tables = self._answers.tables(rows, horizons_s, levels, partial(rises_beyond, series))
             for one, table in zip(series, tables.tolist(), strict=True):
                 one.keep_answer(horizons_s, levels, table)
 
@@ -178,12 +180,13 @@ class Bank:
     def close(self, series: Sequence[MixtureForecaster], step: int) -> None:
         """A step of these series is over: outcomes teach, and all that can see forecast again."""
         self.forget()
-        values = [one.close_step(step) for one in series]
+        values = close_steps([one.memory for one in series], step)
         awake = [one for one in series if not one.asleep]
         if awake:
             self._learn(awake, step)
         for one, value in zip(series, values, strict=True):
             one.advance(step, value)
+        learn_shapes([one.own for one in series])
         made, ring = self.waiting.made, self.waiting.ring
         made[_slots(series) * ring + step % ring] = NEVER
         seeing = [one for one in awake if one.memory.since_known * 20 < self.grid.widths[0]]
@@ -287,10 +290,9 @@ class Bank:
 def _largest(grid: Grid, series: Sequence[MixtureForecaster]) -> Floats:
     """For each series and horizon the largest bin of its window, which began `reach` steps ago."""
     bins = grid.reach * grid.bins_per_step
-    lately = [one.memory.last(int(bins[-1])) for one in series]
-    if len({len(one) for one in lately}) > 1:
+    recent = latest([one.memory for one in series], int(bins[-1]))
+    if recent is None:
         return np.concatenate([_largest(grid, [one]) for one in series])
-    recent = np.array(lately)
     windows = zip(np.maximum(recent.shape[1] - bins, 0).tolist(), grid.widths.tolist(), strict=True)
     return np.stack([np.maximum.reduce(recent[:, first : first + width], axis=1) for first, width in windows], axis=1)
 

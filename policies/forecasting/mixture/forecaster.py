@@ -19,7 +19,6 @@ from policies.forecasting.base import Floats, ForecasterState, known_rate, lengt
 from policies.forecasting.check import CoverageCheck
 from policies.forecasting.mixture.bank import NEVER, Bank
 from policies.forecasting.mixture.blend import WINDOW
-from policies.forecasting.mixture.columns import KNOW_SEASON
 from policies.forecasting.mixture.grid import HORIZONS_S, LEVELS, UPPER, Grid
 from policies.forecasting.mixture.kept import Kept, pack_exact, unpack_exact
 from policies.forecasting.mixture.members import SEASONAL, STACK, HourShape, Own
@@ -67,7 +66,7 @@ class MixtureForecaster(Kept):
         self._rows: Floats | None = None
         self._said: dict[tuple[tuple[float, ...], tuple[float, ...]], tuple[tuple[float, ...], ...]] = {}
         """Answers given since the last bin."""
-        self._rises: dict[int, float] = {}
+        self.rises: dict[int, float] = {}
         """Of the season beyond the longest horizon, since the last step closed."""
         self._why: str | None = None
         self._calibrated: bool | None = None
@@ -167,21 +166,15 @@ class MixtureForecaster(Kept):
             if self.memory.known == 1:
                 self.bank.begin(self.slot, self.memory.unit)
 
-    def close_step(self, step: int) -> float:
-        """A step is over: its mean (NaN where all is missing)."""
-        self._rises.clear()
-        value = self.memory.close_step(step)
+    def advance(self, step: int, value: float) -> None:
+        """A step is over, with this mean (NaN where all is missing): recursions, new parameters in their time."""
+        memory, recursions = self.memory, self.recursions
+        self.rises.clear()
         if self.refits.spread < 0 and value == value:
             self.refits.spread_by(np.array([value, step]))
-        return value
-
-    def advance(self, step: int, value: float) -> None:
-        """Recursions, the hour's shape, and new parameters when their time has come."""
-        memory, recursions = self.memory, self.recursions
         recursions.feed(step, value, memory.odd > 0)
         if not recursions.has_season and memory.steps >= self.grid.season_steps:
             recursions.begin_season(memory.past(self.grid.season_steps), step)
-        self.shape.learn(memory)
         if not self.asleep:
             adopted = self.refits.tick(memory, recursions.constants)
             if adopted is not None:
@@ -240,14 +233,14 @@ class MixtureForecaster(Kept):
             return self.check.words()
         if not self.memory.seasonal:
             return f"recent values only: {self._seen()} of history is less than a season"
-        weights = self.bank.blend.weights[0, self._row(self._check_row)].tolist()
+        weights = self.bank.blend.weights[0, self.row(self._check_row)].tolist()
         trust = sum(weights[member] for member in SEASONAL)
         return f"{self._seen()} of history; {trust:.0%} of the weight on the season alone, the rest on all members"
 
     def _enough(self) -> bool:
-        return int(self.bank.blend.filled[self._row(self._check_row)]) >= _ENOUGH
+        return int(self.bank.blend.filled[self.row(self._check_row)]) >= _ENOUGH
 
-    def _row(self, horizon: int) -> int:
+    def row(self, horizon: int) -> int:
         """Of the bank's rows; -1 is the longest horizon."""
         return self.slot * self.grid.size + horizon % self.grid.size
 
@@ -264,9 +257,11 @@ class MixtureForecaster(Kept):
         if self.last_time_s is None or not len(horizons_s) or not len(levels):
             return ()
         asked = self.own_seconds(horizons_s), tuple(levels)
-        if asked not in self._said:
+        said = self._said.get(asked)
+        if said is None:
             self.bank.answer([(self, tuple(horizons_s))], tuple(levels))
-        return self._said[asked]
+            said = self._said[asked]
+        return said
 
     def own_seconds(self, horizons_s: Sequence[float]) -> tuple[float, ...]:
         """Horizons in the seconds of its grid."""
@@ -278,24 +273,12 @@ class MixtureForecaster(Kept):
 
     def has_to_work_out(self, horizons_s: tuple[float, ...], levels: tuple[float, ...]) -> bool:
         """Asked for these horizons and levels it has an answer, which it has not given since its last bin."""
-        return not self.has_said(self.own_seconds(horizons_s), levels) and self.last_time_s is not None
-
-    def has_said(self, horizons_s: tuple[float, ...], levels: tuple[float, ...]) -> bool:
-        """Nothing new came since it was asked for these horizons (its own seconds) and levels."""
-        return (horizons_s, levels) in self._said
-
-    def rise_beyond(self, horizon_s: float) -> float:
-        """How much higher the profile goes by this horizon than by the longest learned one, as far as it is trusted."""
-        steps = min(math.ceil(horizon_s / self.grid.step_s), self.grid.season_steps)
-        if steps not in self._rises:
-            trust = float(self.bank.blend.weights[1, self._row(-1), KNOW_SEASON].sum())
-            self._rises[steps] = 1.0 + trust * (self.memory.rise_within(steps) - 1.0)
-        return self._rises[steps]
+        return (self.own_seconds(horizons_s), levels) not in self._said and self.last_time_s is not None
 
     def _dates(self) -> Dates:
         """The past moments whose errors are remembered for every learned horizon (see paths.py)."""
         blend = self.bank.blend
-        rows = slice(self._row(0), self._row(-1) + 1)
+        rows = slice(self.row(0), self.row(-1) + 1)
         return Dates.common(blend.dates[rows], blend.errors[rows, STACK], np.minimum(blend.filled[rows], WINDOW))
 
     def paths(self, horizon_s: float, n: int, seed: int) -> Floats:
@@ -338,5 +321,5 @@ class MixtureForecaster(Kept):
         self.check = CoverageCheck.of(numbers)
         self._rows = unpack_exact(state.arrays["rows"]) if "rows" in state.arrays else None
         self._said.clear()
-        self._rises.clear()
+        self.rises.clear()
         self._why = self._calibrated = None

@@ -13,7 +13,10 @@ from policies.forecasting.base import ForecasterState
 
 
 class Kept:
-    """Names the attributes that are its memory: numpy arrays, and numbers (int or float, finite)."""
+    """Names the attributes that are its memory: numpy arrays, and numbers (int or float, finite).
+
+    A short array may be a list of floats, which is quicker where they are read one by one; it is written as an array.
+    """
 
     arrays: ClassVar[tuple[str, ...]] = ()
     numbers: ClassVar[tuple[str, ...]] = ()
@@ -21,14 +24,16 @@ class Kept:
     def dump(self, into: ForecasterState, part: str) -> None:
         """Write every named attribute into the state, under the part's name."""
         for name in self.arrays:
-            into.arrays[f"{part}.{name}"] = pack_exact(getattr(self, name))
+            values = getattr(self, name)
+            into.arrays[f"{part}.{name}"] = pack_exact(np.array(values, float) if isinstance(values, list) else values)
         for name in self.numbers:
             into.numbers[f"{part}.{name}"] = float(getattr(self, name))
 
     def load(self, state: ForecasterState, part: str) -> None:
         """The inverse of `dump`."""
         for name in self.arrays:
-            setattr(self, name, unpack_exact(state.arrays[f"{part}.{name}"]))
+            found = unpack_exact(state.arrays[f"{part}.{name}"])
+            setattr(self, name, found.tolist() if isinstance(getattr(self, name), list) else found)
         for name in self.numbers:
             setattr(self, name, type(getattr(self, name))(state.numbers[f"{part}.{name}"]))
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from policies.forecasting.base import Floats
 from policies.forecasting.mixture.grid import DAY_S, Grid
 from policies.forecasting.mixture.kept import Kept, Rows
-from policies.forecasting.mixture.memory import SeriesMemory, places_of
+from policies.forecasting.mixture.memory import SeriesMemory, latest, places_of
 from policies.forecasting.mixture.recursions import Recursions, largest_by_season, largest_by_trend
 from policies.forecasting.mixture.regression import Regressions
 
@@ -38,30 +38,38 @@ class HourShape(Kept):
     arrays = ("sums", "weights", "ratios")
 
     def __init__(self, grid: Grid) -> None:
-        self._grid = grid
+        self.grid = grid
         slots = grid.hour_slots
-        self.sums: Floats = np.zeros(slots)
-        self.weights: Floats = np.zeros(slots)
+        self.sums = [0.0] * slots
+        self.weights = [0.0] * slots
         self.ratios: Floats = np.ones(slots)
 
-    def learn(self, memory: SeriesMemory) -> None:
-        """The step in the middle of the last hour."""
-        slots = self._grid.hour_slots
-        if slots < 4 or memory.steps < slots:
-            return
-        hour = memory.past(slots)
-        here = float(hour[slots - 1 - slots // 2])
-        mean = float(np.add.reduce(hour)) / slots
+    def learn(self, slot: int, ratio: float) -> None:
+        """A step in this part of the hour was so many times the mean of the hour about it."""
+        total = self.sums[slot] = _KEEP_HOUR_SHAPE * self.sums[slot] + ratio
+        weight = self.weights[slot] = _KEEP_HOUR_SHAPE * self.weights[slot] + 1.0
+        self.ratios[slot] = min(max(total / weight, _LEAST_RATIO), _MOST_RATIO)
+
+
+def learn_shapes(series: Sequence[Own]) -> None:
+    """The step in the middle of the last hour, of each; all are of one grid and at the same step."""
+    grid, step = series[0].shape.grid, series[0].memory.step
+    slots = grid.hour_slots
+    old = [one for one in series if one.memory.steps >= slots]
+    if slots < 4 or not old:
+        return
+    places = places_of(step - slots + 1, slots, old[0].memory.span)
+    hours = np.array([one.memory.history.take(places) for one in old], dtype=np.float64)
+    means = (np.add.reduce(hours, axis=1) / slots).tolist()
+    slot = grid.hour_slot(step - slots // 2)
+    for one, here, mean in zip(old, hours[:, slots - 1 - slots // 2].tolist(), means, strict=True):
         if here == here and mean > 0:
-            slot = self._grid.hour_slot(memory.step - slots // 2)
-            self.sums[slot] = _KEEP_HOUR_SHAPE * self.sums[slot] + here / mean
-            self.weights[slot] = _KEEP_HOUR_SHAPE * self.weights[slot] + 1.0
-            self.ratios[slot] = min(max(self.sums[slot] / self.weights[slot], _LEAST_RATIO), _MOST_RATIO)
+            one.shape.learn(slot, here / mean)
 
 
 def highest_ratios(shapes: Sequence[HourShape], step: int) -> Floats:
     """Largest ratio of the next steps of several of one grid, (series, horizons); 1 where unknown."""
-    grid = shapes[0]._grid
+    grid = shapes[0].grid
     slots = places_of(grid.hour_slot(step) + 1, grid.farthest, grid.hour_slots)
     ratios = np.array([shape.ratios for shape in shapes]).take(slots, axis=1)
     return np.maximum.accumulate(ratios, axis=1).take(grid.reach - 1, axis=1)
@@ -183,10 +191,9 @@ class Members:
 def _lately(memories: Sequence[SeriesMemory]) -> Floats:
     """Of each series the last bin, means of 5, 15 and 60 minutes, maxima of 10 and 30: (6, series)."""
     windows = memories[0].windows
-    hours = [memory.last(windows[60]) for memory in memories]
-    if len({len(hour) for hour in hours}) > 1:
+    hour = latest(memories, windows[60])
+    if hour is None:
         return np.concatenate([_lately([memory]) for memory in memories], axis=1)
-    hour = np.array(hours)
     half = hour[:, -windows[30] :]
     ten, quarter, five = half[:, -windows[10] :], half[:, -windows[15] :], half[:, -windows[5] :]
     means = [np.add.reduce(window, axis=1) / window.shape[1] for window in (five, quarter, hour)]

@@ -27,13 +27,14 @@ class Recursions(Kept):
 
     def __init__(self, grid: Grid) -> None:
         self._grid = grid
-        self.level: Floats = np.zeros(2)
+        self.level = [0.0, 0.0]
         """Holt: level, trend."""
-        self.change: Floats = np.zeros(3)
+        self.change = [0.0, 0.0, 0.0]
         """ARIMA: last value, last change, last innovation."""
-        self.season_level: Floats = np.zeros(2)
+        self.season_level = [0.0, 0.0]
+        """Holt-Winters: the same two."""
         self.season: Floats = np.zeros(grid.season_steps)
-        self.constants: Floats = Parameters().packed()
+        self.constants: list[float] = Parameters().packed().tolist()
         self.started = False
         self.has_season = False
         self._last = grid.reach - 1
@@ -43,7 +44,7 @@ class Recursions(Kept):
 
     def adopt(self, parameters: Parameters) -> None:
         """Go on with new parameters from here."""
-        self.constants = parameters.packed()
+        self.constants = parameters.packed().tolist()
         self._sums = None
 
     def forget(self) -> None:
@@ -61,36 +62,37 @@ class Recursions(Kept):
         smooth = np.convolve(padded, np.ones(width) / width, "valid")[: len(filled)]
         slots = [self._grid.season_step(s) for s in range(step - len(past) + 1, step + 1)]
         self.season[slots] = smooth - smooth.mean()
-        self.season_level[:] = (filled[-1] - self.season[slots[-1]], 0.0)
+        self.season_level = [float(filled[-1] - self.season[slots[-1]]), 0.0]
         self.has_season = True
 
     def feed(self, step: int, value: float, odd: bool) -> None:
         """A step's value (NaN = missing: trends fade, nothing is learned); an odd one does not change the season."""
         if value != value:
             if self.started:
-                self.level[:] = (self.level[0] + self.constants[2] * self.level[1], self.constants[2] * self.level[1])
-                self.change[1:] = 0.0
+                faded = self.constants[2] * self.level[1]
+                self.level = [self.level[0] + faded, faded]
+                self.change = [self.change[0], 0.0, 0.0]
                 self.season_level[1] *= SEASONAL_DAMPING
             return
-        alpha, beta, damping, ar, ma, s_alpha, s_beta, s_gamma = self.constants.tolist()
+        alpha, beta, damping, ar, ma, s_alpha, s_beta, s_gamma = self.constants
         if not self.started:
             self.level[0] = self.change[0] = value
             self.started = True
         else:
-            level, trend = self.level.tolist()
+            level, trend = self.level
             expected = level + damping * trend
             new = expected + alpha * (value - expected)
-            self.level[:] = (new, beta * (new - level) + (1 - beta) * damping * trend)
-            before, change, innovation = self.change.tolist()
+            self.level = [new, beta * (new - level) + (1 - beta) * damping * trend]
+            before, change, innovation = self.change
             moved = value - before
-            self.change[:] = (value, moved, moved - (ar * change + ma * innovation))
+            self.change = [value, moved, moved - (ar * change + ma * innovation)]
         if self.has_season:
             slot = self._grid.season_step(step)
-            level, trend = self.season_level.tolist()
+            level, trend = self.season_level
             season = float(self.season[slot])
             expected = level + SEASONAL_DAMPING * trend
             new = expected + s_alpha * (value - season - expected)
-            self.season_level[:] = (new, s_beta * (new - level) + (1 - s_beta) * SEASONAL_DAMPING * trend)
+            self.season_level = [new, s_beta * (new - level) + (1 - s_beta) * SEASONAL_DAMPING * trend]
             if not odd:
                 self.season[slot] = season + s_gamma * (value - new - season)
 
@@ -110,7 +112,7 @@ class Recursions(Kept):
         """Of powers up to each horizon, (4, horizons): the damping's, its first alone, the AR coefficient's largest
         and smallest partial sums.
         """
-        key = (float(self.constants[2]), float(self.constants[3]))
+        key = (self.constants[2], self.constants[3])
         if self._sums is None or self._sums[0] != key:
             damped, partial = np.cumsum(key[0] ** self._ahead), np.cumsum(key[1] ** (self._ahead - 1.0))
             highest, lowest = np.maximum.accumulate(partial), np.minimum.accumulate(partial)

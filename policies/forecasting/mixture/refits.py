@@ -8,7 +8,7 @@ so that a replay agrees.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -55,7 +55,7 @@ class RefitPlan(Kept):
         if job is not None and self._done is None:
             self._done = job(Parameters(*self.before.tolist()))
 
-    def tick(self, memory: SeriesMemory, now: Floats) -> Parameters | None:
+    def tick(self, memory: SeriesMemory, now: Sequence[float]) -> Parameters | None:
         """Parameters to adopt at this step, if any; `now`: those in force."""
         steps = memory.steps
         if self.apply >= 0 and self._job is None:
@@ -66,7 +66,7 @@ class RefitPlan(Kept):
             found, self._job, self._done, self.apply = self._done, None, None, -1
         if steps >= self.due and self.apply < 0:
             self._job, self._done = _fit(memory, 0, self._only), None
-            self.before = now.copy()
+            self.before = np.array(now)
             self.apply = steps + _GRACE_STEPS
             self.due = self._day * (steps // self._day + 1) + max(0, self.spread)
         return found

@@ -53,17 +53,22 @@ class Regressions(Shared):
         touched[owners] = True
         self.updates += touched
         tidy = self.updates[owners] % _TIDY_EVERY == 0
+        learned = np.empty((min(len(at), _AT_ONCE), *self.covariance.shape[1:]))
         for part in _parts(len(at)):
-            self._update(_some(rows, at, part), inputs[part], actual[part], keep, most[part], tidy[part])
+            room = learned[: part.stop - part.start]
+            self._update(_some(rows, at, part), inputs[part], actual[part], keep, most[part], tidy[part], room)
 
-    def _update(self, rows: Rows, inputs: Floats, actual: Floats, keep: float, most: Floats, tidy: Ints) -> None:
+    def _update(
+        self, rows: Rows, inputs: Floats, actual: Floats, keep: float, most: Floats, tidy: Ints, room: Floats
+    ) -> None:
+        """`room`: of the size of these rows' covariances, to work in."""
         covariance = self.covariance[rows]
         spread = np.matmul(covariance, inputs[:, :, None])
-        gain = spread / (keep + np.matmul(inputs[:, None, :], spread))
+        gain = (spread / (keep + np.matmul(inputs[:, None, :], spread)))[:, :, 0]
         error = actual - np.einsum("nd,nd->n", self.coefficients[rows], inputs)
         np.minimum(np.maximum(error, -most, out=error), most, out=error)
-        self.coefficients[rows] += gain[:, :, 0] * error[:, None]
-        covariance -= gain * spread.transpose(0, 2, 1)
+        self.coefficients[rows] += gain * error[:, None]
+        covariance -= np.einsum("ni,nj->nij", gain, spread[:, :, 0], out=room)
         covariance *= 1.0 / keep
         if tidy.any():
             some = covariance[tidy]

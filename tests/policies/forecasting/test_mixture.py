@@ -19,6 +19,7 @@ from policies.forecasting.mixture.blend import Blend, order_statistics
 from policies.forecasting.mixture.forecaster import MixtureForecaster
 from policies.forecasting.mixture.grid import LEVELS, SCORES, Grid
 from policies.forecasting.mixture.memory import SeriesMemory
+from policies.forecasting.mixture.profile import close_steps
 from policies.forecasting.mixture.recursions import Recursions
 from policies.forecasting.mixture.regression import Regressions
 from tests.cli.helpers import python
@@ -214,7 +215,7 @@ def remembered(values: np.ndarray, holidays: frozenset[int] = frozenset()) -> Se
     memory = SeriesMemory(Grid.of(60.0, 86400.0), holidays)
     for i, value in enumerate(values.tolist()):
         memory.add(None if value != value else value)
-        memory.close_step(i + 1)
+        close_steps([memory], i + 1)
     return memory
 
 
