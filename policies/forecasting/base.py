@@ -96,7 +96,7 @@ def known_rate(value: float | None) -> float | None:
     """A bin's value as it may be learned from, >= 0; None where it is missing, no number or beyond MOST_RPS."""
     if value is None or not value <= MOST_RPS:
         return None
-    return max(0.0, float(value))
+    return float(value) if value > 0.0 else 0.0
 
 
 def length_words(seconds: float) -> str:

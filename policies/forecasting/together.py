@@ -68,19 +68,23 @@ class Together:
 
     def _by_bank(self, mixtures: Sequence[Member[T]]) -> Mapping[Bank, list[Member[T]]]:
         """The mixtures of each bank by slot, with what belongs to each; newcomers move in."""
-        kinds: dict[object, list[Member[T]]] = {}
+        homes = set(self._banks.values())
+        self._take_in([one for one, _ in mixtures if one.bank not in homes])
+        found: dict[Bank, list[Member[T]]] = {}
         for member in mixtures:
-            kinds.setdefault(member[0].kind, []).append(member)
-        found = {}
-        for kind, members in kinds.items():
+            found.setdefault(member[0].bank, []).append(member)
+        return {bank: sorted(members, key=_slot) for bank, members in found.items()}
+
+    def _take_in(self, newcomers: Sequence[MixtureForecaster]) -> None:
+        """Those of one kind move into one bank."""
+        kinds: dict[object, list[MixtureForecaster]] = {}
+        for one in newcomers:
+            kinds.setdefault(one.kind, []).append(one)
+        for kind, those in kinds.items():
             bank = self._banks.get(kind)
             if bank is None:
-                bank = self._banks[kind] = Bank(members[0][0].grid, len(members))
-            newcomers = [one for one, _ in members if one.bank is not bank]
-            if newcomers:
-                bank.admit(newcomers)
-            found[bank] = sorted(members, key=_slot)
-        return found
+                bank = self._banks[kind] = Bank(those[0].grid, len(those))
+            bank.admit(those)
 
 
 def _walk(forecaster: MixtureForecaster, parts: Sequence[Past]) -> Iterator[tuple[int, float | None]]:

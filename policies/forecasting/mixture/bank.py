@@ -22,7 +22,7 @@ from policies.forecasting.mixture.columns import BY_HOUR, BY_LEVEL, COLUMNS, MEM
 from policies.forecasting.mixture.grid import UPPER, Grid, Ints
 from policies.forecasting.mixture.kept import Rows, Shared, numbers_of, rows_of
 from policies.forecasting.mixture.members import MEMBERS, RISE_FROM, RISE_TO, STACK, Members, Steady, learn_shapes
-from policies.forecasting.mixture.memory import latest
+from policies.forecasting.mixture.memory import largest
 from policies.forecasting.mixture.profile import close_steps
 from policies.forecasting.mixture.spread import INPUTS, Spread, level_size
 from policies.forecasting.mixture.steep import SteepRises
@@ -265,7 +265,7 @@ class Bank:
         ready &= lost <= (1 - _KNOWN_SHARE) * grid.widths
         ready &= (since_known == 0) | ~lost.any(axis=1)[:, None] | (since_known * 20 < grid.widths)
         rows = rows_of(slots, grid.size)
-        actual = _largest(grid, series)
+        actual = largest([one.memory for one in series])
         if ready.all():
             actual, origins, record = actual.reshape(-1), origins.reshape(-1), record.reshape(-1, RECORD.width)
         else:
@@ -285,16 +285,6 @@ class Bank:
         self.blend.learn(rows, origins, actual, scaled, upper, record[:, at["mixed"]], contexts)
         owners, horizons = np.divmod(numbers_of(rows), grid.size)
         self.steep.learn(owners, horizons, origins, actual)
-
-
-def _largest(grid: Grid, series: Sequence[MixtureForecaster]) -> Floats:
-    """For each series and horizon the largest bin of its window, which began `reach` steps ago."""
-    bins = grid.reach * grid.bins_per_step
-    recent = latest([one.memory for one in series], int(bins[-1]))
-    if recent is None:
-        return np.concatenate([_largest(grid, [one]) for one in series])
-    windows = zip(np.maximum(recent.shape[1] - bins, 0).tolist(), grid.widths.tolist(), strict=True)
-    return np.stack([np.maximum.reduce(recent[:, first : first + width], axis=1) for first, width in windows], axis=1)
 
 
 def _slots(series: Sequence[MixtureForecaster]) -> Ints:

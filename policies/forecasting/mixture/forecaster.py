@@ -15,8 +15,9 @@ from datetime import date
 import numpy as np
 
 from policies.base import ForecastSpec
-from policies.forecasting.base import Floats, ForecasterState, known_rate, length_words
+from policies.forecasting.base import Floats, ForecasterState, known_rate
 from policies.forecasting.check import CoverageCheck
+from policies.forecasting.mixture import words
 from policies.forecasting.mixture.bank import NEVER, Bank
 from policies.forecasting.mixture.blend import WINDOW
 from policies.forecasting.mixture.grid import HORIZONS_S, LEVELS, UPPER, Grid
@@ -28,11 +29,11 @@ from policies.forecasting.mixture.recursions import Recursions
 from policies.forecasting.mixture.refits import RefitPlan
 
 _EPOCH = date(1970, 1, 1).toordinal()
-_ENOUGH = 60
-_BLIND_S = 300.0
 _LEARNED_SEASONS = 3
 """Of history given at once, how many seasons are learned from; what is older only enters the profile."""
 _CHECK_HORIZON_S = 300.0
+_MOST_SAID = 16
+"""Answers that are kept until the next bin."""
 _SHORTEST_SEASON_S = 9000.0
 """Its horizons, windows and half-lives are made for seasons from here on."""
 
@@ -64,22 +65,19 @@ class MixtureForecaster(Kept):
         self.asleep = False
         """Only remember; do not learn and do not forecast."""
         self._rows: Floats | None = None
-        self._said: dict[tuple[tuple[float, ...], tuple[float, ...]], tuple[tuple[float, ...], ...]] = {}
-        """Answers given since the last bin."""
+        self._said: list[tuple[tuple[float, ...], tuple[float, ...], tuple[tuple[float, ...], ...]]] = []
+        """Answers given since the last bin: horizons (its own seconds), levels, quantiles."""
         self.rises: dict[int, float] = {}
         """Of the season beyond the longest horizon, since the last step closed."""
         self._why: str | None = None
         self._calibrated: bool | None = None
         """Both since the last bin; None: nobody asked."""
+        self._standing: tuple[int, float] | None = None
+        """Since the last step."""
+        self.last_time_s: float | None = None
         self._check_row = int(np.argmin(np.abs(grid.widths * grid.bin_s - _CHECK_HORIZON_S)))
 
     # ------------------------------------------------------------ feeding
-
-    @property
-    def last_time_s(self) -> float | None:
-        if not self.memory.known or self.memory.since_known >= self.memory.span * self.grid.bins_per_step:
-            return None
-        return self.index * self.bin_s
 
     def observe(self, time_s: float, value: float | None) -> None:
         """See Forecaster.observe."""
@@ -161,15 +159,24 @@ class MixtureForecaster(Kept):
         self._why = self._calibrated = None
         self.index = index
         self.memory.add(value)
+        self.last_time_s = self._newest()
         if value is not None:
             self.check.observe(value)
             if self.memory.known == 1:
                 self.bank.begin(self.slot, self.memory.unit)
 
+    def _newest(self) -> float | None:
+        """What `last_time_s` is to be."""
+        memory = self.memory
+        if not memory.known or memory.since_known >= memory.span * self.grid.bins_per_step:
+            return None
+        return self.index * self.bin_s
+
     def advance(self, step: int, value: float) -> None:
         """A step is over, with this mean (NaN where all is missing): recursions, new parameters in their time."""
         memory, recursions = self.memory, self.recursions
         self.rises.clear()
+        self._standing = None
         if self.refits.spread < 0 and value == value:
             self.refits.spread_by(np.array([value, step]))
         recursions.feed(step, value, memory.odd > 0)
@@ -213,42 +220,26 @@ class MixtureForecaster(Kept):
     @property
     def calibrated(self) -> bool:
         if self._calibrated is None:
-            self._calibrated = self._enough() and not self._blind() and not self.check.off
+            self._calibrated = words.calibrated(self)
         return self._calibrated
 
     @property
     def why(self) -> str:
         if self._why is None:
-            self._why = self._in_words()
+            self._why = words.why(self)
         return self._why
 
-    def _in_words(self) -> str:
-        if self.memory.known < 2:
-            return "no history yet"
-        if not self.calibrated:
-            if not self._enough():
-                return f"only {self._seen()} of history"
-            if self._blind():
-                return f"no value in the last {_BLIND_S:g} s"
-            return self.check.words()
-        if not self.memory.seasonal:
-            return f"recent values only: {self._seen()} of history is less than a season"
-        weights = self.bank.blend.weights[0, self.row(self._check_row)].tolist()
-        trust = sum(weights[member] for member in SEASONAL)
-        return f"{self._seen()} of history; {trust:.0%} of the weight on the season alone, the rest on all members"
-
-    def _enough(self) -> bool:
-        return int(self.bank.blend.filled[self.row(self._check_row)]) >= _ENOUGH
+    def standing(self) -> tuple[int, float]:
+        """Outcomes known of the horizon by which it is judged, and the weight there on the season alone."""
+        if self._standing is None:
+            blend, row = self.bank.blend, self.row(self._check_row)
+            weights = blend.weights[0, row].tolist()
+            self._standing = int(blend.filled[row]), sum([weights[member] for member in SEASONAL])
+        return self._standing
 
     def row(self, horizon: int) -> int:
         """Of the bank's rows; -1 is the longest horizon."""
         return self.slot * self.grid.size + horizon % self.grid.size
-
-    def _blind(self) -> bool:
-        return self.memory.since_known * self.grid.bin_s >= max(_BLIND_S, 2 * self.grid.bin_s)
-
-    def _seen(self) -> str:
-        return length_words(self.memory.known * self.bin_s)
 
     # ------------------------------------------------------------ answering
 
@@ -256,11 +247,11 @@ class MixtureForecaster(Kept):
         """See Forecaster.quantiles; interpolated between learned horizons and levels."""
         if self.last_time_s is None or not len(horizons_s) or not len(levels):
             return ()
-        asked = self.own_seconds(horizons_s), tuple(levels)
-        said = self._said.get(asked)
+        own, levels = self.own_seconds(horizons_s), tuple(levels)
+        said = self._has_said(own, levels)
         if said is None:
-            self.bank.answer([(self, tuple(horizons_s))], tuple(levels))
-            said = self._said[asked]
+            self.bank.answer([(self, tuple(horizons_s))], levels)
+            said = self._said[-1][2]
         return said
 
     def own_seconds(self, horizons_s: Sequence[float]) -> tuple[float, ...]:
@@ -269,11 +260,22 @@ class MixtureForecaster(Kept):
 
     def keep_answer(self, horizons_s: tuple[float, ...], levels: tuple[float, ...], table: list[list[float]]) -> None:
         """What it says, until the next bin, of these horizons (its own seconds) and levels."""
-        self._said[horizons_s, levels] = tuple(map(tuple, table))
+        if len(self._said) == _MOST_SAID:
+            self._said.clear()
+        self._said.append((horizons_s, levels, tuple(map(tuple, table))))
 
     def has_to_work_out(self, horizons_s: tuple[float, ...], levels: tuple[float, ...]) -> bool:
         """Asked for these horizons and levels it has an answer, which it has not given since its last bin."""
-        return (self.own_seconds(horizons_s), levels) not in self._said and self.last_time_s is not None
+        return self.last_time_s is not None and self._has_said(self.own_seconds(horizons_s), levels) is None
+
+    def _has_said(
+        self, horizons_s: tuple[float, ...], levels: tuple[float, ...]
+    ) -> tuple[tuple[float, ...], ...] | None:
+        """Its answer, where it was asked the same since its last bin (to compare is quicker than to hash)."""
+        for horizons, those, answer in self._said:
+            if horizons == horizons_s and those == levels:
+                return answer
+        return None
 
     def _dates(self) -> Dates:
         """The past moments whose errors are remembered for every learned horizon (see paths.py)."""
@@ -322,4 +324,6 @@ class MixtureForecaster(Kept):
         self._rows = unpack_exact(state.arrays["rows"]) if "rows" in state.arrays else None
         self._said.clear()
         self.rises.clear()
+        self._standing = None
+        self.last_time_s = self._newest()
         self._why = self._calibrated = None

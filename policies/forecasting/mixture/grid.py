@@ -66,7 +66,7 @@ class Grid:
 
     @property
     def size(self) -> int:
-        return len(self.widths)
+        return self.widths.size
 
     @property
     def farthest(self) -> int:

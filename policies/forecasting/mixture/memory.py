@@ -157,7 +157,18 @@ class SeriesMemory(Kept):
 def latest(memories: Sequence[SeriesMemory], bins: int) -> Floats | None:
     """`last` of several, (series, bins); None where some have fewer of them than others."""
     found = [memory.last(bins) for memory in memories]
-    return np.array(found) if len({len(one) for one in found}) == 1 else None
+    return np.array(found) if len(set(map(len, found))) == 1 else None
+
+
+def largest(memories: Sequence[SeriesMemory]) -> Floats:
+    """For each series and horizon the largest bin of its window, which began `reach` steps ago."""
+    grid = memories[0].grid
+    bins = grid.reach * grid.bins_per_step
+    recent = latest(memories, int(bins[-1]))
+    if recent is None:
+        return np.concatenate([largest([memory]) for memory in memories])
+    windows = zip(np.maximum(recent.shape[1] - bins, 0).tolist(), grid.widths.tolist(), strict=True)
+    return np.stack([np.maximum.reduce(recent[:, first : first + width], axis=1) for first, width in windows], axis=1)
 
 
 _SHORT = 240

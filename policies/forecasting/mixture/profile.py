@@ -14,7 +14,6 @@ from functools import lru_cache
 
 import numpy as np
 
-from policies.forecasting.base import Floats
 from policies.forecasting.mixture.grid import DAY_S
 from policies.forecasting.mixture.memory import SEASONS, SeriesMemory, latest, places_of
 
@@ -118,12 +117,12 @@ def _fill(memories: Sequence[SeriesMemory], step: int) -> None:
     day = int(step * first.grid.step_s // DAY_S)
     daily = first.grid.season_s == DAY_S
     weights = np.array([_day_weights(day, memory.holidays if daily else _NONE) for memory in memories])
-    values = _dot(weights, seen) / np.add.reduce(weights, axis=1)
+    values = np.matmul(weights[:, None], seen[:, :, None])[:, 0, 0] / np.add.reduce(weights, axis=1)
     if not (values == values).all():
         known = seen == seen
         weights *= known
         total = np.add.reduce(weights, axis=1)
-        part = _dot(weights, np.where(known, seen, 0.0))
+        part = np.matmul(weights[:, None], np.where(known, seen, 0.0)[:, :, None])[:, 0, 0]
         values = np.where(total > 0.0, part / np.where(total > 0.0, total, 1.0), math.nan)
     place = step % len(first.profile)
     for memory, value in zip(memories, values.tolist(), strict=True):
@@ -142,11 +141,6 @@ def rises_within(memories: Sequence[SeriesMemory], steps: int) -> list[float]:
         min(max(far / near, 1.0), 5.0) if far == far and near > 0.05 * memory.mean and memory.seasonal else 1.0
         for memory, near, far in highest
     ]
-
-
-def _dot(one: Floats, other: Floats) -> Floats:
-    """Products of rows."""
-    return np.asarray(np.matmul(one[:, None, :], other[:, :, None])[:, 0, 0])
 
 
 _NONE: frozenset[int] = frozenset()

@@ -64,11 +64,11 @@ class Regressions(Shared):
         """`room`: of the size of these rows' covariances, to work in."""
         covariance = self.covariance[rows]
         spread = np.matmul(covariance, inputs[:, :, None])
-        gain = (spread / (keep + np.matmul(inputs[:, None, :], spread)))[:, :, 0]
+        gain = spread / (keep + np.matmul(inputs[:, None, :], spread))
         error = actual - np.einsum("nd,nd->n", self.coefficients[rows], inputs)
         np.minimum(np.maximum(error, -most, out=error), most, out=error)
-        self.coefficients[rows] += gain * error[:, None]
-        covariance -= np.einsum("ni,nj->nij", gain, spread[:, :, 0], out=room)
+        self.coefficients[rows] += gain[:, :, 0] * error[:, None]
+        covariance -= np.multiply(gain, spread.transpose(0, 2, 1), out=room)
         covariance *= 1.0 / keep
         if tidy.any():
             some = covariance[tidy]

@@ -133,12 +133,12 @@ def size_of(rise: Floats) -> Ints:
 def steep_from(rises: Floats) -> Floats:
     """From faded weights by size (rows, sizes), the rise exceeded by 5 % of all: interpolated within a class, on a
     logarithmic scale. Infinite where fewer than 60 count, or fewer than 5 % are rises at all."""
-    used = np.flatnonzero(np.maximum.reduce(rises, axis=0))  # above the largest of these nothing ever was
-    rises = rises[:, : used[-1] + 1 if len(used) else 1]
+    used = np.maximum.reduce(rises, axis=0).nonzero()[0]  # above the largest of these nothing ever was
+    rises = rises[:, : used[-1] + 1 if used.size else 1]
     above = np.add.accumulate(rises[:, ::-1], axis=1)[:, ::-1]
     total = above[:, 0]
     needed = STEEP_SHARE * total
-    found = np.maximum(np.count_nonzero(above >= needed[:, None], axis=1) - 1, 0)
+    found = np.maximum(np.add.reduce(above >= needed[:, None], axis=1) - 1, 0)
     row = np.arange(len(rises))
     part = (above[row, found] - needed) / np.maximum(rises[row, found], 1e-300)
     size = np.exp2((found + part) / _PER_OCTAVE + _SMALLEST_LOG2)
