@@ -426,6 +426,11 @@ def test_a_silent_source_is_carried_on_by_the_season_and_said_to_be_silent() -> 
     assert median(forecaster, 300.0) == pytest.approx(values[round(5.4 * DAY) + 60], rel=0.25)
 
 
+def test_who_nobody_ever_asked_for_longer_than_a_season_is_forecast_to_stay_idle() -> None:
+    forecaster = fed(np.zeros(300), ForecastSpec("mixture", 60.0, 9000.0))
+    assert np.max(forecaster.quantiles((60.0, 6000.0), (0.5, 0.9))) < 1e-6
+
+
 def test_without_a_history_it_is_wide_and_says_so() -> None:
     forecaster = fed(np.array([10.0, 11.0, 9.0]))
     (row,) = forecaster.quantiles((300.0,), ASKED)
