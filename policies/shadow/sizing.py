@@ -16,7 +16,7 @@ import numpy as np
 
 from policies.base.record import record
 from policies.shadow.ahead import Ahead
-from policies.shadow.clock import Clock, ClockMemory
+from policies.shadow.clock import ClockMemory, Clocks
 from policies.shadow.fleet import ROWS, SHORT, Shadow, ShadowMemory, belongs, demand_a_day, missed_share, patience
 from policies.shadow.fleets import Fleets, Quantiles, Terms
 from policies.shadow.price import Account, PriceSettings, choose
@@ -105,6 +105,7 @@ class _Lately:
 
     memories: Sequence[ShadowMemory] = ()
     fleets: Fleets | None = None
+    clocks: Clocks | None = None
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ class Sizing:
         terms = self._terms(memories, frames)
         bins, room = closed.demand.shape[1], terms.room(self.family)
         fleets = self._fleets(memories, frames, min(terms.rows(self.family, bins), ROWS))
-        clocks = [Clock(memory.clock, terms.bin_s) for memory in memories]
+        clocks = self._clocks(memories, terms.bin_s)
         first = np.zeros((len(memories), self.family.size))
         for begin in range(0, bins, room):
             some = closed if bins <= room else closed.some(begin, begin + room)
@@ -174,10 +175,17 @@ class Sizing:
         lately.memories, lately.fleets = shadows, fleets if lay else None
         return fleets
 
-    def _quantiles(self, clocks: Sequence[Clock], closed: Closed, s: Terms) -> Quantiles:
+    def _clocks(self, memories: Sequence[SizingMemory], bin_s: float) -> Clocks:
+        """Those of the last time where the same close again."""
+        own, lately = [m.clock for m in memories], self._lately
+        if lately.clocks is None or not lately.clocks.holds(own, bin_s):
+            lately.clocks = Clocks(own, bin_s)
+        return lately.clocks
+
+    def _quantiles(self, clocks: Clocks, closed: Closed, s: Terms) -> Quantiles:
         numbers = np.rint(closed.ends_s / s.bin_s).astype(np.int64)
         levels, ahead = self.family.array_of_levels, closed.ahead
-        at = Clock.quantiles(clocks, numbers, closed.demand, s.lead_bins[:, 0] + 1, levels)
+        at = clocks.quantiles(numbers, closed.demand, s.lead_bins[:, 0] + 1, levels)
         return Quantiles(ahead.lead, ahead.early, ahead.keep, np.where(at == at, at, ahead.lead))
 
     def _terms(self, memories: Sequence[SizingMemory], frames: Sequence[Frame]) -> Terms:

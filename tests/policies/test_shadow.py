@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.shadow.ahead import Ahead
-from policies.shadow.clock import Clock, ClockMemory
+from policies.shadow.clock import ClockMemory, Clocks
 from policies.shadow.fleet import MISSED, ROWS, STARTS, Shadow, ShadowMemory, missed_share, patience
 from policies.shadow.fleets import Fleets, Quantiles, Terms
 from policies.shadow.past import BUCKETS, levels_of, remember
@@ -228,23 +228,27 @@ def test_replicas_are_wanted_in_whole_nodes_where_one_more_costs_nothing() -> No
 # ---------------------------------------------------------------- the clock
 
 
-def after(clock: Clock, number: int, demand: float, lead_bins: int) -> Floats:
+def learn(clocks: Clocks, begin: int, demand: Floats, lead_bins: int) -> None:
+    """These bins of the one clock closed, one after the other."""
+    for number, seen in enumerate(demand.tolist(), start=begin):
+        clocks.learn(np.array([[number]]), np.array([[seen]]), np.array([lead_bins]))
+
+
+def after(clocks: Clocks, number: int, demand: float, lead_bins: int) -> Floats:
     """What it says when this bin has closed."""
     numbers, seen = np.array([[number]]), np.array([[demand]])
-    return Clock.quantiles([clock], numbers, seen, np.array([lead_bins]), LEVELS)[0, 0]
+    return clocks.quantiles(numbers, seen, np.array([lead_bins]), LEVELS)[0, 0]
 
 
 def test_the_clock_knows_the_minute_of_a_storm_and_not_its_hour() -> None:
     """Every second hour at :30, for two minutes, three times the demand; the lead time is three minutes."""
-    clock, lead = Clock(ClockMemory(), BIN_S), 18
+    clock, lead = Clocks([ClockMemory()], BIN_S), 18
     series = np.full(4 * 8640, 2.0)
     for hour in range(0, 96, 2):
         series[hour * 360 + 180 : hour * 360 + 192] = 6.0
-    for number, demand in enumerate(series.tolist()):
-        clock.learn(number, demand, lead)
+    learn(clock, 0, series, lead)
     calm = after(clock, len(series), 2.0, lead)
-    for number in range(len(series) + 1, len(series) + 180 + 5 - lead):
-        clock.learn(number, 2.0, lead)
+    learn(clock, len(series) + 1, np.full(180 + 4 - lead, 2.0), lead)
     storm = after(clock, len(series) + 180 + 5 - lead, 2.0, lead)
     high = FAMILY.levels.index(0.95)
     assert calm[high] < 2.5
@@ -258,16 +262,14 @@ def test_the_hull_leaves_out_who_costs_more_and_misses_more() -> None:
 
 @pytest.mark.parametrize("bin_s", [150.0, 300.0, 3600.0])
 def test_the_clock_bears_bins_wider_than_its_memory_of_the_level(bin_s: float) -> None:
-    clock = Clock(memory := ClockMemory(), bin_s)
-    for number in range(300):
-        clock.learn(number, 40.0 if number % 7 == 0 else 0.0, 2)
+    clock = Clocks([memory := ClockMemory()], bin_s)
+    learn(clock, 0, np.where(np.arange(300) % 7 == 0, 40.0, 0.0), 2)
     assert 0.0 <= memory.level <= 40.0
 
 
 def test_the_clock_says_nothing_before_it_has_seen_enough() -> None:
-    clock = Clock(ClockMemory(), BIN_S)
-    for number in range(359):
-        clock.learn(number, 1.0, 6)
+    clock = Clocks([ClockMemory()], BIN_S)
+    learn(clock, 0, np.ones(359), 6)
     assert np.isnan(after(clock, 359, 1.0, 6)).all()
 
 
