@@ -139,7 +139,7 @@ class Clocks:
         for back in range(int(first.max())):
             newer = first > back
             known[each[newer], bins, neighbours, (hour[newer] - back) % _HOURS] = np.nan
-        return known.reshape(*numbers.shape, -1)
+        return np.asarray(known.reshape(*numbers.shape, -1))
 
 
 def _begin(memory: ClockMemory, slots: int) -> None:

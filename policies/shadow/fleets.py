@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from policies.shadow.fleet import COST, HALF_LIVES_S, MISSED, ROWS, SQUARES, STARTS, ShadowMemory, begin, missed_share
 from policies.shadow.past import BUCKETS, levels_of, remember
-from policies.shadow.rules import STAYS, Family, Floats, Ints, whole
+from policies.shadow.rules import MOST, STAYS, Counts, Family, Floats, Ints, whole
 
 _FULL = 0.88
 """Of what a fleet carries by its means: from here on requests come faster than they end, since their lengths spread."""
@@ -54,25 +54,41 @@ class Terms:
     patience: Floats
 
     stays: NDArray[np.bool_] = field(init=False)
-    all_stay: bool = field(init=False)
     felt_s: Floats = field(init=False)
     """What a backlog is felt over; infinite: it is not."""
     carries: Floats = field(init=False)
     """What a replica serves, as a share of what it carries at the SLO."""
+    calm: Floats = field(init=False)
+    """Of a share of what a replica carries as demand: no fleet that nothing waits for misses any or becomes full."""
     longest_queue_s: Floats = field(init=False)
     drain_s: Floats = field(init=False)
     fades: Floats = field(init=False)
     """What is left of a record after a bin: (deployments, half-lives)."""
+    bounds: tuple[NDArray[np.int16], NDArray[np.int16]] = field(init=False)
+    """`least` and `most`, as fleets are told them."""
+    one_by_one: bool = field(init=False)
+    """No deployment wants replicas in multiples."""
 
     def __post_init__(self) -> None:
         self.stays = self.lasts_s > 0
-        self.all_stay = bool(self.stays.all())
         self.felt_s = np.where(self.stays, self.lasts_s, np.inf)
         at_once = np.maximum(self.use, 1.0) * (1.0 + self.soft) if self.soft > 0 else 1.0
         self.carries = np.where(self.stays, self.use * _FULL, at_once)
+        self.calm = 0.99 * np.minimum(self.carries, self.use * (1.0 - max(self.soft, 0.0)))
         self.longest_queue_s = np.maximum(_LONGEST_QUEUE_S, self.lasts_s)
         self.drain_s = np.maximum(_DRAIN_S, self.lasts_s)
         self.fades = np.power(0.5, self.bin_s / (self.patience * np.array(HALF_LIVES_S)))
+        least, most = (np.minimum(one, MOST).astype(np.int16) for one in (self.least, self.most))
+        self.bounds = least, most
+        self.one_by_one = bool((self.quantum == 1).all())
+
+    def of(self, deployments: Ints) -> Cells:
+        """What fleets of these deployments, shape (fleets,), meet a bin by."""
+        stays, felt_s, carries, use, patience_s, longest_queue_s = (
+            one[deployments, 0]
+            for one in (self.stays, self.felt_s, self.carries, self.use, self.patience_s, self.longest_queue_s)
+        )
+        return Cells(self.bin_s, self.soft, stays, felt_s, carries, use, patience_s, longest_queue_s)
 
     def windows(self, family: Family) -> list[int]:
         """The family's windows in bins."""
@@ -85,6 +101,20 @@ class Terms:
     def room(self, family: Family) -> int:
         """So many bins at a time: the rings hold them beside all that is looked back at from the first."""
         return ROWS - self.rows(family, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """`Terms` of fleets one by one, shape (fleets,)."""
+
+    bin_s: float
+    soft: float
+    stays: NDArray[np.bool_]
+    felt_s: Floats
+    carries: Floats
+    use: Floats
+    patience_s: Floats
+    longest_queue_s: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,10 +246,20 @@ class Fleets:
         """
         wants, keeps = self._wants(demand, quantiles, s)
         held = self._held(keeps, quantiles, s)
+        rows = self.rows[:, None] + np.arange(1, demand.shape[1] + 1)
+        lately = np.maximum.reduce(self._back(self.demand, rows, s.lead_bins + 1), axis=0)
         missed = np.empty(wants.shape)
+        told = np.empty((wants.shape[1] + 1, len(wants), wants.shape[2]), dtype=np.int16)
+        told[0] = self.targets[self._each, (self.rows - 2) % self._ring]
         for i, seen in enumerate(np.ascontiguousarray(demand.T)):
+            told[i + 1] = before = self.target
             missed[:, i] = self.score(seen, s)
-            self._tell(seen, wants[:, i], held[:, i], s)
+            target = np.maximum(wants[:, i], np.minimum(before, held[:, i]))
+            for calm in self._calm:
+                stays = np.minimum(before[:, calm], self._stays(lately[:, i], seen, calm, s))
+                np.maximum(target[:, calm], stays, out=target[:, calm])
+            self._tell(target, seen, s)
+        self.book(demand, missed, told, s)
         return missed
 
     def score(self, demand: Floats, s: Terms) -> Floats:
@@ -227,69 +267,64 @@ class Fleets:
 
         `demand`: (deployments,); returns (deployments, rules). A first bin has no fleet to meet: none of it is missed.
         """
-        seen, backlog = demand[:, None], self.backlog
-        lately = self._back(self.targets, self.rows[:, None], s.serve_bins + 1)
-        running = np.maximum(np.minimum.reduce(lately, axis=2)[:, 0], 0).astype(np.float64)
-        carried = running * s.carries
-        served = np.minimum(seen + backlog / s.felt_s, carried)
-        if not s.all_stay:
-            served = np.where(s.stays, served, carried)
-        backlog += (seen - served) * s.bin_s
-        np.maximum(backlog, 0.0, out=backlog)
-        felt = seen + backlog / s.felt_s
-        self._full = felt > carried + _NOTHING
-        missed = seen * missed_share(felt, running * s.use, s.soft)
-        if not s.all_stay:
-            self._full = np.where(s.stays, self._full, backlog > 0)
-            missed = np.where(~s.stays & (backlog > s.patience_s * running), seen, missed)
-        np.minimum(backlog, s.longest_queue_s * np.maximum(running, 1.0), out=backlog)
-        self._book(demand, missed, s)
+        running = np.maximum(np.minimum.reduce(self._back(self.targets, self.rows, s.serve_bins[:, 0] + 1)), 0)
+        # Most fleets have room and nothing waits for them: they serve all of it, and nothing changes.
+        busy = (demand[:, None] > running * s.calm) | (self.backlog > 0)
+        busy &= (self.rows > 0)[:, None]
+        self._full = np.zeros(busy.shape, dtype=bool)
+        missed = np.zeros(busy.shape)
+        at = np.nonzero(busy)
+        self.backlog[self.rows == 0] = 0
+        self.backlog[at], missed[at], self._full[at] = _meet(demand[at[0]], self.backlog[at], running[at], s.of(at[0]))
         return missed
 
-    def _book(self, demand: Floats, missed: Floats, s: Terms) -> None:
-        total, before = self.target, self.targets[self._each, (self.rows - 2) % self._ring]
-        now = np.empty((len(missed), SQUARES, missed.shape[1]))
-        now[:, MISSED], now[:, COST] = missed, total
-        np.maximum(total - before, 0, out=now[:, STARTS], casting="unsafe")
-        known = self.rows > 0
-        weights = np.ones((len(demand), 2))
-        weights[:, 0] = demand
-        if not known.all():
-            for array in (now, missed, self.backlog, self._full, weights):
-                array[~known] = 0
-        booked = self.record[:, :, :SQUARES]
-        booked *= s.fades[:, :, None, None]
-        booked += now[:, None]
-        self.sums *= s.fades[:, None, :]
-        self.sums += weights[:, :, None]
-        self.block += missed
-        self.block_bins += known
+    def book(self, demand: Floats, missed: Floats, told: Counts, s: Terms) -> None:
+        """The last bins (deployments, bins), on the record: what each fleet missed of them (deployments, bins, rules).
 
-    def _tell(self, demand: Floats, wants: Floats, held: Floats, s: Terms) -> None:
-        """What each rule tells its fleet for the bin to come."""
-        at = self.rows % self._ring
-        before = self.targets[self._each, at - 1]
-        target = np.maximum(wants, np.minimum(before, held))
-        stays = np.minimum(before, self._stays(demand, s))
-        for calm in self._calm:
-            np.maximum(target[:, calm], stays[:, calm], out=target[:, calm])
-        if self._full.any():
-            drain = np.ceil(demand[:, None] / _DRAIN_USE + self.backlog / s.drain_s - _NOTHING)
-            target = np.where(self._full, np.maximum(target, drain), target)
-        target = np.ceil(target / s.quantum - 1e-9) * s.quantum
-        self.targets[self._each, at] = np.minimum(np.maximum(target, s.least), s.most)
+        `told` (bins + 1, deployments, rules): what each fleet was told for them, and for the bin before. A first bin
+        is not booked.
+        """
+        bins = demand.shape[1]
+        known = self.rows > np.arange(bins, 0, -1)[:, None]
+        weights = np.stack([np.where(known, demand.T, 0.0), known], axis=2)[:, :, :, None]
+        fades = np.ones_like(self.record)
+        fades[:, :, :SQUARES] = s.fades[:, :, None, None]
+        now = np.zeros((len(demand), *self.record.shape[2:]))
+        for i in range(bins):
+            now[:, MISSED], now[:, COST] = missed[:, i], told[i + 1]
+            np.maximum(told[i + 1] - told[i], 0, out=now[:, STARTS], casting="unsafe")
+            if not known[i].all():
+                now[~known[i]] = 0.0
+            self.record *= fades
+            self.record += now[:, None]
+            self.block += now[:, MISSED]
+            self.sums *= s.fades[:, None, :]
+            self.sums += weights[i]
+        self.block_bins += np.add.reduce(known)
+
+    def _tell(self, target: Counts, demand: Floats, s: Terms) -> None:
+        """What rules tell their fleets for the bin to come; who is full is told more, within bounds."""
+        full = np.nonzero(self._full)
+        if len(full[0]):
+            drain = demand[full[0]] / _DRAIN_USE + self.backlog[full] / s.drain_s[full[0], 0]
+            target[full] = np.maximum(target[full], np.minimum(np.ceil(drain - _NOTHING), MOST))
+        if not s.one_by_one:
+            target = (np.ceil(target / s.quantum - 1e-9) * s.quantum).astype(np.int16)
+        least, most = s.bounds
+        self.targets[self._each, self.rows % self._ring] = np.minimum(np.maximum(target, least), most)
         self.rows += 1
         self._turns += 1
 
-    def _stays(self, demand: Floats, s: Terms) -> Floats:
-        """What each fleet needs to be full at no moment of a lead time like the last, with a twentieth more demand: a
-        rule that holds for as long does not go below it: at the edge of what fits a replica would be back at once.
-        """
-        lately = np.maximum.reduce(self._back(self.demand, self.rows[:, None] + 1, s.lead_bins + 1), axis=2)
-        felt = np.maximum(lately, demand[:, None] + self.backlog / s.felt_s)
-        return np.asarray(np.ceil(STAYS * felt / s.carries - _NOTHING))
+    def _stays(self, lately: Floats, demand: Floats, rules: slice, s: Terms) -> Counts:
+        """What fleets need to be full at no moment of a lead time like the last, with a twentieth more demand: a rule
+        that holds for as long does not go below it: at the edge of what fits a replica would be back at once.
 
-    def _wants(self, demand: Floats, quantiles: Quantiles, s: Terms) -> tuple[Floats, Floats]:
+        `lately`, (deployments,): the largest demand of that time.
+        """
+        felt = np.maximum(lately[:, None], demand[:, None] + self.backlog[:, rules] / s.felt_s)
+        return np.minimum(np.ceil(STAYS * felt / s.carries - _NOTHING), MOST).astype(np.int16)
+
+    def _wants(self, demand: Floats, quantiles: Quantiles, s: Terms) -> tuple[Counts, Counts]:
         """What each rule wants when each of these bins has closed, and what it would not give up then.
 
         Demand and the latter are remembered. Shapes (deployments, bins, rules).
@@ -302,7 +337,7 @@ class Fleets:
         seen = self._back(self.demand, rows, np.minimum(max(widths), rows))
         recent = np.empty((deployments, bins, len(widths)))
         for i, width in enumerate(widths):
-            np.maximum.reduce(seen[:, :, :width], axis=2, out=recent[:, :, i])
+            np.maximum.reduce(seen[:width], axis=0, out=recent[:, :, i])
         parts = (quantiles.lead, quantiles.early, quantiles.clock, steady, recent, np.repeat(s.use, bins, axis=0))
         found = self.family.wants(*(part.reshape(deployments * bins, part.shape[-1]) for part in parts))
         wants, keeps = (one.reshape(deployments, bins, self.family.size) for one in found)
@@ -320,27 +355,41 @@ class Fleets:
             found[:, i] = self.steady
         return found
 
-    def _held(self, keeps: Floats, quantiles: Quantiles, s: Terms) -> Floats:
+    def _held(self, keeps: Counts, quantiles: Quantiles, s: Terms) -> Counts:
         """How much of what a fleet has each rule does not give up, shape as `keeps`: that of the bin alone."""
         blocks = self.family.blocks
         rows = self.rows[:, None] + np.arange(1, keeps.shape[1] + 1)
-        held: Floats = np.maximum.reduce(self._back(self.wants, rows, s.lead_bins + 1), axis=2).astype(np.float64)
-        brief = np.minimum(s.lead_bins, round(_BRIEF_S / s.bin_s)) + 1
-        early = self._back(self.wants[:, :, blocks["early"]], rows, brief)
-        held[:, :, blocks["early"]] = np.maximum.reduce(early, axis=2)
+        lately = self._back(self.wants, rows, s.lead_bins + 1)
+        held: Counts = np.maximum.reduce(lately, axis=0)
+        brief = min(int(s.lead_bins.max()), round(_BRIEF_S / s.bin_s)) + 1
+        held[:, :, blocks["early"]] = np.maximum.reduce(lately[:brief, :, :, blocks["early"]], axis=0)
         held[:, :, blocks["keep"]] = whole(quantiles.keep * (STAYS / s.use)[:, None])
         for kind in ("steady", "reactive"):
             held[:, :, blocks[kind]] = keeps[:, :, blocks[kind]]
         return held
 
     def _back(self, ring: NDArray[Any], rows: Ints, bins: Ints) -> NDArray[Any]:
-        """The newest `bins` (deployments, 1 or moments) rows of a ring as of each of `rows` (deployments, moments).
+        """The newest `bins` rows of a ring as of each of `rows`; both (deployments,), or (deployments, moments).
 
-        Newest first, shape (deployments, moments, longest, columns). Where one looks back farther than another, the
-        other's oldest row comes again and again: extremes do not change by that.
+        Newest first, shape (longest, *rows.shape, columns). Where one looks back farther than another, the other's
+        oldest row comes again and again: extremes do not change by that.
         """
-        back = np.minimum(np.arange(min(int(bins.max()), self._ring)), bins[:, :, None] - 1)
-        return np.asarray(ring[self._each[:, None, None], (rows[:, :, None] - 1 - back) % self._ring])
+        each = self._each.reshape(-1, *(1,) * (rows.ndim - 1))
+        longest = np.arange(min(int(bins.max()), self._ring)).reshape(-1, *(1,) * rows.ndim)
+        place = each * self._ring + (rows - 1 - np.minimum(longest, bins - 1)) % self._ring
+        return ring.reshape(-1, *ring.shape[2:]).take(place, axis=0)
+
+
+def _meet(demand: Floats, backlog: Floats, running: Counts, s: Cells) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    """Some fleets meet a bin: their backlog after it, what each missed of it, and who is full; shape (fleets,) each."""
+    carried = running * s.carries
+    served = np.where(s.stays, np.minimum(demand + backlog / s.felt_s, carried), carried)
+    backlog = np.maximum(backlog + (demand - served) * s.bin_s, 0.0)
+    felt = demand + backlog / s.felt_s
+    full = np.where(s.stays, felt > carried + _NOTHING, backlog > 0)
+    missed = demand * missed_share(felt, running * s.use, s.soft)
+    missed = np.where(~s.stays & (backlog > s.patience_s * running), demand, missed)
+    return np.minimum(backlog, s.longest_queue_s * np.maximum(running, 1.0)), missed, full
 
 
 def _newest_rows(width: int, rows: int, count: int) -> list[tuple[int, int]]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Counts = NDArray[np.int16]
 
 LEVELS = (0.1, 0.25, 0.5, 0.7, 0.8, 0.87, 0.92, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998)
 """Quantile levels that the forecast is asked for."""
@@ -29,7 +30,8 @@ STAYS = 1.05
 of signals and of arrivals would move a fleet to and fro, a start each time."""
 _QUANTILE_KINDS = ("hold", "early", "keep", "clock")
 _EPSILON = 1e-9
-_MOST = 30_000.0
+MOST = 30_000.0
+"""Replicas: as many as the memory can hold."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class Family:
 
     def wants(
         self, lead: Floats, early: Floats, clock: Floats, steady: Floats, recent: Floats, use: Floats
-    ) -> tuple[Floats, Floats]:
+    ) -> tuple[Counts, Counts]:
         """Replicas that each rule of each deployment wants for now, and those that it would not give up (`STAYS`; a
         newsvendor has reckoned with that) before what it holds: whole numbers, shape (deployments, size).
 
@@ -130,6 +132,7 @@ class Family:
         return np.asarray(counts[each, np.argmin(bill, axis=2)])
 
 
-def whole(replicas: Floats) -> Floats:
+def whole(replicas: Floats) -> Counts:
     """Rounded up, at most what the memory can hold."""
-    return np.asarray(np.minimum(np.ceil(replicas - _EPSILON), _MOST))
+    found = replicas - _EPSILON
+    return np.minimum(np.ceil(found, out=found), MOST, out=found).astype(np.int16)
