@@ -60,11 +60,11 @@ def _close(sizing: Sizing, looks: Sequence[Look], bins: Floats, bin_s: float) ->
     share = [look.share(bin_s) for look in looks]
     per_rps = [look.situation.replicas_per_rps or 0.0 for look in looks]
     felt = [
-        feel(look.book, rate_rps * each, weighs)
+        feel(look.book, (rate_rps * each,), weighs)
         for look, rate_rps, each, weighs in zip(looks, bins[:, 1].tolist(), per_rps, share, strict=True)
     ]
     got = [_got(sizing, look, bin_s) for look in looks]
-    demand = np.array(felt)
+    demand = np.array(felt)[:, 0]
     how = Felt(np.array(per_rps), np.array(share), bin_s, sizing.family.array_of_levels)
     ahead = _ahead(sizing, looks, demand, how)
     memories = [look.book.sizing for look in looks]

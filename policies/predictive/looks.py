@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from policies.base import DeploymentView, LeadPath, PoolView
@@ -117,11 +117,18 @@ def quantum(d: DeploymentView, everybody: Everybody) -> int:
     return max(1, pool.gpus_per_node // max(d.gpus_per_replica, 1))
 
 
-def feel(book: ShadowBook, demand: float, share: float) -> float:
-    """The demand of a bin as replicas feel it: what came within the last minutes is still there."""
-    before = demand if book.smooth is None else book.smooth
-    book.smooth = before + share * (demand - before)
-    return book.smooth
+def feel(book: ShadowBook, demand: Sequence[float], share: float) -> list[float]:
+    """The demand of bins that follow one another as replicas feel it: what came within the last minutes is still there.
+
+    `share`: what a bin weighs.
+    """
+    smooth = demand[0] if book.smooth is None else book.smooth
+    felt = []
+    for one in demand:
+        smooth += share * (one - smooth)
+        felt.append(smooth)
+    book.smooth = smooth
+    return felt
 
 
 def stop_s(book: ShadowBook) -> float:

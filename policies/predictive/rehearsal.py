@@ -19,7 +19,7 @@ from policies.shadow.sizing import Closed, Sizing
 
 _REHEARSED_AT_ONCE = 10_000
 """Bins of all deployments per look, about a second for one and less for many; each has its share of them."""
-_IN_ONE_GO = 1_000
+_IN_ONE_GO = 3_000
 """Bins of all of them that are worked on in one go: more take memory and are no quicker."""
 
 
@@ -46,32 +46,14 @@ class _Reader:
         self.look, self.diary, self.place = look, diary, book.rehearsed
         self.per_rps = book.replicas_per_rps = book.replicas_per_rps or look.situation.replicas_per_rps or 0.0
         self.frame, self.share = look.frame(diary.bin_s), look.share(diary.bin_s)
+        self.reach_s, self.stop_s = look.start.reach_s(diary.bin_s), stop_s(book)
         self.rates = np.frombuffer(diary.rates_rps, dtype=np.float32)
         shape = (-1, len(diary.horizons_s), len(diary.levels))
         self.steps = np.frombuffer(diary.forecasts, dtype=np.float16).reshape(shape)
         self.until = min(book.rehearsed + bins, len(self.rates))
-        while self.place < self.until and self.place + 1 < diary.bins_per_step:  # nothing was said yet
-            self.demand(1)
-            self.place += 1
-
-    def demand(self, count: int) -> list[float]:
-        """Of the next bins, as it is felt, in replicas."""
-        rates = self.rates[self.place : self.place + count].tolist()
-        return [feel(self.look.book, rate_rps * self.per_rps, self.share) for rate_rps in rates]
-
-    def ends_s(self, count: int) -> Floats:
-        """Of the next bins."""
-        places = np.arange(self.place, self.place + count)
-        return np.asarray(self.diary.last_end_s - (len(self.rates) - 1 - places) * self.diary.bin_s)
-
-    def made(self, count: int) -> Ints:
-        """Which forecast was the last one when each of the next bins had closed."""
-        return np.arange(self.place + 1, self.place + count + 1) // self.diary.bins_per_step - 1
-
-    def rows(self, first: int, last: int) -> Floats:
-        """Those forecasts (both ends are among them), in replicas: (forecasts, horizons, levels)."""
-        rows = self.steps[first : last + 1].astype(np.float64) * self.diary.unit_rps
-        return np.where(rows < self.look.situation.wake_rps, 0.0, rows) * self.per_rps
+        begin, self.place = self.place, max(self.place, min(self.until, diary.bins_per_step - 1))
+        if begin < self.place:  # nothing was said yet
+            feel(book, (self.rates[begin : self.place].astype(np.float64) * self.per_rps).tolist(), self.share)
 
     def stop(self) -> None:
         """Remember how far it got; a diary that was read is put away."""
@@ -84,25 +66,41 @@ class _Reader:
 def _read_on(sizing: Sizing, readers: Sequence[_Reader]) -> None:
     """The next few bins of all of them, as many of each."""
     count = min(max(1, _IN_ONE_GO // len(readers)), min(reader.until - reader.place for reader in readers))
-    made = np.stack([reader.made(count) for reader in readers])
-    rows = [reader.rows(*ends) for reader, ends in zip(readers, made[:, [0, -1]].tolist(), strict=True)]
-    lengths = np.array([len(one) for one in rows])
-    ahead = _ahead(readers, np.repeat(np.arange(len(readers)), lengths), np.concatenate(rows))
-    at = (np.cumsum(lengths) - lengths - made[:, 0])[:, None] + made
+    diary = readers[0].diary
+    places = np.array([reader.place for reader in readers])[:, None] + np.arange(count)
     closed = Closed(
-        np.stack([reader.ends_s(count) for reader in readers]),
-        np.array([reader.demand(count) for reader in readers]),
-        Ahead(ahead.lead[at], ahead.early[at], ahead.keep[at]),
+        _ends_s(readers, places), _demand(readers, count), _ahead(readers, (places + 1) // diary.bins_per_step - 1)
     )
     sizing.close([reader.look.book.sizing for reader in readers], [reader.frame for reader in readers], closed)
     for reader in readers:
         reader.place += count
 
 
-def _ahead(readers: Sequence[_Reader], whose: Ints, rows: Floats) -> Ahead:
-    """From forecasts of theirs; `whose`: the reader of each."""
-    diary = readers[0].diary
-    figures = [(r.look.start.reach_s(diary.bin_s), stop_s(r.look.book), r.per_rps, r.share) for r in readers]
-    reach_s, stops_s, per_rps, share = np.array(figures).T[:, whose]
+def _ends_s(readers: Sequence[_Reader], places: Ints) -> Floats:
+    """Of these bins (readers, bins) of their diaries."""
+    last, last_end_s = np.array([(len(reader.rates) - 1, reader.diary.last_end_s) for reader in readers]).T[:, :, None]
+    return np.asarray(last_end_s - (last - places) * readers[0].diary.bin_s)
+
+
+def _demand(readers: Sequence[_Reader], count: int) -> Floats:
+    """Of the next bins, as it is felt, in replicas: (readers, bins)."""
+    rates_rps = np.array([reader.rates[reader.place : reader.place + count] for reader in readers], dtype=np.float64)
+    demand = (rates_rps * np.array([[reader.per_rps] for reader in readers])).tolist()
+    return np.array([feel(r.look.book, row, r.share) for r, row in zip(readers, demand, strict=True)])
+
+
+def _ahead(readers: Sequence[_Reader], made: Ints) -> Ahead:
+    """What was expected after bins; `made` (readers, bins): which forecast of its diary was the last one then."""
+    diary, first, last = readers[0].diary, made[:, 0], made[:, -1]
+    lengths = last - first + 1
+    whose = np.repeat(np.arange(len(readers)), lengths)
+    spans = zip(readers, first.tolist(), last.tolist(), strict=True)
+    said = np.concatenate([reader.steps[begin : end + 1] for reader, begin, end in spans])
+    figures = [(r.diary.unit_rps, r.look.situation.wake_rps, r.per_rps, r.share, r.reach_s, r.stop_s) for r in readers]
+    unit_rps, wake_rps, per_rps, share, reach_s, stops_s = np.array(figures).T[:, whose]
+    rates_rps = said.astype(np.float64) * unit_rps[:, None, None]
+    rows = np.where(rates_rps < wake_rps[:, None, None], 0.0, rates_rps) * per_rps[:, None, None]
     felt = Felt(per_rps, share, diary.bin_s, np.array(diary.levels))
-    return Ahead.of(rows, diary.horizons_s, reach_s, stops_s, felt)
+    ahead = Ahead.of(rows, diary.horizons_s, reach_s, stops_s, felt)
+    at = (np.cumsum(lengths) - lengths - first)[:, None] + made
+    return Ahead(ahead.lead[at], ahead.early[at], ahead.keep[at])

@@ -70,8 +70,11 @@ def _median_score(bins: int) -> float:
 
 def _scores_of(levels: bytes, bins: Floats) -> Floats:
     """`_scores` for whole numbers of bins, at least one: shape (*bins.shape, levels)."""
-    found, place = np.unique(np.maximum(1, np.rint(bins)), return_inverse=True)
-    return np.array([_scores(levels, int(one)) for one in found])[place.reshape(bins.shape)]
+    whole = np.maximum(1, np.rint(bins)).astype(np.int64)
+    asked = np.flatnonzero(np.bincount(whole.ravel()))
+    table = np.empty((asked[-1] + 1, len(levels) // 8))
+    table[asked] = [_scores(levels, one) for one in asked.tolist()]
+    return table[whole]
 
 
 @lru_cache(maxsize=256)

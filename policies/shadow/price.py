@@ -8,6 +8,7 @@ general, and today's may not run away from that. Nothing is ever bought for more
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -109,12 +110,13 @@ def choose(
     numbers of the rules to choose from, ascending (None: all).
     """
     memory = shadow.memory
-    rules = np.arange(shadow.family.size) if among is None else among
-    record = shadow.record[:, :, rules]
+    rules = shadow.family.numbers if among is None else among
+    record = shadow.record if among is None else shadow.record[:, :, among]
     doubt = max(0.0, 1.0 - memory.rows * bin_s / (settings.doubt_days * 86400.0)) if settings.doubt_days > 0 else 0.0
     aim = allowed_share * settings.aim_share
     day = [demand_a_day(memory, which, bin_s) for which in (SHORT, LONG)]
-    missed = np.stack([shadow.expected_misses(which, doubt)[rules] for which in (SHORT, LONG)])
+    missed = np.array([shadow.expected_misses(which, doubt) for which in (SHORT, LONG)])
+    missed = missed if among is None else missed[:, among]
     missed *= account.believed(allowed_share * day[SHORT], settings)
     credit = aim * account.seen - account.missed
     days = settings.repay_days if credit < 0 else settings.spend_days
@@ -123,7 +125,7 @@ def choose(
     costs = record[:, COST] + max(settings.start_cost * lead_bins, stop_bins) * record[:, STARTS]
     today = hull_slope(missed[SHORT], costs[SHORT], now * memory.demand_sums[SHORT])
     general = hull_slope(missed[LONG], costs[LONG], aim * memory.demand_sums[LONG])
-    general = max(general, 0.5) if np.isfinite(general) else 1000.0
+    general = max(general, 0.5) if math.isfinite(general) else 1000.0
     price = min(max(today, general / settings.leeway), general * settings.leeway)
     cap = max(min(settings.cap / allowed_share, settings.most), settings.strict_cap / allowed_share)
     account.capped = price > cap
@@ -155,10 +157,11 @@ def _next_rule(missed: Floats, cost: Floats, current: int) -> tuple[int, float]:
 def lower_hull(missed: Floats, cost: Floats) -> list[tuple[float, float]]:
     """The corners (missed, cost) of the lower left hull, by what is missed."""
     order = np.lexsort((cost, missed))
+    cost = cost[order]
+    cheaper = np.ones(len(cost), dtype=bool)  # than all who miss no more
+    cheaper[1:] = cost[1:] < np.minimum.accumulate(cost)[:-1]
     hull: list[tuple[float, float]] = []
-    for x, y in zip(missed[order].tolist(), cost[order].tolist(), strict=True):
-        if hull and y >= hull[-1][1]:
-            continue
+    for x, y in zip(missed[order[cheaper]].tolist(), cost[cheaper].tolist(), strict=True):
         while len(hull) >= 2 and _above(hull[-2], hull[-1], (x, y)):
             hull.pop()
         hull.append((x, y))

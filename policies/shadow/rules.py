@@ -66,6 +66,10 @@ class Family:
         return len(self.names)
 
     @cached_property
+    def numbers(self) -> Ints:
+        return np.arange(self.size)
+
+    @cached_property
     def bytes_of_state(self) -> tuple[int, int]:
         """Of a memory of its rules, and of the levels of its steady ones: float64 each (fleet.py)."""
         return 8 * self.size, 8 * len(self.steady_shares)

@@ -240,7 +240,7 @@ def learn(clocks: Clocks, begin: int, demand: Floats, lead_bins: int) -> None:
 def after(clocks: Clocks, number: int, demand: float, lead_bins: int) -> Floats:
     """What it says when this bin has closed."""
     numbers, seen = np.array([[number]]), np.array([[demand]])
-    return clocks.quantiles(numbers, seen, np.array([lead_bins]), LEVELS)[0, 0]
+    return np.asarray(clocks.quantiles(numbers, seen, np.array([lead_bins]), LEVELS)[0, 0])
 
 
 def test_the_clock_knows_the_minute_of_a_storm_and_not_its_hour() -> None:
