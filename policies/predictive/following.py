@@ -12,7 +12,7 @@ from itertools import chain
 
 import numpy as np
 
-from policies.base import Term
+from policies.base import Forecast, Term
 from policies.predictive.looks import Look, feel, stop_s
 from policies.predictive.rehearsal import rehearse
 from policies.predictive.state import ShadowBook
@@ -22,8 +22,6 @@ from policies.shadow.noise import Felt
 from policies.shadow.rules import Floats
 from policies.shadow.sizing import Closed, Got, Sizing
 
-Rows = tuple[tuple[float, ...], ...]
-"""Of a forecast: quantiles (req/s) by horizon and level."""
 SETTLES_S = 120.0
 """What a replica carries is not known well before: the first requests to finish are the short ones."""
 
@@ -38,7 +36,7 @@ def live(sizing: Sizing, looks: Sequence[Look], bin_s: float, rehearsing: int = 
     closed = [
         (look, [(end_s, rate_rps) for end_s, rate_rps in look.situation.view.bins if rate_rps is not None])
         for look in settled
-        if look.book.diary is None
+        if look.situation.view.bins and look.book.diary is None
     ]
     rehearse(sizing, past, rehearsing)
     for turn in range(max((len(bins) for _, bins in closed), default=0)):
@@ -91,16 +89,16 @@ def _got(sizing: Sizing, look: Look, bin_s: float) -> Got | None:
 def _ahead(sizing: Sizing, looks: Sequence[Look], demand: Floats, felt: Felt) -> Ahead:
     """What is expected after the bin of each, in replicas; today's demand where there is no forecast."""
     levels = sizing.family.array_of_levels
-    alike: dict[tuple[tuple[float, ...], tuple[float, ...]], list[tuple[int, Rows]]] = {}
+    alike: dict[tuple[float, ...], list[tuple[int, Forecast]]] = {}
     for i, look in enumerate(looks):
         forecast = look.situation.view.forecast
         if forecast is not None and forecast.values_rps:
-            alike.setdefault((forecast.horizons_s, forecast.levels), []).append((i, forecast.values_rps))
+            alike.setdefault(forecast.levels, []).append((i, forecast))
     found = Ahead(*(np.repeat(demand[:, None, None], len(levels), axis=2) for _ in range(3)))
-    for (horizons_s, known), members in alike.items():
+    for known, members in alike.items():
         at = [i for i, _ in members]
         wake_rps, reach_s, stops_s = np.array([_reach(looks[i], felt.bin_s) for i in at]).T
-        rows = _table([one for _, one in members], len(horizons_s), len(known))
+        horizons_s, rows = _tables([one for _, one in members])
         if known != sizing.family.levels:
             rows = np.array([[np.interp(levels, known, row) for row in one] for one in rows])
         rows = np.where(rows < wake_rps[:, None, None], 0.0, rows) * felt.per_rps[at, None, None]
@@ -109,10 +107,19 @@ def _ahead(sizing: Sizing, looks: Sequence[Look], demand: Floats, felt: Felt) ->
     return found
 
 
-def _table(rows: Sequence[Rows], horizons: int, levels: int) -> Floats:
-    """Rows of several forecasts as an array (forecasts, horizons, levels)."""
-    values = chain.from_iterable(chain.from_iterable(rows))
-    return np.fromiter(values, np.float64, len(rows) * horizons * levels).reshape(len(rows), horizons, levels)
+def _tables(forecasts: Sequence[Forecast]) -> tuple[Floats, Floats]:
+    """Their horizons and rows as arrays, (forecasts, horizons) and (forecasts, horizons, levels).
+
+    Where one has fewer horizons than others its last comes again and again: beyond it nothing else is said anyway.
+    """
+    longest = max(len(one.horizons_s) for one in forecasts)
+    horizons_s, rows = [], list[tuple[float, ...]]()
+    for one in forecasts:
+        missing = longest - len(one.horizons_s)
+        horizons_s.append(one.horizons_s + one.horizons_s[-1:] * missing)
+        rows += one.values_rps + one.values_rps[-1:] * missing
+    values = np.fromiter(chain.from_iterable(rows), np.float64, len(rows) * len(rows[0]))
+    return np.array(horizons_s), values.reshape(len(forecasts), longest, -1)
 
 
 def _reach(look: Look, bin_s: float) -> tuple[float, float, float]:

@@ -151,9 +151,10 @@ def watch(book: ShadowBook, s: Situation, idle_replicas: float) -> None:
         stays_s = d.ongoing / d.rate_rps
         before = book.residence_s
         book.residence_s = stays_s if before is None else before + min(1.0, s.period_s / 600.0) * (stays_s - before)
+    supply = s.supply
     passed_s = 0.0 if book.seen_at_s is None else min(max(s.now_s - book.seen_at_s, 0.0), 300.0)
     fade = 0.5 ** (passed_s / 86400.0)
-    fewer = max(0, (book.supply or 0) - s.supply)
+    fewer = max(0, (book.supply or 0) - supply)
     book.stops = book.stops * fade + fewer
     book.trailed = book.trailed * fade + passed_s * ((d.draining or 0) + max(idle_replicas, 0.0))
     book.starts, book.starting_s = book.starts * fade, book.starting_s * fade
@@ -161,4 +162,4 @@ def watch(book: ShadowBook, s: Situation, idle_replicas: float) -> None:
         for one in d.starting:
             book.starts += passed_s / max(d.lead_times.path(one.path).mean_s, 1.0)
             book.starting_s += passed_s
-    book.seen_at_s, book.supply = s.now_s, s.supply
+    book.seen_at_s, book.supply = s.now_s, supply

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import chain
 from operator import attrgetter
 from typing import Literal
 
@@ -128,8 +129,8 @@ class PredictivePolicy:
     def propose(self, fleet: FleetView, state: PredictiveState, now_s: float) -> FleetProposal:
         """Replicas for every deployment whose present level is known, and nodes for the pools they prefer."""
         replicas: dict[DeploymentKey, ReplicaProposal] = {}
-        claims: dict[DeploymentKey, Claim] = {}
-        users = Counter(name for d in fleet.deployments for name in set(d.node_pools))
+        claims: list[tuple[DeploymentView, Claim]] = []
+        users = Counter(chain.from_iterable(set(d.node_pools) for d in fleet.deployments))
         risky = any(takes_away(pool) for pool in fleet.pools)
         everybody = Everybody({pool.name: pool for pool in fleet.pools}, users, risky)
         rehearsing = 0
@@ -147,12 +148,11 @@ class PredictivePolicy:
         if self.options.follow:
             live(self.sizing, [look for _, look in seen], self.options.bin_s, rehearsing)
         for memory, look in seen:
-            key = look.situation.view.key
-            proposal = replicas[key] = self._propose(look, memory, everybody)
             d = look.situation.view
+            proposal = replicas[d.key] = self._propose(look, memory, everybody)
             remember_asked(memory.shadow, now_s, min(max(proposal.replicas, d.min_replicas), d.max_replicas))
-            claims[key] = self._claim(look.situation, proposal)
-        return FleetProposal(replicas, pool_proposals(fleet, claims))
+            claims.append((d, self._claim(look.situation, proposal)))
+        return FleetProposal(replicas, pool_proposals(everybody.pools, claims))
 
     def _situation(self, d: DeploymentView, memory: DeploymentMemory, now_s: float, period_s: float) -> Situation:
         o = self.options
@@ -161,7 +161,11 @@ class PredictivePolicy:
         lead = _UNKNOWN_LEAD if d.lead_times is None else d.lead_times.path(d.next_path)
         learned = learned_replicas_per_rps(d, memory, period_s)
         horizon_s = lead.quantile(_LEAD_LEVEL) + period_s
-        usable = d.forecast is not None and d.forecast.calibrated and bool(d.forecast.values_rps)
+        forecast, no_forecast = d.forecast, ""
+        if forecast is None:
+            no_forecast = "no forecast yet"
+        elif not forecast.calibrated or not forecast.values_rps:
+            forecast, no_forecast = None, f"forecast not used: {forecast.why}"
         return Situation(
             view=d,
             now_s=now_s,
@@ -176,8 +180,8 @@ class PredictivePolicy:
             drain_s=o.drain_s,
             wake_rps=o.wake_rps,
             replicas_per_rps=1.0 / d.capacity_rps if d.capacity_rps else learned,
-            forecast=d.forecast if usable else None,
-            no_forecast="no forecast yet" if d.forecast is None else f"forecast not used: {d.forecast.why}",
+            forecast=forecast,
+            no_forecast=no_forecast,
         )
 
     def take_diary(self, state: PredictiveState, key: DeploymentKey, diary: Diary) -> None:
@@ -228,7 +232,7 @@ class PredictivePolicy:
         taken = way(d, everybody)
         lead = _UNKNOWN_LEAD if d.lead_times is None else d.lead_times.path(taken)
         mean_s = start_s(book, lead.mean_s) if taken == "new_node" else lead.mean_s
-        start = Start(lead.quantile(_LEAD_LEVEL) + s.period_s, mean_s + s.period_s, quantum(d, everybody))
+        start = Start(_surely_s(s, lead), mean_s + s.period_s, quantum(d, everybody))
         return Look(book, s, start)
 
     def _followed(self, look: Look, everybody: Everybody) -> Term | None:
@@ -260,7 +264,7 @@ class PredictivePolicy:
         d = s.view
         now = max(min(proposal.replicas, d.max_replicas), s.supply)
         lead = _UNKNOWN_LEAD if d.lead_times is None else d.lead_times.new_node
-        horizon_s = lead.quantile(_LEAD_LEVEL) + s.period_s
+        horizon_s = _surely_s(s, lead)
         soon = keep = now
         for term in proposal.terms:
             if term.name == "rule":  # it looks as far ahead as a node takes
@@ -271,6 +275,11 @@ class PredictivePolicy:
             needs = [s.need(rps or 0.0, 0.0) or 0 for rps in expected]
             soon, keep = (min(n, d.max_replicas) for n in needs)
         return Claim(d.gpus_per_replica, now, soon, keep, horizon_s)
+
+
+def _surely_s(s: Situation, lead: Duration) -> float:
+    """Until a replica asked for now surely serves, were this its lead time."""
+    return s.horizon_s if lead is s.lead else lead.quantile(_LEAD_LEVEL) + s.period_s
 
 
 def _awake(s: Situation) -> Term | None:

@@ -5,10 +5,9 @@ First version: the sum of the deployments' quantiles, packed on nodes; more than
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from policies.base import DeploymentKey, FleetView, PoolProposal, PoolView, Term
+from policies.base import DeploymentView, PoolProposal, PoolView, Term
 from policies.base.record import record
 
 
@@ -23,16 +22,15 @@ class Claim:
     horizon_s: float
 
 
-def pool_proposals(fleet: FleetView, claims: Mapping[DeploymentKey, Claim]) -> dict[str, PoolProposal]:
+def pool_proposals(
+    pools: Mapping[str, PoolView], claims: Iterable[tuple[DeploymentView, Claim]]
+) -> dict[str, PoolProposal]:
     """For every pool that some deployment prefers: nodes within [min, max], enough for what is wanted now."""
     parts: dict[str, list[Claim]] = {}
-    pools = {p.name: p for p in fleet.pools}
-    for d in fleet.deployments:
-        claim = claims.get(d.key)
-        if claim is not None:
-            for name, part in _spread(claim, [pools[name] for name in d.node_pools if name in pools]).items():
-                parts.setdefault(name, []).append(part)
-    return {p.name: _propose(p, parts[p.name]) for p in fleet.pools if p.name in parts}
+    for d, claim in claims:
+        for name, part in _spread(claim, [pools[name] for name in d.node_pools if name in pools]).items():
+            parts.setdefault(name, []).append(part)
+    return {name: _propose(pool, parts[name]) for name, pool in pools.items() if name in parts}
 
 
 def _spread(claim: Claim, pools: Sequence[PoolView]) -> dict[str, Claim]:
@@ -77,9 +75,9 @@ def nodes_for(replicas: Iterable[tuple[int, int]], gpus_per_node: int) -> int:
 
     `replicas`: (GPUs of each, how many). The work grows with the number of sizes, not with that of replicas.
     """
-    counts: Counter[int] = Counter()
+    counts: dict[int, int] = {}
     for size, count in replicas:
-        counts[size] += count
+        counts[size] = counts.get(size, 0) + count
     whole, opened = 0, list[_Run]()
     for size, count in sorted(counts.items(), reverse=True):
         if size > gpus_per_node:

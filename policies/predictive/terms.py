@@ -192,10 +192,8 @@ def saturation_term(s: Situation, memory: DeploymentMemory) -> Term | None:
     elif waiting is not None:  # what nobody sees is no end of it
         memory.troubled_since_s = None
     lasts_s = 0.0 if memory.troubled_since_s is None else s.now_s - memory.troubled_since_s
-    lasting = lasts_s >= _LASTING_SHARE * s.lead.quantile(0.5)
     last = memory.reflex
-    settled = last is None or s.now_s - last.at_s >= max(0.5 * s.lead.quantile(0.5), s.period_s)
-    if s.running > 0 and (growing or full) and lasting and settled:
+    if s.running > 0 and (growing or full) and _may_ask_again(s, lasts_s, last):
         more = s.supply + max(1, s.supply // 10)
         memory.reflex = Reflex(s.now_s, more, s.now_s + s.lead.quantile(0.9) + s.drain_s)
         what = f"KV cache {kv:.0%} full" if full else f"{before:.0f} -> {waiting:.0f} waiting"
@@ -205,6 +203,13 @@ def saturation_term(s: Situation, memory: DeploymentMemory) -> Term | None:
         memory.reflex = None
         return None
     return Term("saturation", last.level, f"asked for {s.now_s - last.at_s:.0f} s ago by a full fleet")
+
+
+def _may_ask_again(s: Situation, lasts_s: float, last: Reflex | None) -> bool:
+    """Trouble lasts, and what was asked for before could help by now."""
+    lead_s = s.lead.quantile(0.5)
+    settled = last is None or s.now_s - last.at_s >= max(0.5 * lead_s, s.period_s)
+    return settled and lasts_s >= _LASTING_SHARE * lead_s
 
 
 def serving_term(s: Situation) -> Term | None:

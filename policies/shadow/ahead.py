@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,9 +27,10 @@ class Ahead:
 
     @classmethod
     def of(
-        cls, rows: Floats, horizons_s: tuple[float, ...], lead_s: Floats, stop_s: Floats, felt: Felt | None = None
-    ) -> Ahead:
-        """From forecasts' rows (deployments, horizons, levels), of the same horizons.
+        cls, rows: Floats, horizons_s: Sequence[float] | Floats, lead_s: Floats, stop_s: Floats,
+        felt: Felt | None = None,
+    ) -> Ahead:  # fmt: skip
+        """From forecasts' rows (deployments, horizons, levels); horizons (horizons,), or (deployments, horizons).
 
         `lead_s`, (deployments,): until a replica asked for now serves; `stop_s`, (deployments,): for how long what is
         given up stays on the bill. `felt`: how what is forecast in counts is felt; None: as it is counted.
@@ -36,18 +38,22 @@ class Ahead:
         pays_s = np.maximum(lead_s, stop_s)
         keep_s = np.minimum(lead_s + pays_s, np.maximum(_LONGEST_KEEP_S, lead_s))
         reaches_s = np.stack([lead_s, _EARLY * lead_s, keep_s])
-        at = _at_horizons(rows, np.array(horizons_s), reaches_s)
+        horizons = np.array(horizons_s, ndmin=2)
+        at = _at_horizons(rows, horizons, reaches_s)
         if felt is not None:
-            at = felt.quantiles(at, *felt.about(rows[:, 0], horizons_s[0]), reaches_s)
+            at = felt.quantiles(at, *felt.about(rows[:, 0], horizons[:, 0]), reaches_s)
         return cls(*at)
 
 
 def _at_horizons(rows: Floats, horizons_s: Floats, reaches_s: Floats) -> Floats:
     """Rows at these reaches, interpolated linearly: shape (reaches, deployments, levels)."""
-    after = np.minimum(np.searchsorted(horizons_s, reaches_s), len(horizons_s) - 1)
+    passed = np.add.reduce(horizons_s < reaches_s[:, :, None], axis=2)
+    after = np.minimum(passed, rows.shape[1] - 1)
     before = np.maximum(after - 1, 0)
-    exact = (after == 0) | (reaches_s >= horizons_s[after])
-    share = (reaches_s - horizons_s[before]) / np.where(exact, 1.0, horizons_s[after] - horizons_s[before])
-    each, share = np.arange(len(rows)), share[:, :, None]
+    each = np.arange(len(rows))
+    whose = each if len(horizons_s) > 1 else 0
+    after_s, before_s = horizons_s[whose, after], horizons_s[whose, before]
+    exact = (after == 0) | (reaches_s >= after_s)
+    share = ((reaches_s - before_s) / np.where(exact, 1.0, after_s - before_s))[:, :, None]
     later = rows[each, after]
     return np.where(exact[:, :, None], later, rows[each, before] * (1.0 - share) + later * share)

@@ -67,7 +67,8 @@ def patience(allowed_share: float) -> float:
 
 def belongs(memory: ShadowMemory, family: Family) -> bool:
     """It was begun, and with as many rules: one that an older leadtime saved may be another family's."""
-    return (len(memory.backlog), len(memory.steady)) == family.bytes_of_state
+    rules, steady = family.bytes_of_state
+    return len(memory.backlog) == rules and len(memory.steady) == steady
 
 
 def demand_a_day(memory: ShadowMemory, which: int, bin_s: float) -> float:

@@ -31,14 +31,16 @@ class Felt:
     bin_s: float
     levels: Floats
 
-    def about(self, rows: Floats, horizon_s: float) -> tuple[Floats, Floats]:
+    def about(self, rows: Floats, horizon_s: Floats) -> tuple[Floats, Floats]:
         """The demand about which counts lie, and the standard deviation of one, by the forecast of the nearest bins.
 
-        `rows`: (deployments, levels), in replicas; returns (deployments,) each.
+        `rows`: (deployments, levels), in replicas; `horizon_s`: (deployments,), or (1,) where it is the same for all;
+        returns (deployments,) each.
         """
         median = rows[:, int(np.searchsorted(self.levels, 0.5))]
         noise = _root(median * self.per_rps / self.bin_s)
-        return np.maximum(0.0, median - noise * _median_score(max(1, round(horizon_s / self.bin_s)))), noise
+        scores = np.array([_median_score(max(1, round(one / self.bin_s))) for one in horizon_s.tolist()])
+        return np.maximum(0.0, median - noise * scores), noise
 
     def quantiles(self, counted: Floats, middle: Floats, noise: Floats, reach_s: Floats) -> Floats:
         """Of the largest demand that is felt until `reach_s`, from those of the largest count; all in replicas.

@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import is_
+from struct import Struct
 
 import numpy as np
 
@@ -33,6 +34,8 @@ said."""
 _FORGIVES_S = 43200.0
 """Half-life of the usable share's distance from one: who misses nothing learns nothing of how much would have done."""
 _LEAST_USE, _MOST_USE = 0.6, 1.3
+_TOLD = Struct("<h")
+"""A number in `ShadowMemory.targets`."""
 
 
 @dataclass(slots=True)
@@ -200,8 +203,9 @@ class Sizing:
 
     def ready(self, memory: SizingMemory, bin_s: float) -> bool:
         """There is record enough to go by."""
-        enough = memory.shadow.weights[SHORT] * bin_s >= _ENOUGH_S
-        return enough and memory.account.rule >= 0 and belongs(memory.shadow, self.family)
+        shadow = memory.shadow
+        enough = shadow.weights[SHORT] * bin_s >= _ENOUGH_S
+        return enough and memory.account.rule >= 0 and belongs(shadow, self.family)
 
     def shadow(self, memory: SizingMemory, s: Frame) -> Shadow:
         return Shadow(memory.shadow, self.family, max(1, s.bounds[0]))
@@ -260,8 +264,8 @@ class Sizing:
         shadow, size = memory.shadow, self.family.size
         if not shadow.rows or not 0 <= rule < size or not belongs(shadow, self.family):
             return None
-        at = ((shadow.rows - 1) % ROWS * size + rule) * 2
-        return int.from_bytes(shadow.targets[at : at + 2], "little", signed=True)
+        found: int = _TOLD.unpack_from(shadow.targets, ((shadow.rows - 1) % ROWS * size + rule) * _TOLD.size)[0]
+        return found
 
     def rule(self, memory: SizingMemory) -> str:
         """Name of the followed rule."""

@@ -26,7 +26,7 @@ def felt(share: float = SHARE) -> Felt:
 def as_felt(counted: Floats, nearest: Floats, horizon_s: float = BIN_S, share: float = SHARE) -> Floats:
     """Quantiles of what is felt within the lead time."""
     how, reach_s = felt(share), np.array([[LEAD_S]])
-    return how.quantiles(counted[None, None], *how.about(nearest[None], horizon_s), reach_s)[0, 0]
+    return how.quantiles(counted[None, None], *how.about(nearest[None], np.array([horizon_s])), reach_s)[0, 0]
 
 
 def of_poisson(replicas: float, bins: int) -> tuple[Floats, Floats]:
