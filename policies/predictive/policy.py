@@ -161,11 +161,9 @@ class PredictivePolicy:
         lead = _UNKNOWN_LEAD if d.lead_times is None else d.lead_times.path(d.next_path)
         learned = learned_replicas_per_rps(d, memory, period_s)
         horizon_s = lead.quantile(_LEAD_LEVEL) + period_s
-        forecast, no_forecast = d.forecast, ""
-        if forecast is None:
-            no_forecast = "no forecast yet"
-        elif not forecast.calibrated or not forecast.values_rps:
-            forecast, no_forecast = None, f"forecast not used: {forecast.why}"
+        forecast, no_forecast = d.forecast, "no forecast yet"
+        if forecast is not None and not (forecast.calibrated and forecast.values_rps):
+            no_forecast, forecast = f"forecast not used: {forecast.why}", None
         return Situation(
             view=d,
             now_s=now_s,

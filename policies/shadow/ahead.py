@@ -56,4 +56,4 @@ def _at_horizons(rows: Floats, horizons_s: Floats, reaches_s: Floats) -> Floats:
     exact = (after == 0) | (reaches_s >= after_s)
     share = ((reaches_s - before_s) / np.where(exact, 1.0, after_s - before_s))[:, :, None]
     later = rows[each, after]
-    return np.where(exact[:, :, None], later, rows[each, before] * (1.0 - share) + later * share)
+    return np.asarray(np.where(exact[:, :, None], later, rows[each, before] * (1.0 - share) + later * share))
