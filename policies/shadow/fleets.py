@@ -2,134 +2,26 @@
 
 A fleet's arithmetic is so little that calling numpy costs more; deployments that close a bin at the same moment are
 therefore worked on in one go. One alone is the case of one: the formulas are the same, and so are the numbers. What a
-fleet is: fleet.py.
+fleet is: fleet.py; how one meets a bin: meeting.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from policies.shadow.fleet import COST, HALF_LIVES_S, MISSED, ROWS, SQUARES, STARTS, ShadowMemory, begin, missed_share
+from policies.shadow.fleet import COST, MISSED, ROWS, SQUARES, STARTS, ShadowMemory, begin
+from policies.shadow.meeting import NOTHING, Quantiles, Terms, meet
 from policies.shadow.past import BUCKETS, levels_of, remember
 from policies.shadow.rules import MOST, STAYS, Counts, Family, Floats, Ints, whole
 
-_FULL = 0.88
-"""Of what a fleet carries by its means: from here on requests come faster than they end, since their lengths spread."""
-_NOTHING = 1e-3
-"""Replicas: what fades never ends by itself, and less than this is not felt."""
 _BRIEF_S = 120.0
 _STEADY_S = 900.0
 """How long a level is held before it is looked at again."""
-_DRAIN_S = 60.0
 _DRAIN_USE = 0.85
-_LONGEST_QUEUE_S = 120.0
-
-
-@dataclass(slots=True)
-class Terms:
-    """By what bins are judged and targets set; shape (deployments, 1), but for what all have in common.
-
-    `lead_bins`, `serve_bins`: after how many bins a start serves, as rules plan and as it is replayed. `least`, `most`:
-    replicas, wanted in multiples of `quantum`. `use`: share of what a replica carries at the SLO that is planned with.
-    `lasts_s`: how long demand is felt; an overload leaves requests in progress that are felt for as long. 0: requests
-    end at once; an overload queues, and a wait longer than `patience_s` is a miss. `soft`: see `missed_share`.
-    `patience`: so many times as long as usual is remembered (fleet.patience).
-    """
-
-    bin_s: float
-    soft: float
-    lead_bins: Ints
-    serve_bins: Ints
-    least: Floats
-    most: Floats
-    quantum: Floats
-    use: Floats
-    lasts_s: Floats
-    patience_s: Floats
-    patience: Floats
-
-    stays: NDArray[np.bool_] = field(init=False)
-    felt_s: Floats = field(init=False)
-    """What a backlog is felt over; infinite: it is not."""
-    carries: Floats = field(init=False)
-    """What a replica serves, as a share of what it carries at the SLO."""
-    calm: Floats = field(init=False)
-    """Of a share of what a replica carries as demand: no fleet that nothing waits for misses any or becomes full."""
-    longest_queue_s: Floats = field(init=False)
-    drain_s: Floats = field(init=False)
-    fades: Floats = field(init=False)
-    """What is left of a record after a bin: (deployments, half-lives)."""
-    bounds: tuple[NDArray[np.int16], NDArray[np.int16]] = field(init=False)
-    """`least` and `most`, as fleets are told them."""
-    one_by_one: bool = field(init=False)
-    """No deployment wants replicas in multiples."""
-
-    def __post_init__(self) -> None:
-        self.stays = self.lasts_s > 0
-        self.felt_s = np.where(self.stays, self.lasts_s, np.inf)
-        at_once = np.maximum(self.use, 1.0) * (1.0 + self.soft) if self.soft > 0 else 1.0
-        self.carries = np.where(self.stays, self.use * _FULL, at_once)
-        self.calm = 0.99 * np.minimum(self.carries, self.use * (1.0 - max(self.soft, 0.0)))
-        self.longest_queue_s = np.maximum(_LONGEST_QUEUE_S, self.lasts_s)
-        self.drain_s = np.maximum(_DRAIN_S, self.lasts_s)
-        self.fades = np.power(0.5, self.bin_s / (self.patience * np.array(HALF_LIVES_S)))
-        least, most = (np.minimum(one, MOST).astype(np.int16) for one in (self.least, self.most))
-        self.bounds = least, most
-        self.one_by_one = bool((self.quantum == 1).all())
-
-    def of(self, deployments: Ints) -> Cells:
-        """What fleets of these deployments, shape (fleets,), meet a bin by."""
-        stays, felt_s, carries, use, patience_s, longest_queue_s = (
-            one[deployments, 0]
-            for one in (self.stays, self.felt_s, self.carries, self.use, self.patience_s, self.longest_queue_s)
-        )
-        return Cells(self.bin_s, self.soft, stays, felt_s, carries, use, patience_s, longest_queue_s)
-
-    def windows(self, family: Family) -> list[int]:
-        """The family's windows in bins."""
-        return [min(max(1, round(window_s / self.bin_s)), ROWS) for window_s in family.windows_s]
-
-    def rows(self, family: Family, bins: int) -> int:
-        """So many rows of the rings hold these bins beside all that is looked back at from the first."""
-        return bins - 1 + max(*self.windows(family), int(self.lead_bins.max()) + 1, 2)
-
-    def room(self, family: Family) -> int:
-        """So many bins at a time: the rings hold them beside all that is looked back at from the first."""
-        return ROWS - self.rows(family, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Cells:
-    """`Terms` of fleets one by one, shape (fleets,)."""
-
-    bin_s: float
-    soft: float
-    stays: NDArray[np.bool_]
-    felt_s: Floats
-    carries: Floats
-    use: Floats
-    patience_s: Floats
-    longest_queue_s: Floats
-
-
-@dataclass(frozen=True, slots=True)
-class Quantiles:
-    """Of demand, in replicas at the SLO, by the family's levels: shape (deployments, bins, levels).
-
-    `lead`: of the largest until a replica asked for now serves; `early`: until half a lead time later; `keep`: until
-    one given up now and wanted back would have paid; `clock`: of demand at the moment at which a replica asked for now
-    serves.
-    """
-
-    lead: Floats
-    early: Floats
-    keep: Floats
-    clock: Floats
 
 
 class Fleets:
@@ -275,7 +167,7 @@ class Fleets:
         missed = np.zeros(busy.shape)
         at = np.nonzero(busy)
         self.backlog[self.rows == 0] = 0
-        self.backlog[at], missed[at], self._full[at] = _meet(demand[at[0]], self.backlog[at], running[at], s.of(at[0]))
+        self.backlog[at], missed[at], self._full[at] = meet(demand[at[0]], self.backlog[at], running[at], s.of(at[0]))
         return missed
 
     def book(self, demand: Floats, missed: Floats, told: Counts, s: Terms) -> None:
@@ -307,7 +199,7 @@ class Fleets:
         full = np.nonzero(self._full)
         if len(full[0]):
             drain = demand[full[0]] / _DRAIN_USE + self.backlog[full] / s.drain_s[full[0], 0]
-            target[full] = np.maximum(target[full], np.minimum(np.ceil(drain - _NOTHING), MOST))
+            target[full] = np.maximum(target[full], np.minimum(np.ceil(drain - NOTHING), MOST))
         if not s.one_by_one:
             target = (np.ceil(target / s.quantum - 1e-9) * s.quantum).astype(np.int16)
         least, most = s.bounds
@@ -322,7 +214,7 @@ class Fleets:
         `lately`, (deployments,): the largest demand of that time.
         """
         felt = np.maximum(lately[:, None], demand[:, None] + self.backlog[:, rules] / s.felt_s)
-        return np.minimum(np.ceil(STAYS * felt / s.carries - _NOTHING), MOST).astype(np.int16)
+        return np.minimum(np.ceil(STAYS * felt / s.carries - NOTHING), MOST).astype(np.int16)
 
     def _wants(self, demand: Floats, quantiles: Quantiles, s: Terms) -> tuple[Counts, Counts]:
         """What each rule wants when each of these bins has closed, and what it would not give up then.
@@ -378,18 +270,6 @@ class Fleets:
         longest = np.arange(min(int(bins.max()), self._ring)).reshape(-1, *(1,) * rows.ndim)
         place = each * self._ring + (rows - 1 - np.minimum(longest, bins - 1)) % self._ring
         return ring.reshape(-1, *ring.shape[2:]).take(place, axis=0)
-
-
-def _meet(demand: Floats, backlog: Floats, running: Counts, s: Cells) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-    """Some fleets meet a bin: their backlog after it, what each missed of it, and who is full; shape (fleets,) each."""
-    carried = running * s.carries
-    served = np.where(s.stays, np.minimum(demand + backlog / s.felt_s, carried), carried)
-    backlog = np.maximum(backlog + (demand - served) * s.bin_s, 0.0)
-    felt = demand + backlog / s.felt_s
-    full = np.where(s.stays, felt > carried + _NOTHING, backlog > 0)
-    missed = demand * missed_share(felt, running * s.use, s.soft)
-    missed = np.where(~s.stays & (backlog > s.patience_s * running), demand, missed)
-    return np.minimum(backlog, s.longest_queue_s * np.maximum(running, 1.0)), missed, full
 
 
 def _newest_rows(width: int, rows: int, count: int) -> list[tuple[int, int]]:

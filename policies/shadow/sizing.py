@@ -19,7 +19,8 @@ from policies.base.record import record
 from policies.shadow.ahead import Ahead
 from policies.shadow.clock import ClockMemory, Clocks
 from policies.shadow.fleet import ROWS, SHORT, Shadow, ShadowMemory, belongs, demand_a_day, missed_share, patience
-from policies.shadow.fleets import Fleets, Quantiles, Terms
+from policies.shadow.fleets import Fleets
+from policies.shadow.meeting import Quantiles, Terms
 from policies.shadow.price import Account, PriceSettings, choose
 from policies.shadow.rules import Family, Floats
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from policies.shadow.ahead import Ahead
 from policies.shadow.clock import ClockMemory, Clocks
 from policies.shadow.fleet import MISSED, ROWS, STARTS, Shadow, ShadowMemory, missed_share, patience
-from policies.shadow.fleets import Fleets, Quantiles, Terms
+from policies.shadow.fleets import Fleets
+from policies.shadow.meeting import Quantiles, Terms
 from policies.shadow.past import BUCKETS, levels_of, remember
 from policies.shadow.price import Account, PriceSettings, choose, hull_slope, lower_hull
 from policies.shadow.rules import Family, Floats
