@@ -33,10 +33,11 @@ def take_in_early(memory: DemandMemory, early: float, moved: float, since_last_s
     memory.mix_moved = memory.mix_moved * math.pow(0.5, since_last_s / _MOVED_HALF_LIFE_S) + moved
 
 
-def fade_early(memory: DemandMemory, seconds: float, half_lives_s: tuple[float, float]) -> None:
-    """As the sums of the mix and those of lately fade."""
-    (long, lately), (long_s, lately_s) = memory.mix_early, half_lives_s
-    memory.mix_early = [long * 0.5 ** (seconds / long_s), lately * 0.5 ** (seconds / lately_s)]
+def fade_early(memory: DemandMemory, kept: float, kept_lately: float) -> None:
+    """The shares that the sums of the mix and those of lately keep."""
+    early = memory.mix_early
+    early[0] *= kept
+    early[1] *= kept_lately
 
 
 def weight_of_early(memory: DemandMemory) -> float:

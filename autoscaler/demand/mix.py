@@ -85,9 +85,10 @@ def take_in_mix(
     # Without traffic nothing fades: the last known mix is still the best guess for the next request.
     traffic = tokens[0] > 0 or (first_tokens > 0 and weight_of_early(memory) > 0.0)
     seconds = now_s - since_s if traffic else 0.0
-    memory.mix_sums = _faded(memory.mix_sums, added, seconds, _MIX_HALF_LIFE_S)
-    memory.mix_lately = _faded(memory.mix_lately, (*added, tokens[0] + joined), seconds, _LATELY_HALF_LIFE_S)
-    fade_early(memory, seconds, (_MIX_HALF_LIFE_S, _LATELY_HALF_LIFE_S))
+    kept, kept_lately = 0.5 ** (seconds / _MIX_HALF_LIFE_S), 0.5 ** (seconds / _LATELY_HALF_LIFE_S)
+    memory.mix_sums = _faded(memory.mix_sums, added, kept)
+    memory.mix_lately = _faded(memory.mix_lately, (*added, tokens[0] + joined), kept_lately)
+    fade_early(memory, kept, kept_lately)
     if known and metrics.ttft and metrics.finished_total:
         moved = max(first_tokens, abs(joined))
         take_in_early(memory, first_tokens - joined - tokens[0], moved, now_s - since_s)
@@ -118,9 +119,8 @@ def _begin_anew(memory: DemandMemory) -> None:
     memory.mix_early = [memory.mix_early[1], memory.mix_early[1]]
 
 
-def _faded(sums: Sequence[float], added: Sequence[float], seconds: float, half_life_s: float) -> list[float]:
-    keep = 0.5 ** (seconds / half_life_s)
-    return [value if (value := keep * s + a) > 0.0 else 0.0 for s, a in zip(sums, added, strict=True)]
+def _faded(sums: Sequence[float], added: Sequence[float], kept: float) -> list[float]:
+    return [value if (value := kept * s + a) > 0.0 else 0.0 for s, a in zip(sums, added, strict=True)]
 
 
 def _longer_by_no_chance(memory: DemandMemory, seconds: float) -> bool:
