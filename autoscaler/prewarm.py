@@ -15,6 +15,10 @@ from autoscaler.model import PoolPlan, ServiceGpus
 Way = Literal[
     "none", "placeholder", "capacity_buffer", "worker_group", "request_resources", "node_pool", "provisioning_request"
 ]
+CONTROLLER_DEFAULT: Way = "none"
+"""A controller writes nothing to a pool that nobody told it how to warm."""
+SCENARIO_DEFAULT: Way = "placeholder"
+"""A scenario's pool without a word about it can be warmed: docs/scenarios.md says what that assumes."""
 Provisioner = Literal["node_pool", "auto_provisioning", "compute_class", "autopilot"]
 """Where a pool's nodes come from: a named pool of the cluster autoscaler, GKE's node auto-provisioning, a ComputeClass
 (the pool is the class), Autopilot."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from autoscaler.config.kinds import PATTERN_WORDS, DurationS
-from autoscaler.settings_file.blocks import Block, Name, SloTimes, words
-from policies.base import Slo
+from autoscaler.settings_file.blocks import Block, Name, SloBlock, words
 
 
 class Replicas(Block):
@@ -14,14 +13,6 @@ class Replicas(Block):
 
     min: int = Field(default=1, ge=0, description="Fewest replicas; 0 lets it scale to zero.")
     max: int = Field(ge=1, description="Most replicas.", examples=[8])
-
-
-class SloBlock(SloTimes):
-    """What users were promised."""
-
-    target_fraction: float = Field(
-        default=Slo().target_fraction, ge=0.5, lt=1, description="Share of requests that must meet both (0.99 = 99 %)."
-    )
 
 
 class FollowsBlock(Block):

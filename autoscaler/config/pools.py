@@ -8,7 +8,7 @@ from pydantic import Field
 
 from autoscaler.config.kinds import DurationS, prior
 from autoscaler.model import PoolSettings
-from autoscaler.prewarm import Provisioner, Way
+from autoscaler.prewarm import CONTROLLER_DEFAULT, Provisioner, Way
 from autoscaler.settings_file.blocks import Block, Name, words
 
 _POOL = PoolSettings("")
@@ -75,7 +75,9 @@ class NodePool(Block):
         json_schema_extra=words("a GPU kind such as nvidia-h100-80gb"),
         examples=["nvidia-h100-80gb"],
     )
-    prewarm: Way = Field(default="none", description="How capacity is started ahead of need (docs/prewarm.md).")
+    prewarm: Way = Field(
+        default=CONTROLLER_DEFAULT, description="How capacity is started ahead of need (docs/prewarm.md)."
+    )
     provisioner: Provisioner = Field(
         default="node_pool",
         description="Where its nodes come from: a node pool of that name, GKE's node auto-provisioning, a ComputeClass "

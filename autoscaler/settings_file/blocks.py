@@ -10,12 +10,13 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+from autoscaler.errors import ConfigError
 from autoscaler.model import GuardSettings
-from autoscaler.settings_file.problems import ALLOWED, shown
-from policies.base import LONGEST_ITL_S, LONGEST_TTFT_S, Slo
+from autoscaler.settings_file.problems import ALLOWED, problem_of, shown
+from policies.base import LEAST_TARGET_FRACTION, LONGEST_ITL_S, LONGEST_TTFT_S, TARGET_FRACTION_BELOW, Slo
 from policies.durations import Duration
 
 
@@ -27,6 +28,8 @@ def words(text: str) -> dict[str, Any]:
 Name = Annotated[
     str, Field(pattern=r"^[^/\s*]+$", max_length=253, json_schema_extra=words("a name without '/', '*' or spaces"))
 ]
+
+TargetFraction = Annotated[float, Field(ge=LEAST_TARGET_FRACTION, lt=TARGET_FRACTION_BELOW)]
 
 # ---------------------------------------------------------------- a number, or {median, p99}
 
@@ -89,8 +92,8 @@ def _nullable(annotation: Any) -> bool:
     return get_origin(annotation) in (Union, types.UnionType) and type(None) in get_args(annotation)
 
 
-class SloTimes(Block):
-    """How long users were promised to wait at most. Which share of them is up to whoever asks."""
+class SloBlock(Block):
+    """What users were promised."""
 
     ttft_s: float | None = Field(
         default=Slo().ttft_s,
@@ -106,6 +109,20 @@ class SloTimes(Block):
         description="Mean seconds between output tokens of a request; null = no promise.",
         json_schema_extra=words(f"seconds above 0 and up to {LONGEST_ITL_S:g} (50 ms are written 0.05), or null"),
     )
+    target_fraction: TargetFraction = Field(
+        default=Slo().target_fraction, description="Share of requests that must meet both (0.99 = 99 %)."
+    )
+
+
+def typed_promise(ttft_s: float, itl_s: float) -> Slo:
+    """What was typed as `--ttft-s` and `--itl-s`, under the rules that hold in files. Errors: ConfigError."""
+    try:
+        block = SloBlock(ttft_s=ttft_s, itl_s=itl_s)
+    except ValidationError as error:
+        problem = problem_of(dict(error.errors()[0]), SloBlock.model_json_schema())
+        option = str(problem.loc[-1]).replace("_", "-")
+        raise ConfigError(f"--{option}: {problem.text.replace(', or null', '')}") from None
+    return Slo(block.ttft_s, block.itl_s)
 
 
 class Guards(Block):

@@ -10,7 +10,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from autoscaler.errors import ScenarioError
-from autoscaler.settings_file.blocks import Block, words
+from autoscaler.settings_file.blocks import Block, TargetFraction, words
 from autoscaler.settings_file.problems import Problem, problem_of
 from autoscaler.settings_file.reading import read_settings_file
 from simulator.scenario.kinds import DurationS
@@ -43,7 +43,7 @@ class _Tokens(Block):
 class _Promise(Block):
     ttft_s: _Positive
     itl_s: _Positive
-    target_fraction: _Fraction
+    target_fraction: TargetFraction
 
 
 class _Start(Block):
@@ -71,7 +71,7 @@ class _Deployment(Block):
     peak: _Positive
     min: int = Field(default=1, ge=0)
     train_day: int | None = Field(default=None, ge=0)
-    target_fraction: _Fraction | None = None
+    target_fraction: TargetFraction | None = None
     silent_fraction: _Fraction | None = None
     longer_outputs: _Positive | None = None
     start: _OtherStart | None = None

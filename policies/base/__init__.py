@@ -13,7 +13,13 @@ from policies.base.forecast import Diary, Forecast, ForecastSpec
 from policies.base.key import DEFAULT_NAMESPACE, DEFAULT_SERVICE, DeploymentKey
 from policies.base.measured import HandleReport, ReplicaMetrics, TokenMix, Totals
 from policies.base.policy import Policy
-from policies.base.promise import LONGEST_ITL_S, LONGEST_TTFT_S, Slo
+from policies.base.promise import (
+    LEAST_TARGET_FRACTION,
+    LONGEST_ITL_S,
+    LONGEST_TTFT_S,
+    TARGET_FRACTION_BELOW,
+    Slo,
+)
 from policies.base.proposal import FleetProposal, PoolProposal, ReplicaProposal, Term
 from policies.base.starts import LeadPath, LeadTimes, StartView
 from policies.base.view import DeploymentView, FleetView, PoolView
@@ -21,8 +27,10 @@ from policies.base.view import DeploymentView, FleetView, PoolView
 __all__ = [
     "DEFAULT_NAMESPACE",
     "DEFAULT_SERVICE",
+    "LEAST_TARGET_FRACTION",
     "LONGEST_ITL_S",
     "LONGEST_TTFT_S",
+    "TARGET_FRACTION_BELOW",
     "DeploymentKey",
     "DeploymentView",
     "Diary",

@@ -16,3 +16,6 @@ class Slo:
 
 LONGEST_TTFT_S, LONGEST_ITL_S = 600.0, 10.0
 """Promises beyond these are taken for milliseconds, wherever settings are read."""
+LEAST_TARGET_FRACTION, TARGET_FRACTION_BELOW = 0.5, 1
+"""A promise is kept for half of the requests at least, and nobody can promise all of them: 1 leaves nothing that may
+miss, and no fleet is large enough for it. The same wherever settings are read."""

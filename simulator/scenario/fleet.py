@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from autoscaler.prewarm import Way
-from autoscaler.settings_file.blocks import Block, Name, SloTimes, words
-from policies.base import Slo
+from autoscaler.prewarm import SCENARIO_DEFAULT, Way
+from autoscaler.settings_file.blocks import Block, Name, SloBlock, words
 from policies.durations import Duration
 from simulator.scenario.kinds import MAX_NODES, DurationS, Fraction
 from simulator.scenario.traffic import HintBlock, HistoryBlock, WorkloadBlock
@@ -18,12 +17,6 @@ class ReplicasBlock(Block):
     min: int = Field(default=1, ge=0, description="Fewest replicas.")
     max: int = Field(ge=1, description="Most replicas.")
     initial: int | None = Field(default=None, ge=0, description="Replicas RUNNING at time 0; null = min.")
-
-
-class SloBlock(SloTimes):
-    """What users were promised."""
-
-    target_fraction: float = Field(default=Slo().target_fraction, gt=0, le=1, description="Share that must get both.")
 
 
 class StartupBlock(Block):
@@ -105,7 +98,9 @@ class NodePoolBlock(Block):
         default=Duration.from_median_p99(40.0, 120.0), description="For the first worker of an image on a node."
     )
     worker: WorkerBlock = Field(default=WorkerBlock(), description="The Ray worker pod.")
-    prewarm: Way = Field(default="placeholder", description="How nodes are started ahead of need.")
+    prewarm: Way = Field(
+        default=SCENARIO_DEFAULT, description="How nodes are started ahead of need (a controller's default is none)."
+    )
     price_usd_per_hour: float | None = Field(
         default=None, ge=0, le=1e9, description="Of a node; null = GPUs times the profile's price."
     )

@@ -267,7 +267,7 @@ def test_a_piece_that_was_spoilt_is_named(tmp_path: Path) -> None:
         (("name: smooth-code", "name: ../code"), "scenarios[0].name: '../code'; allowed: letters, digits"),
         (
             ("target_fraction: 0.99}", "target_fraction: 1.5}"),
-            "slo.target_fraction: 1.5; allowed: a number > 0",
+            "slo.target_fraction: 1.5; allowed: a number >= 0.5 and < 1",
         ),
         (("\nscenarios:", "\nscenario:"), ":13: scenario: unknown key; did you mean 'scenarios'?"),
         (("\nscenarios:", "\nscenarios: ["), "not valid YAML"),

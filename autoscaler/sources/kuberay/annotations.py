@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 from autoscaler.model import ActWay, DeploymentSettings
 from autoscaler.sources.kuberay.objects import ANNOTATION_PREFIX
-from policies.base import LONGEST_ITL_S, LONGEST_TTFT_S, Slo
+from policies.base import LEAST_TARGET_FRACTION, LONGEST_ITL_S, LONGEST_TTFT_S, TARGET_FRACTION_BELOW, Slo
 from policies.options import nearest
 
 MOST_REPLICAS = 100_000
@@ -91,7 +91,7 @@ def _up_to(most_s: float) -> Callable[[str], float]:
 
 def _share(text: str) -> float:
     number = float(text)
-    if not 0.5 <= number < 1:
+    if not LEAST_TARGET_FRACTION <= number < TARGET_FRACTION_BELOW:
         raise ValueError
     return number
 
@@ -108,7 +108,9 @@ _KINDS: Mapping[str, _Kind] = {
     "slo-itl-s": _Kind(
         "slo_itl_s", _up_to(LONGEST_ITL_S), f"seconds > 0 and <= {LONGEST_ITL_S:g} (50 ms are written 0.05)"
     ),
-    "target-fraction": _Kind("target_fraction", _share, "a share >= 0.5 and < 1"),
+    "target-fraction": _Kind(
+        "target_fraction", _share, f"a share >= {LEAST_TARGET_FRACTION:g} and < {TARGET_FRACTION_BELOW:g}"
+    ),
 }
 
 
