@@ -50,8 +50,7 @@ from policies.forecasting.diary import teach
 from policies.forecasting.together import Together
 from policies.registry import create_policy
 
-_BY_KEY = attrgetter("key.namespace", "key.service", "key.app", "key.deployment")
-"""In the order of their keys."""
+_BY_KEY = attrgetter("key")
 _FORGET_AFTER_S = 30 * 86400.0
 """After this long without a sign of it, what was learned of a deployment is dropped."""
 

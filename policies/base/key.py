@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import NamedTuple
 
 from policies.base.errors import PolicyError
 
@@ -11,8 +11,7 @@ DEFAULT_NAMESPACE = "default"
 DEFAULT_SERVICE = "local"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class DeploymentKey:
+class DeploymentKey(NamedTuple):
     """Which deployment: `[NAMESPACE/SERVICE/]APP/DEPLOYMENT`; the service is the RayService, `local` for a bare Ray."""
 
     namespace: str
