@@ -88,6 +88,32 @@ def parse_options(kind: type[Options], values: Mapping[str, Any], where: str) ->
     return kind(**parsed)
 
 
+@dataclass(frozen=True, slots=True)
+class Described:
+    """One option in words: what it may be, its default as a value (`required`: it has none), what it does."""
+
+    name: str
+    allowed: str
+    default: Any
+    required: bool
+    doc: str
+
+
+def described(kind: type[Any]) -> list[Described]:
+    """Every option of an options dataclass, in its order, in the words that its errors use."""
+    hints = get_type_hints(kind)
+    return [
+        Described(
+            spec.name,
+            _words(hints[spec.name], spec.metadata.get("low"), spec.metadata.get("high")),
+            None if spec.default is MISSING else spec.default,
+            spec.default is MISSING,
+            spec.metadata.get("doc", ""),
+        )
+        for spec in fields(kind)
+    ]
+
+
 def nearest(name: str, names: Any) -> str:
     """`; did you mean 'x'?` for the nearest of the names, or nothing."""
     near = difflib.get_close_matches(name, list(names), n=1)
@@ -149,6 +175,8 @@ def _words(hint: Any, low: float | None, high: float | None) -> str:
         return "null"
     if hint is bool:
         return "true or false"
+    if hint is str:
+        return "text"
     if hint in (int, float):
         noun = "a whole number" if hint is int else "a number"
         bounds = (f" >= {low:g}" if low is not None else "") + (" and" if low is not None and high is not None else "")

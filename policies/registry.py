@@ -50,6 +50,12 @@ def policy_names() -> tuple[str, ...]:
     return (*_BUILT_IN, *sorted(name for name in _plugins() if name not in _BUILT_IN))
 
 
+def options_of(name: str) -> type[Any] | None:
+    """The dataclass that declares a policy's options; None where it takes none. Errors: PolicyError as below."""
+    declared: type[Any] | None = getattr(_class_of(name, None), "Options", None)
+    return declared
+
+
 def create_policy(name: str, options: Mapping[str, Any], base: Path | None = None) -> Policy:
     """The policy `name`, or the class of a file as `path/to/file.py:ClassName` (relative to `base`).
 

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from autoscaler.cli.progress import at_work, share_done
+
 if TYPE_CHECKING:
     from policies.engines.profile import EngineProfile
     from simulator.calibration.profile import Calibrated, Engine, Identity
@@ -32,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--requests", nargs="+", type=Path, metavar="CSV", help="its requests, or closed batches")
     parser.add_argument("--select", metavar="K=V,..", help="rows of the tables, e.g. model=..,gpu=..,tp=..,dtype=..")
     parser.add_argument("--engine", default="", metavar="K=V,..", help="the engine's limits and scheduling switches")
-    parser.add_argument("--like", metavar="P", help="a profile that gives limits, start-up and price not said here")
+    parser.add_argument("--like", metavar="P", help="a profile that gives limits, GPUs, start-up, price not said here")
     parser.add_argument("--scale", type=float, metavar="X", help="multiply the tables' times (1): what they leave out")
     parser.add_argument("--form", choices=("affine", "table"), help="form of the step law (the one that fits better)")
     parser.add_argument("--name", metavar="NAME", help="the profile's name (OUT without its ending)")
@@ -93,7 +95,8 @@ def _from_steps(args: argparse.Namespace) -> Calibrated:
     source = f"engine steps of {_names(args.from_steps)}"
     if measured:
         source += f"; host and API time from {_names(args.requests)}"
-    return calibrated(_identity(args, base, source), engine, steps, fit(steps, args.form), measured, base)
+    with at_work("fit", source):
+        return calibrated(_identity(args, base, source), engine, steps, fit(steps, args.form), measured, base)
 
 
 def _from_tables(args: argparse.Namespace) -> Calibrated:
@@ -115,7 +118,8 @@ def _from_tables(args: argparse.Namespace) -> Calibrated:
     scaled = f", times {args.scale:g}" if args.scale else ""
     source = f"step tables {_names(args.from_tables)}{chosen}{scaled}"
     identity = _identity(args, base, source, select.get("gpu"), select.get("tp"))
-    return calibrated(identity, engine, steps, fit(steps, args.form), measured, base)
+    with at_work("fit", source):
+        return calibrated(identity, engine, steps, fit(steps, args.form), measured, base)
 
 
 def _from_endpoint(args: argparse.Namespace) -> Calibrated:
@@ -133,7 +137,8 @@ def _from_endpoint(args: argparse.Namespace) -> Calibrated:
     base = _base(args)
     engine, measured, model = asyncio.run(_measure(args, base))
     source = f"closed batches of {model} measured at an endpoint"
-    return calibrated_from_batches(_identity(args, base, source), engine, measured, base)
+    with at_work("fit", source):
+        return calibrated_from_batches(_identity(args, base, source), engine, measured, base)
 
 
 async def _measure(args: argparse.Namespace, base: EngineProfile | None) -> tuple[Engine, ClosedBatches, str]:
@@ -143,7 +148,6 @@ async def _measure(args: argparse.Namespace, base: EngineProfile | None) -> tupl
     import aiohttp
 
     from autoscaler.cli.parser import UsageError
-    from autoscaler.cli.progress import share_done
     from autoscaler.errors import SourceError
     from simulator.calibration.client import HttpEndpoint, first_model, kv_tokens
     from simulator.calibration.endpoint import Patience, Progress, measure, plan
@@ -196,14 +200,23 @@ def _names(paths: list[Path]) -> str:
 def _identity(
     args: argparse.Namespace, base: EngineProfile | None, source: str, gpu: str | None = None, tp: str | None = None
 ) -> Identity:
+    from autoscaler.settings_file.gpu_kinds import UNKNOWN_KIND
     from simulator.calibration.profile import Identity
 
-    gpus = args.gpus or (int(tp) if tp and tp.isdecimal() else base.gpus if base else 1)
-    kind = args.gpu or gpu or (base.gpu if base else "unknown")
-    return Identity(args.name or args.out.stem, gpus, kind, source)
+    tensor_parallel = int(tp) if tp and tp.isdecimal() else None
+    gpus, kind = args.gpus or tensor_parallel, args.gpu or gpu
+    copied = [name for name, said in (("gpus", gpus), ("gpu", kind)) if base is not None and not said]
+    return Identity(
+        args.name or args.out.stem,
+        gpus or (base.gpus if base else 1),
+        kind or (base.gpu if base else UNKNOWN_KIND),
+        source,
+        tuple(copied),
+    )
 
 
 def _write(made: Calibrated, out: Path) -> None:
+    from autoscaler.settings_file.gpu_kinds import UNKNOWN_KIND
     from policies.engines.write import profile_yaml
 
     profile = made.profile
@@ -213,7 +226,8 @@ def _write(made: Calibrated, out: Path) -> None:
         f"host time {1e3 * profile.host_s:.2f} ms a step, API time {1e3 * profile.api_s:.2f} ms a request",
         *made.errors,
     ]
-    if profile.fit["assumed"]:
-        lines.append(f"assumed, not measured: {', '.join(profile.fit['assumed'])}")
+    lines += made.assumed
+    if profile.gpu == UNKNOWN_KIND:
+        lines.append("kind of GPU: not said; `--gpu nvidia-l4` would, as gpu_budget and node_pools[].gpu need it")
     lines += [f"extrapolates {line}" for line in made.extrapolates]
     sys.stdout.write("\n".join(lines) + "\n")

@@ -201,4 +201,4 @@ def _forecast(forecast: Mapping[str, Any]) -> str:
     quantiles = ", ".join(f"{100 * level:g} %: {number(value)}" for level, value in pairs)
     trust = "" if forecast["calibrated"] else f"; not trusted: {forecast['why'] or 'not calibrated'}"
     horizon = span(forecast["horizons_s"][-1])
-    return f"most requests/s within {horizon}, by {forecast['forecaster']}: {quantiles}{trust}"
+    return f"most requests/s within {horizon}, as far as it looks, by {forecast['forecaster']}: {quantiles}{trust}"

@@ -6,14 +6,17 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autoscaler.cli.progress import share_done
 
 if TYPE_CHECKING:
-    from simulator.backtest import Score, Series
+    from simulator.backtest import Course, Score, Series
 
+_MEASURE = "last"
+"""What the table relates losses to; played beside the forecaster that was named."""
 DESCRIPTION = """Rolling-origin backtest on a `rates` CSV (timestamp_s,rps; .gz too): at each origin the quantiles of
 the largest rate in (t, t + horizon] against what came. Losses are over the mean rate; `vs last` relates them to the
 last value. The first 3 days (6 h of a one-day series) only warm up."""
@@ -54,15 +57,19 @@ def run(args: argparse.Namespace) -> int:
     else:
         names = (args.forecaster or ForecastSpec().forecaster,)
         check_spec(ForecastSpec(names[0], series.bin_s))
+    played = names if args.json or _MEASURE in names else (_MEASURE, *names)  # the table compares with it
     found: list[Score] = []
+    measure: list[Score] = []
     if args.out is not None:
         args.out.mkdir(parents=True, exist_ok=True)
     with share_done("forecast", args.rates.name) as progress:
-        for i, name in enumerate(names):
-            step = (lambda share, i=i: progress((i + share) / len(names))) if progress is not None else None
+        for i, name in enumerate(played):
+            step = (lambda share, i=i: progress((i + share) / len(played))) if progress is not None else None
             track = backtest.run(series, course, name, step)
-            found.extend(backtest.scores(track, series))
-            if args.out is not None:
+            scores = list(backtest.scores(track, series))
+            measure += scores if name == _MEASURE else []
+            found += scores if name in names else []
+            if args.out is not None and name in names:
                 (args.out / f"{name}.svg").write_text(fan_chart(track, series), encoding="utf-8")
     text = json.dumps(backtest.document(series, found), indent=1)
     if args.out is not None:
@@ -70,18 +77,21 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         sys.stdout.write(text + "\n")
     else:
-        _print(series, course.warm_up_s, len(course.origins), found, args.out)
+        _print(series, course, found, {s.horizon_s: s.pinball_mean for s in measure}, args.out)
     return 0
 
 
-def _print(series: Series, warm_up_s: float, origins: int, found: list[Score], out: Path | None) -> None:
+def _print(
+    series: Series, course: Course, found: list[Score], measure: Mapping[float, float], out: Path | None
+) -> None:
+    """The table; `measure`: losses of the last value by horizon."""
     from rich.console import Console
     from rich.table import Table
 
     title = (
         f"{series.name}: {series.length_s / 86400:.3g} d in bins of {series.bin_s:g} s, "
         f"mean {series.mean_rps:.4g} req/s; "
-        f"{origins} origins after {warm_up_s / 3600:.3g} h"
+        f"{len(course.origins)} origins after {course.warm_up_s / 3600:.3g} h"
     )
     table = Table(title=title, title_justify="left", box=None)
     for heading in (
@@ -97,9 +107,8 @@ def _print(series: Series, warm_up_s: float, origins: int, found: list[Score], o
         "fit ms",
     ):
         table.add_column(heading, justify="left" if heading == "forecaster" else "right")
-    last = {s.horizon_s: s.pinball_mean for s in found if s.forecaster == "last"}
     for score in sorted(found, key=lambda s: (s.horizon_s, s.pinball_mean)):
-        base = last.get(score.horizon_s)
+        base = measure.get(score.horizon_s)
         table.add_row(
             f"{score.horizon_s:g}",
             score.forecaster,
@@ -112,7 +121,8 @@ def _print(series: Series, warm_up_s: float, origins: int, found: list[Score], o
         )
     Console(width=None if sys.stdout.isatty() else 130).print(table)
     print(
-        "loss: mean pinball loss at 0.9, 0.95 and 0.99 over the mean rate; in: share of windows at or under the level"
+        "loss: mean pinball loss at 0.9, 0.95 and 0.99 over the mean rate; vs last: that over the last value's loss; "
+        "in: share of windows at or under the level"
     )
     if out is not None:
         print(f"written to {out}")

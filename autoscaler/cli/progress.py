@@ -20,3 +20,18 @@ def share_done(verb: str, what: str) -> Iterator[Callable[[float], None] | None]
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(f"{verb} {what}", total=1.0)
         yield lambda share: bar.update(task, completed=share)
+
+
+@contextmanager
+def at_work(verb: str, what: str) -> Iterator[None]:
+    """A moving bar with the time taken, for work that cannot say how much of it is done."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        bar.add_task(f"{verb} {what}", total=None)
+        yield

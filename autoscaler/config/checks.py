@@ -16,6 +16,7 @@ from autoscaler.config.paths import policy_name, read_profile
 from autoscaler.config.pools import NodePool
 from autoscaler.config.prewarm import check_prewarm
 from autoscaler.config.settings import Settings
+from autoscaler.settings_file.gpu_kinds import naming_hint
 from autoscaler.settings_file.problems import Problem, did_you_mean, shown
 from autoscaler.settings_file.reading import Loc, SettingsFile
 from policies.base import DeploymentKey, PolicyError
@@ -169,7 +170,8 @@ def _budget(settings: Settings, profiles: dict[int, EngineProfile]) -> Iterator[
     for kind, budget in settings.gpu_budget.items():
         if kind not in kinds:
             allowed = ", ".join(kinds) or "a kind that a profile or node_pools[].gpu names; none does"
-            yield Problem(("gpu_budget", kind), f"no such GPU kind here; allowed: {allowed}{did_you_mean(kind, kinds)}")
+            words = f"no such GPU kind here; allowed: {allowed}{did_you_mean(kind, kinds)}"
+            yield Problem(("gpu_budget", kind), words + naming_hint(kind, kinds))
             continue
         guaranteed = sum(settings.deployments[i].guaranteed_gpus for i, p in profiles.items() if p.gpu == kind)
         if guaranteed > budget:

@@ -27,7 +27,8 @@ class PolicyBlock(Block):
         json_schema_extra=words("a policy's name, or FILE.py:CLASS"),
     )
     options: dict[str, Any] = Field(
-        default={}, description="The policy's own options; `leadtime tune` writes such a block."
+        default={},
+        description="Its options: docs/policy.md and docs/rivals.md list them, `leadtime tune` writes such a block.",
     )
 
 

@@ -43,21 +43,23 @@ class Engine:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Name, GPUs of one replica, kind of GPU, where the numbers come from."""
+    """Name, GPUs of one replica, kind of GPU, where the numbers come from; `copied`: which of these `--like` gave."""
 
     name: str
     gpus: int
     gpu: str
     source: str
+    copied: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """A profile with lines for people: errors, and where it extrapolates."""
+    """A profile with lines for people: errors, what nobody measured or said, and where it extrapolates."""
 
     profile: EngineProfile
     basis: str
     errors: tuple[str, ...]
+    assumed: tuple[str, ...]
     extrapolates: tuple[str, ...]
 
 
@@ -124,10 +126,11 @@ def calibrated(
         errors["requests"] = found.error_fraction
     seen = _ranges(steps)
     record = {"source": identity.source, "steps": len(steps)} | _record(errors, fit.held_out_fraction, seen)
-    record["assumed"] = [*assumed, *_unsaid(engine, base)]
+    record |= _assumed(assumed, identity, engine, base)
     lines = (*_error_lines(errors), f"steps left out of the fit (half, by turns): {100 * fit.held_out_fraction:.1f} %")
     basis = f"{len(steps):,} steps"
-    return Calibrated(replace(profile, fit=record), basis, lines, _extrapolations(profile.limits, seen))
+    made = replace(profile, fit=record)
+    return Calibrated(made, basis, lines, _assumed_lines(made, base), _extrapolations(profile.limits, seen))
 
 
 def calibrated_from_batches(
@@ -140,13 +143,14 @@ def calibrated_from_batches(
     count = len(measured.total_s)
     errors = {"requests": found.error_fraction}
     record = {"source": identity.source, "batches": count} | _record(errors, found.held_out_fraction, seen)
-    record["assumed"] = ["host_s", *_unsaid(engine, base)]
+    record |= _assumed(["host_s"], identity, engine, base)
     lines = (
         *_error_lines(errors),
         f"batches left out of the fit (half, by turns): {100 * found.held_out_fraction:.1f} %",
     )
     profile = replace(draft, step=found.law, api_s=found.api_s, fit=record)
-    return Calibrated(profile, f"{count:,} closed batches", lines, _extrapolations(engine.limits, seen))
+    basis = f"{count:,} closed batches"
+    return Calibrated(profile, basis, lines, _assumed_lines(profile, base), _extrapolations(engine.limits, seen))
 
 
 def _draft(identity: Identity, engine: Engine, law: StepLaw, base: EngineProfile | None) -> EngineProfile:
@@ -167,11 +171,39 @@ def _draft(identity: Identity, engine: Engine, law: StepLaw, base: EngineProfile
     return profile
 
 
-def _unsaid(engine: Engine, base: EngineProfile | None) -> list[str]:
-    """What nobody told: limits at their defaults, and start-up."""
+def _assumed(
+    unmeasured: Sequence[str], identity: Identity, engine: Engine, base: EngineProfile | None
+) -> dict[str, Any]:
+    """What is neither measured nor said, for the profile's `fit`: `assumed`, and `like` where a profile gave some."""
+    limits = [f"limits.{f.name}" for f in fields(Limits) if f.name not in engine.said]
+    if base is None:
+        return {"assumed": [*unmeasured, *limits, "startup"]}
+    switches = [f"scheduling.{f.name}" for f in fields(Scheduling) if f.name not in engine.said]
+    price = ["price_usd_per_gpu_hour"] if base.price_usd_per_gpu_hour is not None else []
+    return {"assumed": [*unmeasured, *limits, *switches, *identity.copied, "startup", *price], "like": base.name}
+
+
+def _assumed_lines(profile: EngineProfile, base: EngineProfile | None) -> tuple[str, ...]:
+    """What was assumed, and what was taken from the profile of `--like` with the values that it gave."""
+    assumed = profile.fit["assumed"]
+    given = {} if base is None else dict(_values(profile).items() & _values(base).items())
+    own = [name for name in assumed if name not in given]
+    copied = [f"{name} {given[name]}" for name in assumed if name in given]
+    lines = [f"assumed, not measured: {', '.join(own)}"] if own else []
     if base is not None:
-        return []
-    return [*(f"limits.{f.name}" for f in fields(Limits) if f.name not in engine.said), "startup"]
+        lines += [f"from {base.name}, not measured here: {', '.join(copied)}"]
+    return tuple(lines)
+
+
+def _values(profile: EngineProfile) -> dict[str, str]:
+    """What a profile can be given by another one, in words."""
+    values = {f"limits.{f.name}": f"{getattr(profile.limits, f.name)}" for f in fields(Limits)}
+    values |= {f"scheduling.{f.name}": str(getattr(profile.scheduling, f.name)).lower() for f in fields(Scheduling)}
+    load_s, init_s = profile.load_s.median_s, profile.init_s.median_s
+    values["startup"] = f"load_s {load_s:.3g} + init_s {init_s:.3g} at the median"
+    if profile.price_usd_per_gpu_hour is not None:
+        values["price_usd_per_gpu_hour"] = f"{profile.price_usd_per_gpu_hour:g}"
+    return values | {"gpus": str(profile.gpus), "gpu": profile.gpu}
 
 
 def _record(errors: Mapping[str, float], held_out: float, seen: Mapping[str, list[int]]) -> dict[str, Any]:

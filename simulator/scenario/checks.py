@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from autoscaler.settings_file.gpu_kinds import naming_hint
 from autoscaler.settings_file.problems import Problem, did_you_mean, shown
 from autoscaler.settings_file.reading import Loc
 from policies.base import DeploymentKey, PolicyError
@@ -143,7 +144,7 @@ def check_profiles(file: ScenarioFile, profiles: Sequence[EngineProfile]) -> lis
     for kind, budget in file.gpu_budget.items():
         if kind not in kinds:
             words = f"no deployment runs on it (profiles use: {', '.join(kinds)}){did_you_mean(kind, kinds)}"
-            problems.append(Problem(("gpu_budget", kind), words))
+            problems.append(Problem(("gpu_budget", kind), words + naming_hint(kind, kinds)))
             continue
         of_kind = [d for d, p in zip(file.deployments, profiles, strict=True) if p.gpu == kind]
         guaranteed = sum(d.guaranteed_gpus for d in of_kind)

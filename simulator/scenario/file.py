@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from autoscaler.settings_file.blocks import Block, Guards
+from autoscaler.settings_file.blocks import Block, Guards, words
 from simulator.scenario.fleet import DeploymentBlock, NodePoolBlock
 from simulator.scenario.kinds import MAX_DURATION_S, Fraction
 
@@ -37,8 +37,15 @@ class TelemetryBlock(Block):
 class PolicyBlock(Block):
     """Who decides."""
 
-    name: str = Field(default="predictive", min_length=1, description="The policy's name.")
-    options: dict[str, Any] = Field(default={}, description="The policy's own options.")
+    name: str = Field(
+        default="predictive",
+        min_length=1,
+        description="The policy; a file's path is relative to the scenario file.",
+        json_schema_extra=words("a policy's name, or FILE.py:CLASS"),
+    )
+    options: dict[str, Any] = Field(
+        default={}, description="The policy's own options, listed in docs/policy.md and docs/rivals.md."
+    )
 
 
 class FaultBlock(Block):
@@ -103,7 +110,11 @@ class ScenarioFile(Block):
     telemetry: TelemetryBlock = Field(default=TelemetryBlock(), description="What the controller can see.")
     policy: PolicyBlock = Field(default=PolicyBlock(), description="Who decides.")
     guards: Guards = Field(default=Guards(), description="Limits that hold whatever the policy wants.")
-    gpu_budget: dict[str, Annotated[int, Field(ge=0)]] = Field(default={}, description="Most GPUs of a kind.")
+    gpu_budget: dict[str, Annotated[int, Field(ge=0)]] = Field(
+        default={},
+        description="Most GPUs of a kind, over all deployments; a kind left out has no limit.",
+        json_schema_extra=words("a mapping of GPU kinds to whole numbers >= 0"),
+    )
     deployments: list[DeploymentBlock] = Field(min_length=1, description="The deployments.")
     node_pools: list[NodePoolBlock] = Field(min_length=1, description="The pools of nodes.")
     faults: list[FaultBlock] = Field(default=[], description="What breaks or is changed in the middle.")

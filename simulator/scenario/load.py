@@ -1,7 +1,7 @@
 """Reads a scenario with everything it points to: overrides, engine profiles, traces, history. Gives a `Scenario`.
 
-Errors are one line: ScenarioError (file, line, key, value, what is allowed) or TraceError (file, row). Nothing of a bad
-scenario is ever used.
+Errors are one line, a ScenarioError: file, line, key, value, what is allowed, and of a trace its file and row. Nothing
+of a bad scenario is ever used.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
@@ -25,14 +24,12 @@ from simulator.scenario.checks import check_file, check_profiles
 from simulator.scenario.file import ScenarioFile
 from simulator.scenario.fleet import DeploymentBlock, NodePoolBlock
 from simulator.scenario.overrides import override
+from simulator.scenario.reading import ProblemsError, Traffic, read_traffic
 from simulator.scenario.traffic import SyntheticBlock
 from simulator.traffic.synthetic import Synthetic
-from simulator.traffic.traces import RateTrace, RequestTrace, read_rates, read_requests
 
 _PRESETS = Path(__file__).parents[1] / "presets"
 _PREFIX = "preset:"
-
-Traffic = RequestTrace | RateTrace | Synthetic
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +109,7 @@ def scenario_path(reference: str) -> Path:
 def load_scenario(reference: str, overrides: Sequence[str] = (), seed: int | None = None) -> Scenario:
     """A scenario by path or `preset:NAME`; `overrides` are KEY=VALUE with dotted keys, as `--set` takes them.
 
-    Errors: ScenarioError, TraceError.
+    Errors: ScenarioError.
     """
     path = scenario_path(reference)
     try:
@@ -125,7 +122,7 @@ def load_scenario(reference: str, overrides: Sequence[str] = (), seed: int | Non
         changed = replace(changed, data={**changed.data, "seed": seed})
     try:
         return _build(reference, changed)
-    except _ProblemsError as found:
+    except ProblemsError as found:
         raise _scenario_error(changed, found.problems, set_locs) from None
 
 
@@ -145,18 +142,12 @@ def read_synthetic(path: Path) -> tuple[Synthetic, Duration | None, Duration | N
     return block.spec(), block.prompt_tokens, block.output_tokens
 
 
-class _ProblemsError(Exception):
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        super().__init__()
-        self.problems = problems
-
-
 def _build(reference: str, settings: SettingsFile) -> Scenario:
     try:
         file = ScenarioFile.model_validate(settings.data)
     except ValidationError as error:
         schema = ScenarioFile.model_json_schema()
-        raise _ProblemsError([problem_of(dict(e), schema) for e in error.errors()]) from None
+        raise ProblemsError([problem_of(dict(e), schema) for e in error.errors()]) from None
     _raise_if(check_file(file))
     base = settings.path.parent
     profiles = _profiles(file, base)
@@ -166,9 +157,9 @@ def _build(reference: str, settings: SettingsFile) -> Scenario:
     )
     duration_s = file.duration_s if file.duration_s is not None else _end_s(deployments)
     if duration_s <= 0:
-        raise _ProblemsError([Problem(("duration_s",), "missing; allowed: a number > 0, for all requests come at 0 s")])
+        raise ProblemsError([Problem(("duration_s",), "missing; allowed: a number > 0, for all requests come at 0 s")])
     if file.warmup_s >= duration_s:
-        raise _ProblemsError(
+        raise ProblemsError(
             [Problem(("warmup_s",), f"{file.warmup_s:g}; allowed: less than duration_s, {duration_s:g}")]
         )
     pools = tuple(file.node_pools)
@@ -177,7 +168,7 @@ def _build(reference: str, settings: SettingsFile) -> Scenario:
 
 def _raise_if(problems: Sequence[Problem]) -> None:
     if problems:
-        raise _ProblemsError(problems)
+        raise ProblemsError(problems)
 
 
 def _profiles(file: ScenarioFile, base: Path) -> list[EngineProfile]:
@@ -193,76 +184,12 @@ def _profiles(file: ScenarioFile, base: Path) -> list[EngineProfile]:
 
 
 def _deployment(index: int, block: DeploymentBlock, profile: EngineProfile, base: Path) -> Deployment:
-    w = block.workload
-    traffic: Traffic
-    if w.requests is not None:
-        traffic = _of_deployment(read_requests(base / w.requests), block.name)
-    elif w.rates is not None:
-        traffic = read_rates(base / w.rates)
-    else:
-        assert w.synthetic is not None  # check_file has made sure of it
-        traffic = w.synthetic.spec()
-    prompt = w.prompt_tokens or (w.synthetic.prompt_tokens if w.synthetic else None)
-    output = w.output_tokens or (w.synthetic.output_tokens if w.synthetic else None)
-    _check_lengths(index, block, traffic, prompt, output)
-    # with start_s 0 nothing is too late: requests that all come at 0 s are a burst
-    if not isinstance(traffic, Synthetic) and not w.repeat and traffic.end_s <= w.start_s and w.start_s > 0:
-        text = f"{w.start_s:g}; allowed: before the trace's end at {traffic.end_s:g} s"
-        raise _ProblemsError([Problem(("deployments", index, "workload", "start_s"), text)])
-    history = _history(block, traffic, base)
+    read = read_traffic(("deployments", index), block, base)
     load_s = block.startup.load_s if block.startup.load_s is not None else profile.load_s
     init_s = block.startup.init_s if block.startup.init_s is not None else profile.init_s
     key = DeploymentKey.parse(block.name)
-    return Deployment(key, block, profile, load_s, init_s, traffic, prompt, output, history)
-
-
-def _history(block: DeploymentBlock, traffic: Traffic, base: Path) -> Traffic | None:
-    """What the forecaster may see of the past."""
-    w, h = block.workload, block.history
-    if h is None:
-        return None
-    rates = w.rates if h.workload else h.rates
-    requests = w.requests if h.workload else h.requests
-    if rates is not None:
-        return read_rates(base / rates, before_s=w.start_s)
-    if requests is not None:
-        return _of_deployment(read_requests(base / requests, before_s=w.start_s), block.name)
-    return traffic
-
-
-def _check_lengths(
-    index: int, block: DeploymentBlock, traffic: Traffic, prompt: Duration | None, output: Duration | None
-) -> None:
-    """A rates trace needs each length from its columns or from the workload."""
-    if isinstance(traffic, RateTrace):
-        for name, given, column in (
-            ("prompt_tokens", prompt, traffic.prompt_tokens),
-            ("output_tokens", output, traffic.output_tokens),
-        ):
-            if given is None and column is None:
-                text = f"missing, and {traffic.source} has no such column; allowed: tokens, or {{median: .., p99: ..}}"
-                raise _ProblemsError([Problem(("deployments", index, "workload", name), text)])
-
-
-def _of_deployment(trace: RequestTrace, name: str) -> RequestTrace:
-    """The rows of one deployment, where the trace tells deployments apart."""
-    if trace.deployment is None:
-        return trace
-    rows = np.flatnonzero(trace.deployment == name)
-    if not rows.size:
-        known = sorted(set(trace.deployment.tolist()))
-        raise ScenarioError(f"{trace.source}: no row for deployment {name!r}; the column holds: {', '.join(known[:8])}")
-    return _rows(trace, rows)
-
-
-def _rows(trace: RequestTrace, which: Any) -> RequestTrace:
-    cached = trace.cached_prompt_tokens
-    return RequestTrace(
-        trace.source,
-        trace.time_s[which].copy(),
-        trace.prompt_tokens[which].copy(),
-        trace.output_tokens[which].copy(),
-        None if cached is None else cached[which].copy(),
+    return Deployment(
+        key, block, profile, load_s, init_s, read.traffic, read.prompt_tokens, read.output_tokens, read.history
     )
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from policies.base import Policy
-from simulator.scenario.load import Scenario, Traffic
+from simulator.scenario.load import Scenario
+from simulator.scenario.reading import Traffic
 
 
 def of_files(scenarios: Iterable[Scenario], policy: Policy) -> str:

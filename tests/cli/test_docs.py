@@ -31,3 +31,10 @@ def test_options_in_headings_are_options_of_the_command() -> None:
 def test_the_table_of_versions_is_that_of_the_program() -> None:
     for one in TABLE:
         assert f"| {one.name} | {dotted(one.oldest)} | {dotted(one.newest)} | {one.why} |" in TEXT
+
+
+def test_the_page_on_calibration_names_every_option() -> None:
+    page = (ROOT / "docs" / "calibration.md").read_text(encoding="utf-8")
+    options = set(re.findall(r"(?<!-)--[a-z-]+", leadtime("calibrate", "--help").out)) - {"--help"}
+    assert len(options) > 10
+    assert {option for option in options if not re.search(rf"{option}\b(?!-)", page)} == set()

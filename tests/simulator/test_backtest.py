@@ -194,6 +194,28 @@ def test_the_default_forecaster_is_judged_when_none_is_named(rates: Path, tmp_pa
     assert (out / f"{ForecastSpec().forecaster}.svg").read_text().startswith("<svg")
 
 
+def test_one_forecaster_alone_is_still_held_against_the_last_value(rates: Path, tmp_path: Path) -> None:
+    words = ("forecast", str(rates), "--horizon-s", "600", "--forecaster", "holt", "--out", str(tmp_path))
+    ran = leadtime(*words)
+    (row,) = [line.split() for line in ran.out.splitlines() if line.split()[:2] == ["600", "holt"]]
+    both = [json.loads(leadtime("forecast", *words[1:4], "--forecaster", f, "--json").out) for f in ("holt", "last")]
+    holt, last = (document["results"][0]["pinball_mean"] for document in both)
+    assert row[3] == f"{holt / last:.3f}"
+    assert "600  last" not in ran.out
+    assert [r["forecaster"] for r in json.loads((tmp_path / "forecast.json").read_text())["results"]] == ["holt"]
+    assert not (tmp_path / "last.svg").exists()
+
+
+def test_it_says_how_much_is_done_before_the_first_tenth_is() -> None:
+    told: list[float] = []
+    given = series(0.6)
+    backtest.run(given, backtest.course_of(given, (300.0,)), "last", told.append)
+    assert told == sorted(told)
+    assert told[0] == 0
+    assert 0 < told[1] < 0.1
+    assert told[-1] > 0.9
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -132,6 +132,37 @@ def test_without_requests_host_and_api_time_are_marked_as_assumed(tmp_path: Path
     assert load_profile(str(out)).fit["assumed"] == ["host_s", "api_s", "startup"]
 
 
+def test_what_another_profile_gave_is_marked_and_printed_with_its_name(tmp_path: Path) -> None:
+    out, like = tmp_path / "mine.yaml", load_profile("llama-3.1-8b/h100/tp1")
+    steps = write_steps(tmp_path / "steps.csv")
+    said = "max_num_seqs=16,max_num_batched_tokens=512,kv_tokens=5088,asynchronous=false"
+    words = ("calibrate", "--from-steps", str(steps), "--engine", said, "--out", str(out), "--like", like.name)
+    ran = leadtime(*words)
+    assert ran.code == 0, ran.err
+    made = load_profile(str(out))
+    assert made.fit["like"] == like.name
+    assert made.fit["assumed"] == [
+        "host_s", "api_s", "limits.block_size", "limits.max_model_len", "scheduling.reserve_full_prompt",
+        "scheduling.chunked_prefill", "gpus", "gpu", "startup", "price_usd_per_gpu_hour",
+    ]  # fmt: skip
+    assert "assumed, not measured: host_s, api_s, limits.max_model_len\n" in ran.out, "what 5088 tokens hold, not its"
+    assert f"from {like.name}, not measured here: limits.block_size 16, " in ran.out
+    assert f"gpus 1, gpu {like.gpu}, startup load_s " in ran.out
+    assert "price_usd_per_gpu_hour 11\n" in ran.out
+    other = tmp_path / "l4.yaml"  # what was read once is remembered
+    own = leadtime(*words, "--gpu", "nvidia-l4", "--gpus", "2", "--name", "mine/l4", "--out", str(other))
+    assert "gpu" not in own.out.partition("not measured here: ")[2].partition("startup")[0]
+    made = load_profile(str(other))
+    assert (made.name, made.gpu, made.gpus) == ("mine/l4", "nvidia-l4", 2)
+
+
+def test_a_profile_whose_gpu_nobody_named_says_how_to_name_it(tmp_path: Path) -> None:
+    steps = write_steps(tmp_path / "steps.csv")
+    words = ("calibrate", "--from-steps", str(steps), "--engine", ENGINE, "--out", str(tmp_path / "m.yaml"))
+    assert "kind of GPU: not said; `--gpu nvidia-l4` would" in leadtime(*words).out
+    assert "kind of GPU" not in leadtime(*words, "--gpu", "nvidia-l4").out
+
+
 def test_it_says_where_the_profile_extrapolates(tmp_path: Path) -> None:
     steps = write_steps(tmp_path / "steps.csv")
     engine = ENGINE.replace("max_num_seqs=16", "max_num_seqs=64")

@@ -111,15 +111,45 @@ def test_made_up_traffic_that_memory_cannot_hold_is_refused(tmp_path: Path, chan
     assert said in str(error.value)
 
 
-def test_a_trace_that_is_missing_or_wrong_is_named_with_its_row(tmp_path: Path) -> None:
+def test_a_trace_that_is_missing_or_wrong_is_named_with_its_row_and_the_line_that_names_it(tmp_path: Path) -> None:
     synthetic = SMALL[SMALL.index("      synthetic:") : SMALL.index("node_pools:")]
-    assert "nothing.csv: no such file" in refused(tmp_path, (synthetic, "      requests: nothing.csv\n"))
+    line = SMALL[: SMALL.index("      synthetic:")].count("\n") + 1
     (tmp_path / "bad.csv").write_text("timestamp_s,prompt_tokens,output_tokens\n3,1,1\n2,1,1\n")
-    assert "bad.csv: row 3: timestamp_s: 2 after 3" in refused(tmp_path, (synthetic, "      requests: bad.csv\n"))
     (tmp_path / "empty.csv").write_text("")
-    assert "empty.csv: the file is empty" in refused(tmp_path, (synthetic, "      rates: empty.csv\n"))
     (tmp_path / "rates.csv").write_text("timestamp_s,rps\n0,1\n60,1\n")
+    (tmp_path / "other.csv").write_text("timestamp_s,prompt_tokens,output_tokens,deployment\n3,1,1,shop/llm\n")
+    for key, name, said in (
+        ("requests", "nothing.csv", "no such file"),
+        ("requests", "bad.csv", "row 3: timestamp_s: 2 after 3"),
+        ("requests", "other.csv", "no row for deployment 'chat/llm'; the column holds: shop/llm"),
+        ("rates", "empty.csv", "the file is empty"),
+    ):
+        text = refused(tmp_path, (synthetic, f"      {key}: {name}\n"))
+        assert f".yaml:{line}: deployments[0].workload.{key}: {tmp_path / name}: {said}" in text
     assert "workload.prompt_tokens: missing" in refused(tmp_path, (synthetic, "      rates: rates.csv\n"))
+
+
+def test_a_history_that_cannot_be_read_is_named_with_the_line_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "late.csv").write_text("timestamp_s,prompt_tokens,output_tokens\n300,1,1\n400,1,1\n")
+    synthetic = SMALL[SMALL.index("      synthetic:") : SMALL.index("node_pools:")]
+    line = SMALL[: SMALL.index("      synthetic:")].count("\n") + 3
+    late = "      requests: late.csv\n      start_s: 200\n    history: {workload: true}\n"
+    said = refused(tmp_path, (synthetic, late))
+    assert f".yaml:{line}: deployments[0].history.workload: {tmp_path / 'late.csv'}: no row before 200 s" in said
+    none = "      requests: late.csv\n      start_s: 200\n    history: {rates: none.csv}\n"
+    said = refused(tmp_path, (synthetic, none))
+    assert f".yaml:{line}: deployments[0].history.rates: {tmp_path / 'none.csv'}: no such file" in said
+
+
+def test_a_budget_of_a_kind_that_no_profile_names_says_how_a_profile_gets_one(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(PROFILE.read_text().replace("gpu: nvidia-h100-80gb", "gpu: unknown"))
+    said = refused(
+        tmp_path, ("tick_s: 5", "tick_s: 5\ngpu_budget: {nvidia-l4: 4}"), ("llama-3.1-8b/h100/tp1", "own.yaml")
+    )
+    assert "gpu_budget.nvidia-l4: no deployment runs on it (profiles use: unknown)" in said
+    assert "`leadtime calibrate --gpu nvidia-l4`" in said
+    plain = refused(tmp_path, ("tick_s: 5", "tick_s: 5\ngpu_budget: {nvidia-l4: 4}"))
+    assert "leadtime calibrate" not in plain
 
 
 def test_files_that_are_no_scenario_are_named(tmp_path: Path) -> None:
@@ -171,8 +201,11 @@ def test_a_path_that_is_set_is_relative_to_where_it_was_typed(tmp_path: Path, mo
     assert one.deployments[0].profile.name.startswith("own-llama")
     preset = load_scenario(path, ["deployments.0.profile=llama-3.1-8b/a100/tp1"])
     assert preset.deployments[0].profile.name == "llama-3.1-8b/a100/tp1"
-    with pytest.raises(InputError, match=f"^{here / 'none.csv'}: no such file"):
-        load_scenario(path, ["deployments.0.workload={requests: none.csv}"])
+    typed = "deployments.0.workload={requests: none.csv}"
+    with pytest.raises(InputError) as error:
+        load_scenario(path, [typed])
+    where = f"--set {typed!r}: deployments[0].workload.requests"
+    assert str(error.value) == f"{where}: {here / 'none.csv'}: no such file"
 
 
 def test_the_policys_options_hold_only_for_the_policy_that_the_scenario_names(tmp_path: Path) -> None:
