@@ -9,13 +9,14 @@ from __future__ import annotations
 import difflib
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from policies.base import PolicyError
 
 Options = TypeVar("Options")
+_MOST_SUGGESTED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,24 +115,46 @@ def described(kind: type[Any]) -> list[Described]:
     ]
 
 
-def nearest(name: str, names: Any) -> str:
-    """`; did you mean 'x'?` for the nearest of the names, or nothing."""
-    near = difflib.get_close_matches(name, list(names), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+def nearest(name: str, names: Iterable[Any]) -> str:
+    """`; did you mean 'x'?` for the names that begin like this, else for the nearest one; nothing where none is."""
+    known = [str(n) for n in names]
+    longer = [n for n in known if len(name) > 1 and n.lower().startswith(name.lower())]
+    near = longer if 0 < len(longer) <= _MOST_SUGGESTED else difflib.get_close_matches(name, known, n=1)
+    words = [repr(n) for n in near]
+    return f"; did you mean {' or '.join([', '.join(words[:-1]), words[-1]] if words[1:] else words)}?" if words else ""
+
+
+def exact(number: float) -> str:
+    """A number as it would be typed, every digit of it: `9999999`, `0.1`, `1e+300`."""
+    if isinstance(number, int):
+        return str(number)
+    short = f"{number:.15g}"
+    return short if float(short) == number else repr(float(number)).removesuffix(".0")
+
+
+def percent_hint(key: str, value: Any) -> str:
+    """` (0.99 means 99 %)` for a fraction that was written as 99 or 99%, or nothing."""
+    if not key.endswith("fraction") or isinstance(value, bool):
+        return ""
+    try:
+        share = float(value.strip().removesuffix("%") if isinstance(value, str) else value)
+    except (TypeError, ValueError):
+        return ""
+    return f" ({exact(share / 100)} means {exact(share)} %)" if 1 < share <= 100 else ""
 
 
 def _checked(value: Any, hint: Any, spec: Field[Any], what: str) -> Any:
     low, high = spec.metadata.get("low"), spec.metadata.get("high")
     parsed = _typed(value, hint)
     if parsed is _WRONG:
-        raise PolicyError(f"{what}: {value!r}; allowed: {_words(hint, low, high)}")
+        raise PolicyError(f"{what}: {value!r}; allowed: {_words(hint, low, high)}{percent_hint(spec.name, value)}")
     in_range = (
         isinstance(parsed, bool)
         or not isinstance(parsed, int | float)
         or ((low is None or parsed >= low) and (high is None or parsed <= high))
     )
     if not in_range:
-        raise PolicyError(f"{what}: {value!r}; allowed: {_words(hint, low, high)}")
+        raise PolicyError(f"{what}: {value!r}; allowed: {_words(hint, low, high)}{percent_hint(spec.name, value)}")
     return parsed
 
 
@@ -179,8 +202,8 @@ def _words(hint: Any, low: float | None, high: float | None) -> str:
         return "text"
     if hint in (int, float):
         noun = "a whole number" if hint is int else "a number"
-        bounds = (f" >= {low:g}" if low is not None else "") + (" and" if low is not None and high is not None else "")
-        return noun + bounds + (f" <= {high:g}" if high is not None else "")
+        bounds = [f"{sign} {exact(end)}" for sign, end in ((">=", low), ("<=", high)) if end is not None]
+        return " ".join([noun, " and ".join(bounds)] if bounds else [noun])
     if get_origin(hint) is tuple:
         return f"a list, of {_words(get_args(hint)[0], low, high)} each"
     if get_origin(hint) is not None and issubclass(get_origin(hint), Mapping):

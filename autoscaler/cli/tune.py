@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from simulator.tuning.tuner import Final, Tuned
 
 DESCRIPTION = """Search the options that a policy declares as worth searching, for the cheapest that keep the SLO. Many
-settings are tried on the busiest six hours, the best of them and the defaults on everything. With --out a search that
-was broken off goes on when it is called again. best.yaml is a `policy:` block for a scenario or for the controller."""
+settings are tried on the six hours in which traffic rises the most (scenarios of up to twelve: on everything), the best
+of them and the defaults on everything. Where none reaches the target, best.yaml is what misses it least, and says so.
+With --out a search that was broken off goes on when it is called again. best.yaml is a `policy:` block for a scenario
+or for the controller."""
 EXAMPLE = """leadtime tune preset:lunch-peak --policy hpa_ongoing --trials 40 --out out/hpa
 leadtime tune mine.yaml other.yaml --policy headroom.py:Headroom --jobs 4
 leadtime tune mine.yaml --policy predictive --ray auto --out out/predictive"""
@@ -40,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--slice-s",
         type=float,
         metavar="S",
-        help="try settings on this many seconds (six hours of what is longer than 12)",
+        help="try settings on this many seconds, in which traffic rises the most (six hours of longer than twelve)",
     )
     add_workers(parser)
     parser.add_argument("--out", type=Path, metavar="DIR", help="write best.yaml, trials.csv and study.sqlite there")
@@ -55,6 +57,7 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from autoscaler.cli.parser import UsageError
+    from policies.options import exact
     from simulator.outputs import make_room
     from simulator.parallel.workers import workers
     from simulator.result import to_json
@@ -65,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         if value is not None and value < least:
             raise UsageError(f"leadtime tune: --{name} {value}: allowed: a whole number >= {least}")
     if args.slice_s is not None and not args.slice_s > 0:
-        raise UsageError(f"leadtime tune: --slice-s {args.slice_s:g}: allowed: seconds > 0")
+        raise UsageError(f"leadtime tune: --slice-s {exact(args.slice_s)}: allowed: seconds > 0")
     plan = Plan(tuple(args.scenarios), args.policy, args.trials, tuple(args.overrides), args.seed, args.slice_s)
     if args.out is not None:
         make_room(args.out, (_BEST, _TRIALS, _STUDY))
@@ -76,6 +79,8 @@ def run(args: argparse.Namespace) -> int:
     if args.out is not None:
         (args.out / _BEST).write_text(found.yaml(), encoding="utf-8")
         _write_trials(args.out / _TRIALS, found)
+    if found.short_of_target is not None:
+        sys.stderr.write(f"warning: {args.policy}: {found.short_of_target}\n")
     if args.json:
         sys.stdout.write(to_json(_document(found)) + "\n")
     else:
@@ -84,11 +89,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _command(args: argparse.Namespace) -> str:
+    from policies.options import exact
+
     words = ["leadtime", "tune", *args.scenarios, "--policy", args.policy, "--trials", str(args.trials)]
     for text in args.overrides:
         words += ["--set", text]
     words += ["--seed", str(args.seed)] if args.seed is not None else []
-    return shlex.join(words + (["--slice-s", f"{args.slice_s:g}"] if args.slice_s is not None else []))
+    return shlex.join(words + (["--slice-s", exact(args.slice_s)] if args.slice_s is not None else []))
 
 
 def _document(found: Tuned) -> dict[str, Any]:
@@ -96,6 +103,8 @@ def _document(found: Tuned) -> dict[str, Any]:
         return {
             "options": dict(f.params),
             "cost_usd": f.score.cost_usd,
+            "gpu_hours": f.score.gpu_hours,
+            "reaches_target": f.score.reaches_target,
             "misses_over_allowed": f.score.misses,
             "judged_s": f.score.judged_s,
         }
@@ -103,6 +112,7 @@ def _document(found: Tuned) -> dict[str, Any]:
     return {
         "version": 1,
         **found.block(),
+        "reaches_target": found.best.score.reaches_target,
         "best": final(found.best),
         "defaults": final(found.defaults),
         "finals": [final(f) for f in found.finals],
@@ -115,12 +125,12 @@ def _write_trials(path: Path, found: Tuned) -> None:
     names = sorted({name for t in found.tried for name in t.params})
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["trial", *names, "cost_usd_per_hour", "misses_over_allowed", "state"])
+        writer.writerow(["trial", *names, "cost_usd_per_hour", "misses_over_allowed", "state", "gpu_hours"])
         for t in found.tried:
-            cost = t.score.cost_usd_per_hour
             state = "refused" if t.score.refused else "cut short" if t.score.stopped else "complete"
-            shown = "" if cost is None else f"{cost:.6g}"
-            writer.writerow([t.number, *(t.params.get(n, "") for n in names), shown, f"{t.score.misses:.6g}", state])
+            cost, hours = ("" if v is None else f"{v:.6g}" for v in (t.score.cost_usd_per_hour, t.score.gpu_hours))
+            options = (t.params.get(n, "") for n in names)
+            writer.writerow([t.number, *options, cost, f"{t.score.misses:.6g}", state, hours])
 
 
 def _print(found: Tuned, out: Path | None, before: int) -> None:
@@ -129,6 +139,7 @@ def _print(found: Tuned, out: Path | None, before: int) -> None:
     from rich.table import Table
 
     from simulator.report.text import dollars
+    from simulator.tuning.tuner import times
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     table = Table(box=SIMPLE_HEAD, title=f"{found.policy}: judged on the whole scenarios", title_justify="left")
@@ -137,7 +148,7 @@ def _print(found: Tuned, out: Path | None, before: int) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     for final in sorted(found.finals, key=lambda f: f.rank):
         words = ", ".join(f"{k}: {v}" for k, v in final.params.items()) or "(defaults)"
-        table.add_row(words, dollars(final.score.cost_usd), f"{final.score.misses:.2f}")
+        table.add_row(words, dollars(final.score.cost_usd), times(final.score.misses))
     console.print(table)
     cut = sum(t.score.stopped for t in found.tried)
     resumed = f", {before} of them before" if before else ""

@@ -7,6 +7,7 @@ so that the same study goes on in the same way wherever it was broken off. The o
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -58,7 +59,7 @@ class Study:
     def tried(self) -> list[Tried]:
         """Every trial that is over, in the order in which they were asked for."""
         return [
-            Tried(t.number, self._rounded(t.params), Score(**t.user_attrs["score"]))
+            Tried(t.number, self.rounded(t.params), Score(**t.user_attrs["score"]))
             for t in self._study.get_trials(deepcopy=False)
             if t.state.is_finished() and "score" in t.user_attrs
         ]
@@ -66,7 +67,7 @@ class Study:
     def pending(self) -> list[tuple[int, Params]]:
         """Trials that were asked for and never told: the ones that a broken-off search was at."""
         running = self._study.get_trials(deepcopy=False, states=(self._optuna.trial.TrialState.RUNNING,))
-        return [(t.number, self._rounded(t.params)) for t in running]
+        return [(t.number, self.rounded(t.params)) for t in running]
 
     def ask(self, count: int) -> list[tuple[int, Params]]:
         """`count` more to try, by number."""
@@ -80,7 +81,7 @@ class Study:
             trial = self._study.ask()
             for key, search in self._space.items():
                 _suggest(trial, key, search)
-            asked.append((trial.number, self._rounded(trial.params)))
+            asked.append((trial.number, self.rounded(trial.params)))
         return asked
 
     def tell(self, number: int, score: Score) -> None:
@@ -91,10 +92,10 @@ class Study:
         trial.set_user_attr("score", asdict(score))
         if score.refused is not None:
             self._study.tell(number, state=states.FAIL)
-        elif score.stopped or score.cost_usd_per_hour is None:
+        elif score.stopped or score.bill_per_hour is None:
             self._study.tell(number, state=states.PRUNED)
         else:
-            self._study.tell(number, [score.cost_usd_per_hour, score.misses])
+            self._study.tell(number, [score.bill_per_hour, score.misses])
 
     def finals(self) -> dict[str, Score]:
         """Scores on the whole scenarios, by the options as JSON."""
@@ -104,7 +105,7 @@ class Study:
     def tell_final(self, params: Mapping[str, Any], score: Score) -> None:
         self._study.set_user_attr("final " + key_of(params), asdict(score))
 
-    def _rounded(self, params: Mapping[str, Any]) -> Params:
+    def rounded(self, params: Mapping[str, Any]) -> Params:
         """As they are tried and written down: four digits, within the range."""
         return {key: _round(params[key], search) for key, search in self._space.items() if key in params}
 
@@ -137,12 +138,12 @@ def _quiet() -> Any:
 
 
 def best_first(tried: Sequence[Tried], enough: float) -> list[Tried]:
-    """Those within `enough` of the allowed misses by cost, then the others by misses; refused ones are left out."""
+    """Those within `enough` of the allowed misses by bill, then the others by misses; refused ones are left out."""
 
     def rank(one: Tried) -> tuple[bool, float, float]:
-        cost = one.score.cost_usd
-        if one.score.misses <= enough and cost is not None:
-            return (False, cost, one.score.misses)
-        return (True, one.score.misses, cost or 0.0)
+        bill = one.score.bill
+        if one.score.misses <= enough and bill is not None:
+            return (False, bill, one.score.misses)
+        return (True, one.score.misses, math.inf if bill is None else bill)
 
     return sorted((t for t in tried if t.score.refused is None), key=rank)

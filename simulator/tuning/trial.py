@@ -19,6 +19,8 @@ from simulator.scenario.load import Scenario
 
 _LEAST_ALLOWED = 1e-4
 """A target of 100 % allows no miss; a share of nothing could not be told."""
+_ROUNDING = 1e-9
+"""Shares that are on target to the request may come out a little above 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +58,9 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """`cost_usd` of the judged time (GPU hours where no price is known); `misses` of the worst deployment, over what it
-    may miss: up to 1 is within the target. Of a trial that was given up: no cost, and the misses so far. `refused`: the
-    policy does not take these options together.
+    """Bill of the judged time (`cost_usd` None where no price is known) and `misses` of the worst deployment, over what
+    it may miss: up to 1 is within the target. Of a trial that was given up: no bill, and the misses so far. `refused`:
+    the policy does not take these options together.
     """
 
     cost_usd: float | None
@@ -67,10 +69,25 @@ class Score:
     wall_s: float
     stopped: bool = False
     refused: str | None = None
+    gpu_hours: float | None = None
+
+    @property
+    def bill(self) -> float | None:
+        """What settings are compared by: USD, and GPU hours where no price is known; None = unknown."""
+        return self.gpu_hours if self.cost_usd is None else self.cost_usd
+
+    @property
+    def bill_per_hour(self) -> float | None:
+        return None if self.bill is None else self.bill / self.judged_s * 3600.0
 
     @property
     def cost_usd_per_hour(self) -> float | None:
         return None if self.cost_usd is None else self.cost_usd / self.judged_s * 3600.0
+
+    @property
+    def reaches_target(self) -> bool:
+        """A trial that was given up, or refused, does not."""
+        return self.bill is not None and self.misses <= 1.0 + _ROUNDING
 
 
 class _HopelessError(Exception):
@@ -100,7 +117,8 @@ class _Watch:
 def evaluate(attempt: Attempt) -> Score:
     """Run it. Errors: PolicyError of a policy that fails while it runs."""
     started = time.perf_counter()
-    cost, misses, judged_s = 0.0, 0.0, 0.0
+    cost_usd: float | None = 0.0
+    gpu_hours, misses, judged_s = 0.0, 0.0, 0.0
     for course in attempt.courses:
         judged_s += course.judged_s
         try:
@@ -112,9 +130,10 @@ def evaluate(attempt: Attempt) -> Score:
             result = simulate(course.scenario, policy, Outputs(requests=watch if attempt.stop_at else None))
         except _HopelessError:
             return Score(None, max(misses, watch.misses), judged_s, time.perf_counter() - started, stopped=True)
-        cost += result.billed_gpu_s / 3600.0 if result.cost_usd is None else result.cost_usd
+        gpu_hours += result.billed_gpu_s / 3600.0
+        cost_usd = None if cost_usd is None or result.cost_usd is None else cost_usd + result.cost_usd
         misses = max(misses, misses_of(result))
-    return Score(cost, misses, judged_s, time.perf_counter() - started)
+    return Score(cost_usd, misses, judged_s, time.perf_counter() - started, gpu_hours=gpu_hours)
 
 
 def misses_of(result: Result) -> float:

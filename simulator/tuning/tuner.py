@@ -8,8 +8,9 @@ the defaults, are judged on the whole scenarios (successive halving). What is ch
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import yaml
 
 from policies.base import Policy, PolicyError
-from policies.options import Search, search_space
+from policies.options import Search, exact, search_space
 from simulator.parallel.workers import Workers
 from simulator.run import Choice, make_policy
 from simulator.scenario.load import Scenario, load_scenario
@@ -61,15 +62,22 @@ class Final:
     @property
     def rank(self) -> tuple[bool, float, float]:
         """Smaller is better."""
-        cost = self.score.cost_usd or 0.0
-        if self.score.misses <= SAFETY:
-            return (False, cost, self.score.misses)
-        return (True, self.score.misses, cost)
+        bill = self.score.bill
+        if self.score.misses <= SAFETY and bill is not None:
+            return (False, bill, self.score.misses)
+        return (True, self.score.misses, math.inf if bill is None else bill)
+
+    @property
+    def words(self) -> str:
+        """What it costs and misses."""
+        return f"{_bill(self.score)}, {times(self.score.misses)}"
 
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """What was found. `best.params` are the options to set; `defaults` is what the policy does without."""
+    """What was found. `best.params` are the options to set, beside those that were `given` with the scenario;
+    `defaults` is what the policy does without. Where nothing reached the target, `best` is what misses it least.
+    """
 
     policy: str
     best: Final
@@ -77,21 +85,47 @@ class Tuned:
     finals: tuple[Final, ...]
     tried: tuple[Tried, ...]
     command: str = ""
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def short_of_target(self) -> str | None:
+        """By how much the best falls short, as a sentence; None where it reaches the target."""
+        if self.best.score.reaches_target:
+            return None
+        which = "the best, the defaults," if self.best is self.defaults else "the best"
+        cut = sum(t.score.stopped for t in self.tried)
+        return (
+            f"no setting reached the target: {which} has {times(self.best.score.misses)} times the misses that it "
+            f"allows ({cut} of {len(self.tried)} trials cut short)"
+        )
 
     def block(self) -> dict[str, Any]:
         """The `policy:` block of a scenario or of the controller's settings."""
-        return {"policy": {"name": self.policy, "options": dict(self.best.params)}}
+        return {"policy": {"name": self.policy, "options": {**self.given, **self.best.params}}}
 
     def yaml(self) -> str:
-        """best.yaml, with what it was found by."""
+        """best.yaml, with what it was found by; the first line says so where it does not reach the target."""
         s = self.best.score
-        notes = [
+        notes = [] if self.short_of_target is None else [f"MISSES THE TARGET: {self.short_of_target}"]
+        notes += [
             f"Found by: {self.command}" if self.command else "Found by leadtime tune",
-            f"{len(self.tried)} settings tried; on the whole scenarios this one costs {s.cost_usd or 0.0:.6g} USD and "
-            f"uses {s.misses:.3g} of the misses that the target allows",
-            f"(the defaults: {self.defaults.score.cost_usd or 0.0:.6g} USD, {self.defaults.score.misses:.3g}).",
+            f"{len(self.tried)} settings tried; on the whole scenarios this one costs {_bill(s)} and "
+            f"uses {times(s.misses)} of the misses that the target allows",
+            "(these are the defaults)." if self.best is self.defaults else f"(the defaults: {self.defaults.words}).",
         ]
         return "".join(f"# {n}\n" for n in notes) + yaml.safe_dump(self.block(), sort_keys=False)
+
+
+def times(misses: float) -> str:
+    """Misses over the allowed ones: `0.412`, `8.13`, `1200`."""
+    return f"{misses:.3g}" if misses < 1000 else f"{misses:.0f}"
+
+
+def _bill(score: Score) -> str:
+    """`84.81 USD`; without a price what was billed, in GPU hours."""
+    if score.cost_usd is not None:
+        return f"{exact(round(score.cost_usd, 2 if score.cost_usd >= 1 else 4))} USD"
+    return "? USD" if score.gpu_hours is None else f"? USD ({score.gpu_hours:.3g} GPU hours; no price is known)"
 
 
 def space_of(policy: Policy) -> dict[str, Search]:
@@ -120,6 +154,8 @@ class Tuner:
             refuse_lost_options(plan.overrides, scenario.file.policy.name, (plan.policy,))
         policies = [make_policy(s, Choice(plan.policy)) for s in scenarios]
         self.space = space_of(policies[0])
+        self._given = Choice(plan.policy).of(scenarios[0])[1]
+        self._own_options = [p.options for p in policies]
         self.trials = trials_for(self.space, plan.trials)
         self._whole = tuple(Course.of(s) for s in scenarios)
         self._parts = tuple(self._part(r, s) for r, s in zip(plan.references, scenarios, strict=True))
@@ -163,32 +199,31 @@ class Tuner:
                 tell_progress(len(study.tried))
         finals = self._finals(workers, lambda done: tell_progress(self.trials + done))
         best = min(finals, key=lambda f: f.rank)
-        return Tuned(self.plan.policy, best, finals[0], tuple(finals), tuple(study.tried))
+        return Tuned(self.plan.policy, best, finals[0], tuple(finals), tuple(study.tried), given=self._given)
 
     def _finals(self, workers: Workers, progress: Callable[[int], None]) -> list[Final]:
-        """The defaults first, then the finalists, on the whole scenarios."""
+        """The defaults first, then the finalists, on the whole scenarios. Defaults are not their own rivals."""
         chosen: list[dict[str, Any]] = [{}]
         for enough in _FINAL_MISSES:
             ranked = [t.params for t in best_first(self.study.tried, enough)]
-            chosen += [p for p in ranked[:1] if p not in chosen]
-        if not self.sliced:
-            return self._without_slice(workers, chosen)
-        known = self.study.finals()
+            chosen += [p for p in ranked[:1] if p not in chosen and not self._are_defaults(p)]
+        known = self._judged()
         missing = [p for p in chosen if key_of(p) not in known]
         for done, (i, score) in enumerate(
             workers.each(evaluate, [Attempt(self._whole, self.plan.policy, p) for p in missing]), 1
         ):
             self.study.tell_final(missing[i], score)
             progress(done)
-        known = self.study.finals()
-        return [Final(p, known[key_of(p)]) for p in chosen]
+        known = self._judged()
+        return [Final(p, known[key_of(p)]) for p in chosen if known[key_of(p)].refused is None]
 
-    def _without_slice(self, workers: Workers, chosen: Sequence[dict[str, Any]]) -> list[Final]:
-        """Every trial saw everything: only the defaults are still to be judged."""
-        scores = {key_of(t.params): t.score for t in self.study.tried}
-        known = self.study.finals()
-        if key_of({}) not in known:
-            for _, score in workers.each(evaluate, [Attempt(self._whole, self.plan.policy, {})]):
-                self.study.tell_final({}, score)
-            known = self.study.finals()
-        return [Final(p, scores[key_of(p)] if p else known[key_of({})]) for p in chosen]
+    def _judged(self) -> dict[str, Score]:
+        """Scores on the whole scenarios to their end, by the options as JSON: without a slice, those of trials too."""
+        seen = () if self.sliced else self.study.tried
+        return {key_of(t.params): t.score for t in seen if not t.score.stopped} | self.study.finals()
+
+    def _are_defaults(self, params: Mapping[str, Any]) -> bool:
+        """Whether these are what the policy does without them."""
+        return all(
+            self.study.rounded({key: getattr(own, key) for key in params}) == params for own in self._own_options
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from policies import engines
 from policies.base import PolicyError
 from simulator.parallel.workers import InProcess, workers
 from simulator.run import Choice, make_policy
@@ -20,7 +22,7 @@ from simulator.tuning.slice import busiest_slice
 from simulator.tuning.study import Study, Tried, best_first
 from simulator.tuning.trial import Attempt, Course, Score, evaluate
 from simulator.tuning.tuner import Final, Plan, Tuned, Tuner, space_of, trials_for
-from tests.cli.helpers import leadtime
+from tests.cli.helpers import ROOT, leadtime
 from tests.simulator.scenarios import SMALL, write
 
 LONG = SMALL.replace("duration_s: 300\ntick_s", "duration_s: 7200\ntick_s").replace(
@@ -255,6 +257,78 @@ def test_a_setting_is_chosen_with_some_room_below_the_target() -> None:
     near, safe = Final({"a": 1}, score(4.0, 0.95)), Final({"a": 2}, score(5.0, 0.6))
     assert min([near, safe], key=lambda f: f.rank) is safe
     assert min([near, Final({}, score(9.0, 3.0))], key=lambda f: f.rank) is near
+
+
+def test_an_unknown_bill_is_never_the_smaller_one() -> None:
+    known, unknown = Final({"a": 1}, score(9.0, 3.0)), Final({"a": 2}, score(None, 3.0))
+    assert min([unknown, known], key=lambda f: f.rank) is known
+    assert min([Final({}, score(None, 0.0)), known], key=lambda f: f.rank).score.bill is None  # it misses less
+    tried = [Tried(0, {"a": 0}, score(None, 3.0, stopped=True)), Tried(1, {"a": 1}, score(9.0, 3.0))]
+    assert [t.number for t in best_first(tried, 1.0)] == [1, 0]
+    assert not score(None, 0.5, stopped=True).reaches_target
+    assert score(1.0, 1.0).reaches_target
+
+
+def test_without_a_price_settings_are_compared_by_gpu_hours_and_the_cost_is_unknown(tmp_path: Path) -> None:
+    profile = (Path(engines.__file__).parent / "presets" / "llama-3.1-8b" / "h100" / "tp1.yaml").read_text("utf-8")
+    unpriced = [line for line in profile.splitlines() if not line.startswith("price_usd_per_gpu_hour")]
+    (tmp_path / "unpriced.yaml").write_text("\n".join(unpriced), encoding="utf-8")
+    text = SMALL.replace("llama-3.1-8b/h100/tp1", "unpriced.yaml").replace("    price_usd_per_hour: 10\n", "")
+    path = str(write(tmp_path, text))
+    course = Course.of(load_scenario(path))
+    one, four = (evaluate(Attempt((course,), "static", {"replicas": n})) for n in (1, 4))
+    assert one.cost_usd is None
+    assert one.bill is not None
+    assert four.bill is not None
+    assert one.bill < four.bill
+    found = Tuner(Plan((path,), "hpa_ongoing", 2)).run(InProcess())
+    assert found.best.score.bill is not None
+    assert "this one costs ? USD (" in found.yaml()
+    assert "0 USD" not in found.yaml()
+
+
+STARVED = SMALL.replace("startup: {load_s: 10, init_s: 5}", "startup: {load_s: 200, init_s: 90}").replace(
+    "min: 1, max: 4, initial: 1", "min: 0, max: 4, initial: 0"
+)
+"""No replica can be there before nearly all is over."""
+
+
+def test_where_nothing_reaches_the_target_the_file_the_screen_and_the_warning_say_so(tmp_path: Path) -> None:
+    path = str(write(tmp_path, STARVED))
+    words = ("tune", path, "--policy", "hpa_ongoing", "--trials", "3", "--jobs", "1")
+    ran = leadtime(*words, "--out", str(tmp_path / "o"))
+    assert ran.code == 0
+    best = (tmp_path / "o" / "best.yaml").read_text(encoding="utf-8")
+    first = best.splitlines()[0]
+    said = r"no setting reached the target: the best(, the defaults,)? has \d+(\.\d+)? times the misses that it allows "
+    assert re.fullmatch(rf"# MISSES THE TARGET: {said}\(3 of 3 trials cut short\)", first)
+    assert ran.err == f"warning: hpa_ongoing: {first.removeprefix('# MISSES THE TARGET: ')}\n"
+    assert first in ran.out
+    assert not re.search(r"\b0 USD", best)
+    assert ran.out.count("(defaults)") == 1
+    document = json.loads(leadtime(*words, "--json").out)
+    assert document["reaches_target"] is False
+    assert document["best"]["misses_over_allowed"] > 1
+    assert all(f["cost_usd"] is not None and not f["reaches_target"] for f in document["finals"])  # played to the end
+
+
+def test_what_equals_the_defaults_is_not_their_rival(tmp_path: Path) -> None:
+    calm = str(write(tmp_path, SMALL.replace("min: 1, max: 4, initial: 1", "min: 4, max: 4, initial: 4")))
+    found = found_by(calm, None, InProcess(), 1)  # one trial, which begins with the defaults
+    assert [dict(f.params) for f in found.finals] == [{}]
+    assert found.short_of_target is None
+    assert found.yaml().splitlines()[2] == "# (these are the defaults)."
+
+
+def test_options_that_were_given_with_the_scenario_stand_in_best_yaml_too(small: str) -> None:
+    found = Tuner(Plan((small,), "hpa_ongoing", 1, ("policy.options.rate_period_s=30",))).run(InProcess())
+    assert found.block()["policy"]["options"]["rate_period_s"] == 30
+
+
+def test_help_and_page_say_alike_which_hours_are_tried() -> None:
+    words = "six hours in which traffic rises the most"
+    assert words in " ".join(leadtime("tune", "--help").out.split())
+    assert words in " ".join((ROOT / "docs" / "tuning.md").read_text(encoding="utf-8").split())
 
 
 def test_a_policy_without_a_search_says_how_to_declare_one() -> None:
