@@ -23,6 +23,10 @@ _FILES = 8
 _LONGEST_PAUSE = 60
 """Ticks between attempts to begin a file where none can be written."""
 _KINDS = ("checkpoint", "tick")
+_A_JOURNAL = (
+    "allowed: the JSON Lines that a controller writes (journal.path in its settings) or `leadtime simulate --out DIR` "
+    "(DIR/journal.jsonl), or the folder of a controller's"
+)
 
 
 class JournalWriter:
@@ -169,7 +173,7 @@ def read_journal(path: Path) -> Iterator[Record]:
     """
     files = journal_files(path) if path.is_dir() else [path]
     if not files:
-        raise JournalError(f"{path}: no journal files ({PREFIX}*{SUFFIX}) in that folder")
+        raise JournalError(f"{path}: no journal files ({PREFIX}*{SUFFIX}) in that folder; {_A_JOURNAL}")
     for file in files:
         yield from _read_file(file)
 
@@ -181,7 +185,9 @@ def _read_file(file: Path) -> Iterator[Record]:
                 if line.endswith(b"\n"):
                     yield Record(file, number, _record(file, number, line))
                 elif number == 1:
-                    raise JournalError(f"{file}: line 1: cut off; not a journal, or one that was never begun")
+                    raise JournalError(
+                        f"{file}: line 1: cut off: no journal, or one that was never begun; {_A_JOURNAL}"
+                    )
     except OSError as error:
         raise JournalError(f"{file}: {(error.strerror or type(error).__name__).lower()}") from None
     else:
@@ -193,10 +199,17 @@ def _record(file: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
         data = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise JournalError(f"{file}: line {number}: not JSON: {error}") from None
+        raise _no_journal(file, number, "not JSON" if number == 1 else f"not JSON: {error}") from None
     kind = data.get("kind") if isinstance(data, dict) else None
     if kind not in _KINDS:
-        raise JournalError(f"{file}: line {number}: kind {kind!r}; allowed: {', '.join(_KINDS)}")
+        raise _no_journal(file, number, f"kind {kind!r}; allowed: {', '.join(_KINDS)}")
     if number == 1 and kind != "checkpoint":
         raise JournalError(f"{file}: line 1: {kind!r} here; a file begins with a checkpoint")
     return dict(data)
+
+
+def _no_journal(file: Path, number: int, wrong: str) -> JournalError:
+    """A first line that is nothing of ours: then the file is something else."""
+    if number == 1:
+        return JournalError(f"{file}: no journal (line 1: {wrong}); {_A_JOURNAL}")
+    return JournalError(f"{file}: line {number}: {wrong}")

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from autoscaler.errors import InputError, TraceError
 from policies.base import ForecastSpec
 from policies.forecasting import Forecaster, create, forecaster_names
+from policies.options import exact
 from simulator.traffic.traces import RateTrace
 
 Floats = NDArray[np.float64]
@@ -132,7 +133,7 @@ def series_of(trace: RateTrace, bin_s: float | None = None) -> Series:
     wanted = bin_s if bin_s is not None else trace.bin_s * max(1, round(_BIN_S / trace.bin_s))
     times = wanted / trace.bin_s
     if not math.isfinite(wanted) or wanted <= 0 or round(times) < 1 or abs(times - round(times)) > 1e-6 * times:
-        raise InputError(f"--bin-s {wanted:g}: allowed: a multiple of the file's bins of {trace.bin_s:g} s")
+        raise InputError(f"--bin-s {exact(wanted)}: allowed: a multiple of the file's bins of {exact(trace.bin_s)} s")
     width = round(times)
     rates = trace.rps[: len(trace.rps) // width * width].reshape(-1, width).mean(axis=1)
     if not len(rates) or not rates.mean() > 0:
@@ -149,7 +150,7 @@ def course_of(series: Series, horizons_s: Sequence[float] | None = None, sparse:
     chosen = tuple(horizons_s) if horizons_s else tuple(h for h in HORIZONS_S if h >= bin_s) or (bin_s, 2 * bin_s)
     for horizon_s in chosen:
         if not (math.isfinite(horizon_s) and horizon_s >= bin_s * (1 - 1e-9)):
-            raise InputError(f"--horizon-s {horizon_s:g}: allowed: at least the bin's width, {bin_s:g} s")
+            raise InputError(f"--horizon-s {exact(horizon_s)}: allowed: at least the bin's width, {exact(bin_s)} s")
     chosen = tuple(sorted(set(chosen)))
     widths = tuple(max(1, math.ceil(h / bin_s - 1e-9)) for h in chosen)
     length_s = series.length_s

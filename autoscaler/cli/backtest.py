@@ -71,14 +71,15 @@ def run(args: argparse.Namespace) -> int:
 def _begin(trace: RateTrace, asked_s: float | None) -> float:
     """The file's time at which playing begins. Errors: UsageError where that is not within what was recorded."""
     from autoscaler.cli.parser import UsageError
+    from policies.options import exact
 
     length_s = trace.end_s - trace.start_s
     if asked_s is None:
         return trace.end_s - (_DAY_S if length_s >= 2 * _DAY_S else trace.bin_s * max(len(trace.rps) // 2, 1))
     if not trace.start_s <= asked_s < trace.end_s:
         raise UsageError(
-            f"leadtime backtest: --from-s {asked_s:g}: allowed: seconds from {trace.start_s:g} and before "
-            f"{trace.end_s:g}, which is when {trace.source} was recorded"
+            f"leadtime backtest: --from-s {exact(asked_s)}: allowed: seconds from {exact(trace.start_s)} and before "
+            f"{exact(trace.end_s)}, which is when {trace.source} was recorded"
         )
     return asked_s
 

@@ -74,6 +74,7 @@ def _spec(args: argparse.Namespace) -> Spec:
 
     from autoscaler.demo.nodes import Nodes
     from autoscaler.demo.spec import Spec
+    from policies.options import exact
 
     spec = Spec(baseline=args.baseline)
     if args.nodes:
@@ -86,7 +87,7 @@ def _spec(args: argparse.Namespace) -> Spec:
         )
     if args.seconds is not None:
         if not _LEAST_S <= args.seconds <= _MOST_S:
-            raise UsageError(f"leadtime demo: --seconds: {args.seconds:g}; allowed: {_LEAST_S:g} to {_MOST_S:g}")
+            raise UsageError(f"leadtime demo: --seconds: {exact(args.seconds)}; allowed: {_LEAST_S:g} to {_MOST_S:g}")
         spec = replace(spec, seconds=args.seconds)
     if args.seed is not None:
         spec = replace(spec, seed=args.seed)

@@ -11,6 +11,7 @@ DESCRIPTION = (
     "Lists the engine profiles that are shipped: GPUs, limits, how well the step law fits its data, and the requests/s "
     "that one replica carries at a given token mix within the SLO."
 )
+_MOST_TOKENS = 1_000_000_000
 EXAMPLE = "leadtime profiles\nleadtime profiles --prompt-tokens 2000 --output-tokens 300 --json"
 
 
@@ -24,13 +25,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from autoscaler.errors import ConfigError
-    from policies.base import Slo, TokenMix
+    from autoscaler.settings_file.blocks import typed_promise
+    from policies.base import TokenMix
     from policies.engines import load_profile, preset_names
+    from policies.options import exact
 
-    for name in ("prompt_tokens", "output_tokens", "ttft_s", "itl_s"):
-        if not 0 < getattr(args, name) < 1e9:
-            raise ConfigError(f"--{name.replace('_', '-')}: {getattr(args, name)}; allowed: a number above 0")
-    mix, slo = TokenMix(args.prompt_tokens, args.output_tokens), Slo(args.ttft_s, args.itl_s)
+    for name in ("prompt_tokens", "output_tokens"):
+        value = getattr(args, name)
+        if not 0 < value < _MOST_TOKENS:
+            allowed = f"a number above 0 and below {_MOST_TOKENS}"
+            raise ConfigError(f"--{name.replace('_', '-')}: {exact(value)}; allowed: {allowed}")
+    mix, slo = TokenMix(args.prompt_tokens, args.output_tokens), typed_promise(args.ttft_s, args.itl_s)
     rows = [_row(load_profile(name), mix, slo) for name in preset_names()]
     if args.json:
         json.dump({"version": 1, "profiles": rows}, sys.stdout)

@@ -21,6 +21,7 @@ from autoscaler.settings_file.problems import Problem, did_you_mean, shown
 from autoscaler.settings_file.reading import Loc, SettingsFile
 from policies.base import DeploymentKey, PolicyError
 from policies.engines import EngineProfile, preset_names
+from policies.options import exact
 
 
 def check_settings(settings: Settings, file: SettingsFile) -> list[Problem]:
@@ -80,10 +81,10 @@ def _bounds(settings: Settings) -> Iterator[Problem]:
     yield from _nodes_of_ray(settings)
     guards, election = settings.guards, settings.leader_election
     if guards.stale_after_s < 2 * settings.tick_s:
-        text = f"{guards.stale_after_s:g}; allowed: at least two ticks, which is {2 * settings.tick_s:g}"
+        text = f"{exact(guards.stale_after_s)}; allowed: at least two ticks, which is {exact(2 * settings.tick_s)}"
         yield Problem(("guards", "stale_after_s"), text)
     if election.renew_deadline_s >= election.lease_s:
-        text = f"{election.renew_deadline_s:g}; allowed: less than lease_s, which is {election.lease_s:g}"
+        text = f"{exact(election.renew_deadline_s)}; allowed: less than lease_s, which is {exact(election.lease_s)}"
         yield Problem(("leader_election", "renew_deadline_s"), text)
 
 

@@ -11,8 +11,10 @@ from autoscaler.config.convert import to_config
 from autoscaler.config.files import check_files
 from autoscaler.config.model import Config
 from autoscaler.config.settings import Settings, settings_schema
+from autoscaler.errors import ConfigError
 from autoscaler.settings_file.problems import config_error, problem_of
 from autoscaler.settings_file.reading import SettingsFile, read_settings_file
+from autoscaler.settings_file.which import mistaken_for_settings
 
 
 def load_config(path: Path, look_at_files: bool = True) -> Config:
@@ -36,5 +38,7 @@ def parse_settings(file: SettingsFile) -> Settings:
     try:
         return Settings.model_validate(dict(file.data))
     except ValidationError as error:
+        if (mistaken := mistaken_for_settings(file)) is not None:
+            raise ConfigError(mistaken) from None
         schema = settings_schema()
         raise config_error(file, [problem_of(dict(e), schema) for e in error.errors()]) from None

@@ -117,7 +117,8 @@ class SloBlock(Block):
 def typed_promise(ttft_s: float, itl_s: float) -> Slo:
     """What was typed as `--ttft-s` and `--itl-s`, under the rules that hold in files. Errors: ConfigError."""
     try:
-        block = SloBlock(ttft_s=ttft_s, itl_s=itl_s)
+        typed = {"ttft_s": ttft_s, "itl_s": itl_s}
+        block = SloBlock.model_validate({k: int(v) if v.is_integer() else v for k, v in typed.items()})  # 2 and not 2.0
     except ValidationError as error:
         problem = problem_of(dict(error.errors()[0]), SloBlock.model_json_schema())
         option = str(problem.loc[-1]).replace("_", "-")

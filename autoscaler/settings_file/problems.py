@@ -13,7 +13,7 @@ from typing import Any
 
 from autoscaler.errors import ConfigError
 from autoscaler.settings_file.reading import Loc, SettingsFile, dotted
-from policies.options import nearest
+from policies.options import exact, nearest, percent_hint
 
 Schema = Mapping[str, Any]
 
@@ -28,10 +28,11 @@ _MAX_SHOWN = 60
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with a setting: where, and the words after the key."""
+    """One thing wrong with a setting: where, and the words after the key. `others`: where else it may come from."""
 
     loc: Loc
     text: str
+    others: tuple[Loc, ...] = ()
 
     def line(self, file: SettingsFile) -> str:
         return f"{file.where(self.loc)}: {dotted(self.loc)}: {self.text}"
@@ -73,7 +74,8 @@ def problem_of(error: Mapping[str, Any], schema: Schema) -> Problem:
     context = error.get("ctx") or {}
     words = context.get("allowed") or describe(node, schema)
     written = context.get("shown") or shown(loc, value)
-    return Problem(loc, f"{written}; allowed: {words}{_nearest(value, node)}{_number_as_text(value, node)}")
+    hint = percent_hint(str(loc[-1]) if loc else "", value) or _number_as_text(value, node)
+    return Problem(loc, f"{written}; allowed: {words}{_nearest(value, node)}{hint}")
 
 
 def _unknown_key(key: str, parent: Schema) -> str:
@@ -200,8 +202,8 @@ def _describe(node: Schema) -> str:
 def _bounds(node: Schema) -> str:
     low, high = node.get("minimum"), node.get("maximum")
     if low is not None and high is not None:
-        return f" from {low:g} to {high:.15g}"
-    parts = [f"{sign} {node[name]:g}" for name, sign in _SIGNS.items() if name in node]
+        return f" from {exact(low)} to {exact(high)}"
+    parts = [f"{sign} {exact(node[name])}" for name, sign in _SIGNS.items() if name in node]
     return f" {' and '.join(parts)}" if parts else ""
 
 

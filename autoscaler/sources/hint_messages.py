@@ -20,6 +20,7 @@ from autoscaler.errors import SourceError
 from autoscaler.model import Hint
 from autoscaler.mqtt_link import key_of
 from policies.base import DeploymentKey
+from policies.options import exact, percent_hint
 
 MOST_BYTES = 16 * 1024
 MOST_PER_DEPLOYMENT = 64
@@ -214,9 +215,11 @@ def _number(said: Mapping[str, Any], name: str, lowest: float, highest: float) -
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise SourceError(f"{name}: {_shown(value)}; allowed: a number from {lowest:g} to {highest:g}")
+        raise SourceError(f"{name}: {_shown(value)}; allowed: a number from {exact(lowest)} to {exact(highest)}")
     if not lowest <= value <= highest:
-        raise SourceError(f"{name}: {value:.6g}; allowed: {lowest:g} to {highest:g}")
+        raise SourceError(
+            f"{name}: {exact(value)}; allowed: {exact(lowest)} to {exact(highest)}{percent_hint(name, value)}"
+        )
     return float(value)
 
 

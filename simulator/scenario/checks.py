@@ -13,6 +13,7 @@ from autoscaler.settings_file.problems import Problem, did_you_mean, shown
 from autoscaler.settings_file.reading import Loc
 from policies.base import DeploymentKey, PolicyError
 from policies.engines import EngineProfile
+from policies.options import exact
 from simulator.scenario.faults import check_faults
 from simulator.scenario.file import ScenarioFile
 from simulator.scenario.fleet import DeploymentBlock, NodePoolBlock
@@ -40,9 +41,11 @@ def _twice(block: str, values: Sequence[str]) -> Iterator[Problem]:
             yield Problem((block, i, "name"), f"{value!r}; {block}[{first}] has it already; allowed: each only once")
 
 
-def _at_most(loc: Loc, value: float | None, limit_key: str, limit: float | None) -> Iterator[Problem]:
+def _at_most(at: Loc, key: str, value: float | None, limit_key: str, limit: float | None) -> Iterator[Problem]:
+    """Two keys of the block at `at`, dotted. Whoever typed the limit is to blame as well."""
     if value is not None and limit is not None and value > limit:
-        yield Problem(loc, f"{value:g}; allowed: at most {limit_key}, which is {limit:g}")
+        text = f"{exact(value)}; allowed: at most {limit_key}, which is {exact(limit)}"
+        yield Problem((*at, *key.split(".")), text, ((*at, *limit_key.split(".")),))
 
 
 def _deployment(at: Loc, d: DeploymentBlock, file: ScenarioFile) -> Iterator[Problem]:
@@ -51,11 +54,11 @@ def _deployment(at: Loc, d: DeploymentBlock, file: ScenarioFile) -> Iterator[Pro
     except PolicyError:
         allowed = "APP/DEPLOYMENT or NAMESPACE/SERVICE/APP/DEPLOYMENT"
         yield Problem((*at, "name"), f"{shown((), d.name)}; allowed: {allowed}")
-    yield from _at_most((*at, "replicas", "min"), d.replicas.min, "replicas.max", d.replicas.max)
-    yield from _at_most((*at, "replicas", "initial"), d.replicas.initial, "replicas.max", d.replicas.max)
+    yield from _at_most(at, "replicas.min", d.replicas.min, "replicas.max", d.replicas.max)
+    yield from _at_most(at, "replicas.initial", d.replicas.initial, "replicas.max", d.replicas.max)
     if d.replicas.initial is not None and d.replicas.initial < d.replicas.min:
         text = f"{d.replicas.initial}; allowed: at least replicas.min, which is {d.replicas.min}"
-        yield Problem((*at, "replicas", "initial"), text)
+        yield Problem((*at, "replicas", "initial"), text, ((*at, "replicas", "min"),))
     yield from _pools_of(at, d, [p.name for p in file.node_pools])
     yield from _workload((*at, "workload"), d.workload, file)
     if d.history is not None:
@@ -64,9 +67,13 @@ def _deployment(at: Loc, d: DeploymentBlock, file: ScenarioFile) -> Iterator[Pro
         if (hint.rps is None) == (hint.multiplier is None):
             yield Problem((*at, "hints", i), "exactly one of rps and multiplier is needed")
         if hint.end_s <= hint.start_s:
-            yield Problem(
-                (*at, "hints", i, "end_s"), f"{hint.end_s:g}; allowed: after start_s, which is {hint.start_s:g}"
-            )
+            yield from _after(at, "hints", i, hint.start_s, hint.end_s)
+
+
+def _after(at: Loc, block: str, i: int, start_s: float, end_s: float) -> Iterator[Problem]:
+    """An end that is not after its start."""
+    text = f"{exact(end_s)}; allowed: after start_s, which is {exact(start_s)}"
+    yield Problem((*at, block, i, "end_s"), text, ((*at, block, i, "start_s"),))
 
 
 def _pools_of(at: Loc, d: DeploymentBlock, names: Sequence[str]) -> Iterator[Problem]:
@@ -103,11 +110,12 @@ def _workload(at: Loc, w: WorkloadBlock, file: ScenarioFile) -> Iterator[Problem
 def _in_memory(at: Loc, s: SyntheticBlock, rate_scale: float) -> Iterator[Problem]:
     """All bins are held at once, and the arrivals of a bin."""
     if s.duration_s / s.bin_s > _MAX_BINS:
-        text = f"{s.bin_s:g}; allowed: at most {_MAX_BINS:g} bins in duration_s, which is {s.duration_s:g}"
-        yield Problem((*at, "bin_s"), text)
+        allowed = f"at most {exact(_MAX_BINS)} bins in duration_s, which is {exact(s.duration_s)}"
+        yield Problem((*at, "bin_s"), f"{exact(s.bin_s)}; allowed: {allowed}", ((*at, "duration_s"),))
     if (requests := s.base_rps * rate_scale * s.bin_s) > MAX_REQUESTS_PER_BIN:
-        allowed = f"at most {MAX_REQUESTS_PER_BIN:g} requests in a bin of bin_s"
-        yield Problem((*at, "base_rps"), f"{s.base_rps:g}, {requests:g} requests in a bin; allowed: {allowed}")
+        allowed = f"at most {exact(MAX_REQUESTS_PER_BIN)} requests in a bin of bin_s"
+        text = f"{exact(s.base_rps)}, {exact(requests)} requests in a bin; allowed: {allowed}"
+        yield Problem((*at, "base_rps"), text, ((*at, "bin_s"), (*at[:-1], "rate_scale")))
 
 
 def _history(at: Loc, h: HistoryBlock, w: WorkloadBlock) -> Iterator[Problem]:
@@ -122,19 +130,17 @@ def _history(at: Loc, h: HistoryBlock, w: WorkloadBlock) -> Iterator[Problem]:
 def _pool(at: Loc, p: NodePoolBlock) -> Iterator[Problem]:
     nodes = p.nodes
     for name in ("min", "initial", "reserved"):
-        yield from _at_most((*at, "nodes", name), getattr(nodes, name), "nodes.max", nodes.max)
+        yield from _at_most(at, f"nodes.{name}", getattr(nodes, name), "nodes.max", nodes.max)
     if nodes.initial is not None and nodes.initial < nodes.min:
-        yield Problem((*at, "nodes", "initial"), f"{nodes.initial}; allowed: at least nodes.min, which is {nodes.min}")
-    yield from _at_most((*at, "worker", "gpus"), p.worker.gpus, "gpus_per_node", p.gpus_per_node)
+        text = f"{nodes.initial}; allowed: at least nodes.min, which is {nodes.min}"
+        yield Problem((*at, "nodes", "initial"), text, ((*at, "nodes", "min"),))
+    yield from _at_most(at, "worker.gpus", p.worker.gpus, "gpus_per_node", p.gpus_per_node)
     if p.preemption_per_node_hour > 0 and not p.spot:
-        yield Problem(
-            (*at, "preemption_per_node_hour"), f"{p.preemption_per_node_hour:g}; allowed: 0 unless spot is true"
-        )
+        text = f"{exact(p.preemption_per_node_hour)}; allowed: 0 unless spot is true"
+        yield Problem((*at, "preemption_per_node_hour"), text, ((*at, "spot"),))
     for i, s in enumerate(p.stockouts):
         if s.end_s <= s.start_s:
-            yield Problem(
-                (*at, "stockouts", i, "end_s"), f"{s.end_s:g}; allowed: after start_s, which is {s.start_s:g}"
-            )
+            yield from _after(at, "stockouts", i, s.start_s, s.end_s)
 
 
 def check_profiles(file: ScenarioFile, profiles: Sequence[EngineProfile]) -> list[Problem]:
@@ -152,7 +158,9 @@ def check_profiles(file: ScenarioFile, profiles: Sequence[EngineProfile]) -> lis
             words = (
                 f"{budget}; allowed: at least the guaranteed_gpus of its deployments together, which is {guaranteed}"
             )
-            problems.append(Problem(("gpu_budget", kind), words))
+            owners = (i for i, p in enumerate(profiles) if p.gpu == kind)
+            parts = tuple(("deployments", i, "guaranteed_gpus") for i in owners)
+            problems.append(Problem(("gpu_budget", kind), words, parts))
     for i, (d, profile) in enumerate(zip(file.deployments, profiles, strict=True)):
         for name in d.pools:
             pool = next(p for p in file.node_pools if p.name == name)
@@ -162,5 +170,7 @@ def check_profiles(file: ScenarioFile, profiles: Sequence[EngineProfile]) -> lis
             if profile.gpus > room:
                 allowed = f"at most {room}, {what} of pool {name}"
                 text = f"{d.profile!r}: a replica needs {profile.gpus} GPUs; allowed: {allowed}"
-                problems.append(Problem(("deployments", i, "profile"), text))
+                at: Loc = ("deployments", i)
+                others = ((*at, "node_pools"), (*at, "node_pool"), ("node_pools", file.node_pools.index(pool)))
+                problems.append(Problem((*at, "profile"), text, others))
     return problems

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from autoscaler.settings_file.problems import Problem, did_you_mean
 from autoscaler.settings_file.reading import Loc
+from policies.options import exact
 from simulator.scenario.file import FaultBlock
 from simulator.scenario.fleet import DeploymentBlock
 
@@ -50,9 +51,8 @@ def _restarts(faults: Sequence[FaultBlock]) -> Iterator[Problem]:
     )
     for (_, up_at_s, _), (at_s, _, i) in pairwise(restarts):
         if at_s < up_at_s:
-            yield Problem(
-                ("faults", i, "at_s"), f"{at_s:g}; allowed: from {up_at_s:g} on, when the restart before is over"
-            )
+            allowed = f"from {exact(up_at_s)} on, when the restart before is over"
+            yield Problem(("faults", i, "at_s"), f"{exact(at_s)}; allowed: {allowed}")
 
 
 def _fault(at: Loc, fault: FaultBlock, deployments: Sequence[DeploymentBlock]) -> Iterator[Problem]:

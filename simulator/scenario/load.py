@@ -6,7 +6,6 @@ of a bad scenario is ever used.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,9 +16,11 @@ from pydantic import ValidationError
 from autoscaler.errors import ConfigError, ScenarioError
 from autoscaler.settings_file.problems import Problem, problem_of
 from autoscaler.settings_file.reading import Loc, SettingsFile, dotted, read_settings_file
+from autoscaler.settings_file.which import mistaken_for_scenario
 from policies.base import DeploymentKey, PolicyError, Slo
 from policies.durations import Duration
 from policies.engines import EngineProfile, load_profile
+from policies.options import exact, nearest
 from simulator.scenario.checks import check_file, check_profiles
 from simulator.scenario.file import ScenarioFile
 from simulator.scenario.fleet import DeploymentBlock, NodePoolBlock
@@ -101,8 +102,7 @@ def scenario_path(reference: str) -> Path:
     name = reference.removeprefix(_PREFIX)
     if name in preset_names():
         return _PRESETS / f"{name}.yaml"
-    near = difflib.get_close_matches(name, preset_names(), n=1)
-    hint = f"; did you mean {_PREFIX}{near[0]}?" if near else ""
+    hint = nearest(reference, [_PREFIX + n for n in preset_names()])
     raise ScenarioError(f"{reference}: no such preset; allowed: {', '.join(preset_names())}{hint}")
 
 
@@ -113,10 +113,9 @@ def load_scenario(reference: str, overrides: Sequence[str] = (), seed: int | Non
     """
     path = scenario_path(reference)
     try:
-        settings = read_settings_file(path)
+        settings = read_settings_file(path, f"; shipped: {', '.join(_PREFIX + n for n in preset_names())}")
     except ConfigError as error:
-        text = str(error).replace("; `leadtime config example` prints one to begin with", "")
-        raise ScenarioError(f"{text}; shipped: {', '.join(_PREFIX + n for n in preset_names())}") from None
+        raise ScenarioError(str(error)) from None
     changed, set_locs = override(settings, overrides)
     if seed is not None:
         changed = replace(changed, data={**changed.data, "seed": seed})
@@ -132,7 +131,7 @@ def read_synthetic(path: Path) -> tuple[Synthetic, Duration | None, Duration | N
         settings = read_settings_file(path)
         block = SyntheticBlock.model_validate(settings.data)
     except ConfigError as error:
-        raise ScenarioError(str(error).partition("; `leadtime config")[0]) from None
+        raise ScenarioError(str(error)) from None
     except ValidationError as error:
         schema = SyntheticBlock.model_json_schema()
         raise _scenario_error(settings, [problem_of(dict(e), schema) for e in error.errors()], {}) from None
@@ -146,6 +145,8 @@ def _build(reference: str, settings: SettingsFile) -> Scenario:
     try:
         file = ScenarioFile.model_validate(settings.data)
     except ValidationError as error:
+        if (mistaken := mistaken_for_scenario(settings)) is not None:
+            raise ScenarioError(mistaken) from None
         schema = ScenarioFile.model_json_schema()
         raise ProblemsError([problem_of(dict(e), schema) for e in error.errors()]) from None
     _raise_if(check_file(file))
@@ -159,9 +160,8 @@ def _build(reference: str, settings: SettingsFile) -> Scenario:
     if duration_s <= 0:
         raise ProblemsError([Problem(("duration_s",), "missing; allowed: a number > 0, for all requests come at 0 s")])
     if file.warmup_s >= duration_s:
-        raise ProblemsError(
-            [Problem(("warmup_s",), f"{file.warmup_s:g}; allowed: less than duration_s, {duration_s:g}")]
-        )
+        allowed = f"less than duration_s, {exact(duration_s)}"
+        raise ProblemsError([Problem(("warmup_s",), f"{exact(file.warmup_s)}; allowed: {allowed}", (("duration_s",),))])
     pools = tuple(file.node_pools)
     return Scenario(file.name, reference, settings.sha256, file, deployments, pools, duration_s)
 
@@ -204,9 +204,10 @@ def _end_s(deployments: Sequence[Deployment]) -> float:
 
 def _scenario_error(settings: SettingsFile, problems: Sequence[Problem], set_locs: Mapping[Loc, str]) -> ScenarioError:
     """The first problem in the file's order (a wrong key before what is missing because of it); others are counted."""
-    for problem in problems:
+    blamed = [(p.loc, p) for p in problems] + [(other, p) for p in problems for other in p.others]
+    for where, problem in blamed:
         for loc, text in set_locs.items():
-            if problem.loc[: len(loc)] == loc:
+            if where[: len(loc)] == loc:
                 return ScenarioError(f"--set {text!r}: {dotted(problem.loc)}: {problem.text}")
 
     def order(problem: Problem) -> tuple[bool, int, str]:

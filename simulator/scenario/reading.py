@@ -18,6 +18,7 @@ from autoscaler.errors import TraceError
 from autoscaler.settings_file.problems import Problem
 from autoscaler.settings_file.reading import Loc
 from policies.durations import Duration
+from policies.options import exact
 from simulator.scenario.fleet import DeploymentBlock
 from simulator.traffic.synthetic import Synthetic
 from simulator.traffic.traces import RateTrace, RequestTrace, read_rates, read_requests
@@ -62,7 +63,7 @@ def read_traffic(at: Loc, block: DeploymentBlock, base: Path) -> Read:
     _check_lengths(where, traffic, prompt, output)
     # with start_s 0 nothing is too late: requests that all come at 0 s are a burst
     if not isinstance(traffic, Synthetic) and not w.repeat and traffic.end_s <= w.start_s and w.start_s > 0:
-        text = f"{w.start_s:g}; allowed: before the trace's end at {traffic.end_s:g} s"
+        text = f"{exact(w.start_s)}; allowed: before the trace's end at {exact(traffic.end_s)} s"
         raise ProblemsError([Problem((*where, "start_s"), text)])
     return Read(traffic, prompt, output, _history((*at, "history"), block, traffic, base))
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoscaler.errors import TraceError
+from policies.options import exact
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
@@ -111,16 +112,16 @@ def read_rates(path: Path, before_s: float | None = None) -> RateTrace:
         first = _first_odd_step(time_s) if off.size else 1
         steps_s = time_s[1] - time_s[0], time_s[first] - time_s[first - 1]
         raise TraceError(
-            f"{_row(path, text, first)}: timestamp_s: {time_s[first]:g} comes {steps_s[1]:g} s after the row before; "
-            f"allowed: bins of one width, {steps_s[0]:g} s between the first two"
+            f"{_row(path, text, first)}: timestamp_s: {exact(time_s[first])} comes {steps_s[1]:g} s after the row "
+            f"before; allowed: bins of one width, {steps_s[0]:g} s between the first two"
         )
     for name in header:
         _check_not_negative(path, text, name, columns[name])
     if (much := np.flatnonzero(columns["rps"] * bin_s > MAX_REQUESTS_PER_BIN)).size:
         rps = columns["rps"][much[0]]
         raise TraceError(
-            f"{_row(path, text, int(much[0]))}: rps: {rps:g} for {bin_s:g} s; "
-            f"allowed: at most {MAX_REQUESTS_PER_BIN:g} requests in a bin (are the units requests/s and seconds?)"
+            f"{_row(path, text, int(much[0]))}: rps: {exact(rps)} for {exact(bin_s)} s; "
+            f"allowed: at most {exact(MAX_REQUESTS_PER_BIN)} requests in a bin (are the units requests/s and seconds?)"
         )
     if before_s is not None and time_s[-1] + bin_s > before_s + _BIN_TOLERANCE_S:
         columns = {name: values[:-1] for name, values in columns.items()}
@@ -274,28 +275,30 @@ def _check_sorted(path: Path, text: str, time_s: Floats) -> None:
     if back.size:
         i = int(back[0]) + 1
         raise TraceError(
-            f"{_row(path, text, i)}: timestamp_s: {time_s[i]:g} after {time_s[i - 1]:g}; allowed: rows sorted by time"
+            f"{_row(path, text, i)}: timestamp_s: {exact(time_s[i])} after {exact(time_s[i - 1])}; "
+            "allowed: rows sorted by time"
         )
     _check_not_negative(path, text, "timestamp_s", time_s)
     if time_s[-1] > _MAX_TIME_S:
         first = int(np.searchsorted(time_s, _MAX_TIME_S, side="right"))
         raise TraceError(
-            f"{_row(path, text, first)}: timestamp_s: {time_s[first]:g}; "
-            f"allowed: at most {_MAX_TIME_S:g} (is the unit seconds?)"
+            f"{_row(path, text, first)}: timestamp_s: {exact(time_s[first])}; "
+            f"allowed: at most {exact(_MAX_TIME_S)} (is the unit seconds?)"
         )
 
 
 def _check_not_negative(path: Path, text: str, name: str, values: Floats) -> None:
     bad = np.flatnonzero(values < 0)
     if bad.size:
-        raise TraceError(f"{_row(path, text, int(bad[0]))}: {name}: {values[bad[0]]:g}; allowed: a number >= 0")
+        raise TraceError(f"{_row(path, text, int(bad[0]))}: {name}: {exact(values[bad[0]])}; allowed: a number >= 0")
 
 
 def _tokens(path: Path, text: str, name: str, values: Floats) -> Ints:
     _check_not_negative(path, text, name, values)
     bad = np.flatnonzero((values != np.floor(values)) | (values > _MAX_TOKENS))
     if bad.size:
-        raise TraceError(f"{_row(path, text, int(bad[0]))}: {name}: {values[bad[0]]:g}; allowed: a whole number >= 0")
+        shown = exact(values[bad[0]])
+        raise TraceError(f"{_row(path, text, int(bad[0]))}: {name}: {shown}; allowed: a whole number >= 0")
     return values.astype(np.int32)
 
 

@@ -56,7 +56,7 @@ WRONG_TYPE_OR_RANGE = [
     (
         "node_pools: [h100]",
         "slo: {target_fraction: 99}",
-        "7: deployments[0].slo.target_fraction: 99; allowed: a number >= 0.5 and < 1",
+        "7: deployments[0].slo.target_fraction: 99; allowed: a number >= 0.5 and < 1 (0.99 means 99 %)",
     ),
     (
         "node_pools: [h100]",
@@ -259,7 +259,7 @@ MQTT = [
     ("mqtt: {host: b, prefix: a/#}", "mqtt.prefix: 'a/#'; allowed: a topic without wildcards, such as leadtime or"),
     (
         "mqtt: {host: b, max_rps_per_deployment: 0}",
-        "mqtt.max_rps_per_deployment: 0; allowed: a number > 0 and <= 1e+06",
+        "mqtt.max_rps_per_deployment: 0; allowed: a number > 0 and <= 1000000",
     ),
     ("mqtt: {host: b, tls: maybe}", "mqtt.tls: 'maybe'; allowed: true or false"),
     (

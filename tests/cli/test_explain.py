@@ -87,8 +87,8 @@ def test_what_is_not_in_the_journal_is_bad_input(journal: Path, words: tuple[str
     ("content", "says"),
     [
         (b"", "{path}: empty; a journal begins with a checkpoint"),
-        (b"hello\n", "{path}: line 1: not JSON: "),
-        (b"[1]\n", "{path}: line 1: kind None; allowed: checkpoint, tick"),
+        (b"hello\n", "{path}: no journal (line 1: not JSON); allowed: the JSON Lines that"),
+        (b"[1]\n", "{path}: no journal (line 1: kind None; allowed: checkpoint, tick); allowed: the JSON Lines"),
         (
             b'{"kind": "checkpoint", "version": 2, "code_version": "9.1"}\n{"kind": "tick", "news": 1}\n',
             "{path}: a journal of version 2 (written by leadtime 9.1); this leadtime reads version 1: use the leadtime",
@@ -119,7 +119,8 @@ def test_a_journal_without_a_deployment_says_where_to_look(tmp_path: Path) -> No
 
 def test_a_missing_journal_and_an_empty_folder_are_named(tmp_path: Path) -> None:
     assert leadtime("explain", "none").err == "none: no such file or directory\n"
-    assert leadtime("explain", str(tmp_path)).err == f"{tmp_path}: no journal files (journal-*.jsonl) in that folder\n"
+    said = leadtime("explain", str(tmp_path)).err
+    assert said.startswith(f"{tmp_path}: no journal files (journal-*.jsonl) in that folder; allowed: the JSON Lines")
 
 
 def test_a_line_that_a_killed_writer_left_unfinished_is_passed_over(tmp_path: Path) -> None:

@@ -109,6 +109,45 @@ def test_settings_of_another_machine_can_be_replayed(journal: Path, tmp_path: Pa
     assert leadtime("replay", str(journal), "--config", str(tmp_path / "other.yaml")).code == 0
 
 
+SCENARIO = """\
+version: 1
+name: small
+deployments:
+  - {name: chat/llm, profile: llama-3.1-8b/h100/tp1, node_pool: h100, replicas: {max: 4}, workload: {rates: r.csv}}
+node_pools: [{name: h100, nodes: {max: 4}}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("content", "wrong"),
+    [
+        (SCENARIO.encode(), "line 1: not JSON"),
+        (b"\x1f\x8b\x08\x00\nrest\n", "line 1: not JSON"),
+        (b'{"version": 1,\n "scenario": "small"}\n', "line 1: not JSON"),
+        (b'{"version": 1, "runs": []}\n', "line 1: kind None; allowed: checkpoint, tick"),
+    ],
+)
+@pytest.mark.parametrize("command", ["replay", "explain"])
+def test_a_file_that_is_no_journal_is_told_what_one_is(
+    tmp_path: Path, command: str, content: bytes, wrong: str
+) -> None:
+    path = tmp_path / "something"
+    path.write_bytes(content)
+    ran = leadtime(command, str(path))
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith(f"{path}: no journal ({wrong}); allowed: the JSON Lines that a controller writes")
+    assert ran.err.count("\n") == 1
+
+
+def test_a_scenario_in_the_place_of_settings_is_told(journal: Path, tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(SCENARIO, encoding="utf-8")
+    for words in (("replay", str(journal), "--config"), ("config", "validate")):
+        ran = leadtime(*words, str(tmp_path / "small.yaml"))
+        assert (ran.code, ran.out) == (2, "")
+        assert ran.err.startswith(f"{tmp_path / 'small.yaml'}: a scenario, not the controller's settings; allowed: ")
+        assert ran.err.count("\n") == 1
+
+
 def broken_lines(which: str) -> list[bytes]:
     lines = records([1])
     checkpoint, tick = json.loads(lines[0]), json.loads(lines[1])

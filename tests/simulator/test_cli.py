@@ -87,7 +87,7 @@ def test_a_failed_run_leaves_no_half_written_files(tmp_path: Path) -> None:
     ("words", "said"),
     [
         (("simulate", "nothing.yaml"), "nothing.yaml: no such file"),
-        (("simulate", "preset:quickstrat"), "did you mean preset:quickstart?"),
+        (("simulate", "preset:quickstrat"), "did you mean 'preset:quickstart'?"),
         (("simulate", "{path}", "--policy", "statik"), "did you mean 'static'?"),
         (("simulate", "{path}", "--set", "tik_s=1"), "did you mean 'tick_s'?"),
         (("simulate", "{path}", "--requests"), "--requests needs --out"),
