@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from autoscaler.prewarm import CONTROLLER_DEFAULT, SCENARIO_DEFAULT
 from policies.base import LeadPath, TokenMix
 from policies.durations import Duration
 from policies.engines import capacity
@@ -75,6 +76,13 @@ def lead_p50_s(scenario: Scenario, d: Deployment, path: LeadPath) -> float:
     return sum(s.median_s for s in stages)
 
 
-def reaches_target(attained: float | None, target: float) -> bool:
-    """Whether a share of requests is enough; no requests, no misses."""
-    return attained is None or attained >= target
+def prewarm_notes(scenario: Scenario, pools: Sequence[PoolFigures]) -> tuple[str, ...]:
+    """Names pools whose nodes were started ahead of need by a scenario's default, which is no controller's."""
+    silent = {p.name for p in scenario.pools if "prewarm" not in p.model_fields_set}
+    names = [p.name for p in pools if p.name in silent and p.nodes_prewarmed]
+    if not names:
+        return ()
+    return (
+        f"pool{'s' if len(names) > 1 else ''} {', '.join(names)}: without `prewarm`, so simulated with "
+        f"{SCENARIO_DEFAULT}, and nodes were started ahead of need; a controller's default is {CONTROLLER_DEFAULT}",
+    )

@@ -8,8 +8,8 @@ here; tables and pages are made from it elsewhere.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from scipy import stats
@@ -17,7 +17,7 @@ from scipy import stats
 from autoscaler.errors import ScenarioError
 from simulator.clairvoyant.completion import missing_past
 from simulator.parallel.workers import Workers
-from simulator.result import Result
+from simulator.result import Result, reaches_target
 from simulator.run import Choice, Outputs, make_policy, simulate
 from simulator.scenario.load import load_scenario
 from simulator.scenario.overrides import refuse_lost_options
@@ -53,6 +53,15 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class Short:
+    """A deployment that misses its target: its share over all seeds."""
+
+    deployment: str
+    slo_attainment_fraction: float
+    target_fraction: float
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """A policy on a scenario, over all seeds. Costs in USD; `ci95` are (low, high), None with a single seed."""
 
@@ -67,13 +76,17 @@ class Summary:
     cheaper_and_reaching: tuple[str, ...] = ()
     cost_difference_usd: float | None = None
     cost_difference_usd_ci95: tuple[float, float] | None = None
+    missing_target: tuple[Short, ...] = ()
+    """The deployments that miss their target, in the scenario's order."""
 
     def document(self) -> dict[str, Any]:
         return {name: _plain(getattr(self, name)) for name in self.__slots__}
 
 
 def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return [asdict(v) if isinstance(v, Short) else v for v in value]
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +184,7 @@ def _summary(policy: str, runs: Sequence[Run], everybody: Sequence[Run], referen
     attained = [a for a in (r.document["slo_attainment_fraction"] for r in runs) if a is not None]
     of_reference = {r.job.seed: r.document["cost_usd"] for r in everybody if r.job.policy == reference}
     differences = [c - of_reference[r.job.seed] for r, c in zip(runs, costs, strict=True) if c is not None]
+    missing = tuple(_missing(runs))
     return Summary(
         policy=policy,
         scenario=runs[0].document["scenario"],
@@ -179,20 +193,20 @@ def _summary(policy: str, runs: Sequence[Run], everybody: Sequence[Run], referen
         cost_usd=_mean(known) if len(known) == len(costs) else None,
         cost_usd_ci95=_ci95(known),
         slo_attainment_fraction=_mean(attained),
-        reaches_target=_reaches(runs),
+        reaches_target=not missing,
         cost_difference_usd=_mean(differences),
         cost_difference_usd_ci95=_ci95(differences),
+        missing_target=missing,
     )
 
 
-def _reaches(runs: Sequence[Run]) -> bool:
-    """Every deployment's share, averaged over seeds, is at or above its target."""
+def _missing(runs: Sequence[Run]) -> Iterator[Short]:
+    """Every deployment whose share, averaged over seeds, is below its target."""
     for key, target in runs[0].targets.items():
         shares = [r.document["deployments"][key]["slo_attainment_fraction"] for r in runs]
         mean = _mean([s for s in shares if s is not None])
-        if mean is not None and mean < target:
-            return False
-    return True
+        if mean is not None and not reaches_target(mean, target):
+            yield Short(key, mean, target)
 
 
 def _with_cheaper(row: Summary, rows: Sequence[Summary]) -> Summary:

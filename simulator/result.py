@@ -40,6 +40,11 @@ class DeploymentFigures:
     gpus_per_replica: int
 
     @property
+    def reaches_target(self) -> bool:
+        """Whether enough of its requests got what was promised."""
+        return reaches_target(self.outcomes.attainment_fraction, self.outcomes.slo.target_fraction)
+
+    @property
     def demand_gpu_s(self) -> float | None:
         """Served demand in GPU-seconds at the SLO."""
         completed = self.outcomes.counts[0]
@@ -146,6 +151,11 @@ class Result:
         return _ratio(sum(d for d in demands if d is not None), self.billed_gpu_s)
 
 
+def reaches_target(attained: float | None, target: float) -> bool:
+    """Whether a share of requests is enough; no requests, no misses."""
+    return attained is None or attained >= target
+
+
 def to_json(document: Mapping[str, Any], indent: int | None = None) -> str:
     """JSON without NaN: what is not a finite number is null."""
     return json.dumps(_clean(document), indent=indent, allow_nan=False, ensure_ascii=False)
@@ -217,7 +227,14 @@ def _engines(deployments: Sequence[DeploymentFigures]) -> dict[str, Any]:
 
 def _deployment(d: DeploymentFigures, window_s: float) -> dict[str, Any]:
     hours = {"allocated": d.allocated_gpu_s / 3600, "busy": d.busy_gpu_s / 3600}
-    return {**_traffic([d], window_s), "gpu_hours": hours, **_scaling([d]), **_engines([d])}
+    return {
+        "target_fraction": d.outcomes.slo.target_fraction,
+        "reaches_target": d.reaches_target,
+        **_traffic([d], window_s),
+        "gpu_hours": hours,
+        **_scaling([d]),
+        **_engines([d]),
+    }
 
 
 def _ratio(part: float, whole: float) -> float | None:

@@ -30,7 +30,7 @@ from simulator.clairvoyant.constant import ConstantFleet, constant_sizes
 from simulator.control.loop import ControlLoop
 from simulator.control.settings import policy_options
 from simulator.events import Priority
-from simulator.figures import deployment_figures, pool_figures, reaches_target
+from simulator.figures import deployment_figures, pool_figures, prewarm_notes
 from simulator.outcomes import Batches, Ended
 from simulator.result import Result
 from simulator.scenario.load import Scenario
@@ -277,7 +277,7 @@ class _Simulation:
     def result(self, notes: tuple[str, ...], wall_s: float) -> Result:
         scenario = self.scenario
         deployments = tuple(deployment_figures(scenario, one) for one in self.world.live)
-        reached = [reaches_target(d.outcomes.attainment_fraction, self._target(d.key)) for d in deployments]
+        pools = pool_figures(scenario, self.world.cluster.pools)
         return Result(
             scenario=scenario.name,
             policy=self.policy.name,
@@ -287,12 +287,9 @@ class _Simulation:
             duration_s=scenario.duration_s,
             window_s=scenario.duration_s - scenario.file.warmup_s,
             deployments=deployments,
-            pools=pool_figures(scenario, self.world.cluster.pools),
+            pools=pools,
             guards=self.control.guards,
             wall_s=wall_s,
-            notes=notes,
-            reaches_target=all(reached),
+            notes=tuple(dict.fromkeys((*notes, *prewarm_notes(scenario, pools)))),
+            reaches_target=all(d.reaches_target for d in deployments),
         )
-
-    def _target(self, key: DeploymentKey) -> float:
-        return self.scenario.deployment(key).slo.target_fraction

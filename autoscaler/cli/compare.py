@@ -15,7 +15,9 @@ from autoscaler.cli.simulate import add_override
 from autoscaler.cli.tune import add_workers
 
 if TYPE_CHECKING:
-    from simulator.league import Job, League, Summary
+    from collections.abc import Iterator, Sequence
+
+    from simulator.league import Job, League, Run, Summary
 
 DESCRIPTION = """Run scenarios under several policies with the same traffic and the same provisioning luck, and compare
 cost and SLO attainment. Policies that know the traffic beforehand are marked."""
@@ -140,12 +142,29 @@ def _print(league: League, out: Path | None) -> None:
         for row in rows:
             table.add_row(*_cells(league, row))
         console.print(table)
+        for line in _who_misses(rows, next(r for r in league.runs if r.document["scenario"] == scenario)):
+            console.print(line, soft_wrap=True)
     note = "cold h/e: cold starts hidden from users / felt by them; *: knows the traffic beforehand"
     if len({s.policy for s in league.summaries}) > 1:
         note = f"difference: of cost, against {league.reference}; {note}"
     console.print(note)
     if out is not None:
         console.print(f"report: {out / _PAGE}", soft_wrap=True)
+
+
+def _who_misses(rows: Sequence[Summary], run: Run) -> Iterator[str]:
+    """Where a scenario has several deployments: whose targets each policy misses, and by how much."""
+    from simulator.report.text import percent, share
+
+    if len(run.targets) == 1:
+        return
+    for row in rows:
+        short = [
+            f"{s.deployment} ({percent(s.slo_attainment_fraction)} of {share(s.target_fraction)})"
+            for s in row.missing_target
+        ]
+        if short:
+            yield f"  {row.policy} misses: {', '.join(short)}"
 
 
 def _cells(league: League, row: Summary) -> list[str]:

@@ -6,15 +6,19 @@ import argparse
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autoscaler.cli.progress import share_done
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 DESCRIPTION = """Run one scenario under one policy in the discrete-event simulator: the same decision code as in the
 cluster, against simulated Ray Serve, vLLM engines and nodes. Prints the figures; --out writes everything."""
 EXAMPLE = """leadtime simulate preset:quickstart
 leadtime simulate my.yaml --policy hpa_ongoing --set deployments.0.replicas.max=12 --json
 leadtime simulate preset:lunch-peak --out out/lunch && open out/lunch/report.html"""
+_MOST_NAMED = 4
 _NODES_GONE = {"nodes_refused": "refused for want of stock", "nodes_preempted": "taken away"}
 
 
@@ -99,10 +103,7 @@ def _print(document: dict[str, Any], out: Path | None, left_out: tuple[str, ...]
             "requests",
             f"{d['requests']:,} ({d['failed']} failed, {d['timed_out']} timed out, {d['unfinished']} unfinished)",
         ),
-        (
-            "within the SLO",
-            f"{percent(d['slo_attainment_fraction'])}{'' if d['reaches_target'] else '  misses the target'}",
-        ),
+        ("within the SLO", f"{percent(d['slo_attainment_fraction'])}{_missed(d)}"),
         ("TTFT p50 / p99", f"{seconds(d['ttft_s']['p50'])} / {seconds(d['ttft_s']['p99'])} s"),
         ("time between tokens p50 / p99", f"{seconds(d['itl_s']['p50'])} / {seconds(d['itl_s']['p99'])} s"),
         ("cost", f"{dollars(d['cost_usd'])}, {d['gpu_hours']['billed']:.2f} GPU hours billed"),
@@ -118,11 +119,52 @@ def _print(document: dict[str, Any], out: Path | None, left_out: tuple[str, ...]
     knows = " (knows the traffic)" if d["clairvoyant"] else ""
     console.print(f"{d['scenario']} under {d['policy']}{knows}, seed {d['seed']}", markup=False)
     console.print(table)
+    if len(d["deployments"]) > 1:
+        console.print(_by_deployment(d["deployments"]))
+    for note in d["notes"]:
+        console.print(f"note: {note}", markup=False)
     if out is not None:
         console.print(f"report: {out / 'report.html'}", markup=False)
     if left_out:
         why = "the bill was computed, nobody decided and nothing was served"
         console.print(f"not written: {', '.join(left_out)} ({why})", markup=False)
+
+
+def _missed(d: dict[str, Any]) -> str:
+    """Who misses which target, after the share of all requests."""
+    from simulator.report.text import share
+
+    if d["reaches_target"]:
+        return ""
+    if len(d["deployments"]) == 1:
+        return f"  misses the target of {share(next(iter(d['deployments'].values()))['target_fraction'])}"
+    names = [key for key, one in d["deployments"].items() if not one["reaches_target"]]
+    return f"  misses: {', '.join(names) if len(names) <= _MOST_NAMED else f'{len(names)} deployments'}"
+
+
+def _by_deployment(deployments: dict[str, dict[str, Any]]) -> Table:
+    """A line for each deployment: its share, its target, and what its users felt."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    from simulator.report.text import percent, seconds, share
+
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1))
+    table.add_column("deployment", overflow="fold")
+    for name in ("in SLO", "target", "", "TTFT p99", "starts", "felt"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for key, d in deployments.items():
+        table.add_row(
+            Text(key),
+            percent(d["slo_attainment_fraction"]),
+            share(d["target_fraction"]),
+            "meets" if d["reaches_target"] else "misses",
+            f"{seconds(d['ttft_s']['p99'])} s",
+            str(d["replica_starts"]),
+            str(d["cold_starts_exposed"]),
+        )
+    return table
 
 
 def _nodes(d: dict[str, Any]) -> str:

@@ -34,8 +34,10 @@ def bound_result(scenario: Scenario, policy: OraclePolicy, timeline: Sink | None
     pools = {p.name: p for p in world.pools}
     deployments, costs = [], []
     for (members, _), bound in zip(world.groups(), policy.bounds, strict=True):
-        requests = max(1, sum(len(d.traffic.arrival_s) for d in members))
-        deployments += [_figures(world, d, bound.misses * len(d.traffic.arrival_s) / requests) for d in members]
+        # whose the misses are is nobody's to say: each has the share of them that it has of those it may miss
+        may_miss = {d.key: world.budget(d) for d in members}
+        total = sum(may_miss.values()) or 1.0
+        deployments += [_figures(world, d, bound.misses * may_miss[d.key] / total) for d in members]
         costs += _pools(bound, pools)
     if timeline is not None:
         _write(scenario, world, policy.bounds, timeline)

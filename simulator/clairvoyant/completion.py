@@ -19,7 +19,6 @@ from policies.static import StaticPolicy
 from policies.static_mean import StaticMeanPolicy
 from simulator.clairvoyant.constant import smallest_constant_fleet
 from simulator.clairvoyant.known import known_world, lacks_history, past_demand
-from simulator.figures import reaches_target
 from simulator.result import Result
 from simulator.scenario.load import Scenario
 
@@ -158,8 +157,7 @@ def _narrowed(
         result = plans.attempt(middles, level, spend)
         for d in result.deployments:
             low, high = reach[str(d.key)]
-            good = reaches_target(d.outcomes.attainment_fraction, d.outcomes.slo.target_fraction)
-            reach[str(d.key)] = (middles[str(d.key)], high) if good else (low, middles[str(d.key)])
+            reach[str(d.key)] = (middles[str(d.key)], high) if d.reaches_target else (low, middles[str(d.key)])
     return reach
 
 

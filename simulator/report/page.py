@@ -14,15 +14,13 @@ from simulator.league import League, Run, Summary
 from simulator.report import svg as draw
 from simulator.report import text as text
 from simulator.report.course import course
+from simulator.report.pareto import pareto
 from simulator.report.style import STYLE
-from simulator.report.table import pareto_table, row_starts, strips_table
+from simulator.report.table import row_starts, strips_table
 from simulator.timeline import Strip
 
-_LEAST_MISSES = 1e-4
 _MISS_BINS = 180
 _MOST_STRIPS = 8
-_LABEL, _LOWEST_LABEL = 50.0, 985.0
-"""Of the plot's 1000: the room that a label takes, and where the last may stand."""
 
 
 def render(league: League, command: str) -> str:
@@ -32,13 +30,15 @@ def render(league: League, command: str) -> str:
     title = escape(", ".join(dict.fromkeys(s.scenario for s in league.summaries)))
     warnings = "".join(f'<p class="warn">▲ {escape(w)}</p>' for w in league.warnings)
     seeds = sorted({r.job.seed for r in league.runs})
+    notes = dict.fromkeys(f"{n}." for r in league.runs for n in r.document.get("notes", ()))
+    noted = f"<p><b>Notes</b> {escape(' '.join(notes))}</p>" if notes else ""
     spread = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else str(seeds[0])
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>leadtime: {title}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{STYLE}</style></head><body><main>{warnings}{''.join(sections)}"
         f"<footer><p><b>Reproduce</b> <code>{escape(command)}</code></p>"
-        f"<p><b>Seeds</b> {spread}; every policy meets the same traffic and the same provisioning luck.</p>"
+        f"{noted}<p><b>Seeds</b> {spread}; every policy meets the same traffic and the same provisioning luck.</p>"
         f"<p><b>leadtime</b> {escape(__version__)}. Simulated, not measured.</p></footer></main></body></html>\n"
     )
 
@@ -55,100 +55,11 @@ def _scenario(league: League, reference: str, first: bool) -> str:
     parts = [
         f'<header><p class="meta">leadtime {"compare" if len(rows) > 1 else "simulate"}, {escape(what)}</p>',
         f'<{level} class="title">{escape(title)}</{level}><p class="sentence">{escape(sentence)}</p></header>',
-        _pareto(rows, runs) if len(rows) > 1 else "",
+        pareto(rows, runs) if len(rows) > 1 else "",
         _strips(rows, policies),
         _bill(rows, runs),
     ]
     return f"<article>{''.join(parts)}</article>"
-
-
-# ---------------------------------------------------------------- cost against misses
-
-
-def _pareto(rows: Sequence[Summary], runs: Sequence[Run]) -> str:
-    known = [r for r in rows if r.cost_usd is not None and r.slo_attainment_fraction is not None]
-    if not known:
-        return ""
-    target = min(1 - t for t in runs[0].targets.values())
-    misses = {r.policy: max(text.miss_fraction(r) or 0.0, _LEAST_MISSES) for r in known}
-    high = max(*misses.values(), target * 3, 0.03)
-    x = draw.Scale(_LEAST_MISSES / 1.6, min(high * 1.5, 1.0), log=True)
-    costs = [c for r in known for c in (r.cost_usd or 0.0, *_range(r, runs, "cost_usd"))]
-    ticks = draw.nice_ticks(min(costs) * 0.96, max(costs) * 1.04)
-    y = draw.Scale(ticks[0], ticks[-1], flip=True)
-    shapes = [draw.box(0, 0, x(target), 1000, "region")] if target > _LEAST_MISSES else []
-    shapes += [draw.rule(0, y(t), 1000, y(t), "grid") for t in ticks]
-    shapes.append(draw.rule(x(max(target, _LEAST_MISSES)), 0, x(max(target, _LEAST_MISSES)), 1000, "target"))
-    labels = [draw.words(text.dollars(t), None, y(t) / 10, "tick y", right=101.0) for t in ticks]
-    labels += [draw.words(_share(v), x(v) / 10, 101.5, "tick x") for v in _miss_ticks(x)]
-    right_half = x(max(target, _LEAST_MISSES)) > 600
-    side: dict[str, float | None] = (
-        {"left": None, "right": 100.6 - x(target) / 10} if right_half else {"left": x(target) / 10 + 0.6}
-    )
-    labels.append(draw.words(f"target: {_share(target)} may miss", side["left"], 1.0, "note", right=side.get("right")))
-    for row, top in _apart(known, y):
-        own = row.policy == "predictive"
-        at_x, at_y = x(misses[row.policy]), y(row.cost_usd or 0.0)
-        shapes += _whiskers(row, runs, x, y, at_x, at_y)
-        shapes.append(draw.dot(at_x, at_y, "dot own" if own else "dot"))
-        name = text.display_name(row.policy) + (" (knows the traffic)" if row.clairvoyant else "")
-        left = at_x < 700
-        kind = f"label {'after' if left else 'ahead'}{' own' if own else ''}"
-        labels.append(draw.words(name, at_x / 10 if left else None, top / 10, kind, right=100 - at_x / 10))
-    said = "; ".join(
-        f"{text.display_name(r.policy)} {text.dollars(r.cost_usd)} at {text.percent(text.miss_fraction(r))}"
-        for r in known
-    )
-    plot = f'<div class="plot pareto">{draw.svg(shapes, "Cost against misses: " + said)}{"".join(labels)}</div>'
-    many = rows[0].seeds > 1
-    caption = (
-        "One dot is a policy"
-        + (f"; whiskers span its {rows[0].seeds} seeds" if many else "")
-        + ". Lower and further left is better. Policies run with the options that the scenario gives them, else with "
-        "their defaults; nothing was tuned."
-    )
-    return (
-        f'<section><h3>Cost against SLO misses</h3><p class="caption">{caption}</p>{plot}'
-        '<p class="axis">requests that missed the SLO, logarithmic →</p>'
-        f"{pareto_table(known, runs)}</section>"
-    )
-
-
-def _range(row: Summary, runs: Sequence[Run], name: str) -> tuple[float, float] | tuple[()]:
-    values = [r.document[name] for r in runs if r.job.policy == row.policy and r.document[name] is not None]
-    return (min(values), max(values)) if len(values) > 1 else ()
-
-
-def _whiskers(row: Summary, runs: Sequence[Run], x: draw.Scale, y: draw.Scale, at_x: float, at_y: float) -> list[str]:
-    shapes = []
-    costs = _range(row, runs, "cost_usd")
-    shares = _range(row, runs, "slo_attainment_fraction")
-    if costs:
-        shapes.append(draw.rule(at_x, y(costs[0]), at_x, y(costs[1]), "whisker"))
-    if shares:
-        shapes.append(draw.rule(x(1 - shares[1]), at_y, x(1 - shares[0]), at_y, "whisker"))
-    return shapes
-
-
-def _apart(rows: Sequence[Summary], y: draw.Scale) -> list[tuple[Summary, float]]:
-    """Where each label stands: at its dot, pushed down where the one above would touch it, and all of them up as far
-    as the last would leave the picture.
-    """
-    ordered = sorted(rows, key=lambda r: y(r.cost_usd or 0.0))
-    least = min(_LABEL, _LOWEST_LABEL / max(len(ordered) - 1, 1))
-    tops: list[float] = []
-    for row in ordered:
-        tops.append(max(y(row.cost_usd or 0.0), tops[-1] + least if tops else 0.0))
-    last = len(ordered) - 1
-    return [(row, min(tops[i], _LOWEST_LABEL - (last - i) * least)) for i, row in enumerate(ordered)]
-
-
-def _miss_ticks(x: draw.Scale) -> list[float]:
-    return [v for v in (1e-4, 1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0) if v <= x.high * 1.001]
-
-
-def _share(value: float) -> str:
-    return f"{'≤ ' if value <= _LEAST_MISSES else ''}{100 * value:.3g}{text.NARROW}%"
 
 
 # ---------------------------------------------------------------- the day under each policy
@@ -223,7 +134,12 @@ def _strip(key: str, row: Summary, run: Run, top: float) -> str:
     felt = f'<b class="{"bad" if exposed else "ink"}">{exposed} exposed</b>, {hidden} hidden'
     cancelled = document["cold_starts_cancelled"]
     felt += f"<br>of {document['replica_starts']} cold starts" + (f", {cancelled} cancelled" if cancelled else "")
-    figures = f"{text.dollars(run.document['cost_usd'])}, {text.percent(None if missed is None else 1 - missed)} miss"
+    cost = text.dollars(run.document["cost_usd"])
+    figures = f"{text.percent(None if missed is None else 1 - missed)} miss"
+    if len(run.targets) > 1:
+        figures = f"{cost} in all, {figures} ({text.share(1 - run.targets[key])} may)"
+    else:
+        figures = f"{cost}, {figures}"
     return (
         f'<div class="strip"><div class="who"><b>{escape(name)}</b><span>{escape(figures)}</span></div>'
         f'<div><div class="plot day">{draw.svg(shapes, label)}</div><div class="marks">{marks}</div></div>'
@@ -305,7 +221,7 @@ def _bill_row(row: Summary, runs: Sequence[Run], static: float | None) -> str:
         f"{mean('scale_ups') or 0:.0f} / {mean('scale_downs') or 0:.0f}",
     )
     note = "not attainable" if row.clairvoyant else ""
-    note = note if row.reaches_target else f"{note}{', ' if note else ''}misses the target"
+    note = note if row.reaches_target else f"{note}{', ' if note else ''}{escape(text.verdict(row, runs[0]))}"
     own = ' class="own"' if row.policy == "predictive" else ""
     name = f'{escape(text.display_name(row.policy))} <span class="soft">{note}</span>'
     return f'<tr{own}><th scope="row">{name}</th>{"".join(f"<td>{c}</td>" for c in cells)}</tr>'

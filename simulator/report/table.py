@@ -24,8 +24,7 @@ def pareto_table(rows: Sequence[Summary], runs: Sequence[Run]) -> str:
         known = [c for c in costs if c is not None]
         span = f"{text.dollars(min(known))} to {text.dollars(max(known))}" if len(known) > 1 else "–"
         cells = (text.dollars(row.cost_usd), span, text.percent(text.miss_fraction(row)))
-        verdict = "meets the target" if row.reaches_target else "misses the target"
-        body.append((_name(row), (*cells, verdict)))
+        body.append((_name(row), (*cells, text.verdict(row, runs[0]))))
     return _folded(("Policy", "cost", "over the seeds", "missed the SLO", ""), body)
 
 

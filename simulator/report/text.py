@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from simulator.league import Run, Summary
 
 _OWN = "predictive"
+_MOST_NAMED = 2
 MINUS = "\N{MINUS SIGN}"
 NARROW = "\N{NO-BREAK SPACE}"
 
@@ -84,7 +85,39 @@ def target_words(run: Run) -> str:
     targets = set(run.targets.values())
     if len(targets) != 1:
         return "every target"
-    return f"the {100 * targets.pop():.6g}{NARROW}% target"
+    return f"the {share(targets.pop())} target"
+
+
+def share(fraction: float) -> str:
+    """A target or what it leaves, as short as it is: `99 %`, `0.5 %`."""
+    return f"{100 * fraction:.6g}{NARROW}%"
+
+
+def missed_words(row: Summary, run: Run) -> str:
+    """Whose targets a policy misses: `the 99 % target`; where there are several deployments, `the 95 % target of
+    code/llm`, `the targets of 5 of 12 deployments`.
+    """
+    if len(run.targets) == 1:
+        return target_words(run)
+    targets = {s.target_fraction for s in row.missing_target}
+    what = f"the {share(targets.pop())} target" if len(targets) == 1 else "the targets"
+    return f"{what} of {_whose(row, run, ' and ')}"
+
+
+def verdict(row: Summary, run: Run) -> str:
+    """For a cell: `meets the target`, `misses the target`, `misses: code/llm`."""
+    several = len(run.targets) > 1
+    if row.reaches_target:
+        return "meets every target" if several else "meets the target"
+    return f"misses: {_whose(row, run, ', ')}" if several else "misses the target"
+
+
+def _whose(row: Summary, run: Run, between: str) -> str:
+    """The deployments that miss: by name where they are few."""
+    names = [s.deployment for s in row.missing_target]
+    if len(names) <= _MOST_NAMED:
+        return between.join(names)
+    return "every deployment" if len(names) == len(run.targets) else f"{len(names)} of {len(run.targets)} deployments"
 
 
 def headline(rows: Sequence[Summary], run: Run) -> tuple[str, str]:
@@ -93,14 +126,22 @@ def headline(rows: Sequence[Summary], run: Run) -> tuple[str, str]:
     name, target = display_name(own.policy), target_words(run)
     others = [r for r in rows if r is not own]
     rivals = sorted((r for r in others if _is_rival(r) and r.reaches_target), key=_cost)
-    return _title(name, target, own, others, rivals), _details(own, others)
+    title = _title(name, target, own, others, rivals) if own.reaches_target else _lost(name, own, rivals, run)
+    return title, _details(own, others, run)
+
+
+def _lost(name: str, own: Summary, rivals: Sequence[Summary], run: Run) -> str:
+    """The headline where we miss, and who does not."""
+    missed, several = missed_words(own, run), len(run.targets) > 1
+    if rivals:
+        return f"{name} misses {missed}; {display_name(rivals[0].policy)} meets {'every target' if several else 'it'}"
+    fraction, whose = miss_fraction(own), "all requests" if several else "requests"
+    if several and len(own.missing_target) == 1:
+        fraction, whose = 1 - own.missing_target[0].slo_attainment_fraction, "its requests"
+    return f"{name} misses {missed}: {percent(fraction)} of {whose} got less than promised"
 
 
 def _title(name: str, target: str, own: Summary, others: Sequence[Summary], rivals: Sequence[Summary]) -> str:
-    if not own.reaches_target and rivals:
-        return f"{name} misses {target}; {display_name(rivals[0].policy)} meets it"
-    if not own.reaches_target:
-        return f"{name} misses {target}: {percent(miss_fraction(own))} of requests got less than promised"
     if not others:
         return f"{name} meets {target} for {dollars(own.cost_usd)}"
     if not rivals:
@@ -129,12 +170,13 @@ def _cost(row: Summary) -> float:
     return math.inf if row.cost_usd is None else row.cost_usd
 
 
-def _details(own: Summary, others: Sequence[Summary]) -> str:
+def _details(own: Summary, others: Sequence[Summary], run: Run) -> str:
     """Own figures, then everybody's from the cheapest that meets the target on."""
     parts = [f"{display_name(own.policy)}: {dollars(own.cost_usd)} at {percent(miss_fraction(own))} misses."]
     for row in sorted(others, key=lambda r: (not r.reaches_target, _cost(r))):
         knows = " (which knows the traffic beforehand)" if row.clairvoyant else ""
-        meets = "" if row.reaches_target else ", which misses the target"
+        missed = missed_words(row, run) if len(run.targets) > 1 else "the target"
+        meets = "" if row.reaches_target else f", which misses {missed}"
         figures = f"{dollars(row.cost_usd)} at {percent(miss_fraction(row))} misses{meets}"
         parts.append(f"{display_name(row.policy)}{knows}: {figures}.")
     return " ".join(parts)
