@@ -53,8 +53,8 @@ RATES = "timestamp_s,rps\n"
         (REQUESTS, "no rows after the header"),
         ("time,prompt_tokens,output_tokens\n0,1,1\n", "row 1: unknown column 'time'"),
         ("timestamp_s,prompt_tokens,output_tokens,colour\n0,1,1,3\n", "row 1: unknown column 'colour'"),
-        (REQUESTS + "1,1,1\n1700000000000,1,1\n", "row 3: timestamp_s: 1.7e+12; allowed: at most 1e+11"),
-        (REQUESTS + "1e300,1,1\n", "row 2: timestamp_s: 1e+300; allowed: at most 1e+11"),
+        (REQUESTS + "1,1,1\n1700000000000,1,1\n", "row 3: timestamp_s: 1700000000000; allowed: at most 100000000000"),
+        (REQUESTS + "1e300,1,1\n", "row 2: timestamp_s: 1e+300; allowed: at most 100000000000"),
         (REQUESTS + "0,1,1\n2,1,1\n1,1,1\n", "row 4: timestamp_s: 1 after 2"),
         (REQUESTS + "0,1,1\n1,nan,1\n", "row 3: prompt_tokens: 'nan'; allowed: a finite number"),
         (REQUESTS + "0,1,1\n1,-4,1\n", "row 3: prompt_tokens: -4"),
@@ -160,7 +160,7 @@ def test_cells_that_only_look_like_numbers_are_named_with_their_row(tmp_path: Pa
 
 @pytest.mark.parametrize("rows", ["0,1\n10,1e12\n20,1\n", "0,1\n1e10,1\n"])
 def test_a_bin_with_more_requests_than_memory_holds_is_refused(tmp_path: Path, rows: str) -> None:
-    with pytest.raises(TraceError, match=r"row [23]: rps: .*; allowed: at most 1e\+08 requests in a bin"):
+    with pytest.raises(TraceError, match=r"row [23]: rps: .*; allowed: at most 100000000 requests in a bin"):
         read_rates(file(tmp_path, RATES + rows))
 
 
