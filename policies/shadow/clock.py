@@ -35,6 +35,12 @@ class ClockMemory:
     level: float = 0.0
     bins: int = 0
 
+    def __post_init__(self) -> None:
+        """One that was begun and then cut off is refused where it is read. Errors: ValueError."""
+        if len(self.errors) % 2 or len(self.origins) not in (0, 8 * 3 * _PENDING):
+            found = f"{len(self.errors)} bytes of errors, {len(self.origins)} of origins"
+            raise ValueError(f"{found} are no clock's (two for each slot, {8 * 3 * _PENDING})")
+
 
 class Clocks:
     """Those of several deployments, bins of one width; makes what is missing of their memories.
@@ -144,7 +150,7 @@ class Clocks:
 
 def _begin(memory: ClockMemory, slots: int) -> None:
     """Make what is missing of a memory, or all of it where its bins were of another width."""
-    if len(memory.errors) == 2 * slots:
+    if len(memory.errors) == 2 * slots and memory.origins:
         return
     memory.errors = bytearray(np.full(slots, np.nan, dtype=np.float16).tobytes())
     memory.origins = bytearray(np.full((_PENDING, 3), np.nan).tobytes())

@@ -57,6 +57,16 @@ class ShadowMemory:
     weights: list[float] = field(default_factory=lambda: [0.0, 0.0])
     """Faded demand, and faded number of bins."""
 
+    def __post_init__(self) -> None:
+        """One that was begun and then cut off is refused where it is read. Errors: ValueError."""
+        rules = len(self.backlog) // 8
+        lengths = {"targets": 2 * ROWS * rules, "wants": 2 * ROWS * rules, "demand": 4 * ROWS, "backlog": 8 * rules}
+        lengths |= {"record": 8 * 2 * 4 * rules, "block": 8 * rules, "past": 4 * BUCKETS}
+        for name, length in lengths.items():
+            found = len(getattr(self, name))
+            if found != length and (rules or found):
+                raise ValueError(f"{name} holds {found} bytes where {rules} rules have {length}")
+
 
 def patience(allowed_share: float) -> float:
     """How many times as long as usual is remembered: what may happen once in a thousand requests is decided by days

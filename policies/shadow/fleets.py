@@ -201,7 +201,8 @@ class Fleets:
             drain = demand[full[0]] / _DRAIN_USE + self.backlog[full] / s.drain_s[full[0], 0]
             target[full] = np.maximum(target[full], np.minimum(np.ceil(drain - NOTHING), MOST))
         if not s.one_by_one:
-            target = (np.ceil(target / s.quantum - 1e-9) * s.quantum).astype(np.int16)
+            whole_nodes = np.ceil(target / s.quantum - 1e-9) * s.quantum
+            target = np.minimum(whole_nodes, MOST).astype(np.int16)
         least, most = s.bounds
         self.targets[self._each, self.rows % self._ring] = np.minimum(np.maximum(target, least), most)
         self.rows += 1

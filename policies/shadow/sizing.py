@@ -52,6 +52,17 @@ class SizingMemory:
     """Since a rule was chosen last."""
     use: float = 0.0
     """Share of what a replica carries at the SLO that is planned with; 0 = none yet."""
+    bin_s: float = 0.0
+    """Of the bins that are counted here; 0 = none yet, or saved before it was kept."""
+
+    def met(self, bin_s: float) -> None:
+        """Bins of this width close. Those of another one are no record of theirs; what users got stays."""
+        if self.bin_s and self.bin_s != bin_s:
+            self.shadow, self.clock, self.bins = ShadowMemory(), ClockMemory(), 0
+            self.account.begin_anew()
+            self.account.seen *= self.bin_s / bin_s
+            self.account.missed *= self.bin_s / bin_s
+        self.bin_s = bin_s
 
 
 @record(frozen=True, slots=True)
@@ -132,7 +143,8 @@ class Sizing:
         """Bins closed, all of one width: rules are judged by each and decide for the next; every quarter of an hour one
         of them is chosen. `got`: of the first bin, where somebody knows.
         """
-        for memory in memories:
+        for memory, frame in zip(memories, frames, strict=True):
+            memory.met(frame.bin_s)
             memory.use = memory.use or self.use
             if not belongs(memory.shadow, self.family) or memory.account.rule >= self.family.size:
                 memory.account.begin_anew()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 from dataclasses import replace
 from itertools import pairwise
@@ -211,6 +212,39 @@ def test_a_memory_of_another_family_is_begun_anew() -> None:
     play(Sizing(), memory, np.full(500, 3.0))
     memory.shadow.steady = bytearray()
     assert not Shadow(memory.shadow, FAMILY, 2).record.any()
+
+
+def test_a_record_of_bins_of_another_width_is_begun_anew_and_what_users_got_stays() -> None:
+    sizing, memory = Sizing(), SizingMemory()
+    play(sizing, memory, np.full(500, 3.0))
+    memory.account.seen, memory.account.missed = 1500.0, 15.0
+    wide = replace(FRAME, bin_s=6 * BIN_S)
+    assert sizing.ready(memory, BIN_S)
+    memory.met(wide.bin_s)
+    assert not sizing.ready(memory, wide.bin_s)
+    assert (memory.account.seen, memory.account.missed) == pytest.approx((250.0, 2.5))
+    sizing.close([memory], [wide], of_one(np.array([6000.0]), np.array([3.0]), np.array([flat(3.0, 0.0)])))
+    assert memory.shadow.rows == 1
+
+
+@pytest.mark.parametrize("name", ["targets", "wants", "demand", "record", "block", "past"])
+def test_a_memory_that_was_cut_off_is_refused_where_it_is_read(name: str) -> None:
+    memory = SizingMemory()
+    play(Sizing(), memory, np.full(10, 3.0))
+    saved = msgspec.to_builtins(memory.shadow)
+    assert msgspec.convert(saved, ShadowMemory).rows == 10
+    cut = base64.b64encode(base64.b64decode(saved[name])[:-4]).decode()
+    with pytest.raises(msgspec.ValidationError, match=f"{name} holds"):
+        msgspec.convert({**saved, name: cut}, ShadowMemory)
+
+
+def test_a_clock_that_was_cut_off_is_refused_where_it_is_read() -> None:
+    memory = SizingMemory()
+    play(Sizing(), memory, np.full(10, 3.0))
+    saved = msgspec.to_builtins(memory.clock)
+    cut = base64.b64encode(base64.b64decode(saved["origins"])[:-8]).decode()
+    with pytest.raises(msgspec.ValidationError, match="origins"):
+        msgspec.convert({**saved, "origins": cut}, ClockMemory)
 
 
 def test_what_rules_of_another_family_told_their_fleets_is_nobodys_target() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 
@@ -171,4 +170,4 @@ async def test_the_token_mix_of_the_past_is_that_of_the_deployments_own_replicas
     assert sums.output_tokens / sums.requests == pytest.approx(200.0)
     assert sums.cached_prompt_tokens == 0.0
     assert sums.first_tokens == pytest.approx(sums.requests)
-    assert await history.token_sums(replace(KEY, deployment="other"), END_S - 1800.0, END_S) is None
+    assert await history.token_sums(KEY._replace(deployment="other"), END_S - 1800.0, END_S) is None

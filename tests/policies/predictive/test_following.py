@@ -196,7 +196,7 @@ def test_it_sleeps_when_nothing_comes_and_wakes_before_what_is_expected() -> Non
 
 def test_alone_on_its_pool_it_wants_whole_nodes_and_beside_others_it_does_not() -> None:
     d = view(gpus_per_replica=2, node_pools=("h100",), lead_times=LeadTimes(*(Duration(60.0),) * 3))
-    other = view(key=replace(KEY, app="other"), node_pools=("h100",))
+    other = view(key=KEY._replace(app="other"), node_pools=("h100",))
     for companions, expected in (((), 8), ((other,), 5)):
         p, state, wanted = policy(), PredictiveState(), 0
         for i in range(400):
