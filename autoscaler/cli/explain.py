@@ -14,7 +14,7 @@ from autoscaler.errors import InputError, JournalError
 from autoscaler.journal_file import read_journal
 
 DESCRIPTION = """\
-Say in words why a journal's decisions were made: one sentence a decision, changes only.
+Say in words why a journal's decisions were made: one sentence a decision, changes only, and nodes that were taken away.
 With --at: everything that was known and weighed at that moment."""
 EXAMPLE = """
 leadtime explain ./journal --deployment chat/llm

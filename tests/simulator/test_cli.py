@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.helpers import leadtime, leadtime_process
-from tests.simulator.scenarios import SMALL, write
+from tests.simulator.scenarios import SMALL, TWO_TENANTS, write
 
 QUICK = ("--set", "duration_s=60", "--set", "deployments.0.workload.rate_scale=0.3")
 
@@ -43,6 +43,17 @@ def test_simulate_without_json_is_for_people(tmp_path: Path) -> None:
     assert ran.code == 0
     assert ran.out.startswith("small under predictive, seed 3\n")
     assert "within the SLO" in ran.out
+
+
+def test_nodes_that_nobody_had_or_that_were_taken_away_are_counted(tmp_path: Path) -> None:
+    stock_out = "node_pools.0.stockouts.0={start_s: 5, end_s: 240, fraction: 1.0}"
+    asked = (write(tmp_path, TWO_TENANTS), "--set", "deployments.0.node_pools=[spot]", "--set", stock_out)
+    counts = json.loads(leadtime("simulate", *asked, "--json").out)
+    assert counts["nodes_refused"] > 0
+    assert counts["nodes_preempted"] > 0
+    told = leadtime("simulate", *asked).out
+    refused, taken = counts["nodes_refused"], counts["nodes_preempted"]
+    assert f"{refused} refused for want of stock; {taken} taken away" in told
 
 
 def test_out_writes_everything_and_the_report_can_be_made_again(tmp_path: Path) -> None:
