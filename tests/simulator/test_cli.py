@@ -51,7 +51,7 @@ def test_nodes_that_nobody_had_or_that_were_taken_away_are_counted(tmp_path: Pat
     counts = json.loads(leadtime("simulate", *asked, "--json").out)
     assert counts["nodes_refused"] > 0
     assert counts["nodes_preempted"] > 0
-    told = leadtime("simulate", *asked).out
+    told = " ".join(leadtime("simulate", *asked).out.split())
     refused, taken = counts["nodes_refused"], counts["nodes_preempted"]
     assert f"{refused} refused for want of stock; {taken} taken away" in told
 
