@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from autoscaler.controller_state import CoverageMemory, Promise
+from autoscaler.memories import CoverageMemory, Promise
 from policies.base import Forecast
 
 LEVELS = (0.5, 0.9, 0.95, 0.99)

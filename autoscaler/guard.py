@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from autoscaler.controller_state import SupplyMemory
+from autoscaler.memories import SupplyMemory
 from autoscaler.model import GuardRecord, GuardSettings, Observation
 from policies.base import DeploymentKey
 from policies.base.record import record

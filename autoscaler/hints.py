@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from autoscaler.controller_state import HintMemory
+from autoscaler.memories import HintMemory
 from autoscaler.model import Hint
 from policies.announced import Announcement, raised_quantile
 from policies.base import DeploymentKey, Forecast

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from autoscaler import coverage, demand, hints, supply, supply_lead, supply_paths
-from autoscaler.controller_state import ControllerState, DeploymentMemory
+from autoscaler.controller_state import ControllerState
 from autoscaler.idle_engines import engine_gauges
+from autoscaler.memories import DeploymentMemory
 from autoscaler.model import (
     ControllerConfig,
     DeploymentSettings,

@@ -15,18 +15,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from autoscaler.asking import plain_state
-from autoscaler.controller_state import (
-    STATE_VERSION,
-    ControllerState,
-    CoverageMemory,
-    DemandMemory,
-    DeploymentMemory,
-    HintMemory,
-    NodeMemory,
-    SupplyMemory,
-    plain_forecaster,
-)
+from autoscaler.controller_state import STATE_VERSION, ControllerState, plain_forecaster
 from autoscaler.errors import LeadtimeError
+from autoscaler.memories import CoverageMemory, DemandMemory, DeploymentMemory, HintMemory, NodeMemory, SupplyMemory
 from policies.leadtimes import StageBook
 
 LEGACY = ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import repeat
 
-from autoscaler.controller_state import LossMemory, StartMemory, SupplyMemory
+from autoscaler.memories import LossMemory, StartMemory, SupplyMemory
 from autoscaler.model import (
     NO_SUPPLY,
     DeploymentInventory,

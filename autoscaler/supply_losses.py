@@ -7,7 +7,8 @@ on its way out at the next one was not given up by anybody here.
 
 from __future__ import annotations
 
-from autoscaler.controller_state import ControllerState, LossMemory, NodeMemory
+from autoscaler.controller_state import ControllerState
+from autoscaler.memories import LossMemory, NodeMemory
 from autoscaler.model import NodeSignal, PoolSignals
 
 TAKEN_AWAY = "was taken away with replicas on it"

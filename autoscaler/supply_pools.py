@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from autoscaler.controller_state import ControllerState, NodeMemory, ZoneMemory
+from autoscaler.controller_state import ControllerState
+from autoscaler.memories import NodeMemory, ZoneMemory
 from autoscaler.model import PoolSignals
 from autoscaler.supply_losses import learn_losses
 from policies.leadtimes import StageBook, image_pull_key, provision_key, worker_start_key

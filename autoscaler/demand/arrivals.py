@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator
 from struct import Struct
 
-from autoscaler.controller_state import DemandMemory
+from autoscaler.memories import DemandMemory
 
 _FAILING_SHARE = 0.05
 """From this share of failing requests on, growth may be retries."""

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from struct import Struct
 
-from autoscaler.controller_state import CounterMemory, DemandMemory
+from autoscaler.memories import CounterMemory, DemandMemory
 from autoscaler.model import DeploymentMetrics, Histogram, Judged
 from policies.base import Slo
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 
-from autoscaler.controller_state import DemandMemory
+from autoscaler.memories import DemandMemory
 
 _FEW = 0.03
 """Up to this share of requests that end early nothing is made of them; at twice as much they count in full."""

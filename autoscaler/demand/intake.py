@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import fields
 from operator import add, attrgetter
 
-from autoscaler.controller_state import DemandMemory
 from autoscaler.demand.arrivals import Bin, close_bins, forget, remember, without_retries
 from autoscaler.demand.attainment import take_in_latencies
 from autoscaler.demand.mix import take_in_mix
+from autoscaler.memories import DemandMemory
 from autoscaler.model import DeploymentMetrics
 from policies.base import Slo, Totals
 

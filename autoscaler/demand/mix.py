@@ -12,7 +12,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from autoscaler.controller_state import DemandMemory
 from autoscaler.demand.early import (
     fade_early,
     learn_calm_output,
@@ -22,6 +21,7 @@ from autoscaler.demand.early import (
     weight_of_early,
 )
 from autoscaler.idle_engines import engine_gauges
+from autoscaler.memories import DemandMemory
 from autoscaler.model import DeploymentMetrics
 from policies.base import TokenMix
 

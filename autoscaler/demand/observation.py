@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from autoscaler.controller_state import DemandMemory
 from autoscaler.demand.arrivals import rates_rps
 from autoscaler.demand.attainment import attained_fraction, judged
 from autoscaler.demand.mix import token_mix
 from autoscaler.idle_engines import engine_gauges
+from autoscaler.memories import DemandMemory
 from autoscaler.model import NO_SUPPLY, DeploymentMetrics, DeploymentSignals, GuardSettings, Observation, Supply
 
 _VANISHED_S = 300.0

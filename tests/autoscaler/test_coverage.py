@@ -7,7 +7,7 @@ import pytest
 
 from autoscaler import coverage
 from autoscaler.controller import Controller
-from autoscaler.controller_state import CoverageMemory
+from autoscaler.memories import CoverageMemory
 from policies.base import Forecast, ForecastSpec
 from tests.autoscaler.build import KEY, Says, config, inventory, metrics, signals
 

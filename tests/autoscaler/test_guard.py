@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler import guard
-from autoscaler.controller_state import SupplyMemory
 from autoscaler.guard import GuardContext
+from autoscaler.memories import SupplyMemory
 from autoscaler.model import GuardSettings, Observation
 from policies.base import StartView
 from tests.autoscaler.build import KEY

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from autoscaler import guard, hints, journal
 from autoscaler.controller import Controller
-from autoscaler.controller_state import ControllerState, HintMemory
+from autoscaler.controller_state import ControllerState
+from autoscaler.memories import HintMemory
 from autoscaler.model import ControllerConfig, DeploymentPlan, DeploymentSettings, Hint, Plan
 from policies.base import DeploymentKey, Forecast, Slo
 from policies.engines import load_profile

@@ -15,9 +15,10 @@ import pytest
 
 from autoscaler import journal
 from autoscaler.controller import Controller
-from autoscaler.controller_state import ControllerState, DemandMemory, DeploymentMemory
+from autoscaler.controller_state import ControllerState
 from autoscaler.errors import ConfigError
 from autoscaler.journal_file import JournalWriter, read_journal
+from autoscaler.memories import DemandMemory, DeploymentMemory
 from autoscaler.model import PauseState
 from autoscaler.runtime import Runtime, SystemClock, restored_controller
 from autoscaler.server import Server

@@ -8,9 +8,9 @@ import pytest
 
 from autoscaler.assembly import Held, assemble
 from autoscaler.controller import Controller
-from autoscaler.controller_state import DemandMemory
 from autoscaler.demand import observe, take_in
 from autoscaler.history import HistoryAtStart
+from autoscaler.memories import DemandMemory
 from autoscaler.model import (
     ControllerConfig,
     DeploymentSettings,

@@ -11,8 +11,8 @@ import msgspec
 import pytest
 
 from autoscaler import demand
-from autoscaler.controller_state import DemandMemory
 from autoscaler.demand.early import weight_of_early
+from autoscaler.memories import DemandMemory
 from autoscaler.model import DeploymentMetrics, Histogram
 from policies.base import ReplicaMetrics, Slo, TokenMix
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from autoscaler import demand, guard
 from autoscaler.controller import Controller
-from autoscaler.controller_state import DemandMemory
 from autoscaler.demand.arrivals import intervals
+from autoscaler.memories import DemandMemory
 from autoscaler.model import DeploymentMetrics, ReplicaSignal
 from autoscaler.sources.exposition import Memory, parse
 from autoscaler.sources.join import NodePage, collect

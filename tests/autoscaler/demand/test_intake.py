@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler import demand
-from autoscaler.controller_state import CounterMemory, DemandMemory
 from autoscaler.demand.arrivals import intervals, rates_rps
+from autoscaler.memories import CounterMemory, DemandMemory
 from autoscaler.model import DeploymentMetrics, Histogram
 from policies.base import Slo, Totals
 

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from autoscaler import demand
-from autoscaler.controller_state import DemandMemory
+from autoscaler.memories import DemandMemory
 from autoscaler.model import DeploymentMetrics
 from policies.base import ReplicaMetrics, Slo
 

@@ -1,0 +1,242 @@
+"""What the controller remembers of deployments and pools between ticks: plain data, saved by controller_state.py."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from policies.base import Totals
+
+_MOST_COUNTED = 1e15
+"""No counter of requests or tokens gets that far."""
+_MANY_SERIES = 32
+_FLOAT64_BYTES = 8
+_FORGET_AFTER_S = 3600.0
+"""Where there are many, series that nobody exported for so long are dropped."""
+
+
+@dataclass(slots=True)
+class CounterMemory:
+    """Cumulative counters by series: what was seen last, and when. Resets, gaps and new series are ordinary here."""
+
+    series: dict[str, list[float]] = field(default_factory=dict)
+    """Series id -> [value, seen_at_s]."""
+    started: bool = False
+
+    def advance(
+        self,
+        current: Mapping[str, float],
+        at_s: float,
+        since_s: float | None,
+        baseline: Collection[str] = (),
+    ) -> float:
+        """What was added in (since_s, at_s].
+
+        The first reading ever is a baseline and adds nothing; nor does a new series in `baseline`, whose count may have
+        begun long before we first saw it. A series that was missing for a while adds only the share of its growth that
+        belongs to this interval: traffic of the past is no spike of today.
+        """
+        added = 0.0
+        if not current:
+            self.started = True
+            return added
+        series, started = self.series, self.started
+        for name, value in current.items():
+            if not 0.0 <= value <= _MOST_COUNTED:  # nor is NaN: a broken exporter, which counts as one that is silent
+                continue
+            before = series.get(name)
+            if before is None:
+                added += value if started and name not in baseline else 0.0
+                series[name] = [value, at_s]
+                continue
+            last, seen_at_s = before
+            growth = value - last if value >= last else value
+            if since_s is not None and seen_at_s < since_s < at_s:
+                growth *= (at_s - since_s) / (at_s - seen_at_s)
+            added += growth
+            before[0], before[1] = value, at_s
+        self.started = True
+        if len(series) > _MANY_SERIES:
+            self.forget(at_s - _FORGET_AFTER_S)
+        return added
+
+    def forget(self, before_s: float) -> None:
+        """Drop series that nobody exported since: replicas die, and their ids never come back."""
+        gone = [name for name, (_, seen_at_s) in self.series.items() if seen_at_s < before_s]
+        for name in gone:
+            del self.series[name]
+
+
+@dataclass(slots=True)
+class DemandMemory:
+    """Behind rates, token mix, bins for the forecaster and SLO attainment of one deployment."""
+
+    as_of_s: float | None = None
+    arrivals: CounterMemory = field(default_factory=CounterMemory)
+    prompt_tokens: CounterMemory = field(default_factory=CounterMemory)
+    output_tokens: CounterMemory = field(default_factory=CounterMemory)
+    cached_tokens: CounterMemory = field(default_factory=CounterMemory)
+    finished: CounterMemory = field(default_factory=CounterMemory)
+    errors: CounterMemory = field(default_factory=CounterMemory)
+    ttft: CounterMemory = field(default_factory=CounterMemory)
+    itl: CounterMemory = field(default_factory=CounterMemory)
+    ttft_sum: CounterMemory = field(default_factory=CounterMemory)
+    itl_sum: CounterMemory = field(default_factory=CounterMemory)
+    totals: Totals = field(default_factory=Totals)
+    """Everything that was counted since the first reading."""
+    recent: list[list[float]] = field(default_factory=list)
+    """The intervals of a state of before they were packed; `arrivals.py` moves them over."""
+    intervals: bytearray = field(default_factory=bytearray)
+    """float64 (intervals, 4): end, seconds, arrivals, errors, newest last, as long as the rate window. Packed: with a
+    hundred deployments each number that lies by itself is a wait for memory at every tick."""
+    interval_sums: list[float] = field(default_factory=list)
+    """Of its last three columns; empty where none was made since the state was read."""
+    mix_sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0])
+    """Faded sums: prompt tokens, output tokens, cached tokens, requests (those in progress count as half done)."""
+    mix_lately: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0, 0.0])
+    """The same, faded sooner, and the requests that began."""
+    mix_spread: list[float] = field(default_factory=lambda: [0.25, 0.25])
+    """How far prompts and outputs of lately are from the mix by chance: mean square, for one request."""
+    mix_watched_s: float = 0.0
+    mix_early: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    """Requests that ended early, faded as the mix and as that of lately."""
+    mix_moved: float = 0.0
+    """How many came into progress or left it within half a minute, faded."""
+    mix_calm_output: float | None = None
+    """Output tokens of a request while few ended early."""
+    in_progress: float | None = None
+    """Requests that were being served at the newest reading: not those that wait."""
+    attained: list[list[float]] = field(default_factory=list)
+    """The rows of a state of before they were packed; `attainment.py` moves them over."""
+    attained_rows: bytearray = field(default_factory=bytearray)
+    """float64 (intervals, 5): end, TTFT good, TTFT all, ITL good, ITL all, as long as the attainment window."""
+    attained_sums: list[float] = field(default_factory=list)
+    """Of its last four columns; empty in a state of before they were kept."""
+    bin_end_s: float | None = None
+    bin_arrivals: float = 0.0
+    bin_covered_s: float = 0.0
+    rejected: CounterMemory = field(default_factory=CounterMemory)
+    calm_rps: float | None = None
+    """Faded demand of the time when few requests failed."""
+    failing_since_s: float | None = None
+    uncounted_rps: float = 0.0
+    """Arrivals of the newest interval that were taken for retries."""
+    reporters: dict[str, float] = field(default_factory=dict)
+    """Replica id -> when its own metrics were last seen; only of replicas that the inventory still lists."""
+
+    def __post_init__(self) -> None:
+        """A saved window that was cut off is refused where it is read. Errors: ValueError."""
+        for name, packed, columns in (("intervals", self.intervals, 4), ("attained_rows", self.attained_rows, 5)):
+            if len(packed) % (columns * _FLOAT64_BYTES):
+                raise ValueError(f"{name} holds {len(packed)} bytes, which are no rows of {columns} numbers")
+
+
+@dataclass(slots=True)
+class StartMemory:
+    """A replica that we saw STARTING."""
+
+    asked_at_s: float
+    path: str
+    seen_at_s: float
+
+
+@dataclass(slots=True)
+class SupplyMemory:
+    """Behind starts under way, learned lead times and scale-down decisions of one deployment."""
+
+    starts: dict[str, StartMemory] = field(default_factory=dict)
+    known: list[str] = field(default_factory=list)
+    """Replica ids seen in the last inventory, whatever their state."""
+    raised_at_s: float | None = None
+    """When the plan last asked for more than Serve had as its target."""
+    last_target: int | None = None
+    last_observed_target: int | None = None
+    proposals: list[list[float]] = field(default_factory=list)
+    """[now_s, replicas] of the stabilisation window."""
+    last_proposed: int | None = None
+    learned_capacity_rps: float | None = None
+    stuck_since_s: float | None = None
+    room: list[int] = field(default_factory=list)
+    """Replicas that fitted on free GPUs, and on warm nodes, at the last look; empty where nobody sees nodes."""
+
+
+@dataclass(slots=True)
+class Promise:
+    """Quantiles of the largest demand in (until_s - window_s, until_s], waiting for that window to end."""
+
+    until_s: float
+    window_s: float
+    bounds_rps: list[float]
+    highest_rps: float = 0.0
+    seen_s: float = 0.0
+
+
+@dataclass(slots=True)
+class CoverageMemory:
+    """The forecaster's record of one deployment: faded counts of windows, and of those under each level."""
+
+    promises: list[Promise] = field(default_factory=list)
+    kept: list[float] = field(default_factory=list)
+    windows: float = 0.0
+    shares: tuple[tuple[float, float], ...] = ()
+    """(level, share of windows under it), since the last was judged; empty in a state of before they were kept."""
+    promised_at_s: float | None = None
+
+
+@dataclass(slots=True)
+class HintMemory:
+    """What a hint that multiplies demand is to multiply: what was expected before it began."""
+
+    rate_rps: float | None = None
+    quantiles_rps: list[float] = field(default_factory=list)
+    """By the forecast's levels, at its farthest horizon."""
+
+
+@dataclass(slots=True)
+class DeploymentMemory:
+    demand: DemandMemory = field(default_factory=DemandMemory)
+    supply: SupplyMemory = field(default_factory=SupplyMemory)
+    hints: dict[str, HintMemory] = field(default_factory=dict)
+    """By id, of hints that multiply."""
+    coverage: CoverageMemory = field(default_factory=CoverageMemory)
+    seen_at_s: float | None = None
+    """When signals last told of it."""
+
+
+@dataclass(slots=True)
+class NodeMemory:
+    """Nodes of a pool whose way to Ready was already learned."""
+
+    learned: list[str] = field(default_factory=list)
+    workers: list[str] = field(default_factory=list)
+    """Worker pods whose stages were learned."""
+    zones: dict[str, ZoneMemory] = field(default_factory=dict)
+    losses: LossMemory = field(default_factory=lambda: LossMemory())
+
+
+@dataclass(slots=True)
+class LossMemory:
+    """Nodes of a pool that went with replicas on them; the counts fade."""
+
+    busy: list[str] = field(default_factory=list)
+    """Ready nodes that replicas were on, at the last look."""
+    seen_at_s: float | None = None
+    node_hours: float = 0.0
+    """That busy nodes were watched."""
+    taken: float = 0.0
+    events: float = 0.0
+    """In which they were taken: those of one moment are one."""
+    taken_at_s: float | None = None
+
+
+@dataclass(slots=True)
+class ZoneMemory:
+    """What asking for nodes in a zone came to; both counts fade. Zone "": nobody said which."""
+
+    came: float = 0.0
+    refused: float = 0.0
+    kind: str = ""
+    """Of the last refusal."""
+    refused_at_s: float = 0.0
+    seen_s: float = 0.0
+    """When the counts were last faded."""
