@@ -151,6 +151,8 @@ class PublishedPlan(NamedTuple):
     """Deployments that the controller knows and leaves alone: paused, or unknown for the moment."""
     acts: bool
     """False: a dry run, or not the leader; its targets are not for following."""
+    paused: frozenset[str] = frozenset()
+    """Of those held, the ones that a person paused."""
 
 
 def parse_plan(text: bytes) -> PublishedPlan:
@@ -172,10 +174,11 @@ def parse_plan(text: bytes) -> PublishedPlan:
     for key, count in targets.items():
         if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= _MOST_REPLICAS:
             raise PlanError(f"the target of {key[:200]!r} is not within 0 .. {_MOST_REPLICAS}")
-    if not all(isinstance(key, str) for key in held):
-        raise PlanError("held holds something else than keys")
+    paused = document.get("paused", [])
+    if not isinstance(paused, list) or not all(isinstance(key, str) for key in (*held, *paused)):
+        raise PlanError("held or paused holds something else than keys")
     acts = document.get("acts", bool(targets) or not withheld) is True
-    return PublishedPlan(issued_at_s, period_s, targets, frozenset(held), acts)
+    return PublishedPlan(issued_at_s, period_s, targets, frozenset(held), acts, frozenset(paused))
 
 
 def _number(document: Mapping[str, Any], name: str) -> float:

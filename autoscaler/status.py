@@ -10,7 +10,7 @@ from typing import Any
 
 from autoscaler.board import Board, Decision
 from autoscaler.demand import ATTAINMENT_WINDOW_S
-from autoscaler.guard import OBSERVED_ONLY
+from autoscaler.guard import OBSERVED_ONLY, PAUSED
 from autoscaler.model import DeploymentPlan, Hint, Observation, Plan, PoolSignals, Signals, nodes_usd_per_hour
 from policies.base import DeploymentKey, Forecast, LeadPath, LeadTimes
 
@@ -50,13 +50,14 @@ def plan_view(board: Board) -> dict[str, Any] | None:
 
     Only a leader that is not in dry run has targets to follow (`acts`); what it would have wanted otherwise is
     `withheld`. `held` are deployments that the settings name and that are left as they are: paused, or unknown now. A
-    deployment in neither is none of leadtime's, or something is in the way.
+    deployment in neither is none of leadtime's, or something is in the way. `paused` are those of the held ones that a
+    person paused: a standby leaves them alone.
     """
     plan = board.plan
     if plan is None:
         return None
     wanted = {str(d.key): d.target for d in plan.deployments if d.target is not None and d.blocked is None}
-    held = [str(d.key) for d in plan.deployments if d.target is None and not _only_observed(d)]
+    held = [str(d.key) for d in plan.deployments if d.target is None and not _has(d, OBSERVED_ONLY)]
     acting = plan.leader and not plan.dry_run
     return {
         "version": VERSION,
@@ -67,11 +68,12 @@ def plan_view(board: Board) -> dict[str, Any] | None:
         "targets": wanted if acting else {},
         "withheld": {} if acting else wanted,
         "held": held if acting else [],
+        "paused": [str(d.key) for d in plan.deployments if _has(d, PAUSED)] if acting else [],
     }
 
 
-def _only_observed(plan: DeploymentPlan) -> bool:
-    return any(record.name == OBSERVED_ONLY for record in plan.guards)
+def _has(plan: DeploymentPlan, guard: str) -> bool:
+    return any(record.name == guard for record in plan.guards)
 
 
 def decisions_view(board: Board, key: DeploymentKey | None, limit: int) -> dict[str, Any]:

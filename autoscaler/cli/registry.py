@@ -42,6 +42,7 @@ class Command:
 
 COMMANDS: tuple[Command, ...] = (
     Command("run", "run", "run the controller against live Ray Serve services"),
+    Command("standby", "standby", "stand in for a controller that is gone: raise levels, never lower them"),
     Command("demo", "demo", "a local Ray Serve, emulated engines, load and the controller, in one command"),
     Command("simulate", "simulate", "run one scenario under one policy"),
     Command("compare", "compare", "run scenarios under many policies and compare cost and SLO attainment"),

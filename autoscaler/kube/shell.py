@@ -47,6 +47,8 @@ class KubernetesSettings:
     """Its own: of the lease and of the kill switch."""
     name: str = "leadtime"
     """Of its lease; the kill switch is the ConfigMap NAME-pause."""
+    lease_suffix: str = ""
+    """Behind the lease's name: a standby has a lease of its own, and the controller's kill switch."""
     tokens: Path | None = None
     """Folder under which the Secrets with tokens of Ray dashboards are mounted."""
     nodes: bool = False
@@ -125,7 +127,7 @@ def kubernetes_parts(
     """`lease`: an API client of its own and the election's settings; None: this is the only controller."""
     elector = None
     if lease is not None:
-        store = KubernetesLease(lease[0], settings.namespace, settings.name)
+        store = KubernetesLease(lease[0], settings.namespace, settings.name + settings.lease_suffix)
         elector = LeaderElector(store, lease[1], on_change=_say_leader, on_trouble=_say_trouble)
     budget_s = None if elector is None else (lambda: elector.write_budget_s(elector.clock()))
     places = settings.watch_namespaces

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from autoscaler.kube.shell import KubernetesParts
 
 
-def cluster_parts(config: Config, board: Board, elect: bool) -> KubernetesParts | None:
+def cluster_parts(config: Config, board: Board, elect: bool, lease_suffix: str = "") -> KubernetesParts | None:
     """What the controller has of Kubernetes. Errors: ConfigError when no cluster can be reached by these settings."""
     block = config.kubernetes
     if block is None:
@@ -26,6 +26,7 @@ def cluster_parts(config: Config, board: Board, elect: bool) -> KubernetesParts 
             watch_namespaces=block.watch_namespaces,
             namespace=own_place(config),
             name=block.name,
+            lease_suffix=lease_suffix,
             tokens=block.tokens,
             nodes=block.nodes,
             placeholders=any(pool.way == "placeholder" for pool in config.prewarm),

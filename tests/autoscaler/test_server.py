@@ -182,7 +182,15 @@ async def test_the_plan_page_has_the_targets_to_follow(pages: Pages) -> None:
     assert plan == {
         "version": 1, "tick": 1, "issued_at_s": START_S, "period_s": 5.0, "acts": True,
         "targets": {"chat/llm": 3}, "withheld": {}, "held": ["chat/other"],
+        "paused": [],
     }  # fmt: skip
+
+
+async def test_the_plan_page_says_which_of_the_held_were_paused(pages: Pages) -> None:
+    pages.runtime.pause.set(DeploymentKey.parse("chat/llm"), True)
+    await pages.tick()
+    plan = await pages.json("/api/v1/plan")
+    assert (plan["targets"], plan["held"], plan["paused"]) == ({}, ["chat/llm", "chat/other"], ["chat/llm"])
 
 
 @pytest.mark.parametrize("reason", ["dry run", "follower"])

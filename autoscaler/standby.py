@@ -1,0 +1,109 @@
+"""A dead man's switch: what a standby knows of the controller that it stands in for.
+
+Serve's own autoscaler is off where leadtime acts through the external-scaler API, so levels would stand for ever once
+leadtime is gone. A standby reads the plan that the controller publishes and judges its age exactly as the policy
+inside Serve does (leadtime_serve_policy). What it then wants: policies/standby.py; how it is built: wiring/standby.py.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from leadtime_serve_policy import PlanReader
+from policies.base import DeploymentKey, DeploymentView
+
+READ_EVERY_S = 2.0
+BACK_OFF_S = 900.0
+"""For this long a standby leaves a deployment alone whose level somebody else has lowered."""
+
+
+@dataclass(slots=True)
+class _Seen:
+    """Of one deployment."""
+
+    short_since_s: float | None = None
+    """Since when Serve's target has been below the level that the controller's plan names."""
+    highest: int | None = None
+    """The highest target during this silence."""
+    backs_off_until_s: float = -1.0
+
+
+class ControllerWatch:
+    """Says of each deployment whether its controller has been silent for `after_s`.
+
+    Silent means: no plan of an acting controller for that long, or a plan that Serve's target does not reach for that
+    long (the controller cannot write). A deployment that was paused when the controller fell silent stays paused.
+    All times are monotonic seconds of `monotonic_s`.
+    """
+
+    def __init__(self, reader: PlanReader, after_s: float, monotonic_s: Callable[[], float]) -> None:
+        self._reader = reader
+        self._after_s = after_s
+        self._monotonic_s = monotonic_s
+        self._acted_at_s = monotonic_s()
+        """When the controller was last known to act; before the first look it gets the benefit of the doubt."""
+        self._paused: frozenset[str] = frozenset()
+        self._seen: dict[DeploymentKey, _Seen] = {}
+        self._stop = threading.Event()
+
+    def released(self, d: DeploymentView, now_s: float) -> str | None:
+        """Why the standby looks after `d` now; None while it must not. `now_s` (wall clock) is not used."""
+        moment_s = self._monotonic_s()
+        silent_s = self._silent_for_s(moment_s)
+        seen = self._seen.setdefault(d.key, _Seen())
+        if str(d.key) in self._paused:
+            return None
+        if silent_s >= self._after_s:
+            why = f"no plan of a controller that acts for {silent_s:.0f} s ({self._reader.why or 'too old'})"
+        else:
+            short_s = self._short_for_s(seen, d, moment_s)
+            if short_s < self._after_s:
+                seen.highest = None
+                return None
+            why = f"the controller has not reached its planned level for {short_s:.0f} s: it cannot write"
+        return None if self._somebody_lowers(seen, d.target, moment_s) else why
+
+    def silent(self) -> bool:
+        """Whether the controller as a whole is silent."""
+        return self._silent_for_s(self._monotonic_s()) >= self._after_s
+
+    def run(self) -> None:
+        """Read the plan again and again, in a thread of its own, until `stop`."""
+        while not self._stop.is_set():
+            self._reader.read_once()
+            self._stop.wait(READ_EVERY_S)
+
+    def start(self) -> None:
+        threading.Thread(target=self.run, name="controller-watch", daemon=True).start()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def _silent_for_s(self, moment_s: float) -> float:
+        sighting = self._reader.seen
+        if sighting is not None and sighting.plan.acts and sighting.is_fresh(moment_s):
+            self._acted_at_s = max(self._acted_at_s, moment_s)
+            self._paused = sighting.plan.paused
+        return moment_s - self._acted_at_s
+
+    def _short_for_s(self, seen: _Seen, d: DeploymentView, moment_s: float) -> float:
+        sighting = self._reader.seen
+        planned = None if sighting is None else sighting.plan.targets.get(str(d.key))
+        if planned is None or d.target is None or d.target >= planned:
+            seen.short_since_s = None
+            return 0.0
+        if seen.short_since_s is None:
+            seen.short_since_s = moment_s
+        return moment_s - seen.short_since_s
+
+    def _somebody_lowers(self, seen: _Seen, target: int | None, moment_s: float) -> bool:
+        """A standby lowers nothing, so a target that falls is the work of somebody who acts."""
+        if target is None:
+            return moment_s < seen.backs_off_until_s
+        if seen.highest is not None and target < seen.highest:
+            seen.backs_off_until_s = moment_s + BACK_OFF_S
+            seen.highest = target
+        seen.highest = target if seen.highest is None else max(seen.highest, target)
+        return moment_s < seen.backs_off_until_s

@@ -1,0 +1,94 @@
+"""A standby from the settings of the controller that it stands in for. What it is for: autoscaler/standby.py."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autoscaler.errors import ConfigError
+from autoscaler.wiring.cluster import cluster_parts
+from autoscaler.wiring.ports import sources_and_actuators
+
+if TYPE_CHECKING:
+    from autoscaler.config.model import Config
+    from autoscaler.runtime import Clock, Runtime
+    from leadtime_serve_policy import PlanReader
+
+LEASE_SUFFIX = "-standby"
+
+
+@dataclass(frozen=True, slots=True)
+class StandbySettings:
+    """Where the controller publishes its plan, and for how long it must be silent before the standby acts."""
+
+    plan: str
+    """http(s)://HOST:PORT of the controller."""
+    after_s: float
+    port: int
+    """Of the standby's own pages."""
+    token_file: Path | None = None
+    ca_file: Path | None = None
+
+
+def build_standby(config: Config, standby: StandbySettings, clock: Clock | None = None) -> Runtime:
+    """A Runtime that acts only where the controller is silent, with a lease of its own, without state or journal.
+
+    It reads the same services, obeys the same limits, budget, dry run and kill switch, and lowers nothing. It neither
+    pre-warms nor talks MQTT nor asks Prometheus for history. Errors: ConfigError (also for a wrong URL or file).
+    """
+    from autoscaler.controller import Controller
+    from autoscaler.pause import PauseSwitch
+    from autoscaler.runtime import Runtime, new_board
+    from autoscaler.server import Server
+    from autoscaler.standby import ControllerWatch
+    from policies.standby import StandbyPolicy
+
+    own = _without_extras(config)
+    watch = ControllerWatch(_reader(standby), standby.after_s, time.monotonic)
+    controller = Controller(own.controller, None, StandbyPolicy(watch.released))
+    board = new_board(own.controller)
+    cluster = cluster_parts(own, board, elect=True, lease_suffix=LEASE_SUFFIX)
+    sources, actuators = sources_and_actuators(own, cluster, board)
+    pause = PauseSwitch(None)
+    watch.start()
+    return Runtime(
+        own.controller,
+        controller,
+        sources,
+        actuators,
+        server=Server(board, pause, own.server.host, standby.port, own.server.token_file),
+        board=board,
+        pause=pause,
+        leader=cluster.leader if cluster else lambda: True,
+        clock=clock,
+        background=cluster.background if cluster else (),
+        settings=cluster.deployment_settings if cluster else tuple,
+    )
+
+
+def _without_extras(config: Config) -> Config:
+    """The same services and limits; no step down, and nothing that would meddle with what the controller holds."""
+    guards = replace(config.controller.guards, max_step_down=0)
+    core = replace(
+        config.controller,
+        guards=guards,
+        policy_name="standby",
+        policy_options={},
+        pools=tuple(replace(pool, prewarm="none") for pool in config.controller.pools),
+    )
+    return replace(config, controller=core, mqtt=None, prometheus=None, prewarm=())
+
+
+def _reader(standby: StandbySettings) -> PlanReader:
+    from leadtime_serve_policy import PlanReader, settings_of
+
+    kwargs = {"plan": standby.plan}
+    for name, file in (("token_file", standby.token_file), ("ca_file", standby.ca_file)):
+        if file is not None:
+            kwargs[name] = str(file.absolute())
+    settings, problems = settings_of(kwargs)
+    if problems:
+        raise ConfigError("; ".join(problem.removeprefix("policy_kwargs.") for problem in problems))
+    return PlanReader(settings)
