@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from autoscaler.demo.local_ray import local_ray
+from leadtime.demo.local_ray import local_ray
 from simulator.parallel.workers import Workers, workers
 from simulator.tuning.tuner import Plan, Tuned, Tuner
 

@@ -27,7 +27,9 @@ def test_what_is_drawn_is_there() -> None:
 
 def test_every_package_is_drawn() -> None:
     packages = [
-        p.parent for root in ("autoscaler", "policies", "simulator") for p in (ROOT / root).rglob("__init__.py")
+        p.parent
+        for root in ("autoscaler", "policies", "simulator", "leadtime")
+        for p in (ROOT / root).rglob("__init__.py")
     ]
     assert {str(package.relative_to(ROOT)) for package in packages} - set(drawn()) == set()
 

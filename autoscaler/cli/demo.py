@@ -1,4 +1,7 @@
-"""`leadtime demo`: what leadtime does, seen on this machine, in one command. The demo's rooms are autoscaler.demo."""
+"""`leadtime demo`: what leadtime does, seen on this machine, in one command.
+
+The demo itself is in leadtime/demo, which the pod's image does not hold.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from autoscaler.errors import InputError
 from autoscaler.extras import install
 
 if TYPE_CHECKING:
-    from autoscaler.demo.spec import Spec
+    from leadtime.demo.spec import Spec
 
 DESCRIPTION = """\
 Start a Ray Serve of its own on this machine with emulated vLLM engines (no GPU, no Kubernetes), send it a day of
@@ -61,6 +64,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if importlib.util.find_spec("leadtime") is None:
+        raise InputError(
+            "leadtime demo: it is not part of the controller's image; install leadtime on your own machine"
+        )
     spec = _spec(args)
     if importlib.util.find_spec("ray") is None or importlib.util.find_spec("ray.serve") is None:
         raise InputError(f"leadtime demo: it needs Ray Serve, which is not installed: {install('ray')}")
@@ -72,8 +79,8 @@ def run(args: argparse.Namespace) -> int:
 def _spec(args: argparse.Namespace) -> Spec:
     from dataclasses import replace
 
-    from autoscaler.demo.nodes import Nodes
-    from autoscaler.demo.spec import Spec
+    from leadtime.demo.nodes import Nodes
+    from leadtime.demo.spec import Spec
     from policies.options import exact
 
     spec = Spec(baseline=args.baseline)
@@ -110,9 +117,9 @@ def _folder(out: Path | None) -> Path:
 
 async def _play(spec: Spec, plain: bool, folder: Path) -> int:
     """Play it; SIGTERM and a closed terminal end it like Ctrl-C does, in order."""
-    from autoscaler.demo.play import Demo
-    from autoscaler.demo.screens import make_screen
     from autoscaler.wiring.controller import build
+    from leadtime.demo.play import Demo
+    from leadtime.demo.screens import make_screen
 
     screen = make_screen(plain, len(spec.demands))
     task = asyncio.current_task()

@@ -18,7 +18,7 @@ from simulator.tuning.study import Study
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = "\n".join(
     path.read_text(encoding="utf-8")
-    for room in ("autoscaler", "policies", "simulator")
+    for room in ("autoscaler", "policies", "simulator", "leadtime")
     for path in sorted((ROOT / room).rglob("*.py"))
 )
 

@@ -73,7 +73,8 @@ def test_what_it_copies_is_there_and_not_ignored_and_is_what_the_wheel_holds() -
         assert f"!{source}" in ignored or f"!{source}/" in ignored, source
     packages = {pattern.rstrip("*") for pattern in PROJECT["tool"]["setuptools"]["packages"]["find"]["include"]}
     modules = set(PROJECT["tool"]["setuptools"].get("py-modules", ()))
-    assert packages | {f"{module}.py" for module in modules} <= sources
+    on_a_laptop_only = {"leadtime"}
+    assert packages - on_a_laptop_only | {f"{module}.py" for module in modules} <= sources
 
 
 def test_it_installs_extras_that_exist_with_pinned_versions() -> None:
@@ -106,3 +107,10 @@ def test_the_program_runs_as_that_user_without_a_home_and_in_a_folder_that_it_ca
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("# Settings of the leadtime controller")
+
+
+def test_the_demo_is_not_in_it() -> None:
+    copied = " ".join(arguments("COPY"))
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8")
+    assert " leadtime/" not in copied
+    assert "!leadtime/" not in ignored

@@ -9,11 +9,11 @@ import pytest
 import yaml
 
 from autoscaler.config import load_config
-from autoscaler.demo.baseline import Simulated, simulate, write_scenario
-from autoscaler.demo.local_ray import DemoError
-from autoscaler.demo.play import PROFILE
-from autoscaler.demo.spec import Spec, application, settings
-from autoscaler.demo.traffic import arrivals, history
+from leadtime.demo.baseline import Simulated, simulate, write_scenario
+from leadtime.demo.local_ray import DemoError
+from leadtime.demo.play import PROFILE
+from leadtime.demo.spec import Spec, application, settings
+from leadtime.demo.traffic import arrivals, history
 from policies.base import DeploymentKey
 from simulator.scenario.load import load_scenario
 

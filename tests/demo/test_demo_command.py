@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from autoscaler.demo import processes
+from leadtime.demo import processes
 from tests.cli.helpers import leadtime
 from tests.demo.passes import late, live_pass, longest_run, median, simulated_pass
 from tests.real import missing

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from autoscaler.demo.engine import EngineLoop, Load, WallEngine, demo_profile, start_s
+from leadtime.demo.engine import EngineLoop, Load, WallEngine, demo_profile, start_s
 from policies.base import Slo, TokenMix
 from policies.engines import capacity
 from simulator.dataplane.plane import DataPlane

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from autoscaler.demo import local_ray as room
-from autoscaler.demo.local_ray import DemoError, free_ports, local_ray
+from leadtime.demo import local_ray as room
+from leadtime.demo.local_ray import DemoError, free_ports, local_ray
 
 
 async def test_a_ray_that_does_not_start_is_one_line_and_leaves_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,7 +23,7 @@ async def test_a_ray_that_does_not_start_is_one_line_and_leaves_no_folder(monkey
         folders.append(folder)
         command = [sys.executable, "-c", "print('no room on this machine'); raise SystemExit(1)"]
         return subprocess.Popen(
-            [sys.executable, "-m", "autoscaler.demo.keeper", str(folder), *command], stdin=subprocess.PIPE
+            [sys.executable, "-m", "leadtime.demo.keeper", str(folder), *command], stdin=subprocess.PIPE
         )
 
     monkeypatch.setattr(room, "_start", start)

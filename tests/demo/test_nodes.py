@@ -10,15 +10,15 @@ import pytest
 import yaml
 
 from autoscaler.config import load_config
-from autoscaler.demo import baseline, play, summary
-from autoscaler.demo.nodes import POOL, Nodes, cluster_config
-from autoscaler.demo.nodes_watch import NodesWatch
-from autoscaler.demo.report import report
-from autoscaler.demo.spec import Spec, settings
-from autoscaler.demo.traffic import Request, arrivals, history
-from autoscaler.demo.watch import key_of
 from autoscaler.model import Applied, EndedStart, NodeSignal, Outcome, Plan, PoolPlan, PoolSignals, Signals
 from autoscaler.runtime import new_board
+from leadtime.demo import baseline, play, summary
+from leadtime.demo.nodes import POOL, Nodes, cluster_config
+from leadtime.demo.nodes_watch import NodesWatch
+from leadtime.demo.report import report
+from leadtime.demo.spec import Spec, settings
+from leadtime.demo.traffic import Request, arrivals, history
+from leadtime.demo.watch import key_of
 from policies.base import LeadPath, Term
 from simulator.scenario.load import load_scenario
 

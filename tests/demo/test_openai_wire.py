@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from autoscaler.demo.openai_wire import (
+from leadtime.demo.openai_wire import (
     CHAT_COMPLETIONS,
     COMPLETIONS,
     DONE,
@@ -19,8 +19,8 @@ from autoscaler.demo.openai_wire import (
     parse,
     word,
 )
-from autoscaler.demo.traffic import DEMANDS, Request
-from autoscaler.demo.users import question
+from leadtime.demo.traffic import DEMANDS, Request
+from leadtime.demo.users import question
 
 
 def body(**values: Any) -> bytes:

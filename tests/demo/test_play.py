@@ -12,14 +12,14 @@ import pytest
 
 from autoscaler.board import Board
 from autoscaler.controller import Controller
-from autoscaler.demo import play
-from autoscaler.demo.local_ray import DemoError, LocalRay
-from autoscaler.demo.play import Demo
-from autoscaler.demo.screens import PlainScreen
-from autoscaler.demo.spec import Spec
-from autoscaler.demo.watch import key_of
 from autoscaler.errors import ConfigError
 from autoscaler.runtime import new_board
+from leadtime.demo import play
+from leadtime.demo.local_ray import DemoError, LocalRay
+from leadtime.demo.play import Demo
+from leadtime.demo.screens import PlainScreen
+from leadtime.demo.spec import Spec
+from leadtime.demo.watch import key_of
 
 
 class Out:

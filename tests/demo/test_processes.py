@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from autoscaler.demo import processes
+from leadtime.demo import processes
 
-KEEPER = (sys.executable, "-m", "autoscaler.demo.keeper")
+KEEPER = (sys.executable, "-m", "leadtime.demo.keeper")
 
 DAEMON = """
 import os, sys, time, signal

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from autoscaler.demo.report import report
-from autoscaler.demo.spec import Spec
-from autoscaler.demo.summary import SERVE, Moment, Outcome, causes, causes_words, outcome, percentile, table, verdict
-from autoscaler.demo.users import Served
+from leadtime.demo.report import report
+from leadtime.demo.spec import Spec
+from leadtime.demo.summary import SERVE, Moment, Outcome, causes, causes_words, outcome, percentile, table, verdict
+from leadtime.demo.users import Served
 
 
 def user(ttft_s: float | None, status: str = "ok", last_s: float | None = None, tokens: int = 1) -> Served:

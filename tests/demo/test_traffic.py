@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.demo.traffic import DEMANDS, Hump, Shape, arrivals, counted, history, usual_day
+from leadtime.demo.traffic import DEMANDS, Hump, Shape, arrivals, counted, history, usual_day
 
 CHAT, CODE = DEMANDS
 DAY_S = 150.0

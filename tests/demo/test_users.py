@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from autoscaler.demo.openai_wire import CHAT_COMPLETIONS, COMPLETIONS, Answer, Question, parse
-from autoscaler.demo.traffic import DEMANDS, Request
-from autoscaler.demo.users import Served, Users, merged, write_requests
+from leadtime.demo.openai_wire import CHAT_COMPLETIONS, COMPLETIONS, Answer, Question, parse
+from leadtime.demo.traffic import DEMANDS, Request
+from leadtime.demo.users import Served, Users, merged, write_requests
 
 CHAT, CODE = DEMANDS
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from autoscaler.demo import plot, view
-from autoscaler.demo.scene import Chart, Decision, Lane, Scene
-from autoscaler.demo.screens import PlainScreen
+from leadtime.demo import plot, view
+from leadtime.demo.scene import Chart, Decision, Lane, Scene
+from leadtime.demo.screens import PlainScreen
 
 COLUMNS = 42
 

@@ -8,9 +8,6 @@ import pytest
 
 from autoscaler.board import Board
 from autoscaler.controller import Controller
-from autoscaler.demo.spec import Spec
-from autoscaler.demo.users import Served
-from autoscaler.demo.watch import Sample, Texts, Watch, held_seconds, key_of
 from autoscaler.model import (
     Applied,
     ControllerConfig,
@@ -24,6 +21,9 @@ from autoscaler.model import (
     SourceStatus,
 )
 from autoscaler.runtime import new_board
+from leadtime.demo.spec import Spec
+from leadtime.demo.users import Served
+from leadtime.demo.watch import Sample, Texts, Watch, held_seconds, key_of
 from policies.static import StaticOptions, StaticPolicy
 
 BEGIN_S = 1000.0

@@ -13,7 +13,7 @@ from starlette.requests import Request
 def keep_to_loopback() -> None:
     """Have this replica's gRPC server, which Serve opens after our `__init__`, listen on the loopback alone.
 
-    As the demo does (autoscaler/demo/ray_app.py), which cannot be imported by another Ray's Python.
+    As the demo does (leadtime/demo/ray_app.py), which cannot be imported by another Ray's Python.
     """
     from ray.serve._private import replica
 

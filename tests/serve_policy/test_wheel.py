@@ -19,7 +19,7 @@ MODULE = ROOT / "leadtime_serve_policy.py"
 def test_setuptools_is_told_of_the_packages_and_the_module_and_nothing_else() -> None:
     told = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
     found = setuptools.find_packages(str(ROOT), include=told["packages"]["find"]["include"])
-    assert {name.split(".")[0] for name in found} == {"autoscaler", "policies", "simulator"}
+    assert {name.split(".")[0] for name in found} == {"autoscaler", "policies", "simulator", "leadtime"}
     assert told["py-modules"] == ["leadtime_serve_policy"]
 
 
@@ -39,7 +39,7 @@ def test_the_wheel_holds_the_packages_and_the_module_and_nothing_else(tmp_path: 
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     tops = {top for name in names if not (top := name.split("/")[0]).endswith(".dist-info")}
-    assert tops == {"autoscaler", "policies", "simulator", "leadtime_serve_policy.py"}
+    assert tops == {"autoscaler", "policies", "simulator", "leadtime", "leadtime_serve_policy.py"}
 
 
 def test_the_module_imports_the_standard_library_only() -> None:

@@ -39,7 +39,7 @@ class Fragile(HpaOngoing):
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """Of a Ray head with two CPUs, on the loopback only, that ends with this module."""
-    from autoscaler.demo.local_ray import local_ray
+    from leadtime.demo.local_ray import local_ray
 
     loop, cluster = asyncio.new_event_loop(), local_ray(0)
     try:

@@ -18,10 +18,11 @@ from typing import Any, TypeVar
 
 from autoscaler.config import load_config
 from autoscaler.config.model import Config
-from autoscaler.demo import baseline, summary
-from autoscaler.demo.local_ray import DemoError, LocalRay, Serve, free_ports, local_ray
-from autoscaler.demo.nodes import Nodes
-from autoscaler.demo.report import (
+from autoscaler.runtime import Runtime
+from leadtime.demo import baseline, summary
+from leadtime.demo.local_ray import DemoError, LocalRay, Serve, free_ports, local_ray
+from leadtime.demo.nodes import Nodes
+from leadtime.demo.report import (
     LEADTIME_FOLDER,
     NOT_AHEAD_FOLDER,
     SCENARIO_FOLDER,
@@ -29,12 +30,11 @@ from autoscaler.demo.report import (
     moments_of_the_late,
     report,
 )
-from autoscaler.demo.screens import Screen, Step
-from autoscaler.demo.spec import APP, Spec, application, settings
-from autoscaler.demo.traffic import Request, arrivals, counted, history, usual_day
-from autoscaler.demo.users import Served, Users, merged, write_requests
-from autoscaler.demo.watch import Texts, Watch, key_of
-from autoscaler.runtime import Runtime
+from leadtime.demo.screens import Screen, Step
+from leadtime.demo.spec import APP, Spec, application, settings
+from leadtime.demo.traffic import Request, arrivals, counted, history, usual_day
+from leadtime.demo.users import Served, Users, merged, write_requests
+from leadtime.demo.watch import Texts, Watch, key_of
 
 T = TypeVar("T")
 Build = Callable[[Config], Runtime]

@@ -12,8 +12,8 @@ from typing import Literal
 
 import yaml
 
-from autoscaler.demo.nodes import POOL, Nodes
-from autoscaler.demo.traffic import DEMANDS, Demand
+from leadtime.demo.nodes import POOL, Nodes
+from leadtime.demo.traffic import DEMANDS, Demand
 from policies.base import Slo
 
 APP = "demo"
@@ -147,7 +147,7 @@ def application(spec: Spec, act: bool) -> dict[str, object]:
     return {
         "name": APP,
         "route_prefix": "/",
-        "import_path": "autoscaler.demo.ray_app:build",
+        "import_path": "leadtime.demo.ray_app:build",
         "args": {
             "models": [demand.deployment for demand in spec.demands],
             "seed": spec.seed,

@@ -1,7 +1,7 @@
 """The demo's comparison without waiting for it: the same arrivals through the simulator, under Serve's own autoscaler.
 
 Writes an ordinary scenario (which `leadtime compare` takes as well), then runs a policy on it in a child process, where
-Ctrl-C can end it. Run as a module it is that child: `python -m autoscaler.demo.baseline SCENARIO POLICY`.
+Ctrl-C can end it. Run as a module it is that child: `python -m leadtime.demo.baseline SCENARIO POLICY`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from autoscaler.demo.local_ray import DemoError
-from autoscaler.demo.nodes import Nodes
-from autoscaler.demo.spec import APP, MAX_ONGOING, Spec, guards, policy_options
-from autoscaler.demo.traffic import Request
-from autoscaler.demo.users import Served
+from leadtime.demo.local_ray import DemoError
+from leadtime.demo.nodes import Nodes
+from leadtime.demo.spec import APP, MAX_ONGOING, Spec, guards, policy_options
+from leadtime.demo.traffic import Request
+from leadtime.demo.users import Served
 from policies.base import DeploymentKey
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _write_trace(path: Path, requests: Sequence[Request], shift_s: float) -> Non
 async def simulate(scenario: Path, policy: str) -> Simulated:
     """Run `policy` on the scenario in a child process. Errors: DemoError with the child's last words."""
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "autoscaler.demo.baseline", str(scenario), policy,
+        sys.executable, "-m", "leadtime.demo.baseline", str(scenario), policy,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
@@ -159,7 +159,7 @@ def _decode(document: dict[str, Any]) -> Simulated:
 
 
 def main(words: Sequence[str]) -> int:
-    from autoscaler.demo.engine import without_compiling
+    from leadtime.demo.engine import without_compiling
 
     without_compiling()  # a few minutes of a few replicas are simulated sooner than machine code is made
     from simulator.run import Choice, Outputs, make_policy

@@ -1,6 +1,6 @@
 """Starts a command and outlives whoever asked for it by just long enough to end everything that the command started.
 
-Run as a program: `python -m autoscaler.demo.keeper FOLDER COMMAND...`. It holds one end of a pipe (its standard input):
+Run as a program: `python -m leadtime.demo.keeper FOLDER COMMAND...`. It holds one end of a pipe (its standard input):
 when the other end closes, because its owner said so or died in whatever way, it ends all processes below itself,
 removes FOLDER and exits. Standard library only, so that it is up at once. For nothing but the demo's local Ray.
 """
@@ -17,7 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from autoscaler.demo import processes
+from leadtime.demo import processes
 
 _SUBREAPER = 36
 """prctl's PR_SET_CHILD_SUBREAPER: whoever loses its parent below us becomes our child, and stays within reach."""

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from autoscaler.demo.users import Served
+from leadtime.demo.users import Served
 
 LEADTIME, SERVE = "leadtime", "Serve's default"
 NOT_AHEAD = "nodes not ahead"

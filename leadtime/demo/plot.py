@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from autoscaler.demo.scene import Chart
+from leadtime.demo.scene import Chart
 
 Kind = Literal["text", "traffic", "expected", "band", "usual", "carries", "carries_on_bar", "now", "lead", "late"]
 _EIGHTHS = " ▁▂▃▄▅▆▇█"

@@ -17,7 +17,7 @@ from typing import Literal
 
 import aiohttp
 
-from autoscaler.demo.traffic import Demand, Request
+from leadtime.demo.traffic import Demand, Request
 
 Status = Literal["ok", "failed", "unfinished"]
 _WORD = "hello "

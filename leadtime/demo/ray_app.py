@@ -15,8 +15,8 @@ from ray import serve
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from autoscaler.demo import openai_wire as wire
-from autoscaler.demo.engine import EngineLoop, WallEngine, demo_profile, start_s, without_compiling
+from leadtime.demo import openai_wire as wire
+from leadtime.demo.engine import EngineLoop, WallEngine, demo_profile, start_s, without_compiling
 
 
 def keep_to_loopback() -> None:
@@ -45,7 +45,7 @@ class EmulatedEngine:
     def __init__(self, model: str, seed: int, least_start_s: float, most_start_s: float) -> None:
         began_s = time.monotonic()
         without_compiling()
-        from autoscaler.demo.ray_metrics import EngineMetrics
+        from leadtime.demo.ray_metrics import EngineMetrics
 
         replica_id = serve.get_replica_context().replica_id.unique_id
         takes_s = start_s(seed, replica_id, least_start_s, most_start_s)

@@ -15,8 +15,8 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from autoscaler.demo import view
-from autoscaler.demo.scene import Decision, Scene
+from leadtime.demo import view
+from leadtime.demo.scene import Decision, Scene
 
 _PLAIN_EVERY_S = 5.0
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from autoscaler.demo import plot
-from autoscaler.demo.scene import Decision, Lane, Scene
+from leadtime.demo import plot
+from leadtime.demo.scene import Decision, Lane, Scene
 
 WIDTH = 96
 _GAP = 2

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from autoscaler.board import Board
-from autoscaler.demo.nodes import POOL
-from autoscaler.demo.scene import Decision
 from autoscaler.model import FINE_OUTCOMES, EndedStart, Plan, PoolSignals
 from autoscaler.status import nodes_by_state
+from leadtime.demo.nodes import POOL
+from leadtime.demo.scene import Decision
 
 _STOOD_S = 3.0
 """A node that was ready for so long before a replica was on it came ahead: Ray's own word on who uses it is late."""

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from autoscaler.board import Board
-from autoscaler.demo.nodes_watch import NodesWatch
-from autoscaler.demo.scene import Chart, Decision, Lane, Scene
-from autoscaler.demo.spec import APP, Spec
-from autoscaler.demo.users import Served
 from autoscaler.model import DeploymentPlan, Observation, Plan
+from leadtime.demo.nodes_watch import NodesWatch
+from leadtime.demo.scene import Chart, Decision, Lane, Scene
+from leadtime.demo.spec import APP, Spec
+from leadtime.demo.users import Served
 from policies.base import DeploymentKey, Forecast
 
 _RECENT_S = 30.0

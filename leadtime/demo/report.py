@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from autoscaler.demo import summary
-from autoscaler.demo.nodes_watch import NodesWatch
-from autoscaler.demo.spec import Spec
-from autoscaler.demo.users import Served
-from autoscaler.demo.watch import Watch
+from leadtime.demo import summary
+from leadtime.demo.nodes_watch import NodesWatch
+from leadtime.demo.spec import Spec
+from leadtime.demo.users import Served
+from leadtime.demo.watch import Watch
 
 LEADTIME_FOLDER, WATCHING_FOLDER, SCENARIO_FOLDER = "leadtime", "watching", "scenario"
 NOT_AHEAD_FOLDER = "scenario-nodes-not-ahead"

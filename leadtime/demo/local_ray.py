@@ -24,9 +24,9 @@ from typing import Any
 
 import aiohttp
 
-from autoscaler.demo import processes
-from autoscaler.demo.nodes import HEAD_ADDRESS, Nodes, prepare
 from autoscaler.errors import LeadtimeError
+from leadtime.demo import processes
+from leadtime.demo.nodes import HEAD_ADDRESS, Nodes, prepare
 
 _SOCKET_ROOM = 40
 """Longest folder below which Ray's socket names still fit into the 104 bytes that the system allows."""
@@ -127,7 +127,7 @@ def _start(
         environment |= more | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / _TOKEN)}
         command.append(f"--autoscaling-config={file}")
     return subprocess.Popen(
-        [sys.executable, "-m", "autoscaler.demo.keeper", str(folder), *command],
+        [sys.executable, "-m", "leadtime.demo.keeper", str(folder), *command],
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         env=environment, start_new_session=True,
     )  # fmt: skip
