@@ -19,6 +19,8 @@ _NAME: Schema = {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
 _NAME_OR_EMPTY: Schema = {"type": "string", "pattern": "^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$", "maxLength": 63}
 _QUANTITY: Schema = {"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"}
 _INTERVAL: Schema = {"type": "string", "pattern": "^[0-9]+(ms|s|m|h)$"}
+_INTERVAL_OR_EMPTY: Schema = {"type": "string", "pattern": "^([0-9]+(ms|s|m|h))?$"}
+_METRIC_LABEL: Schema = {"type": "string", "pattern": "^[a-zA-Z_][a-zA-Z0-9_]*$"}
 _COUNT_OR_SHARE: Schema = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9]+%$"}]}
 _PORT: Schema = {"type": "integer", "minimum": 1, "maximum": 65535}
 _PORTS: Schema = {"type": "array", "items": _PORT, "uniqueItems": True}
@@ -40,6 +42,15 @@ class Value:
     default: Any
     schema: Schema
     meaning: str
+
+
+def _monitor_options(monitor: str) -> tuple[Value, ...]:
+    return (
+        Value(f"{monitor}.scrapeTimeout", "", _INTERVAL_OR_EMPTY, "Of a scrape; empty = Prometheus' own."),
+        Value(f"{monitor}.honorLabels", True, _BOOL, "Page's labels go before the target's; the rules work both ways."),
+        Value(f"{monitor}.relabelings", [], _OBJECTS, "More relabelings of the target, after the chart's."),
+        Value(f"{monitor}.metricRelabelings", [], _OBJECTS, "More relabelings of the metrics, after the chart's."),
+    )
 
 
 _MONITOR = "Make a {kind} for the Prometheus operator (its CRDs must be there)."
@@ -128,12 +139,20 @@ VALUES: tuple[Value, ...] = (
     Value("podMonitor.enabled", False, _BOOL, _MONITOR.format(kind="PodMonitor") + " Preferred: it sees followers too."),
     Value("podMonitor.labels", {}, _LABELS, "Labels by which your Prometheus finds it."),
     Value("podMonitor.interval", "15s", _INTERVAL, "Between two scrapes."),
+    *_monitor_options("podMonitor"),
     Value("podMonitor.kind", "PodMonitor", _one_of("PodMonitor", "PodMonitoring"), "PodMonitoring = Google Managed Prometheus."),
     Value("serviceMonitor.enabled", False, _BOOL, _MONITOR.format(kind="ServiceMonitor") + " Not both."),
     Value("serviceMonitor.labels", {}, _LABELS, "Labels by which your Prometheus finds it."),
     Value("serviceMonitor.interval", "15s", _INTERVAL, "Between two scrapes."),
+    *_monitor_options("serviceMonitor"),
     Value("prometheusRule.enabled", False, _BOOL, _MONITOR.format(kind="PrometheusRule") + " Recording rules and alerts."),
     Value("prometheusRule.labels", {}, _LABELS, "Labels by which your Prometheus finds it."),
+    Value(
+        "prometheusRule.cluster", "", {"type": "string", "pattern": "^[A-Za-z0-9][-A-Za-z0-9_./:]*$|^$", "maxLength": 253},
+        "This cluster, as one Prometheus (or Thanos, Mimir) that evaluates rules for several has it in its label; "
+        "empty = it sees this cluster alone.",
+    ),
+    Value("prometheusRule.clusterLabel", "cluster", _METRIC_LABEL, "That label's name."),
     Value("prometheusRule.runbookBaseUrl", "", _TEXT, "Goes before the runbooks' paths (docs/runbooks/NAME.md)."),
     Value("prometheusRule.disabled", [], _names({"type": "string"}), "Alerts to leave out, by name."),
     Value("dashboards.enabled", False, _BOOL, "A ConfigMap with the Grafana dashboards for Grafana's sidecar."),

@@ -7,11 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-KEY = 'namespace="llm", service="svc", app="chat", deployment="llm"'
-POD = 'namespace="lt", job="leadtime", pod="a"'
-OTHER = 'namespace="lt", job="leadtime", pod="b"'
-OF_KEY = {"namespace": "llm", "service": "svc", "app": "chat", "deployment": "llm"}
-OF_JOB = {"namespace": "lt", "job": "leadtime"}
+RELEASE = 'cluster="prod", controller_namespace="lt", controller_release="demo"'
+"""The controller of the cases: what the chart's monitors and the Prometheus of a cluster add to every series."""
+KEY = f'namespace="llm", service="svc", app="chat", deployment="llm", pod="a", {RELEASE}'
+KEY_B = KEY.replace('pod="a"', 'pod="b"')
+ELSE = KEY.replace('service="svc"', 'service="other"')
+POD = f'namespace="lt", job="leadtime", pod="a", {RELEASE}'
+OTHER = POD.replace('pod="a"', 'pod="b"')
+OF_RELEASE = {"cluster": "prod", "controller_namespace": "lt", "controller_release": "demo"}
+OF_KEY = {"namespace": "llm", "service": "svc", "app": "chat", "deployment": "llm", **OF_RELEASE}
+OF_JOB = {"namespace": "lt", **OF_RELEASE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +70,26 @@ CASES = (
         f"leadtime_blocked{{{KEY}}}": "1x60", f"leadtime_dry_run{{{POD}}}": "0x60"}, "15m", OF_KEY),
     Case("LeadtimeBlocked", "beside Serve's autoscaler in dry run", {
         f"leadtime_blocked{{{KEY}}}": "1x60", f"leadtime_dry_run{{{POD}}}": "1x60"}, "15m"),
-    Case("LeadtimeStockOut", "refused for 15 minutes", {'leadtime_pool_refused{pool="h100"}': "1x60"}, "15m", {"pool": "h100"}),
-    Case("LeadtimeStockOut", "refused once", {'leadtime_pool_refused{pool="h100"}': "0x5 1x5 0x50"}, "15m"),
-    Case("LeadtimeAbsent", "nothing scraped", {"up": "1x60"}, "10m", {}),
+    Case("LeadtimeServiceBlind", "one service is not seen, another is", {
+        f"leadtime_signals_fresh{{{KEY}}}": "1x5 0x60", f"leadtime_signals_fresh{{{ELSE}}}": "1x60"}, "20m", OF_KEY),
+    Case("LeadtimeServiceBlind", "one of two pods does not see it", {
+        f"leadtime_signals_fresh{{{KEY}}}": "0x60", f"leadtime_signals_fresh{{{KEY_B}}}": "1x60"}, "20m", OF_KEY),
+    Case("LeadtimeServiceBlind", "held on what is not known while all sources answer", {
+        f"leadtime_signals_fresh{{{KEY}}}": "0x60", **_replicas(target="3x60"),
+        f'leadtime_source_up{{{POD}, source="ray_dashboard"}}': "1x60"}, "20m", OF_KEY),
+    Case("LeadtimeServiceBlind", "a head that was restarted", {f"leadtime_signals_fresh{{{KEY}}}": "1x5 0x5 1x60"}, "20m"),
+    Case("LeadtimeServiceBlind", "scaled to none, which reports nothing", {
+        f"leadtime_signals_fresh{{{KEY}}}": "0x60", **_replicas(target="0x60")}, "20m"),
+    Case("LeadtimeStockOut", "refused for 15 minutes", {
+        f'leadtime_pool_refused{{pool="h100", {POD}}}': "1x60"}, "15m", {"pool": "h100", **OF_JOB}),
+    Case("LeadtimeStockOut", "refused once", {
+        f'leadtime_pool_refused{{pool="h100", {POD}}}': "0x5 1x5 0x50"}, "15m"),
+    Case("LeadtimeAbsent", "gone after ten minutes", {
+        f"leadtime_build_info{{{POD}}}": "1x10", f"leadtime_build_info{{{OTHER}}}": "1x4"}, "25m", OF_JOB),
+    Case("LeadtimeAbsent", "one of two pods gone", {
+        f"leadtime_build_info{{{POD}}}": "1x10", f"leadtime_build_info{{{OTHER}}}": "1x60"}, "25m"),
+    Case("LeadtimeAbsent", "replaced within four minutes, by another version", {
+        f'leadtime_build_info{{{POD}, version="1"}}': "1x10", f'leadtime_build_info{{{OTHER}, version="2"}}': "_x13 1x60"}, "20m"),
     Case("LeadtimeAbsent", "there", {f"leadtime_build_info{{{POD}}}": "1x60"}, "10m"),
     Case("LeadtimeNoLeader", "two followers", {
         f"leadtime_leader{{{POD}}}": "0x60", f"leadtime_leader{{{OTHER}}}": "0x60"}, "5m", OF_JOB),
@@ -106,7 +128,7 @@ CASES = (
     Case("LeadtimeActuatorFailing", "a policy inside Serve is to follow", _actuator("published", "0+12x60"), "25m"),
     Case("LeadtimeActuatorFailing", "one conflict", _actuator("conflict", "0 1x60"), "25m"),
     Case("LeadtimeDryRunForgotten", "eight days", {f"leadtime_dry_run{{{POD}}}": "1x200"}, "192h", OF_JOB, "1h"),
-    Case("LeadtimeDryRunForgotten", "installed two days ago", {f"leadtime_dry_run{{{POD}}}": "1x48"}, "48h", step="1h"),
+    Case("LeadtimeDryRunForgotten", "installed two days ago", {f"leadtime_dry_run{{{POD}}}": "_x144 1x60"}, "192h", step="1h"),
     Case("LeadtimeDryRunForgotten", "acts since yesterday", {f"leadtime_dry_run{{{POD}}}": "1x168 0x40"}, "192h", step="1h"),
     Case("LeadtimePausedLong", "five hours", {f"leadtime_paused{{{POD}}}": "1x600"}, "5h", OF_JOB),
     Case("LeadtimePausedLong", "an hour", {f"leadtime_paused{{{POD}}}": "1x60 0x600"}, "5h"),

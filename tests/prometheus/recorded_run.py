@@ -23,7 +23,10 @@ from simulator.scenario.load import load_scenario
 
 START_S = 1_760_000_000.0
 SCRAPE_S = 15.0
-TARGET = {"job": "leadtime", "instance": "10.0.0.1:8080", "pod": "leadtime-0", "namespace": "leadtime"}
+TARGET = {
+    "job": "leadtime", "instance": "10.0.0.1:8080", "pod": "leadtime-0", "namespace": "leadtime",
+    "controller_namespace": "leadtime", "controller_release": "leadtime",
+}  # fmt: skip
 """What a Prometheus adds to every series; the page's own labels win (honorLabels)."""
 
 
