@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from autoscaler.errors import JournalError
+from autoscaler.safe_files import create_private, make_private_folder, tighten
 
 PREFIX, SUFFIX = "journal-", ".jsonl"
 _FILES = 8
@@ -99,11 +100,13 @@ class JournalWriter:
     def _start_file(self, now_s: float, line: bytes) -> None:
         if len(line) > self.checkpoint_bytes:
             raise OSError(0, f"journal.max_bytes {self._max_bytes} is too small for a checkpoint of {len(line)} bytes")
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(self.folder)
         self._older = [(file, file.stat().st_size) for file in journal_files(self.folder)]
+        for old, _ in self._older:
+            tighten(old)
         self._prune(len(line))
         partial = self.folder / f"{PREFIX}partial"
-        file = partial.open("wb", buffering=0)
+        file = create_private(partial)
         try:
             self._file, self._size = file, 0
             self._write_all(line)

@@ -11,12 +11,14 @@ import hashlib
 import sqlite3
 import threading
 from collections.abc import Collection, Mapping
+from glob import escape as glob_escape
 from pathlib import Path
 
 import msgspec
 
 from autoscaler.errors import StateError
 from autoscaler.model import PauseState
+from autoscaler.safe_files import create_private, ensure_private, make_private_folder, tighten
 from policies.base import DeploymentKey, PolicyError
 
 SCHEMA_VERSION = 2
@@ -40,7 +42,8 @@ class StateStore:
         self._written: dict[str, bytes] = {}
         """Digests of the controller's rows as they are in the file."""
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_private_folder(path.parent)
+            self.notice = self._made_private()
             self._connection = self._open()
         except OSError as error:
             raise StateError(f"state file {path}: {(error.strerror or type(error).__name__).lower()}") from None
@@ -89,6 +92,7 @@ class StateStore:
         while (aside := self.path.with_name(f"{self.path.name}.unreadable-{number}")).exists():
             number += 1
         try:
+            create_private(aside).close()
             with self._lock, contextlib.closing(sqlite3.connect(aside)) as copy:
                 self._connection.backup(copy)
         except (sqlite3.Error, OSError) as error:
@@ -123,11 +127,19 @@ class StateStore:
             raise self._unusable(error) from None
         except sqlite3.DatabaseError as error:
             aside = self._set_aside()
-            self.notice = f"state file {self.path} is damaged ({error}): set aside as {aside.name}, begun anew"
+            damaged = f"state file {self.path} is damaged ({error}): set aside as {aside.name}, begun anew"
+            self.notice = "; ".join(filter(None, (damaged, self.notice)))
+            ensure_private(self.path)
             try:
                 return self._checked()
             except sqlite3.Error as second:
                 raise self._unusable(second) from None
+
+    def _made_private(self) -> str:
+        """Nobody else may read it: not the file, which SQLite's companions take their mode from, nor old ones."""
+        others = [self.path.with_name(self.path.name + suffix) for suffix in ("-wal", "-shm")]
+        others += self.path.parent.glob(f"{glob_escape(self.path.name)}.*-*")
+        return "; ".join(filter(None, (ensure_private(self.path), *map(tighten, others))))
 
     def _checked(self) -> sqlite3.Connection:
         """A connection that holds the write lock for good (one writer), on a schema of our version."""

@@ -50,6 +50,11 @@ def policy_names() -> tuple[str, ...]:
     return (*_BUILT_IN, *sorted(name for name in _plugins() if name not in _BUILT_IN))
 
 
+def is_built_in(name: str) -> bool:
+    """Whether the policy is leadtime's own: naming it runs no code of a file or of another package."""
+    return name in _BUILT_IN
+
+
 def options_of(name: str) -> type[Any] | None:
     """The dataclass that declares a policy's options; None where it takes none. Errors: PolicyError as below."""
     declared: type[Any] | None = getattr(_class_of(name, None), "Options", None)

@@ -18,6 +18,8 @@ from typing import IO, Any
 import numpy as np
 
 from autoscaler.errors import InputError
+from autoscaler.escaping import csv_cell
+from autoscaler.safe_files import check_no_link, create_output, make_output_folder, write_output
 from policies.base import DeploymentKey
 from simulator.outcomes import STATUS_NAMES, Ended
 from simulator.result import to_json
@@ -44,13 +46,13 @@ class RequestsCsv:
     """Writes requests.csv.gz, the same bytes for the same requests."""
 
     def __init__(self, path: Path) -> None:
-        self._raw = path.open("wb")
+        self._raw = create_output(path)
         zipped = gzip.GzipFile(filename="", mode="wb", fileobj=self._raw, compresslevel=4, mtime=0)
         self._text = io.TextIOWrapper(zipped, encoding="utf-8", newline="\n")
         self._text.write(",".join(_REQUEST_COLUMNS) + "\n")
 
     def write(self, key: DeploymentKey, ended: Ended) -> None:
-        name = str(key)
+        name = csv_cell(str(key))
         numbers = [_cells(a) for a in (ended.ttft_s, ended.e2e_s, ended.mean_itl_s, ended.queue_s)]
         unfinished = ended.status == STATUS_NAMES.index("unfinished")
         for i, (arrival_s, prompt, output, status) in enumerate(
@@ -80,8 +82,9 @@ def make_room(folder: Path, names: Sequence[str]) -> None:
     """A folder in which files of these names can be written. Called before the work: after it, the work would be lost,
     or some files would be new and some old. Errors: InputError naming the path; OSError.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_output_folder(folder)
     for path in (folder / name for name in names):
+        check_no_link(path)
         if path.is_dir():
             raise InputError(f"{path}: is a folder, and a file of the run has this name")
     if not os.access(folder, os.W_OK | os.X_OK):
@@ -98,7 +101,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         self._stack = ExitStack()
         self._names = [_TIMELINE, _JOURNAL]
         self._timeline = self._stack.enter_context(CsvSink(self._part(_TIMELINE)))
-        self._journal: IO[bytes] = self._stack.enter_context(self._part(_JOURNAL).open("wb"))
+        self._journal: IO[bytes] = self._stack.enter_context(create_output(self._part(_JOURNAL)))
         self._requests: RequestsCsv | None = None
         if requests:
             self._names.append(_REQUESTS)
@@ -123,8 +126,8 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         for name in left_out:
             self._part(name).unlink()
             self._names.remove(name)
-        self._part("result.json").write_text(to_json(document, indent=1) + "\n", encoding="utf-8")
-        self._part("report.html").write_text(report, encoding="utf-8")
+        write_output(self._part("result.json"), to_json(document, indent=1) + "\n")
+        write_output(self._part("report.html"), report)
         for name in (*self._names, "result.json", "report.html"):
             self._part(name).replace(self.folder / name)
         for name in (_TIMELINE, _JOURNAL, _REQUESTS):

@@ -7,6 +7,7 @@ deployment can run on have cost so far (pools may be shared). An unknown value i
 from __future__ import annotations
 
 import csv
+import io
 import math
 from array import array
 from collections.abc import Sequence
@@ -14,6 +15,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
+
+from autoscaler.escaping import no_formula
+from autoscaler.safe_files import create_output
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,7 @@ class CsvSink:
     """Writes rows to a CSV file; a context manager that closes it."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("w", encoding="utf-8", newline="")
+        self._file = io.TextIOWrapper(create_output(path), encoding="utf-8", newline="")
         self._writer = csv.writer(self._file, lineterminator="\n")
         self._writer.writerow(COLUMNS)
 
@@ -79,6 +83,8 @@ def _cell(value: float | int | str | None) -> str:
         if isinstance(value, float) and not value.is_integer()
         else f"{value:.10g}"
         if isinstance(value, float)
+        else no_formula(value)
+        if isinstance(value, str)
         else str(value)
     )
 

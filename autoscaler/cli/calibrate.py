@@ -6,11 +6,12 @@ What is fitted is in simulator/calibration*.py; here are the words of the comman
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autoscaler.cli.progress import at_work, share_done
+from autoscaler.cli.text import say, warn
+from autoscaler.safe_files import write_output
 
 if TYPE_CHECKING:
     from policies.engines.profile import EngineProfile
@@ -170,9 +171,9 @@ async def _measure(args: argparse.Namespace, base: EngineProfile | None) -> tupl
         with share_done("measure", model) as seen:
             batches = plan(engine.limits, args.max_concurrency)
             result = await measure(HttpEndpoint(session, url, model), batches, progress, patience, seen)
-    sys.stderr.write(f"{result.done} of {result.planned} batches, {result.resumed} of them from {progress.path}\n")
+    warn(f"{result.done} of {result.planned} batches, {result.resumed} of them from {progress.path}")
     for note in dict.fromkeys([*result.notes, *([f"stopped early: {result.stopped}"] if result.stopped else [])]):
-        sys.stderr.write(f"{note}\n")
+        warn(note)
     measured = progress.batches()
     if measured is None:
         raise SourceError(f"{url}: nothing was measured ({result.stopped or 'no batch fits in the engine'})")
@@ -220,7 +221,7 @@ def _write(made: Calibrated, out: Path) -> None:
     from policies.engines.write import profile_yaml
 
     profile = made.profile
-    out.write_text(profile_yaml(profile), encoding="utf-8")
+    write_output(out, profile_yaml(profile))
     lines = [
         f"{out}: {profile.name}, step law of form {profile.step.form!r} from {made.basis}",
         f"host time {1e3 * profile.host_s:.2f} ms a step, API time {1e3 * profile.api_s:.2f} ms a request",
@@ -230,4 +231,4 @@ def _write(made: Calibrated, out: Path) -> None:
     if profile.gpu == UNKNOWN_KIND:
         lines.append("kind of GPU: not said; `--gpu nvidia-l4` would, as gpu_budget and node_pools[].gpu need it")
     lines += [f"extrapolates {line}" for line in made.extrapolates]
-    sys.stdout.write("\n".join(lines) + "\n")
+    say(*lines)

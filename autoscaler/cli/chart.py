@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from autoscaler import __version__
+from autoscaler.cli.text import say, say_block
 from autoscaler.errors import ConfigError
 
 DESCRIPTION = """\
@@ -68,11 +69,11 @@ def run(args: argparse.Namespace) -> int:
         "data": {"leadtime.yaml": _Block(text)},
     }
     yaml.add_representer(_Block, _as_block, Dumper=yaml.SafeDumper)
-    print("# 1. Apply this in the RayService's namespace.")
-    print(yaml.safe_dump(config_map, sort_keys=False), end="")
-    print("---")
-    print("# 2. Add these to spec.rayClusterConfig.headGroupSpec.template.spec (KubeRay then starts an upgrade).")
-    print(yaml.safe_dump(_fragment(args, name, settings["server"]["port"]), sort_keys=False), end="")
+    say("# 1. Apply this in the RayService's namespace.")
+    say_block(yaml.safe_dump(config_map, sort_keys=False))
+    say("---")
+    say("# 2. Add these to spec.rayClusterConfig.headGroupSpec.template.spec (KubeRay then starts an upgrade).")
+    say_block(yaml.safe_dump(_fragment(args, name, settings["server"]["port"]), sort_keys=False))
     return 0
 
 

@@ -6,13 +6,14 @@ import argparse
 import math
 import os
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autoscaler.cli.progress import share_done
 from autoscaler.cli.simulate import add_override
+from autoscaler.cli.text import console, say_json, warn
 from autoscaler.cli.tune import add_workers
+from autoscaler.safe_files import write_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -72,7 +73,7 @@ def compare(args: argparse.Namespace, name: str) -> int:
         left_out = leave_out(args.scenarios, args.overrides, policies)
         policies = [policy for policy in policies if policy not in left_out]
     for policy, why in left_out.items():
-        sys.stderr.write(f"warning: {policy} is left out: {why}\n")
+        warn(f"warning: {policy} is left out: {why}")
     scenarios = list(dict.fromkeys(args.scenarios))
     jobs = jobs_of(scenarios, args.overrides, policies, args.seeds, args.seed)
     if args.out is not None:
@@ -89,13 +90,13 @@ def compare(args: argparse.Namespace, name: str) -> int:
 
         league = judge(play_all(jobs, pool, done))
     for warning in league.warnings:
-        sys.stderr.write(f"warning: {warning}\n")
+        warn(f"warning: {warning}")
     text = to_json(league.document())
     if args.out is not None:
-        (args.out / _NUMBERS).write_text(text + "\n", encoding="utf-8")
-        (args.out / _PAGE).write_text(render(league, _command(args)), encoding="utf-8")
+        write_output(args.out / _NUMBERS, text + "\n")
+        write_output(args.out / _PAGE, render(league, _command(args)))
     if args.json:
-        sys.stdout.write(text + "\n")
+        say_json(text)
     else:
         _print(league, args.out)
     return 0
@@ -126,12 +127,11 @@ def _command(args: argparse.Namespace) -> str:
 
 def _print(league: League, out: Path | None) -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, markup=False, width=120)
+    screen = console()
+    if not screen.is_terminal:
+        screen = console(width=120)
     for scenario in dict.fromkeys(s.scenario for s in league.summaries):
         rows = [s for s in league.summaries if s.scenario == scenario]
         seeds = f"{rows[0].seeds} seed{'s' if rows[0].seeds > 1 else ''}"
@@ -141,15 +141,15 @@ def _print(league: League, out: Path | None) -> None:
             table.add_column(name, justify="right", no_wrap=True)
         for row in rows:
             table.add_row(*_cells(league, row))
-        console.print(table)
+        screen.print(table)
         for line in _who_misses(rows, next(r for r in league.runs if r.document["scenario"] == scenario)):
-            console.print(line, soft_wrap=True)
+            screen.print(line, soft_wrap=True)
     note = "cold h/e: cold starts hidden from users / felt by them; *: knows the traffic beforehand"
     if len({s.policy for s in league.summaries}) > 1:
         note = f"difference: of cost, against {league.reference}; {note}"
-    console.print(note)
+    screen.print(note)
     if out is not None:
-        console.print(f"report: {out / _PAGE}", soft_wrap=True)
+        screen.print(f"report: {out / _PAGE}", soft_wrap=True)
 
 
 def _who_misses(rows: Sequence[Summary], run: Run) -> Iterator[str]:

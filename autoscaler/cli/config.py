@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
+
+from autoscaler.cli.text import say, say_block, warn
 
 DESCRIPTION = "Check a settings file of the controller, or print what one can hold."
 EXAMPLE = """
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from autoscaler.config.reference import example
 
     schema = settings_schema()
-    print(json.dumps(schema, indent=2) if args.action == "schema" else example(schema).rstrip())
+    say_block((json.dumps(schema, indent=2) if args.action == "schema" else example(schema).rstrip()) + "\n")
     return 0
 
 
@@ -61,7 +62,7 @@ def _validate(path: Path, look_at_files: bool) -> int:
     try:
         config = load_config(path, look_at_files)
     except BadSettings as error:
-        sys.stderr.write("".join(f"{line}\n" for line in error.lines))
+        warn(*error.lines)
         return 2
     core = config.controller
     counts = (
@@ -70,7 +71,7 @@ def _validate(path: Path, look_at_files: bool) -> int:
         _count(len(core.pools), "node pool"),
     )
     mode = "dry run" if core.dry_run else "acts"
-    print(f"{path}: good: {', '.join(counts)}; policy {core.policy_name}; {mode}")
+    say(f"{path}: good: {', '.join(counts)}; policy {core.policy_name}; {mode}")
     return 0
 
 

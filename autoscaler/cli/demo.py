@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from autoscaler.cli.parser import UsageError
 from autoscaler.errors import InputError
 from autoscaler.extras import install
+from autoscaler.safe_files import make_output_folder
 
 if TYPE_CHECKING:
     from leadtime.demo.spec import Spec
@@ -109,7 +110,7 @@ def _folder(out: Path | None) -> Path:
     if out is None:
         return Path(tempfile.mkdtemp(prefix="leadtime-demo-"))
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        make_output_folder(out)
     except OSError as error:
         raise UsageError(f"leadtime demo: --out {out}: {(error.strerror or str(error)).lower()}") from None
     return out.resolve()

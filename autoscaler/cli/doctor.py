@@ -10,6 +10,7 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from autoscaler.cli.text import say
 from autoscaler.diagnosis.finding import Finding
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         config = load_config(args.config)
     findings = [*versions(), *(asyncio.run(_of(config)) if config is not None else ())]
     for finding in findings:
-        print(finding)
+        say(str(finding))
     return 1 if any(finding.level == "fail" for finding in findings) else 0
 
 

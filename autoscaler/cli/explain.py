@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autoscaler.cli.parser import did_you_mean
-from autoscaler.cli.text import counted, moment, number, parse_moment, percent, span
+from autoscaler.cli.text import counted, moment, number, parse_moment, percent, say, span
 from autoscaler.errors import InputError, JournalError
 from autoscaler.journal_file import read_journal
 
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         lines = _at(ticks, args) if args.at is not None else _sentences(ticks, args)
         for line in lines:
-            print(line)
+            say(line)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise JournalError(f"{args.journal}: a tick has another shape than this version writes: {error!r}") from error
     return 0

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from pathlib import Path
 from typing import Any
+
+from autoscaler.cli.text import say, say_json
+from autoscaler.safe_files import make_output_folder, write_output
 
 DESCRIPTION = """How well an engine profile reproduces requests that were observed on one real engine: every request
 is sent to the simulated engine at its own time; percentiles of both are compared (error = simulated / observed - 1,
@@ -40,13 +42,13 @@ def run(args: argparse.Namespace) -> int:
     made = compare(load_profile(args.profile), read_observed(args.requests), counts, args.cached_prompt_tokens)
     document = made.document()
     if args.out is not None:
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "fidelity.json").write_text(to_json(document, indent=2) + "\n", encoding="utf-8")
-        (args.out / "quantiles.svg").write_text(quantile_plot(made), encoding="utf-8")
+        make_output_folder(args.out)
+        write_output(args.out / "fidelity.json", to_json(document, indent=2) + "\n")
+        write_output(args.out / "quantiles.svg", quantile_plot(made))
     if args.json:
-        sys.stdout.write(to_json(document) + "\n")
+        say_json(to_json(document))
     else:
-        sys.stdout.write("\n".join(_lines(document, made.simulated.refused)) + "\n")
+        say(*_lines(document, made.simulated.refused))
     return 0
 
 

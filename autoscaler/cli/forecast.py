@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autoscaler.cli.progress import share_done
+from autoscaler.cli.text import console, say, say_json, warn
+from autoscaler.safe_files import make_output_folder, write_output
 
 if TYPE_CHECKING:
     from simulator.backtest import Course, Score, Series
@@ -53,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     if args.forecaster == "all":
         names, left_out = backtest.names_for(series)
         for name in left_out:
-            sys.stderr.write(f"warning: {name} is left out: the series is shorter than two days\n")
+            warn(f"warning: {name} is left out: the series is shorter than two days")
     else:
         names = (args.forecaster or ForecastSpec().forecaster,)
         check_spec(ForecastSpec(names[0], series.bin_s))
@@ -61,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     found: list[Score] = []
     measure: list[Score] = []
     if args.out is not None:
-        args.out.mkdir(parents=True, exist_ok=True)
+        make_output_folder(args.out)
     with share_done("forecast", args.rates.name) as progress:
         for i, name in enumerate(played):
             step = (lambda share, i=i: progress((i + share) / len(played))) if progress is not None else None
@@ -70,12 +72,12 @@ def run(args: argparse.Namespace) -> int:
             measure += scores if name == _MEASURE else []
             found += scores if name in names else []
             if args.out is not None and name in names:
-                (args.out / f"{name}.svg").write_text(fan_chart(track, series), encoding="utf-8")
+                write_output(args.out / f"{name}.svg", fan_chart(track, series))
     text = json.dumps(backtest.document(series, found), indent=1)
     if args.out is not None:
-        (args.out / "forecast.json").write_text(text + "\n", encoding="utf-8")
+        write_output(args.out / "forecast.json", text + "\n")
     if args.json:
-        sys.stdout.write(text + "\n")
+        say_json(text)
     else:
         _print(series, course, found, {s.horizon_s: s.pinball_mean for s in measure}, args.out)
     return 0
@@ -85,7 +87,6 @@ def _print(
     series: Series, course: Course, found: list[Score], measure: Mapping[float, float], out: Path | None
 ) -> None:
     """The table; `measure`: losses of the last value by horizon."""
-    from rich.console import Console
     from rich.table import Table
 
     title = (
@@ -119,10 +120,10 @@ def _print(
             f"{score.update_ms:.3f}",
             "" if score.fit_ms is None else f"{score.fit_ms:.0f}",
         )
-    Console(width=None if sys.stdout.isatty() else 130).print(table)
-    print(
+    console(width=None if sys.stdout.isatty() else 130).print(table)
+    say(
         "loss: mean pinball loss at 0.9, 0.95 and 0.99 over the mean rate; vs last: that over the last value's loss; "
         "in: share of windows at or under the level"
     )
     if out is not None:
-        print(f"written to {out}")
+        say(f"written to {out}")

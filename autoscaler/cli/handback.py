@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from autoscaler.cli.controller_api import add_url_argument, ask
+from autoscaler.cli.text import say
 from autoscaler.errors import InputError
 from policies.base import DeploymentKey, PolicyError
 
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     found: dict[str, Any] = ask(args.url, "/api/v1/status")["deployments"]
     name = chosen(args.key, list(found))
-    print("\n".join(handback_lines(name, found)))
+    say(*handback_lines(name, found))
     return 0
 
 

@@ -7,6 +7,10 @@ import logging
 import sys
 from datetime import UTC, datetime
 
+from autoscaler.escaping import for_terminal, in_json
+
+_LINES = "\n\t"
+
 
 def set_up_logs(as_json: bool) -> None:
     """Everything from INFO up; of other libraries only warnings."""
@@ -24,7 +28,7 @@ class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
         trace = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
-        return f"{_time(record)} {level}{record.getMessage()}{trace}"
+        return f"{_time(record)} {level}{for_terminal(record.getMessage())}{for_terminal(trace, keep=_LINES)}"
 
 
 class _Json(logging.Formatter):
@@ -37,4 +41,4 @@ class _Json(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        return in_json(json.dumps(line, ensure_ascii=False))

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from autoscaler import __version__
 from autoscaler.cli.parser import Parser, UsageError, did_you_mean
 from autoscaler.cli.registry import COMMANDS, Command, find_command
+from autoscaler.cli.text import say, say_block, warn
 from autoscaler.errors import InputError, LeadtimeError
 
 _BROKEN_PIPE = 128 + 13
@@ -42,16 +43,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(words: list[str]) -> int:
     if not words:
-        sys.stderr.write(_overview())
+        say_block(_overview(), to=sys.stderr)
         return 2
     name, rest = words[0], words[1:]
     if name in ("-h", "--help", "help"):
         if name == "help" and rest:
             return _dispatch([rest[0], "--help"])
-        sys.stdout.write(_overview())
+        say_block(_overview())
         return 0
     if name in ("-V", "--version"):
-        sys.stdout.write(f"leadtime {__version__}\n")
+        say(f"leadtime {__version__}")
         return 0
     command = _command(name)
     module = command.load()
@@ -98,7 +99,7 @@ def _report(error: Exception) -> int:
     debug = os.environ.get("LEADTIME_DEBUG", "") not in ("", "0")
     expected = isinstance(error, LeadtimeError | OSError | MemoryError) or _is_policy_error(error)
     if debug or not expected:
-        traceback.print_exception(error, file=sys.stderr)
+        say_block("".join(traceback.format_exception(error)), to=sys.stderr)
     message = " ".join(str(error).split()) or type(error).__name__
     if not expected:
         message = (
@@ -108,7 +109,7 @@ def _report(error: Exception) -> int:
         message = f"leadtime: out of memory: {message}"
     elif isinstance(error, OSError):
         message = _os_error(error)
-    sys.stderr.write(f"{message}\n")
+    warn(message)
     return 2 if isinstance(error, InputError) or _is_policy_error(error) else 1
 
 
@@ -126,7 +127,7 @@ def _is_policy_error(error: Exception) -> bool:
 def _exit_code(stop: SystemExit) -> int:
     if stop.code is None or isinstance(stop.code, int):
         return stop.code or 0
-    sys.stderr.write(f"{stop.code}\n")
+    warn(str(stop.code))
     return 1
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from autoscaler.cli.controller_api import add_url_argument, ask
+from autoscaler.cli.text import say
 from autoscaler.errors import InputError, LeadtimeError
 from autoscaler.extras import missing
 
@@ -53,10 +54,10 @@ def run(args: argparse.Namespace) -> int:
 def switch(action: Literal["pause", "resume"], args: argparse.Namespace) -> int:
     """Pull the switch and say what is paused now."""
     if args.cluster is not None:
-        print(_in_cluster(action == "pause", args))
+        say(_in_cluster(action == "pause", args))
         return 0
     body = {} if args.key is None else {"key": args.key}
-    print(_words(ask(args.url, f"/api/v1/{action}", body, args.token_file)))
+    say(_words(ask(args.url, f"/api/v1/{action}", body, args.token_file)))
     return 0
 
 

@@ -7,6 +7,8 @@ import json
 import sys
 from typing import Any
 
+from autoscaler.cli.text import console, say_json
+
 DESCRIPTION = (
     "Lists the engine profiles that are shipped: GPUs, limits, how well the step law fits its data, and the requests/s "
     "that one replica carries at a given token mix within the SLO."
@@ -38,8 +40,7 @@ def run(args: argparse.Namespace) -> int:
     mix, slo = TokenMix(args.prompt_tokens, args.output_tokens), typed_promise(args.ttft_s, args.itl_s)
     rows = [_row(load_profile(name), mix, slo) for name in preset_names()]
     if args.json:
-        json.dump({"version": 1, "profiles": rows}, sys.stdout)
-        print()
+        say_json(json.dumps({"version": 1, "profiles": rows}))
     else:
         _table(rows, args)
     return 0
@@ -69,7 +70,6 @@ def _row(profile: Any, mix: Any, slo: Any) -> dict[str, Any]:
 
 
 def _table(rows: list[dict[str, Any]], args: argparse.Namespace) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     title = f"one replica at {args.prompt_tokens:g} prompt and {args.output_tokens:g} output tokens, "
@@ -99,4 +99,4 @@ def _table(rows: list[dict[str, Any]], args: argparse.Namespace) -> None:
             f"{row['price_usd_per_gpu_hour']:g}",
             f"{100 * max(errors):.1f} %" if errors else "?",
         )
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    console(width=None if sys.stdout.isatty() else 120).print(table)

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from autoscaler.cli.text import console
+
 
 @contextmanager
 def share_done(verb: str, what: str) -> Iterator[Callable[[float], None] | None]:
@@ -13,11 +15,10 @@ def share_done(verb: str, what: str) -> Iterator[Callable[[float], None] | None]
     if not sys.stderr.isatty():
         yield None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
         task = bar.add_task(f"{verb} {what}", total=1.0)
         yield lambda share: bar.update(task, completed=share)
 
@@ -28,10 +29,9 @@ def at_work(verb: str, what: str) -> Iterator[None]:
     if not sys.stderr.isatty():
         yield
         return
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
         bar.add_task(f"{verb} {what}", total=None)
         yield

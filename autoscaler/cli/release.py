@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autoscaler.cli.logs import set_up_logs
+from autoscaler.cli.text import say
 from autoscaler.errors import ConfigError, InputError
 from autoscaler.extras import missing
 
@@ -47,18 +48,18 @@ def run(args: argparse.Namespace) -> int:
     config = load_config(args.config)
     set_up_logs(args.log_json)
     if not config.prewarm:
-        print("no pool of these settings is pre-warmed: nothing is held")
+        say("no pool of these settings is pre-warmed: nothing is held")
         return 0
     held = asyncio.run(_work(config, args.pause))
     for one in held:
-        print(f"{one.what}: {one.outcome}: {one.why}")
+        say(f"{one.what}: {one.outcome}: {one.why}")
     return 0 if all(one.outcome in ("ok", "unchanged") for one in held) else 1
 
 
 async def _work(config: Config, pause: bool) -> list[Applied]:
     if pause:
         await pull_switch(config)
-        print("paused: everything")
+        say("paused: everything")
         await asyncio.sleep(_TICKS_TO_STOP * config.controller.tick_s)
     return await released(config)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autoscaler.cli.text import counted, moment
+from autoscaler.cli.text import counted, moment, say, say_json
 from autoscaler.errors import JournalError
 from autoscaler.journal_file import Record, read_journal
 
@@ -24,11 +24,13 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Run a journal's recorded inputs through today's code and show where it decides differently.
-With --config: under other settings (what if)."""
+With --config: under other settings (what if). A policy that the journal names by file or package is not run, unless
+you trust it (--trust-policy)."""
 EXAMPLE = """
 leadtime replay ./journal
 leadtime replay ./journal --config other.yaml --json
 leadtime replay run1/journal.jsonl --strict
+leadtime replay mine/journal.jsonl --trust-policy
 """
 _MAX_DIFFERENCES = 10_000
 _SHOWN = 20
@@ -37,6 +39,11 @@ _SHOWN = 20
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("journal", metavar="JOURNAL", type=Path, help="a journal file, or the folder of a controller's")
     parser.add_argument("--config", metavar="F", type=Path, help="settings to use instead of the recorded ones")
+    parser.add_argument(
+        "--trust-policy",
+        action="store_true",
+        help="import and run the policy that the journal names by file or package",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout and nothing else there")
     parser.add_argument("--strict", action="store_true", help="exit 1 when anything but wall and applied differs")
 
@@ -47,11 +54,11 @@ def run(args: argparse.Namespace) -> int:
         from autoscaler.config import load_config
 
         config = load_config(args.config, look_at_files=False).controller
-    report = replay(args.journal, config)
+    report = replay(args.journal, config, args.trust_policy)
     if args.json:
-        print(json.dumps(report.as_json(str(args.journal)), sort_keys=True))
+        say_json(json.dumps(report.as_json(str(args.journal)), sort_keys=True))
     else:
-        print("\n".join(report.lines(str(args.journal))))
+        say(*report.lines(str(args.journal)))
     return 1 if args.strict and report.differing else 0
 
 
@@ -166,15 +173,18 @@ def _short(value: Any) -> str:
 # ---------------------------------------------------------------- running it
 
 
-def replay(path: Path, config: ControllerConfig | None = None) -> Report:
-    """Step today's controller through a journal. Errors: JournalError naming file and line."""
+def replay(path: Path, config: ControllerConfig | None = None, trust_policy: bool = False) -> Report:
+    """Step today's controller through a journal. Errors: JournalError naming file and line.
+
+    `trust_policy`: import what the journal names as its policy, too; a `config` is trusted as it is.
+    """
     from autoscaler import journal
 
     report = Report()
     controller: Controller | None = None
     for record in read_journal(path):
         if record.data["kind"] == "checkpoint":
-            controller = _controller(record, config, report)
+            controller = _controller(record, config, report, trust_policy)
             continue
         assert controller is not None, "read_journal sees to it that a checkpoint comes first"
         try:
@@ -194,7 +204,7 @@ def _where(record: Record) -> str:
     return f"{record.file}: line {record.line}"
 
 
-def _controller(record: Record, config: ControllerConfig | None, report: Report) -> Controller:
+def _controller(record: Record, config: ControllerConfig | None, report: Report, trust_policy: bool) -> Controller:
     """A controller that goes on from a checkpoint."""
     from autoscaler import journal
     from autoscaler.controller import Controller
@@ -206,10 +216,23 @@ def _controller(record: Record, config: ControllerConfig | None, report: Report)
         settings = config or journal.decode_settings(record.data)
     except JournalError as error:
         raise JournalError(f"{_where(record)}: {error}") from error
+    if config is None and not trust_policy:
+        _check_built_in(record, settings.policy_name)
     report.recorded_version = str(record.data.get("code_version"))
     report.recorded_sha256 = str(record.data.get("config_sha256"))
     report.today_sha256 = settings.sha256
     return Controller(settings, state, _found_fleet(settings))
+
+
+def _check_built_in(record: Record, policy: str) -> None:
+    """A journal is data: whoever wrote it may not choose what is imported here. Errors: JournalError."""
+    from policies.registry import is_built_in
+
+    if not is_built_in(policy):
+        raise JournalError(
+            f"{_where(record)}: the journal names the policy {policy!r}, which is not leadtime's own, so its code was "
+            "not run; allowed: --trust-policy, if you trust that file or package, or --config FILE with your own"
+        )
 
 
 def _found_fleet(settings: ControllerConfig) -> Policy | None:

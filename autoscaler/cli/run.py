@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from autoscaler import __version__
 from autoscaler.cli.logs import set_up_logs
+from autoscaler.cli.text import say
 from autoscaler.errors import LeadtimeError
 
 if TYPE_CHECKING:
@@ -82,11 +83,11 @@ def _once(config: Config) -> int:
     if plan is None or signals is None:
         raise LeadtimeError("the round failed; the log above says why")
     for source in signals.sources:
-        print(f"source {source.name}: {'up' if source.up else 'DOWN'}{': ' + source.why if source.why else ''}")
+        say(f"source {source.name}: {'up' if source.up else 'DOWN'}{': ' + source.why if source.why else ''}")
     for one in plan.deployments:
-        print(f"{one.key}: {one.sentence}")
+        say(f"{one.key}: {one.sentence}")
     if not plan.deployments:
-        print("no deployments seen")
+        say("no deployments seen")
     return 0 if all(source.up for source in signals.sources) else 1
 
 

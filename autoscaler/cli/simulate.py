@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoscaler.cli.progress import share_done
+from autoscaler.cli.text import console, say_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
                 command = shlex.join(["leadtime", "simulate", *command_words(args)])
                 left_out = folder.finish(result.document(), render(league, command))
     if args.json:
-        sys.stdout.write(to_json(result.document()) + "\n")
+        say_json(to_json(result.document()))
     else:
         _print(result.document(), args.out, left_out)
     return 0
@@ -91,7 +91,6 @@ def command_words(args: argparse.Namespace) -> list[str]:
 
 def _print(document: dict[str, Any], out: Path | None, left_out: tuple[str, ...]) -> None:
     """The figures that matter, as a small table."""
-    from rich.console import Console
     from rich.table import Table
 
     from simulator.report.text import dollars, percent, seconds
@@ -115,19 +114,19 @@ def _print(document: dict[str, Any], out: Path | None, left_out: tuple[str, ...]
     ]
     for name, value in rows:
         table.add_row(name, value)
-    console = Console(highlight=False, soft_wrap=True)
+    screen = console(soft_wrap=True)
     knows = " (knows the traffic)" if d["clairvoyant"] else ""
-    console.print(f"{d['scenario']} under {d['policy']}{knows}, seed {d['seed']}", markup=False)
-    console.print(table)
+    screen.print(f"{d['scenario']} under {d['policy']}{knows}, seed {d['seed']}")
+    screen.print(table)
     if len(d["deployments"]) > 1:
-        console.print(_by_deployment(d["deployments"]))
+        screen.print(_by_deployment(d["deployments"]))
     for note in d["notes"]:
-        console.print(f"note: {note}", markup=False)
+        screen.print(f"note: {note}")
     if out is not None:
-        console.print(f"report: {out / 'report.html'}", markup=False)
+        screen.print(f"report: {out / 'report.html'}")
     if left_out:
         why = "the bill was computed, nobody decided and nothing was served"
-        console.print(f"not written: {', '.join(left_out)} ({why})", markup=False)
+        screen.print(f"not written: {', '.join(left_out)} ({why})")
 
 
 def _missed(d: dict[str, Any]) -> str:
@@ -146,7 +145,6 @@ def _by_deployment(deployments: dict[str, dict[str, Any]]) -> Table:
     """A line for each deployment: its share, its target, and what its users felt."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
-    from rich.text import Text
 
     from simulator.report.text import percent, seconds, share
 
@@ -156,7 +154,7 @@ def _by_deployment(deployments: dict[str, dict[str, Any]]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for key, d in deployments.items():
         table.add_row(
-            Text(key),
+            key,
             percent(d["slo_attainment_fraction"]),
             share(d["target_fraction"]),
             "meets" if d["reaches_target"] else "misses",

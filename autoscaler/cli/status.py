@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from autoscaler.cli.controller_api import add_url_argument, ask
-from autoscaler.cli.text import moment, number, percent, span, table
+from autoscaler.cli.text import moment, number, percent, say, say_json, span, table
 from autoscaler.errors import LeadtimeError
 
 DESCRIPTION = "Ask a running controller how it and its deployments stand. `?` means unknown."
@@ -29,13 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     status = ask(args.url, "/api/v1/status")
     if args.json:
-        print(json.dumps(status, sort_keys=True))
+        say_json(json.dumps(status, sort_keys=True))
         return 0
     try:
         lines = list(status_lines(status))
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         raise LeadtimeError(f"{args.url}: the answer has another shape than this version's: {error!r}") from error
-    print("\n".join(lines))
+    say(*lines)
     return 0
 
 

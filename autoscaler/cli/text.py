@@ -1,16 +1,66 @@
-"""How commands write times, numbers and tables for people. Not for JSON, and not for what is said (explain.py)."""
+"""How commands write: the one way out to a terminal (`say`, `say_json`, `console`), times, numbers and tables.
+
+Whatever is printed passes through here, since names, reasons and errors are others' text and can hold what rewrites a
+screen (escaping.py). Not for what is said (explain.py).
+"""
 
 from __future__ import annotations
 
 import contextlib
 import math
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TextIO
 
 from autoscaler.errors import InputError
+from autoscaler.escaping import for_terminal, in_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _FIRST_EPOCH_S = 1e8
 """Times below this count from a scenario's start; above it they are seconds since 1970 (this is in 1973)."""
+
+
+# ---------------------------------------------------------------- the way out
+
+
+def say(*lines: str, to: TextIO | None = None) -> None:
+    """Each text as one line on stdout (or `to`): no text makes two lines, or moves the cursor."""
+    out = sys.stdout if to is None else to
+    out.write("".join(f"{for_terminal(line)}\n" for line in lines))
+
+
+def warn(*lines: str) -> None:
+    """As `say`, on stderr."""
+    say(*lines, to=sys.stderr)
+
+
+def say_block(text: str, to: TextIO | None = None) -> None:
+    """Text of several lines (YAML, a traceback): line breaks and tabs stay, all else as `say`."""
+    out = sys.stdout if to is None else to
+    out.write(for_terminal(text, keep="\n\t"))
+
+
+def say_json(text: str) -> None:
+    """A JSON document and a line break."""
+    sys.stdout.write(f"{in_json(text)}\n")
+
+
+def console(**options: Any) -> Console:
+    """A rich console for tables: it takes no text for markup, and shows none that is not printable as it is."""
+    from rich.console import Console
+    from rich.text import Text
+
+    class Escaping(Console):
+        def render_str(self, text: str, **kinds: Any) -> Text:
+            return super().render_str(for_terminal(text, keep="\n\t"), **kinds)
+
+    return Escaping(**{"highlight": False, "markup": False, "emoji": False, **options})
+
+
+# ---------------------------------------------------------------- figures
 
 
 def moment(at_s: float) -> str:

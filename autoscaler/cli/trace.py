@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from autoscaler.cli.text import console, say, say_json
 
 if TYPE_CHECKING:
     from simulator.traffic.traces import Floats, RateTrace, RequestTrace
@@ -56,17 +57,16 @@ def _describe(args: argparse.Namespace) -> int:
         _of_rates(read_rates(args.file)) if kind_of(args.file) == "rates" else _of_requests(read_requests(args.file))
     )
     if args.json:
-        sys.stdout.write(to_json(figures) + "\n")
+        say_json(to_json(figures))
         return 0
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in figures.items():
         table.add_row(name, _shown(value))
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    console.print(str(args.file))
-    console.print(table)
+    screen = console(soft_wrap=True)
+    screen.print(str(args.file))
+    screen.print(table)
     return 0
 
 
@@ -190,9 +190,9 @@ def _convert(args: argparse.Namespace) -> int:
         )
     if args.observed:
         count = write_observed(args.source, args.out)
-        sys.stdout.write(f"{args.out}: {count:,} observed requests\n")
+        say(f"{args.out}: {count:,} observed requests")
         return 0
     made = convert(args.format, args.source, args.out)
     left_out = f"; {made.left_out:,} without tokens left out" if made.left_out else ""
-    sys.stdout.write(f"{args.out}: {len(made.time_s):,} requests over {made.time_s[-1]:,.0f} s{left_out}\n")
+    say(f"{args.out}: {len(made.time_s):,} requests over {made.time_s[-1]:,.0f} s{left_out}")
     return 0

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import shlex
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoscaler.cli.progress import share_done
 from autoscaler.cli.simulate import add_override
+from autoscaler.cli.text import console, say_json, warn
+from autoscaler.escaping import no_formula
+from autoscaler.safe_files import create_output, write_output
 
 if TYPE_CHECKING:
     from simulator.tuning.tuner import Final, Tuned
@@ -77,12 +80,12 @@ def run(args: argparse.Namespace) -> int:
     with workers(args.jobs, args.ray) as pool, share_done("tune", f"{args.policy}, {tuner.trials} trials") as progress:
         found = replace(tuner.run(pool, progress), command=_command(args))
     if args.out is not None:
-        (args.out / _BEST).write_text(found.yaml(), encoding="utf-8")
+        write_output(args.out / _BEST, found.yaml())
         _write_trials(args.out / _TRIALS, found)
     if found.short_of_target is not None:
-        sys.stderr.write(f"warning: {args.policy}: {found.short_of_target}\n")
+        warn(f"warning: {args.policy}: {found.short_of_target}")
     if args.json:
-        sys.stdout.write(to_json(_document(found)) + "\n")
+        say_json(to_json(_document(found)))
     else:
         _print(found, args.out, before)
     return 0
@@ -121,27 +124,30 @@ def _document(found: Tuned) -> dict[str, Any]:
     }
 
 
+def _option(value: Any) -> Any:
+    return no_formula(value) if isinstance(value, str) else value
+
+
 def _write_trials(path: Path, found: Tuned) -> None:
     names = sorted({name for t in found.tried for name in t.params})
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with io.TextIOWrapper(create_output(path), encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["trial", *names, "cost_usd_per_hour", "misses_over_allowed", "state", "gpu_hours"])
         for t in found.tried:
             state = "refused" if t.score.refused else "cut short" if t.score.stopped else "complete"
             cost, hours = ("" if v is None else f"{v:.6g}" for v in (t.score.cost_usd_per_hour, t.score.gpu_hours))
-            options = (t.params.get(n, "") for n in names)
+            options = (_option(t.params.get(n, "")) for n in names)
             writer.writerow([t.number, *options, cost, f"{t.score.misses:.6g}", state, hours])
 
 
 def _print(found: Tuned, out: Path | None, before: int) -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
     from simulator.report.text import dollars
     from simulator.tuning.tuner import times
 
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    out_to = console(soft_wrap=True)
     table = Table(box=SIMPLE_HEAD, title=f"{found.policy}: judged on the whole scenarios", title_justify="left")
     table.add_column("options")
     for name in ("cost", "misses / allowed"):
@@ -149,10 +155,10 @@ def _print(found: Tuned, out: Path | None, before: int) -> None:
     for final in sorted(found.finals, key=lambda f: f.rank):
         words = ", ".join(f"{k}: {v}" for k, v in final.params.items()) or "(defaults)"
         table.add_row(words, dollars(final.score.cost_usd), times(final.score.misses))
-    console.print(table)
+    out_to.print(table)
     cut = sum(t.score.stopped for t in found.tried)
     resumed = f", {before} of them before" if before else ""
-    console.print(f"{len(found.tried)} trials{resumed}; {cut} cut short")
-    console.print(found.yaml(), end="")
+    out_to.print(f"{len(found.tried)} trials{resumed}; {cut} cut short")
+    out_to.print(found.yaml(), end="")
     if out is not None:
-        console.print(f"written: {out / _BEST}, {out / _TRIALS}, {out / _STUDY}")
+        out_to.print(f"written: {out / _BEST}, {out / _TRIALS}, {out / _STUDY}")

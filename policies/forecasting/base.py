@@ -115,4 +115,20 @@ def pack(values: NDArray[Any]) -> str:
 
 def unpack(text: str) -> Floats:
     """The inverse of `pack`."""
-    return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype="<f8").astype(np.float64)
+    return np.frombuffer(inflate(text), dtype="<f8").astype(np.float64)
+
+
+MOST_PACKED_BYTES = 64 << 20
+"""Far more than any memory of a forecaster takes: a state of others may not become longer."""
+
+
+def inflate(text: str) -> bytes:
+    """The bytes of base64 of zlib. Errors: ValueError for what is not whole, or becomes longer than that."""
+    stream = zlib.decompressobj()
+    try:
+        raw = stream.decompress(base64.b64decode(text), MOST_PACKED_BYTES)
+    except zlib.error as error:
+        raise ValueError(f"a packed array cannot be unpacked: {error}") from None
+    if not stream.eof:
+        raise ValueError(f"a packed array is cut off, or longer than {MOST_PACKED_BYTES} bytes")
+    return raw

@@ -16,6 +16,8 @@ from typing import Protocol
 import numpy as np
 
 from autoscaler.errors import InputError, LeadtimeError
+from autoscaler.escaping import csv_cell, no_formula
+from autoscaler.safe_files import check_no_link, write_output
 from policies.engines.profile import Limits
 from simulator.calibration.fit import read_rows
 from simulator.observed import BATCH_COLUMNS, ClosedBatches, read_measured
@@ -116,11 +118,12 @@ class Progress:
         """Errors: InputError for a file of another model, TraceError for one that cannot be read."""
         self.path, self._model = path, model
         self.done: set[Batch] = set()
+        check_no_link(path)
         if not path.exists():
             return
         self._drop_torn_line()
         for row in read_rows(path):
-            if row.get("model") != model:
+            if row.get("model") != no_formula(model):
                 raise InputError(
                     f"{path}: measured {row.get('model')!r}, not {model!r}; remove it, or choose another --out"
                 )
@@ -131,11 +134,11 @@ class Progress:
     def add(self, batch: Batch, timing: Timing) -> None:
         """Append one batch; it survives an interruption."""
         if not self.path.exists():
-            self.path.write_text(",".join((*BATCH_COLUMNS, "model")) + "\n", encoding="utf-8")
+            write_output(self.path, ",".join((*BATCH_COLUMNS, "model")) + "\n")
         cells = (batch.concurrency, batch.prompt_tokens, batch.output_tokens)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(
-                f"{','.join(map(str, cells))},{timing.ttft_mean_s:.6f},{timing.total_s:.6f},{_quoted(self._model)}\n"
+                f"{','.join(map(str, cells))},{timing.ttft_mean_s:.6f},{timing.total_s:.6f},{csv_cell(self._model)}\n"
             )
         self.done.add(batch)
 
@@ -151,10 +154,6 @@ class Progress:
         text = self.path.read_text(encoding="utf-8")
         if text and not text.endswith("\n"):
             self.path.write_text(text[: text.rfind("\n") + 1], encoding="utf-8")
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace('"', '""') + '"'
 
 
 async def measure(

@@ -7,7 +7,6 @@ coefficients to relative errors. Not for host and API time (requests.py) and not
 from __future__ import annotations
 
 import csv
-import gzip
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from autoscaler.errors import TraceError
+from autoscaler.safe_files import read_maybe_packed
 from policies.engines import StepLaw
 
 Array = NDArray[np.float64]
@@ -195,8 +195,7 @@ def _table_step(path: Path, number: int, row: Mapping[str, str]) -> tuple[float,
 def read_rows(path: Path) -> list[dict[str, str]]:
     """A CSV (optionally .gz) as dictionaries. Errors: TraceError naming the file."""
     try:
-        raw = path.read_bytes()
-        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
+        text = read_maybe_packed(path).decode("utf-8-sig")
         return list(csv.DictReader(text.splitlines()))
     except (OSError, UnicodeDecodeError, csv.Error, EOFError, zlib.error) as error:
         raise TraceError(f"{path}: cannot be read: {error}") from error

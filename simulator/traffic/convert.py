@@ -14,7 +14,6 @@ traced service) are left out and counted. A bad row is an error naming file and 
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import json
 import math
@@ -29,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from autoscaler.errors import TraceError
+from autoscaler.safe_files import read_maybe_packed
 from simulator.traffic.traces import Floats, Ints, write_requests, write_text
 
 Row = tuple[float, int, int]
@@ -183,10 +183,7 @@ def write_observed(source: Path, out: Path) -> int:
 
 def _text(path: Path) -> io.TextIOBase:
     try:
-        data = path.read_bytes()
-        if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
-        return io.StringIO(data.decode("utf-8-sig"))
+        return io.StringIO(read_maybe_packed(path).decode("utf-8-sig"))
     except FileNotFoundError:
         raise TraceError(f"{path}: no such file") from None
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:

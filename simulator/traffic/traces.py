@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoscaler.errors import TraceError
+from autoscaler.safe_files import read_maybe_packed, write_output
 from policies.options import exact
 
 Floats = NDArray[np.float64]
@@ -151,7 +152,7 @@ def write_requests(path: Path, time_s: Floats, prompt_tokens: Ints, output_token
 def write_text(path: Path, text: str) -> None:
     """Writes text, compressed where the name ends in .gz, without the time of day in it."""
     data = text.encode()
-    path.write_bytes(gzip.compress(data, compresslevel=6, mtime=0) if path.suffix == ".gz" else data)
+    write_output(path, gzip.compress(data, compresslevel=6, mtime=0) if path.suffix == ".gz" else data)
 
 
 def kind_of(path: Path) -> str:
@@ -175,10 +176,7 @@ def _open(path: Path, required: tuple[str, ...], optional: tuple[str, ...]) -> t
 
 def _read(path: Path) -> tuple[str, tuple[str, ...]]:
     try:
-        data = path.read_bytes()
-        if path.suffix == ".gz" or data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
-        text = data.decode("utf-8-sig")
+        text = read_maybe_packed(path).decode("utf-8-sig")
     except FileNotFoundError:
         raise TraceError(f"{path}: no such file") from None
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:

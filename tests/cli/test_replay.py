@@ -188,3 +188,66 @@ def test_a_journal_that_cannot_be_replayed_is_named_with_its_line(tmp_path: Path
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.startswith(says.format(path=path))
     assert ran.err.count("\n") == 1
+
+
+# ---------------------------------------------------------------- what a journal may not do
+
+
+def journal_naming(policy: str, path: Path) -> Path:
+    """A good journal whose checkpoint names another policy."""
+    lines = records([1, 1, 3])
+    checkpoint = json.loads(lines[0])
+    checkpoint["settings"] |= {"policy_name": policy, "policy_options": {}}
+    path.write_bytes(json.dumps(checkpoint).encode() + b"\n" + b"".join(lines[1:]))
+    return path
+
+
+def test_a_journal_runs_no_code_that_it_names(tmp_path: Path) -> None:
+    ran_file = tmp_path / "it ran"
+    code = tmp_path / "evil.py"
+    code.write_text(f"from pathlib import Path\nPath({str(ran_file)!r}).touch()\nclass Evil: pass\n", encoding="utf-8")
+    path = journal_naming(f"{code}:Evil", tmp_path / "journal.jsonl")
+    ran = leadtime("replay", str(path))
+    assert (ran.code, ran_file.exists()) == (2, False)
+    assert ran.err.strip() == (
+        f"{path}: line 1: the journal names the policy '{code}:Evil', which is not leadtime's own, so its code was not "
+        "run; allowed: --trust-policy, if you trust that file or package, or --config FILE with your own"
+    )
+    leadtime("explain", str(path))
+    assert not ran_file.exists()
+
+
+def test_a_journal_imports_no_package_that_it_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from policies import registry
+
+    def loads(group: str) -> None:
+        raise AssertionError("entry points were looked at")
+
+    monkeypatch.setattr(registry, "entry_points", loads)
+    ran = leadtime("replay", str(journal_naming("somebody_elses", tmp_path / "journal.jsonl")))
+    assert (ran.code, "names the policy 'somebody_elses'" in ran.err) == (2, True)
+
+
+def test_a_policy_by_file_is_run_when_it_is_trusted(tmp_path: Path) -> None:
+    code = tmp_path / "mine.py"
+    code.write_text(
+        "from policies.base import FleetProposal\nfrom policies.plugin import PolicyPlugin\n\n"
+        "class Mine(PolicyPlugin):\n    name = 'mine'\n\n    def new_state(self):\n        return None\n\n"
+        "    def propose(self, fleet, state, now_s):\n        return FleetProposal({})\n",
+        encoding="utf-8",
+    )
+    path = journal_naming(f"{code}:Mine", tmp_path / "journal.jsonl")
+    ran = leadtime("replay", str(path), "--trust-policy")
+    assert ran.code == 0, ran.err
+    assert "3 ticks" in ran.out
+
+
+def test_a_hostile_name_in_a_journal_is_printed_escaped(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(b"".join(records([1, 1, 3])).replace(b"chat/llm", rb"chat/\u001b[2J\u202ellm"))
+    for words in (["explain", str(path)], ["explain", str(path), "--at", "1790000010"], ["replay", str(path)]):
+        ran = leadtime(*words)
+        assert (ran.code, "\x1b" in ran.out, "\u202e" in ran.out) == (0, False, False), ran
+    assert "chat/\\x1b[2J\\u202ellm" in leadtime("explain", str(path)).out
+    ran = leadtime("explain", str(path), "--deployment", "no\x1b[2Jone")
+    assert (ran.code, "\x1b" in ran.err) == (2, False)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from policies.forecasting.base import ForecasterState
+from policies.forecasting.base import ForecasterState, inflate
 
 
 class Kept:
@@ -49,7 +49,7 @@ def unpack_exact(text: str) -> NDArray[Any]:
     """The inverse of `pack_exact`."""
     kind, shape, body = text.split(" ")
     size = tuple(int(n) for n in shape.split("x")) if shape else ()
-    return np.frombuffer(zlib.decompress(base64.b64decode(body)), dtype=np.dtype(kind)).reshape(size).copy()
+    return np.frombuffer(inflate(body), dtype=np.dtype(kind)).reshape(size).copy()
 
 
 class Shared(Kept):
