@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import pairwise
+
+from markupsafe import Markup
 
 from simulator.report import svg as draw
 from simulator.report import text as text
-from simulator.report.table import folded_part, row_starts
+from simulator.report.table import Table, row_starts
 from simulator.timeline import Strip
 
 _POINTS = 200
@@ -23,32 +24,44 @@ _Points = list[tuple[float, float]]
 
 @dataclass(frozen=True, slots=True)
 class _Plot:
-    """One picture: `words` is HTML that names what is seen, `label` says the same to who does not see it."""
+    """One picture: `kind` names what is seen, `label` says it in words."""
 
-    words: str
+    kind: str
     label: str
     unit: str
     most: float
     shapes: Callable[[draw.Scale, draw.Scale], list[str]]
 
 
-def course(strip: Strip, end_s: float, name: str, clock: Callable[[float, float], str]) -> str:
-    """The folded part of one deployment under one policy; `clock(time_s, end_s)` names a time."""
+@dataclass(frozen=True, slots=True)
+class CoursePlot:
+    """One picture as it is shown: from 0 to `top` `unit`."""
+
+    kind: str
+    picture: Markup
+    top: str
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """The folded part of one deployment under one policy."""
+
+    name: str
+    plots: tuple[CoursePlot, ...]
+    table: Table
+
+
+def course(strip: Strip, end_s: float, name: str, clock: Callable[[float, float], str]) -> Course:
+    """The folded part of one deployment under the policy `name`; `clock(time_s, end_s)` names a time."""
     x = draw.Scale(0, end_s)
-    blocks = []
+    plots = []
     for plot in (_traffic(strip), _replicas(strip), _nodes(strip), _queue(strip), _first_tokens(strip)):
         top = draw.nice_ticks(0, max(plot.most, 1e-9))[-1] if plot.most > 0 else 1.0
         picture = draw.svg(plot.shapes(x, draw.Scale(0, top, flip=True)), f"{name}: {plot.label}")
-        blocks.append(
-            f'<div class="strip part"><div class="who"><span>{plot.words}</span></div><div><div class="plot day">'
-            f'{picture}</div></div><div class="felt">0 to {top:.3g}{plot.unit}</div></div>'
-        )
+        plots.append(CoursePlot(plot.kind, picture, f"{top:.3g}", plot.unit))
     starts = [clock(t, end_s) for t in row_starts(end_s)]
-    table = folded_part(_HEADS, [(start, cells) for start, cells in zip(starts, _rows(strip, end_s), strict=True)])
-    return (
-        '<details class="course"><summary>Forecast, replicas by state, nodes, queue and first tokens: '
-        f"{escape(name)}</summary>{''.join(blocks)}{table}</details>"
-    )
+    return Course(name, tuple(plots), Table(_HEADS, tuple(zip(starts, _rows(strip, end_s), strict=True))))
 
 
 # ---------------------------------------------------------------- pictures
@@ -56,9 +69,7 @@ def course(strip: Strip, end_s: float, name: str, clock: Callable[[float, float]
 
 def _traffic(strip: Strip) -> _Plot:
     known = [v for v in strip.forecast_q99_rps if not math.isnan(v)]
-    words = "<b>traffic</b>, this policy makes no forecast"
-    if known:
-        words = '<b>traffic</b>; <b class="accent">expected at most</b> within the lead time: median, to 0.95, to 0.99'
+    kind = "traffic" if known else "traffic_without_forecast"
 
     def shapes(x: draw.Scale, y: draw.Scale) -> list[str]:
         levels = [
@@ -72,7 +83,7 @@ def _traffic(strip: Strip) -> _Plot:
     most = max((*known, *strip.arrivals_rps), default=0.0)
     said = f"forecast up to {max(known):.3g} req/s" if known else "no forecast"
     return _Plot(
-        words, f"traffic up to {max(strip.arrivals_rps, default=0.0):.3g} req/s, {said}", " req/s", most, shapes
+        kind, f"traffic up to {max(strip.arrivals_rps, default=0.0):.3g} req/s, {said}", " req/s", most, shapes
     )
 
 
@@ -86,12 +97,8 @@ def _replicas(strip: Strip) -> _Plot:
         ]
         return [*areas, draw.line(_steps(strip, strip.target, x, y), "traffic")]
 
-    words = (
-        'replicas <b class="grey">running</b>, <b class="amber">starting</b> and <b class="pale">draining</b>; '
-        "<b>line</b>: the target"
-    )
     label = f"up to {max(strip.running, default=0)} replicas running, target up to {max(strip.target, default=0)}"
-    return _Plot(words, label, "", max((*stack[-1], *strip.target), default=0), shapes)
+    return _Plot("replicas", label, "", max((*stack[-1], *strip.target), default=0), shapes)
 
 
 def _nodes(strip: Strip) -> _Plot:
@@ -102,14 +109,10 @@ def _nodes(strip: Strip) -> _Plot:
         kinds = ("starting", "prewarmed", "running")
         return [draw.area(_steps(strip, v, x, y), 1000, k) for v, k in zip(reversed(stack), kinds, strict=True)]
 
-    words = (
-        'nodes <b class="grey">in use</b>, <b class="accent">ready and empty</b>, <b class="amber">starting</b> '
-        "(of the pools it may use)"
-    )
     label = (
         f"up to {max(strip.nodes_ready, default=0)} nodes ready, {max(strip.nodes_prewarmed, default=0)} of them empty"
     )
-    return _Plot(words, label, "", max(stack[-1], default=0), shapes)
+    return _Plot("nodes", label, "", max(stack[-1], default=0), shapes)
 
 
 def _queue(strip: Strip) -> _Plot:
@@ -119,7 +122,7 @@ def _queue(strip: Strip) -> _Plot:
         points = _steps(strip, strip.waiting, x, y)
         return [draw.area(points, 1000, "carry"), draw.line(points, "carry-line")]
 
-    return _Plot("requests that <b>wait</b>", f"up to {most} requests wait", "", most, shapes)
+    return _Plot("queue", f"up to {most} requests wait", "", most, shapes)
 
 
 def _first_tokens(strip: Strip) -> _Plot:
@@ -129,8 +132,7 @@ def _first_tokens(strip: Strip) -> _Plot:
         return [draw.line(points, "traffic") for points in _lines(strip, strip.ttft_p99_s, x, y)]
 
     label = f"TTFT p99 of a tick up to {max(known):.3g} s" if known else "TTFT unknown"
-    words = "time to <b>first token</b>, p99 of those that ended in a tick"
-    return _Plot(words, label, " s", max(known, default=0.0), shapes)
+    return _Plot("first_tokens", label, " s", max(known, default=0.0), shapes)
 
 
 def _stacked(*layers: Sequence[int]) -> list[list[int]]:

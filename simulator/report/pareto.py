@@ -7,26 +7,36 @@ left of every line and one deployment still miss. Who misses is said in the tabl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
 
 from simulator.league import Run, Summary
 from simulator.report import svg as draw
 from simulator.report import text as text
-from simulator.report.table import pareto_table
+from simulator.report.table import Table, pareto_table
 
 _LEAST_MISSES = 1e-4
 _LABEL, _LOWEST_LABEL = 50.0, 985.0
 """Of the plot's 1000: the room that a label takes, and where the last may stand."""
-_SEVERAL = (
-    " A dot counts the requests of all deployments together, so one of them can miss its target though the dot is left "
-    "of the line; the table names it."
-)
 
 
-def pareto(rows: Sequence[Summary], runs: Sequence[Run]) -> str:
-    """The section, as HTML; nothing where no cost is known."""
+@dataclass(frozen=True, slots=True)
+class Pareto:
+    """The section; `several`: deployments have targets of their own to miss."""
+
+    picture: Markup
+    labels: tuple[draw.Words, ...]
+    seeds: int
+    several: bool
+    table: Table
+
+
+def pareto(rows: Sequence[Summary], runs: Sequence[Run]) -> Pareto | None:
+    """The section; None where no cost is known."""
     known = [r for r in rows if r.cost_usd is not None and r.slo_attainment_fraction is not None]
     if not known:
-        return ""
+        return None
     allowed = _allowed(runs[0].targets)
     misses = {r.policy: max(text.miss_fraction(r) or 0.0, _LEAST_MISSES) for r in known}
     high = max(*misses.values(), max(allowed) * 3, 0.03)
@@ -54,18 +64,12 @@ def pareto(rows: Sequence[Summary], runs: Sequence[Run]) -> str:
         f"{text.display_name(r.policy)} {text.dollars(r.cost_usd)} at {text.percent(text.miss_fraction(r))}"
         for r in known
     )
-    plot = f'<div class="plot pareto">{draw.svg(shapes, "Cost against misses: " + said)}{"".join(labels)}</div>'
-    many = rows[0].seeds > 1
-    caption = (
-        "One dot is a policy"
-        + (f"; whiskers span its {rows[0].seeds} seeds" if many else "")
-        + ". Lower and further left is better. Policies run with the options that the scenario gives them, else with "
-        "their defaults; nothing was tuned." + (_SEVERAL if len(runs[0].targets) > 1 else "")
-    )
-    return (
-        f'<section><h3>Cost against SLO misses</h3><p class="caption">{caption}</p>{plot}'
-        '<p class="axis">requests that missed the SLO, logarithmic →</p>'
-        f"{pareto_table(known, runs)}</section>"
+    return Pareto(
+        picture=draw.svg(shapes, "Cost against misses: " + said),
+        labels=tuple(labels),
+        seeds=rows[0].seeds,
+        several=len(runs[0].targets) > 1,
+        table=pareto_table(known, runs),
     )
 
 
@@ -77,7 +81,7 @@ def _allowed(targets: Mapping[str, float]) -> dict[float, list[str]]:
     return whose
 
 
-def _target_labels(allowed: Mapping[float, Sequence[str]], x: draw.Scale) -> list[str]:
+def _target_labels(allowed: Mapping[float, Sequence[str]], x: draw.Scale) -> list[draw.Words]:
     """Words at each line, one below the other."""
     labels = []
     for i, (share, keys) in enumerate(allowed.items()):

@@ -1,7 +1,7 @@
 """Pictures of a report as hand-made SVG in percent space: they fit any width without script or library.
 
 A plot is a box with an SVG of 1000 x 1000 units stretched over it; all words are HTML, placed by per cent. Nothing here
-knows what a policy is; page.py does.
+knows what a policy is.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+
+from markupsafe import Markup
 
 _UNITS = 1000
 
@@ -43,10 +45,10 @@ def nice_ticks(low: float, high: float, wanted: int = 4) -> list[float]:
     return [i * step for i in range(first, last + 1)]
 
 
-def svg(parts: Iterable[str], label: str) -> str:
-    """A plot that says in words what it shows."""
+def svg(parts: Iterable[str], label: str) -> Markup:
+    """A plot that says in words what it shows; for a template to put in as it is."""
     body = "".join(parts)
-    return (
+    return Markup(
         f'<svg viewBox="0 0 {_UNITS} {_UNITS}" preserveAspectRatio="none" role="img" '
         f'aria-label="{escape(label, quote=True)}">{body}</svg>'
     )
@@ -128,7 +130,16 @@ def bins(xs: Sequence[float], ys: Sequence[float], low: float, high: float, coun
     return sums
 
 
-def words(text: str, left: float | None, top: float, kind: str, right: float | None = None) -> str:
-    """HTML text over a plot, placed in per cent of its box."""
-    place = f"left:{left:.2f}%" if left is not None else f"right:{right:.2f}%"
-    return f'<span class="{kind}" style="{place};top:{top:.2f}%">{escape(text)}</span>'
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Text over a plot, of class `kind`, placed in per cent of its box by the CSS in `place`."""
+
+    text: str
+    kind: str
+    place: str
+
+
+def words(text: str, left: float | None, top: float, kind: str, right: float | None = None) -> Words:
+    """Text that begins at `left`, else ends at `right`, both in per cent."""
+    side = f"left:{left:.2f}%" if left is not None else f"right:{right:.2f}%"
+    return Words(text, kind, f"{side};top:{top:.2f}%")

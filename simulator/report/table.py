@@ -6,7 +6,7 @@ Folded below each plot. A row is a policy (cost against misses) or a twelfth of 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
+from dataclasses import dataclass
 
 from simulator.league import Run, Summary
 from simulator.report import svg as draw
@@ -16,7 +16,15 @@ from simulator.timeline import Strip
 _ROWS = 12
 
 
-def pareto_table(rows: Sequence[Summary], runs: Sequence[Run]) -> str:
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Heads of all columns, and for each row its name and its other cells."""
+
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+def pareto_table(rows: Sequence[Summary], runs: Sequence[Run]) -> Table:
     """Cost against misses."""
     body = []
     for row in rows:
@@ -25,10 +33,10 @@ def pareto_table(rows: Sequence[Summary], runs: Sequence[Run]) -> str:
         span = f"{text.dollars(min(known))} to {text.dollars(max(known))}" if len(known) > 1 else "–"
         cells = (text.dollars(row.cost_usd), span, text.percent(text.miss_fraction(row)))
         body.append((_name(row), (*cells, text.verdict(row, runs[0]))))
-    return _folded(("Policy", "cost", "over the seeds", "missed the SLO", ""), body)
+    return Table(("Policy", "cost", "over the seeds", "missed the SLO", ""), tuple(body))
 
 
-def strips_table(key: str, rows: Sequence[Summary], runs: Sequence[Run], clock: Sequence[str]) -> str:
+def strips_table(key: str, rows: Sequence[Summary], runs: Sequence[Run], clock: Sequence[str]) -> Table:
     """One deployment's time under each policy; `clock` names the beginnings of the rows."""
     strips = {r.job.policy: r.strips[key] for r in runs}
     end_s = runs[0].document["duration_s"]
@@ -39,8 +47,8 @@ def strips_table(key: str, rows: Sequence[Summary], runs: Sequence[Run], clock: 
         strip = strips[row.policy]
         heads += [f"{text.display_name(row.policy)}: running", "missed"]
         columns += [_running(strip, end_s), _missed(strip, end_s)]
-    body = [(clock[i], tuple(column[i] for column in columns)) for i in range(_ROWS)]
-    return _folded(tuple(heads), body)
+    body = tuple((clock[i], tuple(column[i] for column in columns)) for i in range(_ROWS))
+    return Table(tuple(heads), body)
 
 
 def row_starts(end_s: float) -> list[float]:
@@ -50,20 +58,6 @@ def row_starts(end_s: float) -> list[float]:
 
 def _name(row: Summary) -> str:
     return text.display_name(row.policy) + (" (knows the traffic)" if row.clairvoyant else "")
-
-
-def _folded(heads: Sequence[str], body: Sequence[tuple[str, Sequence[str]]]) -> str:
-    return f"<details><summary>Show as table</summary>{folded_part(heads, body)}</details>"
-
-
-def folded_part(heads: Sequence[str], body: Sequence[tuple[str, Sequence[str]]]) -> str:
-    """A table that scrolls by itself; `body`: a name and cells for each row."""
-    head = "".join(f'<th scope="col">{escape(h)}</th>' for h in heads)
-    lines = "".join(
-        f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{escape(c)}</td>" for c in cells)}</tr>'
-        for name, cells in body
-    )
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>'
 
 
 def _ticks_s(strip: Strip) -> list[float]:
