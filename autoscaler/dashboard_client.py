@@ -18,13 +18,13 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from autoscaler.errors import ConfigError, LeadtimeError
+from autoscaler.addresses import ServiceHost, is_loopback
+from autoscaler.errors import ConfigError
+from autoscaler.resolving import CheckedResolver, NoAnswer, Resolve, system_resolve
+
+__all__ = ["Answer", "DashboardClient", "NoAnswer"]
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
-
-
-class NoAnswer(LeadtimeError):
-    """The other side gave no answer at all: refused, timed out, cut off. The message is one line without secrets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +57,32 @@ class DashboardClient:
     """One dashboard. Errors of every request: NoAnswer; ConfigError when the token or CA file cannot be read."""
 
     def __init__(
-        self, url: str, token_file: Path | None = None, ca_file: Path | None = None, timeout_s: float = 5.0
+        self,
+        url: str,
+        token_file: Path | None = None,
+        ca_file: Path | None = None,
+        timeout_s: float = 5.0,
+        *,
+        only: ServiceHost | None = None,
+        token_folder: Path | None = None,
+        resolve: Resolve = system_resolve,
     ) -> None:
+        """`only`: the URL was built of others' words, and is connected to only as that Service. `token_folder`: the
+        token file is where those words say, under this folder, and may be nowhere else."""
         self._url = _base_url(url)
-        self._token_file = token_file
+        self._only, self._resolve = only, resolve
+        self._token_file, self._token_folder = token_file, token_folder
         self._ca_file = ca_file
         self._timeout_s = timeout_s
         self._session: aiohttp.ClientSession | None = None
         self._tls: tuple[object, ssl.SSLContext] | None = None
         self.shown = str(self._url).rstrip("/")
         """The URL for messages (it holds no credentials: those are refused)."""
+
+    @property
+    def loopback(self) -> bool:
+        """The dashboard is on this machine."""
+        return is_loopback(self._url.host or "")
 
     @property
     def sends_token(self) -> bool:
@@ -94,7 +110,7 @@ class DashboardClient:
         if body is not None:
             arguments["json"] = body
         if self._session is None:
-            self._session = aiohttp.ClientSession()
+            self._session = aiohttp.ClientSession(connector=self._connector())
         try:
             async with asyncio.timeout(limit_s), self._session.request(method, url, **arguments) as answer:
                 return Answer(answer.status, await read_limited(answer, self.shown))
@@ -103,10 +119,19 @@ class DashboardClient:
         except (aiohttp.ClientError, OSError) as error:
             raise NoAnswer(f"{self.shown}: {connection_problem(error)}") from None
 
+    def _connector(self) -> aiohttp.TCPConnector:
+        """Anywhere, or to one Service alone."""
+        only = self._only
+        if only is None:
+            return aiohttp.TCPConnector()
+        return aiohttp.TCPConnector(
+            resolver=CheckedResolver(lambda _, name, address: only.refusal(name, address), self._resolve)
+        )
+
     def _headers(self) -> dict[str, str]:
         if self._token_file is None:
             return {}
-        return {"Authorization": f"Bearer {read_secret(self._token_file)}"}
+        return {"Authorization": f"Bearer {read_secret(self._token_file, self._token_folder)}"}
 
     def _ssl(self) -> ssl.SSLContext | bool:
         """The context for the CA file, made again when the file changed; True without one (the system's)."""
@@ -122,9 +147,15 @@ class DashboardClient:
         return self._tls[1]
 
 
-def read_secret(file: Path) -> str:
-    """The one line that a token file holds. Errors: ConfigError naming the file, never its content."""
+def read_secret(file: Path, folder: Path | None = None) -> str:
+    """The one line that a token file holds. Errors: ConfigError naming the file, never its content.
+
+    `folder`: the file's name under it is made of others' words; links inside of it are followed only as Kubernetes
+    makes them (`..data`), so that no name leads to another name's file.
+    """
     try:
+        if folder is not None and not _is_own(file, folder):
+            raise ConfigError(f"token_file {file}: it leads to another place; allowed: a file of a mounted Secret")
         if not stat.S_ISREG(file.stat().st_mode) and not file.is_dir():  # reading a pipe would stop every tick
             raise ConfigError(f"token_file {file}: a pipe or device; allowed: a file")
         token = file.read_text().strip()
@@ -133,6 +164,16 @@ def read_secret(file: Path) -> str:
     if not token or not token.isascii() or any(not character.isprintable() for character in token):
         raise ConfigError(f"token_file {file}: expected one line with a token")
     return token
+
+
+def _is_own(file: Path, folder: Path) -> bool:
+    """Whether `file`, all links followed, is still the one under `folder` that its name says. Errors: OSError."""
+    root = folder.resolve(strict=True)
+    real = file.resolve(strict=True)
+    if not real.is_relative_to(root):
+        return False
+    kept = [part for part in real.relative_to(root).parts if not part.startswith("..")]
+    return kept == list(file.relative_to(folder).parts)
 
 
 def problem(error: Exception) -> str:

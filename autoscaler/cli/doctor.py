@@ -45,14 +45,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _of(config: Config) -> list[Finding]:
+    from autoscaler.addresses import TargetRules
+    from autoscaler.dashboard_client import DashboardClient
     from autoscaler.diagnosis.ray_service import service_findings
 
     findings = [_settings(config)]
     for service in config.services:
-        place = (service.namespace, service.name, service.dashboard, service.token_file)
-        findings += await service_findings(
-            config.controller, *place, service.ca_file, service.timeout_s, act=service.act
-        )
+        client = DashboardClient(service.dashboard, service.token_file, service.ca_file, service.timeout_s)
+        rules = TargetRules(config.reading.allow, client.loopback)
+        place = (service.namespace, service.name, client)
+        findings += await service_findings(config.controller, *place, service.timeout_s, rules, act=service.act)
     if config.kubernetes is not None:
         from autoscaler.diagnosis.cluster import kubernetes_findings
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from autoscaler.config.kinds import MATCHERS, PathText, Url
 from autoscaler.settings_file.blocks import Block, Name, words
+
+SecretName = Annotated[str, Field(pattern=r"^[a-z0-9-]+/[a-z0-9.-]+$", json_schema_extra=words("NAMESPACE/SECRET"))]
 
 
 class Service(Block):
@@ -135,8 +137,15 @@ class Kubernetes(Block):
     )
     tokens: PathText | None = Field(
         default=None,
-        description="Folder under which Secrets with tokens of Ray dashboards are mounted, as SECRET/auth_token or "
+        description="Folder under which Secrets with tokens of Ray dashboards are mounted, as "
         "NAMESPACE/SECRET/auth_token.",
+    )
+    token_files: dict[SecretName, PathText] = Field(
+        default={},
+        description="Files with tokens of Ray dashboards that are elsewhere, by NAMESPACE/SECRET of the Secret that a "
+        "RayCluster names.",
+        examples=[{"llm/chat-ray-token": "/etc/leadtime/secrets/chat-ray-token/auth_token"}],
+        json_schema_extra=words("a mapping of NAMESPACE/SECRET to paths"),
     )
     nodes: bool = Field(
         default=False,

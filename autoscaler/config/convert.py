@@ -23,6 +23,7 @@ from autoscaler.config.paths import absolute_path, optional_path, policy_name, r
 from autoscaler.config.pools import NodePool
 from autoscaler.config.prewarm import warm_pool, warm_pools
 from autoscaler.config.settings import Settings
+from autoscaler.kuberay.tokens import Tokens
 from autoscaler.model import ControllerConfig, DeploymentSettings, Follows, PoolSettings, Startup
 from autoscaler.mqtt_link import MqttBroker
 from autoscaler.settings_file.reading import SettingsFile
@@ -61,6 +62,7 @@ def to_config(settings: Settings, file: SettingsFile) -> Config:
         else None,
         mqtt=_mqtt(settings, file),
         prewarm=warm_pools(settings),
+        reading=settings.reading.limits,
     )
 
 
@@ -93,7 +95,10 @@ def _kubernetes(settings: Settings, file: SettingsFile) -> KubernetesConfig | No
         watch_namespaces=tuple(block.watch_namespaces),
         name=block.name,
         namespace=block.namespace,
-        tokens=optional_path(file, block.tokens),
+        tokens=Tokens(
+            optional_path(file, block.tokens),
+            {secret: absolute_path(file, path) for secret, path in block.token_files.items()},
+        ),
         nodes=block.nodes,
         events=block.events,
         kubeconfig=optional_path(file, block.kubeconfig),

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from autoscaler.kuberay.tokens import Tokens
 from autoscaler.model import ActWay, ControllerConfig
 from autoscaler.mqtt_link import MqttBroker
 from autoscaler.prewarm import WarmPool
+from autoscaler.reading_limits import ReadingLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class KubernetesConfig:
     watch_namespaces: tuple[str, ...]
     name: str
     namespace: str | None
-    tokens: Path | None
+    tokens: Tokens
     nodes: bool
     events: bool
     kubeconfig: Path | None
@@ -94,3 +96,4 @@ class Config:
     election: ElectionConfig | None = None
     mqtt: MqttConfig | None = None
     prewarm: tuple[WarmPool, ...] = ()
+    reading: ReadingLimits = ReadingLimits()

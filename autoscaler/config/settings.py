@@ -14,6 +14,7 @@ from autoscaler.config.connections import Kubernetes, Mqtt, Prometheus, Service
 from autoscaler.config.deployments import Deployment
 from autoscaler.config.kinds import PathText
 from autoscaler.config.pools import NodePool
+from autoscaler.config.reading import Reading
 from autoscaler.settings_file.blocks import Block, Guards, words
 
 
@@ -99,6 +100,7 @@ class Settings(Block):
         examples=[{"nvidia-h100-80gb": 32}],
         json_schema_extra=words("a mapping of GPU kinds to whole numbers >= 0"),
     )
+    reading: Reading = Field(default=Reading(), description="What reading one service may cost, and where it may lead.")
     policy: PolicyBlock = Field(default=PolicyBlock(), description="Who decides how many replicas are wanted.")
     guards: Guards = Field(default=Guards(), description="Limits that hold whatever the policy wants.")
     state: State = Field(default=State(), description="What survives a restart.")

@@ -28,9 +28,10 @@ from autoscaler.kube.resources import (
     Resource,
 )
 from autoscaler.kube.shell import own_namespace
-from autoscaler.kuberay.fleet import mounted_token
+from autoscaler.kuberay.reach import Reach
 from autoscaler.sources.kuberay.services import ServeCluster
-from autoscaler.sources.kubernetes.discovery import KubernetesDiscovery
+from autoscaler.sources.kubernetes.discovery import KubernetesDiscovery, run_caches
+from autoscaler.sources.kubernetes.pods import RayPods
 
 ACCESS_REVIEWS = Resource(
     "authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview", namespaced=False
@@ -65,8 +66,10 @@ def rights(config: Config, block: KubernetesConfig) -> Iterator[Right]:
         for resource in (RAY_SERVICES, RAY_CLUSTERS):
             for verb in ("list", "watch"):
                 yield Right(verb, resource, place, "to find Ray services")
+        for verb in ("list", "watch"):
+            yield Right(verb, PODS, place, "to see which addresses Ray heads may list", needed=False)
         if block.nodes:
-            yield from _seeing_pods(place)
+            yield from _seeing_events(place)
         if block.events and not config.controller.dry_run:
             for verb in ("create", "patch"):
                 yield Right(verb, EVENTS, place, "to write Events", needed=False)
@@ -82,9 +85,8 @@ def rights(config: Config, block: KubernetesConfig) -> Iterator[Right]:
     yield from prewarm_rights(config, block, own)
 
 
-def _seeing_pods(place: str) -> Iterator[Right]:
+def _seeing_events(place: str) -> Iterator[Right]:
     for verb in ("list", "watch"):
-        yield Right(verb, PODS, place, "to see workers and placeholders", needed=False)
         yield Right(verb, EVENTS, place, "to see refused nodes and how long images took", needed=False)
 
 
@@ -111,7 +113,9 @@ def prewarm_rights(config: Config, block: KubernetesConfig, own: str) -> Iterato
                     yield Right(verb, RAY_SERVICES, place, purpose)
     elsewhere = bool(block.watch_namespaces) and own not in block.watch_namespaces
     if block.nodes and elsewhere and any(pool.way == "placeholder" for pool in config.prewarm):
-        yield from _seeing_pods(own)
+        for verb in ("list", "watch"):
+            yield Right(verb, PODS, own, "to see placeholders", needed=False)
+        yield from _seeing_events(own)
 
 
 async def kubernetes_findings(
@@ -195,15 +199,19 @@ async def _services(
     """What discovery finds, what is wrong with it, and the Ray clusters behind it."""
     places = block.watch_namespaces
     discovery = KubernetesDiscovery(api, places, now_s=time.time, settings=config.controller.deployments)
-    running = asyncio.ensure_future(discovery.run())
+    pods = RayPods(api, places, now_s=time.time)
+    running = [asyncio.ensure_future(work) for work in (discovery.run(), run_caches(pods.caches))]
     try:
         ends_at_s = time.monotonic() + _FIND_S
         while not discovery.status()[0] and time.monotonic() < ends_at_s:  # noqa: ASYNC110 (it tells by status only)
             await asyncio.sleep(0.1)
+        while not (pods.listed or pods.why) and time.monotonic() < ends_at_s:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
         up, _, why = discovery.status()
     finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
     if not up:
         yield Finding("fail", "kubernetes discovery", why)
         return
@@ -215,12 +223,19 @@ async def _services(
     yield Finding("ok" if asked else "warn", "kubernetes discovery", words, mend)
     for service, problem in discovery.problems():
         yield Finding("warn", f"{service.namespace}/{service.name}", problem)
-    token_file, entries = mounted_token(block.tokens), discovery.deployment_settings()
+    reach = Reach(block.tokens, config.reading, pods.addresses, dashboard, timeout_s=block.timeout_s)
+    entries = discovery.deployment_settings()
     for service in asked:
         for cluster in service.clusters:
-            place = (service.namespace, service.name, dashboard(cluster), token_file(service, cluster))
+            try:
+                client = reach.client(service, cluster)
+            except LeadtimeError as error:
+                yield Finding("fail", f"{service.namespace}/{service.name} dashboard", str(error))
+                continue
+            place = (service.namespace, service.name, client)
+            rules = reach.targets(service, cluster, client)
             act = service.reading.annotations.act or "external"
             for finding in await service_findings(
-                config.controller, *place, timeout_s=block.timeout_s, entries=entries, act=act
+                config.controller, *place, timeout_s=block.timeout_s, rules=rules, entries=entries, act=act
             ):
                 yield finding

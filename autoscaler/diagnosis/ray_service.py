@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from autoscaler.actuators.ray_serve import MEND_AUTOSCALED, MEND_SWITCHED_OFF
+from autoscaler.addresses import TargetRules
 from autoscaler.dashboard_client import DashboardClient
 from autoscaler.diagnosis.finding import Finding
 from autoscaler.diagnosis.serve_policy import policy_findings
@@ -45,17 +45,16 @@ async def service_findings(
     config: ControllerConfig,
     namespace: str,
     name: str,
-    dashboard: str,
-    token_file: Path | None,
-    ca_file: Path | None = None,
+    client: DashboardClient,
     timeout_s: float = 4.0,
+    rules: TargetRules | None = None,
     entries: tuple[DeploymentSettings, ...] = (),
     act: ActWay = "external",
 ) -> list[Finding]:
-    """`entries`: what annotations make. Never raises for what is wrong out there."""
+    """`rules`: where metric pages may be; `entries`: what annotations make. Closes the client. Never raises for what is
+    wrong out there."""
     subject = f"{namespace}/{name}"
-    client = DashboardClient(dashboard, token_file, ca_file, timeout_s)
-    pages = NodeMetricsSource("metrics", namespace, name, client, timeout_s=timeout_s)
+    pages = NodeMetricsSource("metrics", namespace, name, client, timeout_s=timeout_s, rules=rules)
     try:
         read = await RayDashboardSource("dashboard", namespace, name, client, act).read(time.time())
         if not isinstance(read.data, Inventories):

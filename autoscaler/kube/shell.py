@@ -13,22 +13,26 @@ import socket
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from autoscaler.board import Board
 from autoscaler.events import EventWriter, Notice, ObjectRef, notices_of
 from autoscaler.kube.lease import KubernetesLease
 from autoscaler.kube.resources import ClusterApi
-from autoscaler.kuberay.fleet import KubeRayFleet, mounted_token
+from autoscaler.kuberay.fleet import KubeRayFleet
+from autoscaler.kuberay.reach import Reach
+from autoscaler.kuberay.tokens import Tokens
 from autoscaler.kuberay.writes import KubeRayActuator
 from autoscaler.leader import LeaderElector, LeaseSettings
 from autoscaler.model import ControllerConfig, DeploymentSettings, Outcome
 from autoscaler.ports import Actuator, Source
+from autoscaler.reading_limits import ReadingLimits
 from autoscaler.sources.kuberay.services import KubeService, ServeCluster
 from autoscaler.sources.kubernetes.cache import WatchTimes
-from autoscaler.sources.kubernetes.discovery import KubernetesDiscovery, KubernetesPools
+from autoscaler.sources.kubernetes.discovery import KubernetesDiscovery, KubernetesPools, run_caches
 from autoscaler.sources.kubernetes.pause import AnnotationPauseSource, KubernetesPauseSource
+from autoscaler.sources.kubernetes.pods import RayPods
 from policies.base import DeploymentKey
 
 log = logging.getLogger("leadtime")
@@ -49,8 +53,9 @@ class KubernetesSettings:
     """Of its lease; the kill switch is the ConfigMap NAME-pause."""
     lease_suffix: str = ""
     """Behind the lease's name: a standby has a lease of its own, and the controller's kill switch."""
-    tokens: Path | None = None
-    """Folder under which the Secrets with tokens of Ray dashboards are mounted."""
+    tokens: Tokens = field(default_factory=Tokens)
+    """Where the tokens of Ray dashboards are."""
+    reading: ReadingLimits = ReadingLimits()
     nodes: bool = False
     """Watch nodes and worker pods."""
     events: bool = True
@@ -132,13 +137,9 @@ def kubernetes_parts(
     budget_s = None if elector is None else (lambda: elector.write_budget_s(elector.clock()))
     places = settings.watch_namespaces
     discovery = KubernetesDiscovery(api, places, now_s=now_s, settings=config.deployments, times=times)
-    fleet = KubeRayFleet(
-        discovery,
-        token_file=mounted_token(settings.tokens),
-        dashboard=dashboard,
-        timeout_s=settings.timeout_s,
-        write_budget_s=budget_s,
-    )
+    ray_pods = RayPods(api, places, now_s=now_s, times=times)
+    reach = Reach(settings.tokens, settings.reading, ray_pods.addresses, dashboard, timeout_s=settings.timeout_s)
+    fleet = KubeRayFleet(discovery, reach, write_budget_s=budget_s)
 
     def known_keys() -> frozenset[DeploymentKey]:
         return fleet.known_keys() | discovery.known_keys()
@@ -149,7 +150,7 @@ def kubernetes_parts(
         KubernetesPauseSource(api, settings.namespace, f"{settings.name}-pause", known_keys),
         AnnotationPauseSource(discovery.paused_services, known_keys),
     ]
-    background: list[Work] = [discovery.run]
+    background: list[Work] = [discovery.run, lambda: run_caches(ray_pods.caches)]
     pools: KubernetesPools | None = None
     if settings.nodes:
         pools = KubernetesPools(
@@ -159,7 +160,8 @@ def kubernetes_parts(
             now_s=now_s,
             placeholders_in=settings.namespace if settings.placeholders else None,
             times=times,
-        )  # fmt: skip
+            ray_pods=ray_pods,
+        )
         sources.append(pools)
         background.append(pools.run)
     writer = None

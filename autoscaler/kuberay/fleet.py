@@ -12,11 +12,12 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Protocol
 
 from autoscaler.actuators.ray_serve import RayServeActuator
 from autoscaler.dashboard_client import DashboardClient
+from autoscaler.errors import LeadtimeError
+from autoscaler.kuberay.reach import Reach
 from autoscaler.model import DeploymentInventory, DeploymentMetrics
 from autoscaler.ports import Reading
 from autoscaler.sources.join import NodePage, collect
@@ -27,7 +28,6 @@ from autoscaler.sources.ray_dashboard import RayDashboardSource
 from autoscaler.sources.readings import Inventories, JoinedMetrics, NodePages
 from policies.base import DeploymentKey
 
-TOKEN_FILE = "auth_token"
 LinkKey = tuple[str, str]
 """(namespace, Ray cluster)."""
 
@@ -86,21 +86,19 @@ class KubeRayFleet:
     def __init__(
         self,
         discovery: Discovery,
+        reach: Reach | None = None,
         *,
-        token_file: Callable[[KubeService, ServeCluster], Path | None] = lambda service, cluster: None,
-        dashboard: Callable[[ServeCluster], str] = lambda cluster: cluster.dashboard,
-        timeout_s: float = 4.0,
         wait_s: float = 1.5,
         concurrency: int = 64,
         write_budget_s: Callable[[], float] | None = None,
     ) -> None:
-        """`token_file`: where the token of a cluster's dashboard is mounted; `dashboard`: how to reach it; `wait_s`:
-        how long a round waits for the slow ones."""
-        self._discovery = discovery
-        self._token_file, self._dashboard = token_file, dashboard
-        self._timeout_s, self._wait_s, self._write_budget_s = timeout_s, wait_s, write_budget_s
+        """`wait_s`: how long a round waits for the slow ones."""
+        self._discovery, self._reach = discovery, reach or Reach()
+        self._wait_s, self._write_budget_s = wait_s, write_budget_s
         self._slots = asyncio.Semaphore(concurrency)
         self._links: dict[LinkKey, Link] = {}
+        self._refused: dict[LinkKey, str] = {}
+        """Ray clusters without a link, and why."""
         self._services: dict[ServiceKey, KubeService] = {}
         self._round: tuple[float, asyncio.Task[None]] | None = None
         self.planned: dict[DeploymentKey, int] = {}
@@ -147,25 +145,30 @@ class KubeRayFleet:
         wanted = {(s.namespace, c.name): (s, c) for s in self._services.values() for c in s.clusters}
         gone = [key for key, link in self._links.items() if key not in wanted or _moved(link.cluster, wanted[key][1])]
         closing = [self._links.pop(key) for key in gone]
+        self._refused = {}
         for key, (service, cluster) in wanted.items():
             link = self._links.get(key)
-            if link is None:
-                self._links[key] = self._new_link(service, cluster)
-            else:
+            if link is not None:
                 link.cluster = cluster
+                continue
+            try:
+                self._links[key] = self._new_link(service, cluster)
+            except Exception as error:  # one cluster's trouble is that cluster's
+                self._refused[key] = str(error) if isinstance(error, LeadtimeError) else f"bug: {error!r}"
         self.planned = {k: n for k, n in self.planned.items() if (k.namespace, k.service) in self._services}
         await asyncio.gather(*(link.close() for link in closing))
 
     def _new_link(self, service: KubeService, cluster: ServeCluster) -> Link:
-        token = self._token_file(service, cluster) if cluster.auth_secret is not None else None
-        client = DashboardClient(self._dashboard(cluster), token, None, self._timeout_s)
+        """Errors: LeadtimeError for a cluster that is not connected to."""
+        client, timeout_s = self._reach.client(service, cluster), self._reach.timeout_s
+        rules = self._reach.targets(service, cluster, client)
         place = (f"{service.namespace}/{cluster.name}", service.namespace, service.name)
         return Link(
             cluster,
             client,
             RayDashboardSource(*place, client),
-            NodeMetricsSource(*place, client, timeout_s=self._timeout_s),
-            RayServeActuator(*place, client, self._timeout_s, write_budget_s=self._write_budget_s),
+            NodeMetricsSource(*place, client, timeout_s=timeout_s, rules=rules, resolve=self._reach.resolve),
+            RayServeActuator(*place, client, timeout_s, write_budget_s=self._write_budget_s),
         )
 
     async def close(self) -> None:
@@ -210,12 +213,17 @@ class KubeRayFleet:
     def reading(self, name: str, now_s: float, data: object, why_of: Callable[[Link], str]) -> Reading:
         """Up when discovery knows the cluster and, if there is anything to read, some of it could be read."""
         known, _, why = self._discovery.status()
-        links = [link for service in self._services.values() for link in self._serving(service)]
-        if not links and not known:
+        serving = [(s.namespace, cluster.name) for s in self._services.values() for cluster in s.serving]
+        if not serving and not known:
             return Reading(name, False, None, None, f"no services known: {why}")
-        failed = {link.dashboard.name: words for link in links if (words := why_of(link))}
-        up = not links or len(failed) < len(links)
-        words = _summary(failed, len(links)) or ("" if known else f"new services are not seen: {why}")
+        failed = {}
+        for key in serving:
+            link = self._links.get(key)
+            words = self._refused.get(key, "no answer yet") if link is None else why_of(link)
+            if words:
+                failed["/".join(key)] = words
+        up = not serving or len(failed) < len(serving)
+        words = _summary(failed, len(serving)) or ("" if known else f"new services are not seen: {why}")
         return Reading(name, up, now_s if up else None, data if up else None, words)
 
 
@@ -246,20 +254,11 @@ class _MetricsSource:
         return self._fleet.reading(self.name, now_s, data, lambda link: link.why_pages)
 
 
-def mounted_token(folder: Path | None) -> Callable[[KubeService, ServeCluster], Path | None]:
-    """Tokens as Secrets mounted under one folder: FOLDER/NAMESPACE/SECRET/auth_token, else FOLDER/SECRET/auth_token."""
-
-    def find(service: KubeService, cluster: ServeCluster) -> Path | None:
-        if cluster.auth_secret is None or folder is None:
-            return None
-        own = folder / service.namespace / cluster.auth_secret / TOKEN_FILE
-        return own if own.exists() else folder / cluster.auth_secret / TOKEN_FILE
-
-    return find
-
-
 def _moved(before: ServeCluster, now: ServeCluster) -> bool:
-    return (before.dashboard, before.auth_secret) != (now.dashboard, now.auth_secret)
+    def place(cluster: ServeCluster) -> tuple[str, str | None, str | None]:
+        return (cluster.dashboard, cluster.auth_secret, cluster.refused)
+
+    return place(before) != place(now)
 
 
 def _summary(failed: Mapping[str, str], total: int) -> str:

@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
+from autoscaler.addresses import TargetRules, as_address, is_subdomain
 from autoscaler.dashboard_client import Answer, DashboardClient, connection_problem, read_limited
 from autoscaler.errors import LeadtimeError, SourceError
 from autoscaler.ports import Reading
+from autoscaler.resolving import AddressRefused, CheckedResolver, Resolve, system_resolve
 from autoscaler.sources.exposition import Memory, parse
 from autoscaler.sources.join import NodePage
 from autoscaler.sources.names import NAMES
@@ -43,14 +45,18 @@ class NodeMetricsSource:
 
     def __init__(
         self, name: str, namespace: str, service: str, client: DashboardClient,
-        timeout_s: float = 4.0, concurrency: int = 32,
+        timeout_s: float = 4.0, concurrency: int = 32, rules: TargetRules | None = None,
+        resolve: Resolve = system_resolve,
     ) -> None:  # fmt: skip
+        """`rules`: where pages may be; None: anywhere in the network, on this machine only beside the dashboard."""
         self.name = name
         self.namespace = namespace
         self.service = service
         self._client = client
         self._timeout_s = timeout_s
         self._slots = asyncio.Semaphore(concurrency)
+        self._rules = rules or TargetRules(loopback=client.loopback)
+        self._resolve = resolve
         self._session: aiohttp.ClientSession | None = None
         self._nodes: dict[str, _Node] = {}
 
@@ -81,6 +87,7 @@ class NodeMetricsSource:
 
     async def _scrape(self, target: str, node: _Node, now_s: float) -> None:
         try:
+            self._check(target)
             async with self._slots, asyncio.timeout(self._timeout_s):
                 answer = await self._fetch(target)
             if answer.status != 200:
@@ -95,10 +102,17 @@ class NodeMetricsSource:
         else:
             node.page, node.why = NodePage(now_s, tuple(samples), first=node.page is None), ""
 
+    def _check(self, target: str) -> None:
+        """Errors: AddressRefused. A name is checked again when its addresses are known."""
+        host = _host(target)
+        if (why := self._rules.refusal(host, as_address(host))) is not None:
+            raise AddressRefused(f"not read, it {why}")
+
     async def _fetch(self, target: str) -> Answer:
         """The node's page; it needs no token and is never sent one."""
         if self._session is None:
-            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+            checked = CheckedResolver(lambda host, _, address: self._rules.refusal(host, address), self._resolve)
+            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, resolver=checked))
         async with self._session.get(f"http://{target}/metrics", allow_redirects=False) as answer:
             return Answer(answer.status, await read_limited(answer, target))
 
@@ -126,8 +140,17 @@ def parse_targets(answer: object, shown: str) -> tuple[str, ...]:
 
 
 def _looks_right(target: str) -> bool:
+    """An address or a host name, and a port: built into a URL it can be nothing else."""
     host, colon, port = target.rpartition(":")
-    return bool(host and colon) and port.isdigit() and not set(host) & set("/@?# ")
+    if not colon or not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):
+        return False
+    if host.startswith("["):
+        return host.endswith("]") and "%" not in host and as_address(host[1:-1]) is not None
+    return is_subdomain(host.lower())
+
+
+def _host(target: str) -> str:
+    return target.rpartition(":")[0].strip("[]").lower()
 
 
 def _silent(failed: Mapping[str, str], total: int) -> str:

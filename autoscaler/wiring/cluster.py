@@ -28,6 +28,7 @@ def cluster_parts(config: Config, board: Board, elect: bool, lease_suffix: str =
             name=block.name,
             lease_suffix=lease_suffix,
             tokens=block.tokens,
+            reading=config.reading,
             nodes=block.nodes,
             placeholders=any(pool.way == "placeholder" for pool in config.prewarm),
             events=block.events and elect,

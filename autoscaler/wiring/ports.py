@@ -26,6 +26,7 @@ def sources_and_actuators(
     from autoscaler.actuators.ray_request_resources import RayHead
     from autoscaler.actuators.ray_serve import RayServeActuator
     from autoscaler.actuators.recording import RecordingActuator
+    from autoscaler.addresses import TargetRules
     from autoscaler.dashboard_client import DashboardClient
     from autoscaler.sources.node_metrics import NodeMetricsSource
     from autoscaler.sources.ray_dashboard import RayDashboardSource
@@ -41,7 +42,10 @@ def sources_and_actuators(
         client = DashboardClient(service.dashboard, service.token_file, service.ca_file, service.timeout_s)
         heads.append(RayHead(*place, client))
         sources.append(RayDashboardSource(f"ray_dashboard{suffix}", *place, client, service.act))
-        sources.append(NodeMetricsSource(f"node_metrics{suffix}", *place, client, timeout_s=service.timeout_s))
+        rules = TargetRules(config.reading.allow, client.loopback)
+        sources.append(
+            NodeMetricsSource(f"node_metrics{suffix}", *place, client, timeout_s=service.timeout_s, rules=rules)
+        )
         if service.nodes:
             sources.append(RayNodesSource(f"ray_nodes{suffix}", client, config.controller.pools))
         if not config.controller.dry_run:

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from autoscaler.kuberay.fleet import KubeRayFleet, mounted_token
+from autoscaler.kuberay.fleet import KubeRayFleet
+from autoscaler.kuberay.reach import Reach
+from autoscaler.kuberay.tokens import Tokens
 from autoscaler.kuberay.writes import KubeRayActuator
 from autoscaler.model import Applied, DeploymentPlan, Plan
 from autoscaler.sources.kuberay.services import KubeService
@@ -49,17 +51,16 @@ class World:
 
 
 @asynccontextmanager
-async def fleet_of(world: World, *clusters: str, **options: Any) -> AsyncIterator[KubeRayFleet]:
+async def fleet_of(
+    world: World, *clusters: str, tokens: Tokens | None = None, **options: Any
+) -> AsyncIterator[KubeRayFleet]:
     async with AsyncExitStack() as stack:
         for name in clusters:
             app = FakeApplication({LLM.deployment: FakeDeployment(), "OpenAiIngress": FakeDeployment()})
             dashboard = FakeDashboard({LLM.app: app})
             world.dashboards[name] = await stack.enter_async_context(dashboard.serve())
-        fleet = KubeRayFleet(
-            world,
-            dashboard=lambda cluster: world.dashboards[cluster.name].url,
-            **{"timeout_s": 60.0, "wait_s": 60.0, **options},
-        )
+        reach = Reach(tokens or Tokens(), dashboard=lambda cluster: world.dashboards[cluster.name].url, timeout_s=60.0)
+        fleet = KubeRayFleet(world, reach, **{"wait_s": 60.0, **options})
         yield fleet
         await fleet.close()
 
@@ -155,27 +156,28 @@ async def test_while_kubernetes_is_away_the_known_services_are_still_read() -> N
 
 async def test_a_token_comes_from_the_mounted_secret(tmp_path: Path) -> None:
     world = World()
-    mounted = tmp_path / "chat-llm-ray-token"
-    async with fleet_of(world, "chat-llm-abcde", token_file=mounted_token(tmp_path)) as fleet:
+    mounted = tmp_path / "llm" / "chat-llm-ray-token"
+    async with fleet_of(world, "chat-llm-abcde", tokens=Tokens(tmp_path)) as fleet:
         world.show(objects.ray_service(status=objects.service_status()))
         world.dashboards["chat-llm-abcde"].token = "s3cret"
         reading = await fleet.inventories.read(1.0)
         assert not reading.up
         assert "chat-llm-ray-token/auth_token: no such file" in reading.why
-        mounted.mkdir()
+        mounted.mkdir(parents=True)
         (mounted / "auth_token").write_text("s3cret\n")
         assert LLM in await inventories(fleet, world)
 
 
-def test_a_secret_of_the_services_namespace_wins(tmp_path: Path) -> None:
-    (service,) = found(objects.ray_service(status=objects.service_status()))
-    assert service.active is not None
-    find = mounted_token(tmp_path)
-    assert find(service, service.active) == tmp_path / "chat-llm-ray-token" / "auth_token"
-    own = tmp_path / "llm" / "chat-llm-ray-token" / "auth_token"
-    own.parent.mkdir(parents=True)
-    own.write_text("x")
-    assert find(service, service.active) == own
+def test_a_token_is_never_that_of_another_namespace(tmp_path: Path) -> None:
+    for place in ("chat-llm-ray-token", "other/chat-llm-ray-token"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "auth_token").write_text("of somebody else")
+    tokens = Tokens(tmp_path, {"llm/elsewhere": tmp_path / "named"})
+    assert tokens.file("llm", "chat-llm-ray-token") == tmp_path / "llm" / "chat-llm-ray-token" / "auth_token"
+    assert tokens.file("llm", "elsewhere") == tmp_path / "named"
+    assert tokens.file("other", "elsewhere") == tmp_path / "other" / "elsewhere" / "auth_token"
+    assert tokens.file("llm", None) is None
+    assert Tokens().file("llm", "chat-llm-ray-token") is None
 
 
 # ---------------------------------------------------------------- writing

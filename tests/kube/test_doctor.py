@@ -10,6 +10,7 @@ import pytest
 
 from autoscaler.config import load_config
 from autoscaler.config.model import Config
+from autoscaler.dashboard_client import DashboardClient
 from autoscaler.diagnosis.cluster import kubernetes_findings, rights
 from autoscaler.diagnosis.finding import Finding
 from autoscaler.diagnosis.ray_service import metric_findings, service_findings
@@ -57,7 +58,7 @@ def config(tmp_path: Path) -> Config:
 
 
 async def of(dashboard: FakeDashboard, config: ControllerConfig = CORE, token_file: Path | None = None) -> list[str]:
-    found = await service_findings(config, "default", "local", dashboard.url, token_file)
+    found = await service_findings(config, "default", "local", DashboardClient(dashboard.url, token_file))
     return [str(finding).replace(dashboard.url, "URL") for finding in found]
 
 

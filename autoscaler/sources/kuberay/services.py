@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from autoscaler.addresses import ServiceHost, is_label, is_subdomain
 from autoscaler.sources.kuberay.annotations import AnnotationReading, Annotations, service_matches
 from autoscaler.sources.kuberay.objects import ClusterSpec, RayClusterView, RayServiceView, ServiceHalf, WorkerGroup
 from autoscaler.sources.serve_config import ServeApp
@@ -28,8 +29,8 @@ class ServeCluster:
 
     name: str
     role: Role
-    host: str
-    """DNS name of its own head service: that of the RayService moves from cluster to cluster."""
+    head: ServiceHost
+    """Its own head service: that of the RayService moves from cluster to cluster."""
     port: int
     groups: tuple[WorkerGroup, ...] = ()
     autoscaled: bool = False
@@ -40,10 +41,12 @@ class ServeCluster:
     traffic_percent: int | None = None
     deployments: tuple[tuple[str, str], ...] = ()
     """(app, deployment), as the operator saw them."""
+    refused: str | None = None
+    """Why it is not connected to: its objects name what Kubernetes would not."""
 
     @property
     def dashboard(self) -> str:
-        return f"http://{self.host}:{self.port}"
+        return f"http://{self.head.host}:{self.port}"
 
     @property
     def most_gpus(self) -> float | None:
@@ -195,18 +198,34 @@ def _cluster(
     spec = owner.spec if seen is None else seen.spec
     reported = (None, None) if seen is None else (seen.head_service, seen.dashboard_port)
     service = reported[0] or half.head_service or spec.head_service or f"{half.cluster}-head-svc"
+    secret = (spec.auth_secret or half.cluster) if spec.token_auth else None
     return ServeCluster(
         name=half.cluster,
         role=role,
-        host=f"{service}.{owner.namespace}.svc",
+        head=ServiceHost(service, owner.namespace),
         port=reported[1] or half.dashboard_port or spec.dashboard_port,
         groups=spec.groups,
         autoscaled=spec.autoscaled,
-        auth_secret=(spec.auth_secret or half.cluster) if spec.token_auth else None,
+        auth_secret=secret,
         capacity_percent=half.target_capacity_percent,
         traffic_percent=half.traffic_percent,
         deployments=half.deployments,
+        refused=_refusal(owner.namespace, half.cluster, service, secret),
     )
+
+
+def _refusal(namespace: str, cluster: str, service: str, secret: str | None) -> str | None:
+    """Names become parts of addresses and paths: only what Kubernetes itself takes for a name may."""
+    asked = (
+        ("namespace", namespace, is_label),
+        ("RayCluster", cluster, is_subdomain),
+        ("head Service", service, is_label),
+        ("Secret (authOptions.secretName)", secret or "none", is_subdomain),
+    )
+    for what, name, sound in asked:
+        if not sound(name):
+            return f"{name[:80]!a} is no name of a {what}; allowed: lower-case letters, digits and '-' (RFC 1123)"
+    return None
 
 
 def _without_giants(apps: tuple[ServeApp, ...], spec: ClusterSpec) -> tuple[ServeApp, ...]:

@@ -19,6 +19,7 @@ from autoscaler.kube.resources import ClusterApi, Expired, Object, Resource, Thr
 V = TypeVar("V")
 Key = tuple[str, str]
 """(namespace, name)."""
+NOT_READ = "not read yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class ObjectCache(Generic[V]):
     ) -> None:
         """`namespace` None: all of them. `parse` gives None for objects that are not wanted."""
         self.resource, self.namespace = resource, namespace
-        self.why = "not read yet"
+        self.why = NOT_READ
         """Why the view does not follow the cluster now; empty when it does."""
         self.lists = 0
         self.unreadable = 0

@@ -35,10 +35,10 @@ from autoscaler.sources.kubernetes.nodes import (
     pool_name,
     pools_of,
 )
+from autoscaler.sources.kubernetes.pods import RayPods
 from autoscaler.sources.readings import Pools
 from policies.base import DeploymentKey
 
-_WORKER_PODS = "ray.io/node-type=worker"
 _REFUSALS_KEPT = 20
 _LASTS_S = 240.0
 """The same refusal told again within this is still that one."""
@@ -78,7 +78,7 @@ class KubernetesDiscovery:
 
     async def run(self) -> None:
         """Watch until cancelled."""
-        await _run([*self._services, *self._clusters])
+        await run_caches([*self._services, *self._clusters])
 
     # ------------------------------------------------------------ what there is
 
@@ -125,6 +125,7 @@ class KubernetesDiscovery:
             found += [(service, words) for words in service.reading.problems]
             if service.opted_in:
                 found += [(service, words) for words in self._entries(service)[1]]
+                found += [(service, f"Ray cluster {c.name[:80]!a}: {c.refused}") for c in service.clusters if c.refused]
                 found += [(service, f"application {app.name}: {app.refused}") for app in service.apps if app.refused]
         return tuple(found)
 
@@ -192,20 +193,26 @@ class KubernetesPools:
         now_s: Callable[[], float],
         placeholders_in: str | None = None,
         times: WatchTimes | None = None,
+        ray_pods: RayPods | None = None,
     ) -> None:
-        """`placeholders_in`: also watch the pods there that hold warm nodes, and Events about them."""
+        """`placeholders_in`: also watch the pods there that hold warm nodes, and Events about them. `ray_pods`: a watch
+        of those namespaces that stands elsewhere; None: one of its own."""
         self._pools = tuple(pools)
         places: list[str | None] = [*namespaces] or [None]
-        watched = [(place, _WORKER_PODS) for place in places]
+        self._ray_pods = ray_pods or RayPods(api, namespaces, now_s=now_s, times=times)
+        own: list[ObjectCache[PodView]] = [] if ray_pods is not None else list(self._ray_pods.caches)
+        told = list(places)
         if placeholders_in is not None:
-            watched.append((placeholders_in, _PLACEHOLDER_PODS))
+            told.append(placeholders_in)
+            own.append(
+                ObjectCache(api, PODS, placeholders_in, parse_pod, now_s=now_s, labels=_PLACEHOLDER_PODS, times=times)
+            )
         self._nodes: ObjectCache[NodeView] = ObjectCache(api, NODES, None, parse_node, now_s=now_s, times=times)
-        self._pods: list[ObjectCache[PodView]] = [
-            ObjectCache(api, PODS, place, parse_pod, now_s=now_s, labels=labels, times=times)
-            for place, labels in watched
+        self._own_pods = own
+        self._pods = list(dict.fromkeys([*self._ray_pods.caches, *own]))
+        self._failed = [
+            _events(api, place, FAILED_SCALE_UP, parse_failed_scale_up, now_s, times) for place in dict.fromkeys(told)
         ]
-        told: list[str | None] = list(dict.fromkeys(place for place, _ in watched))
-        self._failed = [_events(api, place, FAILED_SCALE_UP, parse_failed_scale_up, now_s, times) for place in told]
         self._pulled = [_events(api, place, PULLED, parse_pulled, now_s, times) for place in places]
         self._heard: dict[str, list[PoolRefusal]] = {}
 
@@ -219,7 +226,7 @@ class KubernetesPools:
 
     async def run(self) -> None:
         """Watch until cancelled."""
-        await _run([self._nodes, *self._pods, *self._failed, *self._pulled])
+        await run_caches([self._nodes, *self._own_pods, *self._failed, *self._pulled])
 
     async def read(self, now_s: float) -> Reading:
         up, as_of_s, why = _status([self._nodes, *self._pods])
@@ -264,7 +271,8 @@ def _events(
     return ObjectCache(api, EVENTS, namespace, parse, now_s=now_s, fields=fields, times=times)
 
 
-async def _run(caches: Sequence[ObjectCache[Any]]) -> None:
+async def run_caches(caches: Sequence[ObjectCache[Any]]) -> None:
+    """Watch until cancelled."""
     async with asyncio.TaskGroup() as group:
         for cache in caches:
             group.create_task(cache.run(), name=f"watch {cache.resource.plural} {cache.namespace or ''}".strip())

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from autoscaler.fields import mapping, mappings, quantity, time_s
+from autoscaler.addresses import as_address
+from autoscaler.fields import mapping, mappings, quantity, text, time_s
 from autoscaler.kube.resources import Object
 from autoscaler.model import NodeSignal, PoolSettings, PoolSignals, WorkerSignal
 from autoscaler.sources.kuberay.objects import container_gpus
@@ -76,6 +77,9 @@ class PodView:
     """Since when it is Ready."""
     worker: bool = False
     placeholder: bool = False
+    cluster: str = ""
+    """The Ray cluster that it is of."""
+    addresses: tuple[str, ...] = ()
 
 
 def parse_node(obj: Object) -> NodeView | None:
@@ -116,11 +120,11 @@ def _failing(ready: str, created_at_s: float | None, turned_at_s: float | None) 
 
 
 def parse_pod(obj: Object) -> PodView | None:
-    """None for a pod that is neither a Ray worker nor a placeholder."""
+    """None for a pod that is neither of a Ray cluster nor a placeholder."""
     meta, spec, status = mapping(obj, "metadata"), mapping(obj, "spec"), mapping(obj, "status")
     labels = mapping(meta, "labels")
     worker, placeholder = labels.get("ray.io/node-type") == "worker", labels.get(PLACEHOLDER_LABEL) == "true"
-    if not worker and not placeholder:
+    if "ray.io/node-type" not in labels and not placeholder:
         return None
     conditions = {str(c.get("type")): c for c in mappings(status, "conditions")}
     scheduled, ready = conditions.get("PodScheduled", {}), conditions.get("Ready", {})
@@ -138,7 +142,14 @@ def parse_pod(obj: Object) -> PodView | None:
         up_at_s=time_s(ready.get("lastTransitionTime")) if ready.get("status") == "True" else None,
         worker=worker,
         placeholder=placeholder,
+        cluster=text(labels, "ray.io/cluster"),
+        addresses=_addresses(status),
     )
+
+
+def _addresses(status: Mapping[str, Any]) -> tuple[str, ...]:
+    listed = [text(one, "ip") for one in mappings(status, "podIPs")] or [text(status, "podIP")]
+    return tuple(str(address) for one in listed if (address := as_address(one)) is not None)
 
 
 def pools_of(
@@ -153,7 +164,7 @@ def pools_of(
     `pulls_s`: how long the images of pods (namespace, name) took to come; None: nobody knows.
     """
     settings = tuple(settings)
-    pods = [pod for pod in pods if not pod.over]
+    pods = [pod for pod in pods if not pod.over and (pod.worker or pod.placeholder)]
     by_pool: dict[str, list[NodeSignal]] = {pool.name: [] for pool in settings}
     by_node: dict[str, list[PodView]] = {}
     for pod in pods:

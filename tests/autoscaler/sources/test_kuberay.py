@@ -164,7 +164,7 @@ def test_an_owned_cluster_is_part_of_its_service_and_one_that_stands_alone_is_a_
 
     assert [(s.kind, s.name) for s in services] == [("RayCluster", "alone"), ("RayService", "chat-llm")]
     assert services[0].active is not None
-    assert services[0].active.host == "alone-head-svc.llm.svc"
+    assert services[0].active.head.host == "alone-head-svc.llm.svc"
 
 
 def test_services_of_one_name_in_two_namespaces_are_two() -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pytest
 from aiohttp import web
 
+from autoscaler.addresses import TargetRules
 from autoscaler.dashboard_client import DashboardClient
 from autoscaler.errors import SourceError
 from autoscaler.sources import names
@@ -182,8 +183,47 @@ def test_targets_are_read_from_prometheus_discovery() -> None:
 
 @pytest.mark.parametrize(
     "answer", [None, {}, [1], [{}], [{"targets": [3]}], [{"targets": ["nocolon"]}], [{"targets": ["a@b:1"]}],
-               [{"targets": ["host/path:80"]}]],
+               [{"targets": ["host/path:80"]}], [{"targets": ["h:0"]}], [{"targets": ["h:65536"]}], [{"targets": ["h:٣"]}],
+               [{"targets": ["h\\x:1"]}], [{"targets": ["[::1%lo]:1"]}], [{"targets": ["[a]:1"]}]],
 )  # fmt: skip
 def test_anything_else_is_refused(answer: object) -> None:
     with pytest.raises(SourceError, match="metric targets"):
         parse_targets(answer, "d")
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["169.254.169.254:80", "[fe80::1]:80", "metadata.google.internal:80", "[::ffff:169.254.169.254]:80", "10.1.2.3:80"],
+)
+async def test_a_target_outside_of_the_rules_is_not_connected_to_and_named(cluster: Cluster, target: str) -> None:
+    a, _ = cluster.nodes
+    cluster.dashboard.metrics_pages = [a.target, target]
+    rules = TargetRules(loopback=True, pods=lambda: frozenset(["10.0.0.7"]))
+    source = NodeMetricsSource("m", "default", "local", DashboardClient(cluster.dashboard.url), rules=rules)
+    reading = await source.read(10.0)
+    await source.close()
+    assert isinstance(reading.data, NodePages)
+    assert list(reading.data.pages) == [a.target]
+    assert f"{target} (not read, it is " in reading.why
+
+
+async def test_a_name_is_checked_by_the_address_that_it_stands_for(cluster: Cluster) -> None:
+    a, _ = cluster.nodes
+    port = a.target.rpartition(":")[2]
+
+    async def resolve(host: str, port: int) -> tuple[str, list[str]]:
+        return host, ["169.254.1.1"] if host == "near" else ["127.0.0.1"]
+
+    cluster.dashboard.metrics_pages = [f"near:{port}", f"node:{port}"]
+    source = NodeMetricsSource("m", "default", "local", DashboardClient(cluster.dashboard.url), resolve=resolve)
+    reading = await source.read(10.0)
+    assert list(reading.data.pages) == [f"node:{port}"]
+    assert "near: not connected to, has a link-local" in reading.why
+    await source.close()
+    elsewhere = NodeMetricsSource(
+        "m", "default", "local", DashboardClient(cluster.dashboard.url), rules=TargetRules(), resolve=resolve
+    )
+    reading = await elsewhere.read(10.0)
+    assert not reading.up
+    assert "node: not connected to, is leadtime's own machine" in reading.why
+    await elsewhere.close()
