@@ -93,11 +93,15 @@ VALUES: tuple[Value, ...] = (
             "type": "array",
             "items": {
                 "type": "object", "required": ["name"], "additionalProperties": False,
-                "properties": {"name": {"type": "string", "minLength": 1}, "optional": _BOOL, "items": _OBJECTS},
+                "properties": {
+                    "name": {"type": "string", "minLength": 1}, "optional": _BOOL, "items": _OBJECTS,
+                    "namespace": {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"},
+                },
             },
         },
         "Existing Secrets, mounted as files /etc/leadtime/secrets/NAME/KEY for token_file, ca_file and the like; "
-        "read again when they change.",
+        "with `namespace` as /etc/leadtime/secrets/NAMESPACE/NAME/KEY, where tokens of found Ray clusters of that "
+        "namespace are looked for. Read again when they change.",
     ),
     Value("serviceAccount.create", True, _BOOL, "Make a ServiceAccount; false = use an existing one."),
     Value("serviceAccount.name", "", _NAME_OR_EMPTY, "Its name; empty = the objects' name (or `default`)."),

@@ -31,8 +31,8 @@ DURATION = "seconds >= 0, or {median: .., p99: ..} with 0 < median <= p99"
 PATTERN = "APP/DEPLOYMENT or NAMESPACE/SERVICE/APP/DEPLOYMENT, each part a name or a pattern with *"
 NAME = "a name without '/', '*' or spaces"
 TOP_KEYS = (
-    "version, dry_run, tick_s, services, deployments, node_pools, gpu_budget, policy, guards, state, journal, server, "
-    "leader_election, prometheus, mqtt, kubernetes"
+    "version, dry_run, tick_s, services, deployments, node_pools, gpu_budget, reading, policy, guards, state, journal, "
+    "server, leader_election, prometheus, mqtt, kubernetes"
 )
 
 WRONG_TYPE_OR_RANGE = [
@@ -327,7 +327,7 @@ KUBERNETES = [
     (
         "kubernetes: {namespaces: [a]}",
         "kubernetes.namespaces: unknown key; did you mean 'namespace'? (allowed: watch_namespaces, name, namespace, "
-        "tokens, nodes, events, kubeconfig, context, timeout_s)",
+        "tokens, token_files, nodes, events, kubeconfig, context, timeout_s)",
     ),
     (
         "kubernetes: {kubeconfig: nowhere}",

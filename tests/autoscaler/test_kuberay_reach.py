@@ -71,7 +71,7 @@ async def test_what_is_wrong_with_an_object_that_was_mended_is_forgotten() -> No
     world = World()
     async with fleet_of(world, "chat-llm-abcde") as fleet:
         world.show(named(**head_service("u@x")))
-        assert await inventories(fleet, world) == {}
+        assert not (await fleet.inventories.read(1.0)).up
         world.show(objects.ray_service(status=objects.service_status()))
         assert LLM in await inventories(fleet, world)
 
@@ -162,9 +162,8 @@ OWN = "chat-llm-abcde-head-svc.llm.svc.cluster.local"
 
 
 async def test_an_external_name_service_is_not_followed() -> None:
-    assert "points on to victim-head-svc.other.svc" in await refused(
-        "victim-head-svc.other.svc.cluster.local", ["10.0.0.1"]
-    )
+    other = "victim-head-svc.other.svc.cluster.local"
+    assert f"points on to {other}" in await refused(other, ["10.0.0.1"])
     assert "points on to 10.0.0.1" in await refused("10.0.0.1", ["10.0.0.1"])
     assert "link-local" in await refused("metadata.internal", ["169.254.169.254"])
     assert "this machine" in await refused(OWN, ["127.0.0.1"])

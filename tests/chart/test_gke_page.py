@@ -121,7 +121,7 @@ def test_the_ray_service_is_one_that_leadtime_may_scale_and_its_values_match() -
     assert (warm["cpu"], warm["memory"]) == tuple(container["resources"]["requests"][k] for k in ("cpu", "memory"))
     assert warm["prepull"] == [container["image"]]
     secret = service["spec"]["rayClusterConfig"]["authOptions"]["secretName"]
-    assert values("values.yaml")["secrets"] == [{"name": secret}]
+    assert values("values.yaml")["secrets"] == [{"name": secret, "namespace": service["metadata"]["namespace"]}]
 
 
 def test_the_table_says_which_way_works_where_as_the_settings_do() -> None:

@@ -93,7 +93,7 @@ class Installed:
         self.objects = [d for d in self.docs if d["kind"] in SERVED]
         for doc in self.objects:
             api.add(doc)
-        secret = folder / "secrets" / SECRET
+        secret = folder / "secrets" / "llm" / SECRET
         secret.mkdir(parents=True)
         (secret / "auth_token").write_text(token)
         self.addresses = folder / "addresses.json"

@@ -51,7 +51,7 @@ async def dashboard() -> AsyncIterator[FakeDashboard]:
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     (tmp_path / "lt.yaml").write_text(SETTINGS)
-    secret = tmp_path / "secrets" / "chat-llm-ray-token"
+    secret = tmp_path / "secrets" / "llm" / "chat-llm-ray-token"
     secret.mkdir(parents=True)
     (secret / "auth_token").write_text(TOKEN)
     return load_config(tmp_path / "lt.yaml")

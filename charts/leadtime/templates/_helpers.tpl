@@ -321,7 +321,7 @@ capabilities:
   mountPath: /tmp
 {{- range .Values.secrets }}
 - name: {{ printf "secret-%s" .name | replace "." "-" | trunc 63 | trimSuffix "-" }}
-  mountPath: /etc/leadtime/secrets/{{ .name }}
+  mountPath: /etc/leadtime/secrets/{{ with .namespace }}{{ . }}/{{ end }}{{ .name }}
   readOnly: true
 {{- end }}
 {{- with .Values.extraVolumeMounts }}

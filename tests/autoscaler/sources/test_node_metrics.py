@@ -183,8 +183,9 @@ def test_targets_are_read_from_prometheus_discovery() -> None:
 
 @pytest.mark.parametrize(
     "answer", [None, {}, [1], [{}], [{"targets": [3]}], [{"targets": ["nocolon"]}], [{"targets": ["a@b:1"]}],
-               [{"targets": ["host/path:80"]}], [{"targets": ["h:0"]}], [{"targets": ["h:65536"]}], [{"targets": ["h:٣"]}],
-               [{"targets": ["h\\x:1"]}], [{"targets": ["[::1%lo]:1"]}], [{"targets": ["[a]:1"]}]],
+               [{"targets": ["host/path:80"]}], [{"targets": ["h:0"]}], [{"targets": ["h:65536"]}],
+               [{"targets": ["h:٣"]}], [{"targets": ["h\\x:1"]}], [{"targets": ["[::1%lo]:1"]}],
+               [{"targets": ["[a]:1"]}]],
 )  # fmt: skip
 def test_anything_else_is_refused(answer: object) -> None:
     with pytest.raises(SourceError, match="metric targets"):
