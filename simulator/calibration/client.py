@@ -86,7 +86,9 @@ class HttpEndpoint:
         times_s: list[float] = []
         tokens: int | None = None
         with _as_failed_batch():
-            async with self._session.post(f"{self._url}/v1/completions", json=body, timeout=self._timeout) as response:
+            async with self._session.post(
+                f"{self._url}/v1/completions", json=body, timeout=self._timeout, allow_redirects=False
+            ) as response:
                 await _check(response)
                 async for event in _events(response):
                     if event.get("choices"):
@@ -107,7 +109,9 @@ async def first_model(session: aiohttp.ClientSession, url: str) -> str:
     """The first model that the server lists. Errors: EndpointRefused."""
     try:
         with _as_failed_batch():
-            async with session.get(f"{url}/v1/models", timeout=aiohttp.ClientTimeout(total=20.0)) as response:
+            async with session.get(
+                f"{url}/v1/models", timeout=aiohttp.ClientTimeout(total=20.0), allow_redirects=False
+            ) as response:
                 await _check(response)
                 return str(json.loads(await response.text())["data"][0]["id"])
     except (ValueError, LookupError, TypeError):
@@ -121,7 +125,9 @@ async def first_model(session: aiohttp.ClientSession, url: str) -> str:
 async def kv_tokens(session: aiohttp.ClientSession, url: str) -> int | None:
     """vLLM's usable KV cache by its /metrics (blocks less the null block); None where it does not say."""
     try:
-        async with session.get(f"{url}/metrics", timeout=aiohttp.ClientTimeout(total=20.0)) as response:
+        async with session.get(
+            f"{url}/metrics", timeout=aiohttp.ClientTimeout(total=20.0), allow_redirects=False
+        ) as response:
             text = await response.text() if response.status == 200 else ""
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
         return None
