@@ -7,6 +7,7 @@ forges a line, or a formula. It is escaped where it is shown, never where it is 
 from __future__ import annotations
 
 import re
+import unicodedata
 
 _FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
 """How spreadsheets recognise a formula, in full width too."""
@@ -20,7 +21,12 @@ def for_terminal(text: str, keep: str = "") -> str:
     """
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c in keep else _escaped(c) for c in text)
+    return "".join(c if _shows(c) or c in keep else _escaped(c) for c in text)
+
+
+def _shows(character: str) -> bool:
+    """Printable, or a space of any width: `99.2 %` is written with one that does not break."""
+    return character.isprintable() or unicodedata.category(character) == "Zs"
 
 
 def _escaped(character: str) -> str:
@@ -32,7 +38,7 @@ def in_json(text: str) -> str:
     which JSON itself allows, stay."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c in "\n\t" else _json_escaped(c) for c in text)
+    return "".join(c if _shows(c) or c in "\n\t" else _json_escaped(c) for c in text)
 
 
 def _json_escaped(character: str) -> str:

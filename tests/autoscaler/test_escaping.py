@@ -24,6 +24,11 @@ WAYS_AROUND = {"print", "sys.stdout.write", "sys.stderr.write", "rich.print", "C
 MOVES_THE_SCREEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
+def test_a_space_that_does_not_break_is_a_space() -> None:
+    assert for_terminal("99.2\N{NO-BREAK SPACE}%\x07") == "99.2\N{NO-BREAK SPACE}%\\x07"
+    assert in_json('"99.2\N{NO-BREAK SPACE}%"') == '"99.2\N{NO-BREAK SPACE}%"'
+
+
 @given(st.text())
 @example(HOSTILE)
 def test_no_text_moves_the_cursor_or_the_reading_direction(text: str) -> None:
