@@ -10,6 +10,12 @@ from policies.base import Totals
 _MOST_COUNTED = 1e15
 """No counter of requests or tokens gets that far."""
 _MANY_SERIES = 32
+_FEW_COUNTED, _SPURT = 10.0, 8.0
+"""A series that begins anew has counted no more than a few, or so many times what was counted in that time lately."""
+_STEADY_S = 120.0
+"""A series that went back and rises again for so long is believed: what it counted meanwhile is not known."""
+WITHIN = "<"
+"""At the end of the id of a series that counts what was within a limit."""
 _FLOAT64_BYTES = 8
 _FORGET_AFTER_S = 3600.0
 """Where there are many, series that nobody exported for so long are dropped."""
@@ -17,11 +23,21 @@ _FORGET_AFTER_S = 3600.0
 
 @dataclass(slots=True)
 class CounterMemory:
-    """Cumulative counters by series: what was seen last, and when. Resets, gaps and new series are ordinary here."""
+    """Cumulative counters by series: what was seen last, and when. Resets, gaps and new series are ordinary here.
+
+    A counter that goes back has either begun anew, and is small then, or its exporter is not to be trusted: such a
+    series adds nothing until it passes its old value, or has been steady for long enough to be believed.
+    """
 
     series: dict[str, list[float]] = field(default_factory=dict)
     """Series id -> [value, seen_at_s]."""
     started: bool = False
+    pace: float = 0.0
+    """The most that was added in a second lately (falls by a twentieth a reading)."""
+    fallen: dict[str, list[float]] = field(default_factory=dict)
+    """Series that went back: id -> [the value to pass, since when it has not gone back further]."""
+    odd_at_s: float | None = None
+    """When a series last went back, or held no possible value; None: that is long over."""
 
     def advance(
         self,
@@ -29,42 +45,95 @@ class CounterMemory:
         at_s: float,
         since_s: float | None,
         baseline: Collection[str] = (),
+        renamed_is_old: bool = False,
     ) -> float:
         """What was added in (since_s, at_s].
 
         The first reading ever is a baseline and adds nothing; nor does a new series in `baseline`, whose count may have
         begun long before we first saw it. A series that was missing for a while adds only the share of its growth that
-        belongs to this interval: traffic of the past is no spike of today.
+        belongs to this interval: traffic of the past is no spike of today. `renamed_is_old`: where every series is new,
+        and there were others before, their counts are as old as those.
         """
-        added = 0.0
+        added = fresh = 0.0
         if not current:
             self.started = True
             return added
         series, started = self.series, self.started
+        news = 0
         for name, value in current.items():
-            if not 0.0 <= value <= _MOST_COUNTED:  # nor is NaN: a broken exporter, which counts as one that is silent
-                continue
             before = series.get(name)
             if before is None:
-                added += value if started and name not in baseline else 0.0
-                series[name] = [value, at_s]
+                if 0.0 <= value <= _MOST_COUNTED:
+                    fresh += value if started and name not in baseline else 0.0
+                    series[name] = [value, at_s]
+                    news += 1
+                else:
+                    self.odd_at_s = at_s
                 continue
             last, seen_at_s = before
-            growth = value - last if value >= last else value
+            growth = value - last
+            if self.fallen or not 0.0 <= growth <= _MOST_COUNTED:  # nor is NaN
+                growth = self._growth(name, value, before, at_s)
+                if growth < 0.0:
+                    continue
             if since_s is not None and seen_at_s < since_s < at_s:
                 growth *= (at_s - since_s) / (at_s - seen_at_s)
             added += growth
             before[0], before[1] = value, at_s
         self.started = True
+        if news and not (renamed_is_old and news == len(current) and len(series) > news):
+            added += fresh
+        if since_s is not None and at_s > since_s:
+            pace = added / (at_s - since_s)
+            self.pace = pace if pace > self.pace else 0.95 * self.pace
+        if self.odd_at_s is not None:
+            self._settle(at_s)
         if len(series) > _MANY_SERIES:
             self.forget(at_s - _FORGET_AFTER_S)
         return added
+
+    def _growth(self, name: str, value: float, before: list[float], at_s: float) -> float:
+        """What counts of a series while some went back; below 0: its value is none, and is passed over.
+
+        Begun anew is what could have been counted since the last look: at most half of what it was (a fall by a few
+        per cent is no new beginning), and no more than some times what all of them counted lately.
+        """
+        last, seen_at_s = before
+        if not 0.0 <= value <= _MOST_COUNTED:
+            self.odd_at_s = at_s
+            return -1.0
+        fell, low = value < last, self.fallen.get(name)
+        if low is None and not fell:
+            return value - last
+        if fell and value <= min(0.5 * last, _FEW_COUNTED + _SPURT * self.pace * (at_s - seen_at_s)):
+            self.fallen.pop(name, None)
+            return value
+        if low is None:
+            if not name.endswith(WITHIN):  # those within a limit fall where the limit does
+                self.fallen[name] = [last, at_s]
+                self.odd_at_s = at_s
+        elif value >= low[0]:
+            del self.fallen[name]
+            return value - low[0]
+        elif fell:
+            low[1] = self.odd_at_s = at_s
+        elif at_s - low[1] >= _STEADY_S:
+            del self.fallen[name]
+        return 0.0
+
+    def _settle(self, at_s: float) -> None:
+        """What nobody exports any more is not waited for; and some time after the last fall all is well again."""
+        for name in [n for n, (_, since_s) in self.fallen.items() if self.series[n][1] < at_s - _STEADY_S]:
+            del self.fallen[name]
+        if not self.fallen and self.odd_at_s is not None and at_s - self.odd_at_s >= _STEADY_S / 2:
+            self.odd_at_s = None
 
     def forget(self, before_s: float) -> None:
         """Drop series that nobody exported since: replicas die, and their ids never come back."""
         gone = [name for name, (_, seen_at_s) in self.series.items() if seen_at_s < before_s]
         for name in gone:
             del self.series[name]
+            self.fallen.pop(name, None)
 
 
 @dataclass(slots=True)
@@ -123,6 +192,40 @@ class DemandMemory:
     """Arrivals of the newest interval that were taken for retries."""
     reporters: dict[str, float] = field(default_factory=dict)
     """Replica id -> when its own metrics were last seen; only of replicas that the inventory still lists."""
+    begun_at_s: float | None = None
+    """When its metrics were first read."""
+    moved_at_s: float | None = None
+    """When arrivals were last counted, or last known to be none."""
+    served_at_s: float | None = None
+    """When anything was last seen to be served, or there was nothing that could be."""
+    in_flight: float | None = None
+    """Requests that wait or are served, at the newest reading."""
+    in_flight_then: float = 0.0
+    """The most that can have been in flight when arrivals were last counted."""
+    least_in_flight: float | None = None
+    """The fewest that were since."""
+    ended: float = 0.0
+    """Requests that had a first token, or ended, since arrivals were last counted."""
+    unknown: str = ""
+    """Why arrivals are not known; empty where they are."""
+    frozen: bool = False
+    """Arrivals are not known while their series are there: they stand still, and others say that they should not."""
+    idle: bool = False
+    """Nothing arrives, and an independent witness agrees."""
+    known_at_s: dict[str, float] = field(default_factory=dict)
+    """Quantity -> when a gauge or counter of it was last there."""
+    shares: dict[str, float] = field(default_factory=dict)
+    """Series of arrivals -> what it counted lately (faded), where there are several."""
+    unseen_fraction: float = 0.0
+    """Share of the arrivals that series which cannot be read now are taken to count."""
+    failing: list[float] = field(default_factory=list)
+    """Requests that came and that failed, faded; empty while none fails."""
+    failed_at_s: float | None = None
+    """When most requests last failed."""
+    recovered_at_s: float | None = None
+    """When they were seen to succeed again."""
+    unwell_at_s: float | None = None
+    """When Serve last said that the service is not well."""
 
     def __post_init__(self) -> None:
         """A saved window that was cut off is refused where it is read. Errors: ValueError."""

@@ -156,7 +156,8 @@ def look(
     key, inventory, full_key = signals.key, signals.inventory, signals.key.full
     settings, memory = config.settings_for(key), state.memory(full_key)
     memory.seen_at_s = now_s
-    bins = _take_in_demand(config, spec, signals, settings, memory)
+    reports = demand.take_reports(memory.demand, signals)
+    bins = _take_in_demand(config, spec, signals, settings, memory, reports)
     pool_name = supply_paths.first_pool(settings, pools)
     gpus = supply.gpus_per_replica(settings, inventory)
     pool = pools[pool_name] if pool_name else None
@@ -165,15 +166,17 @@ def look(
     believed = supply_lead.believed_of(config, settings, pool_name, full_key)
     ended: list[EndedStart] = []
     learned: list[str] = []
-    if inventory is not None and inventory.as_of_s <= now_s:
+    replicas = supply.why_unknown(memory.supply, inventory)
+    if inventory is not None and inventory.as_of_s <= now_s and not replicas:
         stages = believed.stages
         ended = supply.take_in_replicas(key, memory.supply, inventory, path, now_s, room)
         shown = pool is not None and pool.shows_workers
         learned = [supply.learn_replica(state.book, s, stages[s.path], now_s, shown) for s in ended if s.runs]
         supply.learn_under_way(state.book, memory.supply, stages, pool is not None and pool.nodes_come, now_s)
     times = believed.lead_times(state.book)
-    there = supply.supply_of(inventory, supply.starts_under_way(memory.supply, times, now_s))
-    observation = demand.observe(memory.demand, signals, config.guards, now_s, there)
+    starts = supply.starts_under_way(memory.supply, times, now_s)
+    there = supply.supply_of(inventory, starts, known=not replicas)
+    observation = demand.observe(memory.demand, signals, config.guards, now_s, there, reports, replicas)
     forecaster = forecaster_of(state, spec, full_key)
     found = Outlook(key, settings, signals, memory, observation, times, path, gpus)
     found.max_ongoing = inventory.max_ongoing_requests if inventory is not None else None
@@ -188,13 +191,14 @@ def _take_in_demand(
     signals: DeploymentSignals,
     settings: DeploymentSettings | None,
     memory: DeploymentMemory,
+    reports: demand.Reports,
 ) -> tuple[demand.Bin, ...]:
     """New metrics become rates; the bins that they close are what the forecaster is to see, and is judged by."""
     if signals.metrics is None:
         return ()
     bin_s = spec.bin_s if spec is not None else 10.0
     slo = settings.slo if settings else Slo()
-    closed = demand.take_in(memory.demand, signals.metrics, slo, _window_s(bin_s, config.tick_s), bin_s)
+    closed = demand.take_in(memory.demand, signals.metrics, slo, _window_s(bin_s, config.tick_s), bin_s, reports)
     if spec is not None and closed:
         coverage.judge(memory.coverage, closed, bin_s)
     return tuple(closed)

@@ -134,10 +134,22 @@ def starts_under_way(memory: SupplyMemory, times: LeadTimes, now_s: float) -> tu
     return tuple(sorted(views, key=lambda v: v.expected_ready_at_s))
 
 
-def supply_of(inventory: DeploymentInventory | None, starts: tuple[StartView, ...]) -> Supply:
+def why_unknown(memory: SupplyMemory, inventory: DeploymentInventory | None) -> str:
+    """Why the states of replicas are not known; empty where they are, or where nobody told of any.
+
+    Serve replaces a replica at once: it never lists none for a level above 0 when some were there.
+    """
+    if inventory is None or inventory.replicas or not inventory.target or not memory.known:
+        return ""
+    return f"Serve lists no replica for a level of {inventory.target}, and {len(memory.known)} were there"
+
+
+def supply_of(inventory: DeploymentInventory | None, starts: tuple[StartView, ...], known: bool = True) -> Supply:
     """Replicas that serve and that drain, the level that Serve is to reach, and the starts under way."""
     if inventory is None:
         return NO_SUPPLY
+    if not known:
+        return Supply(None, None, inventory.target, starts)
     running = stopping = 0
     for replica in inventory.replicas:
         if replica.state in _ALIVE:

@@ -4,19 +4,22 @@ Demand is exogenous: requests are counted where they queue, whatever our own sca
 turned away. Pure; time is an argument. Capacity and decisions live elsewhere.
 
 How it reads: `intake` takes a page's counters in and hands what was added to `arrivals` (rates, bins), `mix` (tokens of
-a request) and `attainment` (requests within the SLO); `observation` says what is known of it all at a moment.
+a request) and `attainment` (requests within the SLO); `knowledge` judges what can be believed of it; `observation` says
+what is known of it all at a moment.
 """
 
 from autoscaler.demand.arrivals import Bin, error_rate_rps, rate_rps
 from autoscaler.demand.attainment import ATTAINMENT_WINDOW_S, attained_fraction, judged, share_below
 from autoscaler.demand.intake import MOST_RPS, take_in
+from autoscaler.demand.knowledge import Reports
 from autoscaler.demand.mix import TokenSums, seed_mix, token_mix
-from autoscaler.demand.observation import observe
+from autoscaler.demand.observation import observe, take_reports
 
 __all__ = [
     "ATTAINMENT_WINDOW_S",
     "MOST_RPS",
     "Bin",
+    "Reports",
     "TokenSums",
     "attained_fraction",
     "error_rate_rps",
@@ -26,5 +29,6 @@ __all__ = [
     "seed_mix",
     "share_below",
     "take_in",
+    "take_reports",
     "token_mix",
 ]

@@ -7,6 +7,15 @@ from operator import add, attrgetter
 
 from autoscaler.demand.arrivals import Bin, close_bins, forget, remember, without_retries
 from autoscaler.demand.attainment import take_in_latencies
+from autoscaler.demand.knowledge import (
+    NO_REPORTS,
+    Reports,
+    count_shares,
+    judge_arrivals,
+    judge_failures,
+    note_known,
+    unseen_share,
+)
 from autoscaler.demand.mix import take_in_mix
 from autoscaler.memories import DemandMemory
 from autoscaler.model import DeploymentMetrics
@@ -18,7 +27,14 @@ MOST_RPS = 1e6
 """More than that is no demand but a broken counter."""
 
 
-def take_in(memory: DemandMemory, metrics: DeploymentMetrics, slo: Slo, window_s: float, bin_s: float) -> list[Bin]:
+def take_in(
+    memory: DemandMemory,
+    metrics: DeploymentMetrics,
+    slo: Slo,
+    window_s: float,
+    bin_s: float,
+    reports: Reports = NO_REPORTS,
+) -> list[Bin]:
     """Take new metrics into memory; the bins that they close, oldest first. A page already seen changes nothing."""
     since_s = memory.as_of_s
     if since_s is not None and metrics.as_of_s <= since_s:
@@ -30,8 +46,16 @@ def take_in(memory: DemandMemory, metrics: DeploymentMetrics, slo: Slo, window_s
     failed = memory.errors.advance(metrics.errors_total, now_s, since_s, metrics.baseline)
     # An ingress whose backend turns requests away fails as well, and those requests were counted when they came.
     rejected = max(0.0, memory.rejected.advance(metrics.rejected_total, now_s, since_s, metrics.baseline) - failed)
-    arrivals = rejected + memory.arrivals.advance(metrics.arrivals_total, now_s, since_s, metrics.baseline)
-    errors = rejected + failed
+    count_shares(memory, metrics)
+    counted = memory.arrivals.advance(metrics.arrivals_total, now_s, since_s, metrics.baseline, renamed_is_old=True)
+    frozen_since_s = memory.moved_at_s if memory.frozen else None
+    memory.unseen_fraction = unseen_share(memory, metrics, reports, now_s)
+    note_known(memory, metrics, now_s)
+    served = (max(latencies[1], tokens[0]), tokens[1] + tokens[2])
+    judge_arrivals(memory, metrics, reports, counted, served, now_s)
+    if frozen_since_s is not None and since_s is not None and frozen_since_s < since_s:
+        counted *= (now_s - since_s) / (now_s - frozen_since_s)  # what comes to light is of all that time
+    arrivals, errors = rejected + counted, rejected + failed
     hole_s = 0.0 if since_s is None else now_s - since_s
     absurd = since_s is not None and arrivals > MOST_RPS * max(hole_s, 1.0)
     if absurd:
@@ -42,9 +66,12 @@ def take_in(memory: DemandMemory, metrics: DeploymentMetrics, slo: Slo, window_s
     if since_s is None:
         return []
     seconds = now_s - since_s
-    if unseen:
+    judge_failures(memory, arrivals, failed, seconds, now_s)
+    if unseen or memory.unknown:
         forget(memory)
         return list(close_bins(memory, since_s, now_s, None, bin_s))
+    if memory.unseen_fraction > 0.0:
+        arrivals /= 1.0 - memory.unseen_fraction
     demand = without_retries(memory, now_s, seconds, arrivals, errors)
     memory.uncounted_rps = (arrivals - demand) / seconds
     remember(memory, now_s, seconds, demand, errors, window_s)

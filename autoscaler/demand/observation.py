@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from autoscaler.demand.arrivals import rates_rps
 from autoscaler.demand.attainment import attained_fraction, judged
+from autoscaler.demand.knowledge import NO_REPORTS, Reports, failing, knowledge
 from autoscaler.demand.mix import token_mix
 from autoscaler.idle_engines import engine_gauges
 from autoscaler.memories import DemandMemory
-from autoscaler.model import NO_SUPPLY, DeploymentMetrics, DeploymentSignals, GuardSettings, Observation, Supply
-
-_VANISHED_S = 300.0
-"""A running replica whose own metrics vanished is missing for so long; then it counts as one that does not report."""
+from autoscaler.model import (
+    ALL_FRESH,
+    NO_SUPPLY,
+    DeploymentMetrics,
+    DeploymentSignals,
+    GuardSettings,
+    Knowledge,
+    Observation,
+    QuantityStatus,
+    Supply,
+)
 
 
 def observe(
-    memory: DemandMemory, signals: DeploymentSignals, guards: GuardSettings, now_s: float, supply: Supply = NO_SUPPLY
+    memory: DemandMemory,
+    signals: DeploymentSignals,
+    guards: GuardSettings,
+    now_s: float,
+    supply: Supply = NO_SUPPLY,
+    reports: Reports = NO_REPORTS,
+    replicas: str = "",
 ) -> Observation:
-    """Everything that is known of a deployment at `now_s`; of its replicas supply.py tells."""
+    """Everything that is known of a deployment at `now_s`; of its replicas supply.py tells.
+
+    `replicas`: why their states are not known.
+    """
     metrics, inventory = signals.metrics, signals.inventory
-    running, missing = _missing_reports(memory, signals)
-    why = _why_stale(signals, guards, now_s)
-    if not why and missing:
-        why = f"{len(missing)} of {running} running replicas stopped reporting: {', '.join(missing[:3])}"
     young = metrics is not None and now_s - metrics.as_of_s <= guards.stale_after_s
     waiting, ongoing, kv_fraction = _gauges(metrics) if metrics is not None and young else (None, None, None)
     rate_rps, error_rate_rps = rates_rps(memory)
+    why, known = _why_stale(signals, guards, now_s), ALL_FRESH
+    if why:
+        old = QuantityStatus("unknown", why)
+        known = Knowledge(old, old, old, old, old, old)
+    elif metrics is not None:
+        known = knowledge(memory, metrics, reports, replicas, kv_fraction)
+        why = "" if known is ALL_FRESH else known.unknown()
+    missing, running = reports.missing, reports.running
     return Observation(
         key=signals.key,
         rate_rps=rate_rps if young else None,
@@ -43,6 +62,9 @@ def observe(
         metrics_as_of_s=metrics.as_of_s if metrics else None,
         fresh=not why,
         why_stale=why,
+        knowledge=known,
+        unseen_fraction=memory.unseen_fraction if young else 0.0,
+        failing=failing(memory, signals, now_s),
         running=supply.running,
         draining=supply.draining,
         target=supply.target,
@@ -50,13 +72,13 @@ def observe(
     )
 
 
-def _missing_reports(memory: DemandMemory, signals: DeploymentSignals) -> tuple[int, Sequence[str]]:
-    """Running replicas, and those of them that reported lately and do not any more: what they hold is not seen.
+def take_reports(memory: DemandMemory, signals: DeploymentSignals) -> Reports:
+    """Running replicas, and those of them that reported and do not any more: what they hold is not seen.
 
     One that never reported misses nothing (it may have no metrics of its own, or none yet).
     """
     if signals.inventory is None or signals.metrics is None:
-        return 0, ()
+        return NO_REPORTS
     as_of_s = signals.metrics.as_of_s
     reporting = {r.replica_id for r in signals.metrics.replicas}
     listed, running = set(), set()
@@ -67,10 +89,10 @@ def _missing_reports(memory: DemandMemory, signals: DeploymentSignals) -> tuple[
     if reporting == memory.reporters.keys() and reporting <= listed:
         for name in reporting:
             memory.reporters[name] = as_of_s
-        return len(running), ()
-    kept = {name: at_s for name, at_s in memory.reporters.items() if name in listed and at_s > as_of_s - _VANISHED_S}
+        return Reports(len(running))
+    kept = {name: at_s for name, at_s in memory.reporters.items() if name in listed}
     memory.reporters = {**kept, **dict.fromkeys(sorted(reporting & listed), as_of_s)}
-    return len(running), sorted(set(memory.reporters) & running - reporting)
+    return Reports(len(running), sorted(set(memory.reporters) & running - reporting))
 
 
 def _gauges(metrics: DeploymentMetrics) -> tuple[float | None, float | None, float | None]:

@@ -3,7 +3,18 @@
 All frozen and slotted; units in the names; `None` is unknown, never 0. No behaviour beyond small look-ups, no I/O.
 """
 
-from autoscaler.model.observation import NO_SUPPLY, EndedStart, Judged, Observation, Supply
+from autoscaler.model.observation import (
+    ALL_FRESH,
+    FRESH,
+    IDLE,
+    NO_SUPPLY,
+    EndedStart,
+    Judged,
+    Knowledge,
+    Observation,
+    QuantityStatus,
+    Supply,
+)
 from autoscaler.model.plan import (
     FINE_OUTCOMES,
     Applied,
@@ -43,7 +54,10 @@ from autoscaler.model.signals import (
 )
 
 __all__ = [
+    "ALL_FRESH",
     "FINE_OUTCOMES",
+    "FRESH",
+    "IDLE",
     "NO_SUPPLY",
     "ActWay",
     "Applied",
@@ -60,6 +74,7 @@ __all__ = [
     "Hint",
     "Histogram",
     "Judged",
+    "Knowledge",
     "NodeSignal",
     "Observation",
     "Outcome",
@@ -69,6 +84,7 @@ __all__ = [
     "PoolRefusal",
     "PoolSettings",
     "PoolSignals",
+    "QuantityStatus",
     "ReplicaSignal",
     "ReplicaState",
     "ServeAutoscaling",

@@ -3,9 +3,44 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from policies.base import DeploymentKey, LeadPath, StartView, TokenMix
 from policies.base.record import record
+
+
+@record(frozen=True, slots=True)
+class QuantityStatus:
+    """What is known of one quantity: a value that is new (`fresh`), nothing as an independent witness says too
+    (`idle`), or not enough to act on (`unknown`, with the reason)."""
+
+    state: Literal["fresh", "idle", "unknown"] = "fresh"
+    why: str = ""
+
+
+FRESH, IDLE = QuantityStatus(), QuantityStatus("idle")
+
+
+@record(frozen=True, slots=True)
+class Knowledge:
+    """What is known of each quantity of a deployment."""
+
+    arrivals: QuantityStatus = FRESH
+    in_flight: QuantityStatus = FRESH
+    waiting: QuantityStatus = FRESH
+    kv_usage: QuantityStatus = FRESH
+    tokens: QuantityStatus = FRESH
+    replicas: QuantityStatus = FRESH
+
+    def unknown(self) -> str:
+        """Why nothing may be taken away; empty where everything is known."""
+        for one in (self.replicas, self.arrivals, self.in_flight, self.waiting, self.tokens, self.kv_usage):
+            if one.state == "unknown":
+                return one.why
+        return ""
+
+
+ALL_FRESH = Knowledge()
 
 
 @record(frozen=True, slots=True)
@@ -65,8 +100,13 @@ class Observation:
     inventory_as_of_s: float | None = None
     metrics_as_of_s: float | None = None
     fresh: bool = False
-    """Both halves are there and young enough to act on."""
+    """Every quantity is fresh, or idle by witness: less may be asked for."""
     why_stale: str = ""
+    knowledge: Knowledge = ALL_FRESH
+    unseen_fraction: float = 0.0
+    """Share of the arrivals that is estimated, since what counts them cannot be read: it is part of `rate_rps`."""
+    failing: str = ""
+    """Why users may stay away: requests failed lately, or Serve says that the service is not well. Empty: it is well."""
     running: int | None = None
     draining: int | None = None
     target: int | None = None

@@ -108,6 +108,8 @@ class DeploymentMetrics:
     handle_reports: tuple[HandleReport, ...] = ()
     baseline: tuple[str, ...] = ()
     """Series of pages that were read for the first time: what they count may be old, so a new one adds nothing yet."""
+    silent_pages: int = 0
+    """Pages that hold series of it and are much older than the others: what is on them is left out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,8 @@ from autoscaler.sources.exposition import Sample, Series
 from autoscaler.sources.names import Field, Role
 from policies.base import DeploymentKey, ReplicaMetrics
 
+_SILENT_S = 30.0
+"""A page this much older than the newest one is of a node that answers no more: the others need not wait for it."""
 T = TypeVar("T")
 ByRank = dict[Field, dict[int, dict[str, T]]]
 """Of each field the sources that were found, by rank: their values by series id."""
@@ -44,14 +46,23 @@ def collect(
     """Metrics of every deployment in `inventories` that belongs to `namespace`/`service`.
 
     A deployment's `as_of_s` is that of the oldest page that holds a series of it (so a node that stopped answering
-    makes what it served stale, not small), and `as_of_s` where no page does. Samples of deployments and replicas that
-    no inventory lists are dropped. NaN and infinite values are unknown.
+    makes what it served stale, not small), and `as_of_s` where no page does. A page that has been silent for long is
+    left out where others tell of the deployment, and counted (`silent_pages`): the demand model estimates what it would
+    have said. Samples of deployments and replicas that no inventory lists are dropped. NaN and infinite values are
+    unknown.
     """
     owners = _Owners(inventories, namespace, service)
     for page in samples_by_node.values():
         owners.learn_workers(page.samples)
+    newest_s = max((page.as_of_s for page in samples_by_node.values()), default=as_of_s)
+    silent = []
     for page in samples_by_node.values():
-        owners.add(page)
+        if page.as_of_s < newest_s - _SILENT_S:
+            silent.append(page)
+        else:
+            owners.add(page)
+    if silent:
+        owners.add_silent(silent)
     return {key: gathered.metrics(as_of_s) for key, gathered in owners.gathered.items()}
 
 
@@ -83,6 +94,18 @@ class _Owners:
             if series.worker is not None and series.worker not in self.by_worker:
                 self.dead_workers.add(series.worker)
 
+    def add_silent(self, pages: Iterable[NodePage]) -> None:
+        """Old pages: all that is known of deployments that no other page tells of; of the others a number."""
+        told = [gathered for gathered in self.gathered.values() if gathered.as_of_s < inf]
+        for page in pages:
+            before = {id(gathered): gathered.as_of_s for gathered in told}
+            for gathered in told:
+                gathered.as_of_s, gathered.closed = inf, True
+            self.add(page)
+            for gathered in told:
+                gathered.silent_pages += gathered.as_of_s < inf
+                gathered.as_of_s, gathered.closed = before[id(gathered)], False
+
     def add(self, page: NodePage) -> None:
         """All samples of a page. Large deployments have thousands of them: nothing here is done twice."""
         as_of_s, first, by_replica = page.as_of_s, page.first, self.by_replica
@@ -105,6 +128,8 @@ class _Owners:
                 gathered, replica_id = named, series.replica
             if as_of_s < gathered.as_of_s:
                 gathered.as_of_s = as_of_s
+            if gathered.closed:
+                continue
             kind = role.kind
             if first and kind != "gauge":
                 gathered.baseline.add(series.id)
@@ -125,10 +150,15 @@ class _Owners:
 class _Gathered:
     """What was seen of one deployment; everything by series id, so that a page read twice counts once."""
 
-    __slots__ = ("as_of_s", "baseline", "counters", "gauges", "histograms", "replica_gauges")
+    __slots__ = (
+        "as_of_s", "baseline", "closed", "counters", "gauges", "histograms", "replica_gauges", "silent_pages"
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.as_of_s = inf
+        self.closed = False
+        """Takes in nothing: only whether a page tells of it is asked."""
+        self.silent_pages = 0
         self.baseline: set[str] = set()
         self.counters: ByRank[float] = {}
         self.gauges: dict[Field, dict[str, float]] = {}
@@ -175,6 +205,7 @@ class _Gathered:
             ongoing=self._ongoing(replicas),
             replicas=replicas,
             baseline=tuple(sorted(self.baseline)),
+            silent_pages=self.silent_pages,
         )
 
     def _ongoing(self, replicas: tuple[ReplicaMetrics, ...]) -> float | None:

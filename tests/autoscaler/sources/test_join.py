@@ -118,11 +118,30 @@ def test_no_samples_is_unknown_and_not_zero() -> None:
 def test_a_page_is_as_old_as_the_oldest_node_that_served_the_deployment() -> None:
     pages = {
         "fresh": NodePage(100.0, (of_llm(names.SERVE_QUEUED, 1.0, handle="h1"),)),
-        "silent": NodePage(40.0, (of_llm(names.SERVE_QUEUED, 2.0, handle="h2"),)),
-        "other": NodePage(10.0, (Sample.of(names.SERVE_QUEUED, 2.0, application="x", deployment="y"),)),
+        "late": NodePage(80.0, (of_llm(names.SERVE_QUEUED, 2.0, handle="h2"),)),
+        "other": NodePage(70.0, (Sample.of(names.SERVE_QUEUED, 2.0, application="x", deployment="y"),)),
     }
     found = collect(pages, {KEY: inventory()}, "default", "local", 101.0)[KEY]
-    assert (found.as_of_s, found.queued_at_handles) == (40.0, 3.0)
+    assert (found.as_of_s, found.queued_at_handles, found.silent_pages) == (80.0, 3.0, 0)
+
+
+def test_a_node_that_is_silent_for_long_is_left_out_and_said_where_others_tell_of_the_deployment() -> None:
+    other = DeploymentKey("default", "local", "x", "y")
+    pages = {
+        "fresh": NodePage(100.0, (of_llm(names.SERVE_QUEUED, 1.0, handle="h1"),)),
+        "silent": NodePage(
+            40.0,
+            (
+                of_llm(names.SERVE_QUEUED, 2.0, handle="h2"),
+                Sample.of(names.VLLM_PROMPT_TOKENS, 5.0, ReplicaId="a"),
+                Sample.of(names.SERVE_QUEUED, 7.0, application="x", deployment="y"),
+            ),
+        ),
+    }
+    found = collect(pages, {KEY: inventory("a"), other: inventory()}, "default", "local", 101.0)
+    assert (found[KEY].as_of_s, found[KEY].queued_at_handles, found[KEY].silent_pages) == (100.0, 1.0, 1)
+    assert found[KEY].prompt_tokens_total == {}
+    assert (found[other].as_of_s, found[other].queued_at_handles, found[other].silent_pages) == (40.0, 7.0, 0)
 
 
 def test_a_page_that_two_targets_show_counts_once() -> None:
