@@ -98,6 +98,8 @@ def _unknown(c: GuardContext, n: int) -> tuple[int, str] | None:
 
 
 def _failing(c: GuardContext, n: int) -> tuple[int, str] | None:
+    if n < c.current and c.observation.failing:
+        return c.current, f"{c.observation.failing}: failing is not idleness"
     rate, errors = c.observation.rate_rps, c.observation.error_rate_rps
     if n < c.current and rate and errors and errors > _FAILING_FRACTION * rate:
         return c.current, f"{errors / rate:.0%} of requests fail: failing is not idleness"

@@ -35,7 +35,7 @@ class CounterMemory:
     pace: float = 0.0
     """The most that was added in a second lately (falls by a twentieth a reading)."""
     fallen: dict[str, list[float]] = field(default_factory=dict)
-    """Series that went back: id -> [the value to pass, since when it has not gone back further]."""
+    """Series that went back: id -> [the value to pass, since when it has not gone back further, when it was well]."""
     odd_at_s: float | None = None
     """When a series last went back, or held no possible value; None: that is long over."""
 
@@ -110,11 +110,11 @@ class CounterMemory:
             return value
         if low is None:
             if not name.endswith(WITHIN):  # those within a limit fall where the limit does
-                self.fallen[name] = [last, at_s]
+                self.fallen[name] = [last, at_s, seen_at_s]
                 self.odd_at_s = at_s
         elif value >= low[0]:
             del self.fallen[name]
-            return value - low[0]
+            return (value - low[0]) * (at_s - seen_at_s) / (at_s - low[2])
         elif fell:
             low[1] = self.odd_at_s = at_s
         elif at_s - low[1] >= _STEADY_S:
@@ -123,7 +123,7 @@ class CounterMemory:
 
     def _settle(self, at_s: float) -> None:
         """What nobody exports any more is not waited for; and some time after the last fall all is well again."""
-        for name in [n for n, (_, since_s) in self.fallen.items() if self.series[n][1] < at_s - _STEADY_S]:
+        for name in [name for name in self.fallen if self.series[name][1] < at_s - _STEADY_S]:
             del self.fallen[name]
         if not self.fallen and self.odd_at_s is not None and at_s - self.odd_at_s >= _STEADY_S / 2:
             self.odd_at_s = None

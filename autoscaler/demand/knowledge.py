@@ -8,6 +8,7 @@ See docs/decisions/0036-knowing-and-not-knowing.md.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -57,14 +58,16 @@ NO_REPORTS = Reports()
 
 
 def count_shares(memory: DemandMemory, metrics: DeploymentMetrics) -> None:
-    """What each series of arrivals counted lately, where there are several. Before they are taken in."""
+    """What each series of arrivals counts in a second (faded), where there are several. Before they are taken in."""
     current, shares, series = metrics.arrivals_total, memory.shares, memory.arrivals.series
     if len(current) < 2 and not shares:
         return
     for name, value in current.items():
         before = series.get(name)
-        growth = max(0.0, value - before[0]) if before is not None else 0.0
-        shares[name] = _SHARES_KEEP * shares.get(name, 0.0) + growth
+        growth_rps = 0.0
+        if before is not None and before[0] < value < math.inf and before[1] < metrics.as_of_s:
+            growth_rps = (value - before[0]) / (metrics.as_of_s - before[1])
+        shares[name] = _SHARES_KEEP * shares.get(name, 0.0) + growth_rps
     for name in [name for name in shares if name not in current and name not in series]:
         del shares[name]
 
@@ -247,7 +250,9 @@ def knowledge(
     if memory.unknown:
         arrivals = _unknown(memory.unknown)
     elif memory.unseen_fraction > 0.0:
-        arrivals = _unknown(f"{memory.unseen_fraction:.0%} of the arrivals are estimated: their counters cannot be read")
+        arrivals = _unknown(
+            f"{memory.unseen_fraction:.0%} of the arrivals are estimated: their counters cannot be read"
+        )
     elif memory.arrivals.odd_at_s is not None:
         arrivals = _unknown("counters of its arrivals went back or held no number lately")
     in_flight = waiting = tokens = kv = by_default

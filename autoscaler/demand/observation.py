@@ -37,6 +37,8 @@ def observe(
     metrics, inventory = signals.metrics, signals.inventory
     young = metrics is not None and now_s - metrics.as_of_s <= guards.stale_after_s
     waiting, ongoing, kv_fraction = _gauges(metrics) if metrics is not None and young else (None, None, None)
+    if waiting is None and young and memory.idle and "waiting" not in memory.known_at_s:
+        waiting = 0.0  # a handle has no series before its first request
     rate_rps, error_rate_rps = rates_rps(memory)
     why, known = _why_stale(signals, guards, now_s), ALL_FRESH
     if why:

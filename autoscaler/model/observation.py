@@ -106,7 +106,7 @@ class Observation:
     unseen_fraction: float = 0.0
     """Share of the arrivals that is estimated, since what counts them cannot be read: it is part of `rate_rps`."""
     failing: str = ""
-    """Why users may stay away: requests failed lately, or Serve says that the service is not well. Empty: it is well."""
+    """Why users may stay away (requests failed lately, Serve says that the service is not well); empty: it is well."""
     running: int | None = None
     draining: int | None = None
     target: int | None = None

@@ -48,6 +48,7 @@ from policies.predictive.terms import (
     expected_rps,
     forecast_term,
     hint_term,
+    in_flight_term,
     keep_term,
     learned_replicas_per_rps,
     load_term,
@@ -192,7 +193,14 @@ class PredictivePolicy:
         s = look.situation
         followed = self._followed(look, everybody) if self.options.follow else None
         if followed is not None:
-            others = [backlog_term(s), saturation_term(s, memory), serving_term(s), _awake(s), _least(s)]
+            others = [
+                in_flight_term(s),
+                backlog_term(s),
+                saturation_term(s, memory),
+                serving_term(s),
+                _awake(s),
+                _least(s),
+            ]
             passed_over = [next_term(self.sizing, memory.shadow)]
             if everybody.risky:
                 more, losses = taken_away(look, everybody, followed)
@@ -200,11 +208,12 @@ class PredictivePolicy:
                 passed_over.append(losses)
             return _largest([followed, *others], s, passed_over)
         if self.options.follow and self._waits_for_history(s, memory.shadow):
-            others = [hint_term(s), backlog_term(s), saturation_term(s, memory), serving_term(s), _awake(s), _least(s)]
+            others = [hint_term(s), in_flight_term(s), backlog_term(s), saturation_term(s, memory), serving_term(s)]
+            others += [_awake(s), _least(s)]
             return _largest([_rehearsing(s), *others], s, [])
         # A hint raises the forecast too: where they want the same, the hint is the reason.
-        arguments = [hint_term(s), forecast_term(s), load_term(s), backlog_term(s), saturation_term(s, memory)]
-        arguments.append(serving_term(s))
+        arguments = [hint_term(s), forecast_term(s), load_term(s), in_flight_term(s), backlog_term(s)]
+        arguments += [saturation_term(s, memory), serving_term(s)]
         terms = [t for t in arguments if t is not None]
         terms.append(_least(s))
         wanted = max(t.wants for t in terms)

@@ -148,6 +148,17 @@ def _occupancy_term(s: Situation, growth: float) -> Term | None:
     )
 
 
+def in_flight_term(s: Situation) -> Term | None:
+    """While arrivals are unknown: replicas that hold what is in flight, each as full as at capacity."""
+    if s.view.rate_rps is not None or not s.view.ongoing:
+        return None
+    holds = s.view.capacity_batch or usable_slots(s.view)
+    if not holds:
+        return None
+    wants = math.ceil(s.view.ongoing / holds - 1e-9)
+    return Term("in flight", wants, f"{s.view.ongoing:.0f} requests in flight, {holds:.0f} fit a replica; rate unknown")
+
+
 def backlog_term(s: Situation) -> Term | None:
     """Replicas that drain what waits within `drain_s` of their arrival, with all that comes by then counted.
 
