@@ -140,7 +140,7 @@ class Controller:
             d.proposed = proposal.replicas.get(d.key)
             if d.proposed is not None:
                 d.memory.supply.last_proposed = d.proposed.replicas
-        shared = share_out(self.config, fleet, proposal)
+        shared = share_out(self.config, fleet, proposal, now_s)
         plans = [self._plan(d, shared, signals, now_s) for d in fleet]
         return Plan(
             tick=self.state.tick,
@@ -215,11 +215,10 @@ class Controller:
             terms = own.terms if own else ()
             text = explain.sentence(d.current, None, terms, because)
             return DeploymentPlan(d.key, None, shown, proposed, terms, because, None, d.key.service, text, act)
-        wanted, share, capped = own.replicas, None, None
+        wanted, capped = own.replicas, shared.records.get(d.key)
         if shared.granted:
             wanted = min(wanted, shared.granted.get(d.key, wanted))
-            share, capped = shared.shares.get(d.key), shared.records.get(d.key)
-        number, records = guard.guard(self._guard_context(d, d.settings, d.current, share, now_s), wanted)
+        number, records = guard.guard(self._guard_context(d, d.settings, d.current, shared, now_s), wanted)
         records = (*d.notes, *(() if capped is None else (capped,)), *records)
         memory = d.memory.supply
         if shown is not None and number > shown:
@@ -243,7 +242,7 @@ class Controller:
         return None
 
     def _guard_context(
-        self, d: Outlook, settings: DeploymentSettings, current: int, share: int | None, now_s: float
+        self, d: Outlook, settings: DeploymentSettings, current: int, shared: Shared, now_s: float
     ) -> guard.GuardContext:
         return guard.GuardContext(
             key=d.key,
@@ -257,7 +256,10 @@ class Controller:
             capacity_rps=d.capacity_rps,
             max_ongoing_requests=d.max_ongoing,
             full=self.config.full_guards or self.policy.guards == "full",
-            share=share,
+            share=shared.shares.get(d.key),
+            granted=shared.granted.get(d.key),
+            insists_on=settings.insists_on,
+            max_step_up=settings.max_step_up,
         )
 
 

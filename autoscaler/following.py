@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from autoscaler import explain
 from autoscaler.model import ControllerConfig, DeploymentPlan
-from policies.base import Term
+from policies.base import DeploymentKey, Term
 
 
 def follow(config: ControllerConfig, plans: Sequence[DeploymentPlan]) -> list[DeploymentPlan]:
@@ -22,7 +22,7 @@ def follow(config: ControllerConfig, plans: Sequence[DeploymentPlan]) -> list[De
             result.append(plan)
             continue
         follows = settings.follows
-        leader = next((p for p in plans if p.key.matches(follows.deployment)), None)
+        leader = _leader(plan.key, follows.deployment, plans)
         if leader is None or leader.target is None:
             why = f"left alone: {follows.deployment}, which it follows, is not there"
             if leader is not None:
@@ -34,3 +34,13 @@ def follow(config: ControllerConfig, plans: Sequence[DeploymentPlan]) -> list[De
         text = explain.sentence(plan.observed_target, wanted, (term,), (), plan.blocked, config.dry_run)
         result.append(replace(plan, target=wanted, proposed=wanted, terms=(term,), guards=(), sentence=text))
     return result
+
+
+def _leader(key: DeploymentKey, pattern: str, plans: Sequence[DeploymentPlan]) -> DeploymentPlan | None:
+    """The one of its own service, else one of another that the pattern names by its whole name: a namesake in somebody
+    else's namespace is followed by no accident."""
+    found = [plan for plan in plans if plan.key.matches(pattern)]
+    own = [plan for plan in found if plan.key[:2] == key[:2]]
+    place = pattern.split("/")[:-2]
+    named = [plan for plan in found if [*plan.key[:2]] == place]
+    return next(iter([*own, *named]), None)

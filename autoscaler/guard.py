@@ -53,6 +53,12 @@ class GuardContext:
     full: bool
     share: int | None = None
     """Replicas that its share of a GPU budget holds, where that is less than it wants: what is above is others'."""
+    granted: int | None = None
+    """Replicas that a GPU budget has for it now; None: no budget holds."""
+    insists_on: int | None = None
+    """Replicas of its minimum that it keeps whatever the budget says; None: all."""
+    max_step_up: int | None = None
+    """Its own limit on replicas added in a tick, besides that of the settings."""
 
 
 Check = Callable[[GuardContext, int], tuple[int, str] | None]
@@ -84,7 +90,12 @@ def _remember(context: GuardContext, proposed: int) -> None:
 
 
 def _minimum(c: GuardContext, n: int) -> tuple[int, str] | None:
-    return (c.min_replicas, f"replicas.min is {c.min_replicas}") if n < c.min_replicas else None
+    """A budget that is used up is not overdrawn for it: what is there stays, and nothing is added."""
+    least = c.min_replicas
+    if c.granted is not None:
+        kept = least if c.insists_on is None else min(least, c.insists_on)
+        least = min(least, max(c.granted, min(kept, c.current)))
+    return (least, f"replicas.min is {c.min_replicas}") if n < least else None
 
 
 def _maximum(c: GuardContext, n: int) -> tuple[int, str] | None:
@@ -150,7 +161,8 @@ def _stabilization(c: GuardContext, n: int) -> tuple[int, str] | None:
 
 
 def _step_up(c: GuardContext, n: int) -> tuple[int, str] | None:
-    step = c.settings.max_step_up
+    limits = [step for step in (c.settings.max_step_up, c.max_step_up) if step is not None]
+    step = min(limits) if limits else None
     if step is not None and n > c.current + step:
         return c.current + step, f"at most {step} more per tick"
     return None

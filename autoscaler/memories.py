@@ -261,6 +261,9 @@ class SupplyMemory:
     stuck_since_s: float | None = None
     room: list[int] = field(default_factory=list)
     """Replicas that fitted on free GPUs, and on warm nodes, at the last look; empty where nobody sees nodes."""
+    most_granted: int | None = None
+    """Largest grant of a GPU budget lately, and when it last was that large."""
+    most_granted_at_s: float | None = None
 
 
 @dataclass(slots=True)

@@ -25,23 +25,31 @@ class Claim:
     """Replicas that run or start."""
     draining: int = 0
     """Replicas that were given up and still hold their GPUs."""
+    allowance: int | None = None
+    """Most replicas, draining ones included, that it may be in others' way with; None: as many as it says it has."""
+    entry: str = ""
+    """Claims of one entry share its guarantee; "" = it has its own."""
+
+    @property
+    def in_the_way(self) -> int:
+        """Replicas that others have to wait for: what is claimed beyond every grant is not believed for long."""
+        claimed = self.holds + self.draining
+        return claimed if self.allowance is None else min(claimed, self.allowance)
 
 
 def share(claims: Sequence[Claim], budget_gpus: int) -> dict[str, int]:
     """Replicas granted to each claim: never more than it wants, never more GPUs in all than the budget.
 
-    Order: guarantees (up to each want), then higher priority before lower, and within a priority weighted max-min:
-    the next replica goes to whoever holds the least per weight and still wants one that fits.
+    Order: guarantees (up to each want), then minima, then higher priority before lower, and within a priority weighted
+    max-min: the next replica goes to whoever holds the least per weight and still wants one that fits.
     """
-    granted = {c.name: 0 for c in claims}
-    left = budget_gpus
-    for floor in ("guarantee", "minimum"):
-        for claim in sorted(claims, key=lambda c: (-c.priority, c.name)):
-            replicas = claim.minimum if floor == "minimum" else claim.guaranteed_gpus // claim.gpus_per_replica
-            more = min(min(claim.wants, replicas) - granted[claim.name], left // claim.gpus_per_replica)
-            if more > 0:
-                granted[claim.name] += more
-                left -= more * claim.gpus_per_replica
+    granted = _guaranteed(claims, budget_gpus)
+    left = budget_gpus - sum(granted[c.name] * c.gpus_per_replica for c in claims)
+    for claim in _by_priority(claims):
+        more = min(min(claim.wants, claim.minimum) - granted[claim.name], left // claim.gpus_per_replica)
+        if more > 0:
+            granted[claim.name] += more
+            left -= more * claim.gpus_per_replica
     for priority in sorted({c.priority for c in claims}, reverse=True):
         left = _max_min([c for c in claims if c.priority == priority], granted, left)
     return granted
@@ -53,10 +61,11 @@ def paced(claims: Sequence[Claim], granted: Mapping[str, int], budget_gpus: int)
     Who is below its guarantee grows first, then by priority; what a claim holds is never touched here.
     """
     paced_grants = dict(granted)
-    free = budget_gpus - sum((c.holds + c.draining) * c.gpus_per_replica for c in claims)
+    guaranteed = _guaranteed(claims, budget_gpus)
+    free = budget_gpus - sum(c.in_the_way * c.gpus_per_replica for c in claims)
 
     def first(claim: Claim) -> tuple[bool, int, str]:
-        return claim.holds * claim.gpus_per_replica >= claim.guaranteed_gpus, -claim.priority, claim.name
+        return claim.holds >= guaranteed[claim.name], -claim.priority, claim.name
 
     for claim in sorted(claims, key=first):
         wanted = granted[claim.name] - claim.holds
@@ -66,6 +75,25 @@ def paced(claims: Sequence[Claim], granted: Mapping[str, int], budget_gpus: int)
         paced_grants[claim.name] = claim.holds + more
         free -= more * claim.gpus_per_replica
     return paced_grants
+
+
+def _guaranteed(claims: Sequence[Claim], budget_gpus: int) -> dict[str, int]:
+    """The replicas of each claim that its guarantee pays for, as far as it wants them."""
+    granted = {c.name: 0 for c in claims}
+    left, of_entry = budget_gpus, {c.entry: c.guaranteed_gpus for c in claims if c.entry}
+    for claim in _by_priority(claims):
+        own = of_entry[claim.entry] if claim.entry else claim.guaranteed_gpus
+        replicas = min(claim.wants, min(own, left) // claim.gpus_per_replica)
+        if replicas > 0:
+            granted[claim.name] = replicas
+            left -= replicas * claim.gpus_per_replica
+            if claim.entry:
+                of_entry[claim.entry] -= replicas * claim.gpus_per_replica
+    return granted
+
+
+def _by_priority(claims: Sequence[Claim]) -> list[Claim]:
+    return sorted(claims, key=lambda c: (-c.priority, c.name))
 
 
 def _max_min(claims: Sequence[Claim], granted: dict[str, int], left: int) -> int:

@@ -31,6 +31,7 @@ def check_settings(settings: Settings, file: SettingsFile) -> list[Problem]:
         *_where(settings),
         *_bounds(settings),
         *_keys(settings),
+        *_guarantees(settings),
         *_fleet(settings, file),
         *_policy(settings, file),
         *check_prewarm(settings),
@@ -118,6 +119,19 @@ def _keys(settings: Settings) -> Iterator[Problem]:
             yield Problem(loc, f"{followed!r}; allowed: another deployment than the ones that this entry matches")
 
 
+def _guarantees(settings: Settings) -> Iterator[Problem]:
+    """A namesake in any other namespace would share a guarantee that names no namespace."""
+    cluster = settings.kubernetes
+    if cluster is None or len(cluster.watch_namespaces) == 1:
+        return
+    for i, d in enumerate(settings.deployments):
+        parts = d.match.split("/")
+        if d.guaranteed_gpus and (len(parts) != 4 or set(parts[0]) & set("*?[")):
+            allowed = "allowed: 0, or a match that names its namespace: NAMESPACE/*/APP/DEPLOYMENT"
+            text = f"{d.guaranteed_gpus}; it would be for every namespace that is watched; {allowed}"
+            yield Problem(("deployments", i, "guaranteed_gpus"), text)
+
+
 def _is_pattern(text: str) -> bool:
     try:
         DeploymentKey.parse(text)
@@ -167,6 +181,10 @@ def _fits(loc: Loc, deployment: Deployment, pool: NodePool, profile: EngineProfi
 
 def _budget(settings: Settings, profiles: dict[int, EngineProfile]) -> Iterator[Problem]:
     """A kind of GPU that nothing uses would be a limit that never holds: most likely a slip of the pen."""
+    own = settings.tenants.gpu
+    if own is not None and own not in settings.gpu_budget:
+        allowed = ", ".join(settings.gpu_budget) or "null; gpu_budget has no kind"
+        yield Problem(("tenants", "gpu"), f"{own!r}; allowed: {allowed}{did_you_mean(own, settings.gpu_budget)}")
     kinds = sorted({p.gpu for p in profiles.values()} | {p.gpu for p in settings.node_pools if p.gpu})
     for kind, budget in settings.gpu_budget.items():
         if kind not in kinds:

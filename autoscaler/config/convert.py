@@ -135,6 +135,7 @@ def _controller(settings: Settings, file: SettingsFile) -> ControllerConfig:
         guards=settings.guards.settings,
         full_guards=True,
         hint_max_rps=settings.mqtt.max_rps_per_deployment if settings.mqtt else None,
+        tenants=settings.tenants.rules,
         sha256=file.sha256,
     )
 
@@ -155,6 +156,7 @@ def _deployment(entry: Deployment, file: SettingsFile) -> DeploymentSettings:
         gpus_per_replica=entry.gpus_per_replica,
         follows=None if follows is None else Follows(follows.deployment, follows.ratio, follows.min),
         startup=_startup(entry, profile),
+        may_widen=tuple(entry.may_widen),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from autoscaler.config.kinds import PATTERN_WORDS, DurationS
+from autoscaler.model import TenantRules, Widening
 from autoscaler.settings_file.blocks import Block, Name, SloBlock, words
 
 
@@ -72,3 +73,55 @@ class Deployment(Block):
         default=None, description="For a CPU-only ingress: keep it in proportion to another deployment."
     )
     startup: StartupBlock = Field(default=StartupBlock(), description="Priors of its cold start.")
+    may_widen: list[Widening] = Field(
+        default=[],
+        description="What annotations may widen: a smaller minimum, a larger maximum, a stricter promise (slo); "
+        "everything else they may only narrow.",
+        examples=[["slo"]],
+        json_schema_extra=words("a list of min_replicas, max_replicas, slo"),
+    )
+
+
+class Tenants(Block):
+    """What the annotations of a service may do where no entry says more."""
+
+    max_step_up: int = Field(
+        default=TenantRules().max_step_up,
+        ge=1,
+        description="Most replicas that one tick may add where annotations raised the minimum or the maximum, or where "
+        "no entry matches.",
+    )
+    max_replicas: int = Field(
+        default=TenantRules().max_replicas,
+        ge=0,
+        description="Most replicas of a deployment that no entry matches; 0 = such a service is only observed.",
+    )
+    max_gpus_per_namespace: int = Field(
+        default=TenantRules().max_gpus_per_namespace,
+        ge=0,
+        description="Most GPUs of all deployments of one namespace together that no entry matches.",
+    )
+    gpu: str | None = Field(
+        default=None,
+        min_length=1,
+        description="GPU kind whose budget they stand in; null = the one kind of gpu_budget, and with several kinds "
+        "they are only observed.",
+        json_schema_extra=words("a GPU kind of gpu_budget, or null"),
+        examples=["nvidia-h100-80gb"],
+    )
+    gpus_per_replica: int | None = Field(
+        default=None, ge=1, description="GPUs that one of their replicas counts as; null = what Serve says, at least 1."
+    )
+    drain_s: float = Field(
+        default=TenantRules().drain_s,
+        ge=0,
+        le=86400,
+        description="Seconds after which replicas beyond a deployment's share of a budget keep nobody else waiting.",
+    )
+
+    @property
+    def rules(self) -> TenantRules:
+        return TenantRules(
+            self.max_step_up, self.max_replicas, self.max_gpus_per_namespace, self.gpu or "", self.gpus_per_replica,
+            self.drain_s,
+        )  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from autoscaler.config.connections import Kubernetes, Mqtt, Prometheus, Service
-from autoscaler.config.deployments import Deployment
+from autoscaler.config.deployments import Deployment, Tenants
 from autoscaler.config.kinds import PathText
 from autoscaler.config.pools import NodePool
 from autoscaler.config.reading import Reading
@@ -93,6 +93,9 @@ class Settings(Block):
         examples=[[{"dashboard": "http://127.0.0.1:8265"}]],
     )
     deployments: list[Deployment] = Field(default=[], description="What each deployment may have and must reach.")
+    tenants: Tenants = Field(
+        default=Tenants(), description="What annotations may do where no entry of deployments says more."
+    )
     node_pools: list[NodePool] = Field(default=[], description="The pools of nodes that GPUs come from.")
     gpu_budget: dict[str, Annotated[int, Field(ge=0)]] = Field(
         default={},

@@ -198,7 +198,10 @@ async def _services(
 ) -> AsyncIterator[Finding]:
     """What discovery finds, what is wrong with it, and the Ray clusters behind it."""
     places = block.watch_namespaces
-    discovery = KubernetesDiscovery(api, places, now_s=time.time, settings=config.controller.deployments)
+    core = config.controller
+    discovery = KubernetesDiscovery(
+        api, places, now_s=time.time, settings=core.deployments, tenants=core.tenants, budgets=core.gpu_budget
+    )
     pods = RayPods(api, places, now_s=time.time)
     running = [asyncio.ensure_future(work) for work in (discovery.run(), run_caches(pods.caches))]
     try:

@@ -136,7 +136,10 @@ def kubernetes_parts(
         elector = LeaderElector(store, lease[1], on_change=_say_leader, on_trouble=_say_trouble)
     budget_s = None if elector is None else (lambda: elector.write_budget_s(elector.clock()))
     places = settings.watch_namespaces
-    discovery = KubernetesDiscovery(api, places, now_s=now_s, settings=config.deployments, times=times)
+    discovery = KubernetesDiscovery(
+        api, places, now_s=now_s, settings=config.deployments, tenants=config.tenants, budgets=config.gpu_budget,
+        times=times,
+    )  # fmt: skip
     ray_pods = RayPods(api, places, now_s=now_s, times=times)
     reach = Reach(settings.tokens, settings.reading, ray_pods.addresses, dashboard, timeout_s=settings.timeout_s)
     fleet = KubeRayFleet(discovery, reach, write_budget_s=budget_s)

@@ -33,6 +33,8 @@ from autoscaler.model.settings import (
     GuardSettings,
     PoolSettings,
     Startup,
+    TenantRules,
+    Widening,
 )
 from autoscaler.model.signals import (
     DeploymentInventory,
@@ -93,6 +95,8 @@ __all__ = [
     "SourceStatus",
     "Startup",
     "Supply",
+    "TenantRules",
+    "Widening",
     "WorkerSignal",
     "nodes_usd_per_hour",
 ]

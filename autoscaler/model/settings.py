@@ -14,6 +14,9 @@ ActWay = Literal["external", "policy"]
 """How leadtime acts on a Serve deployment: by posting levels from outside, or by a policy inside Serve's controller
 that follows the published plan."""
 
+Widening = Literal["min_replicas", "max_replicas", "slo"]
+"""What an entry may let tenants widen: a smaller minimum, a larger maximum, a stricter promise."""
+
 
 @dataclass(frozen=True, slots=True)
 class Startup:
@@ -41,6 +44,36 @@ class DeploymentSettings:
     follows: Follows | None = None
     startup: Startup | None = None
     """None: the profile's, else defaults."""
+    gpu: str = ""
+    """Kind of its GPUs, where neither a profile nor a pool tells; "" = no budget holds for it."""
+    may_widen: tuple[Widening, ...] = ()
+    """What tenants (annotations) may widen of this entry; all else they may only narrow."""
+    entry: str = ""
+    """`match` of the entry of the file that this one was made from, whose guarantee it shares; "" = itself."""
+    insists_on: int | None = None
+    """Replicas of its minimum that go before others' wants; None: all. What a tenant put on top only competes."""
+    max_step_up: int | None = None
+    """Replicas that one tick may add, besides the guard's own limit; None: no other limit."""
+    unlisted: bool = False
+    """Made from a tenant's word alone, without an entry of the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class TenantRules:
+    """What a tenant's word (annotations) may do where no entry of the file says more."""
+
+    max_step_up: int = 2
+    """Replicas that one tick may add where a tenant raised the minimum or the maximum, or has no entry."""
+    max_replicas: int = 8
+    """Of a deployment without an entry; 0: without an entry a service is only observed."""
+    max_gpus_per_namespace: int = 8
+    """Of all deployments without an entry of one namespace together."""
+    gpu: str = ""
+    """Kind of their GPUs; "" = the one kind that has a budget."""
+    gpus_per_replica: int | None = None
+    """What one of their replicas counts as; None: what Serve says, at least 1."""
+    drain_s: float = 900.0
+    """How long replicas beyond a deployment's grant keep others from GPUs: until they are drained, at the latest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +135,7 @@ class ControllerConfig:
     """True: every guard holds for any policy, as in a live cluster. False: as strong as the policy itself declares."""
     hint_max_rps: float | None = None
     """The level that hints may raise a deployment's demand to; None: no limit but its own maximum."""
+    tenants: TenantRules = TenantRules()
     sha256: str = ""
     """Of the settings file as read: journals carry it."""
 

@@ -31,8 +31,8 @@ DURATION = "seconds >= 0, or {median: .., p99: ..} with 0 < median <= p99"
 PATTERN = "APP/DEPLOYMENT or NAMESPACE/SERVICE/APP/DEPLOYMENT, each part a name or a pattern with *"
 NAME = "a name without '/', '*' or spaces"
 TOP_KEYS = (
-    "version, dry_run, tick_s, services, deployments, node_pools, gpu_budget, reading, policy, guards, state, journal, "
-    "server, leader_election, prometheus, mqtt, kubernetes"
+    "version, dry_run, tick_s, services, deployments, tenants, node_pools, gpu_budget, reading, policy, guards, state, "
+    "journal, server, leader_election, prometheus, mqtt, kubernetes"
 )
 
 WRONG_TYPE_OR_RANGE = [
@@ -368,6 +368,32 @@ def test_guarantees_beyond_the_budget_are_refused(tmp_path: Path) -> None:
         "lt.yaml:12: gpu_budget.nvidia-h100-80gb: 8; allowed: at least the guaranteed_gpus of its deployments together, "
         "which is 9"
     )
+
+
+@pytest.mark.parametrize("match", ["chat/llm", "*/*/chat/llm", "team-*/own/chat/llm"])
+@pytest.mark.parametrize("watched", ["", "watch_namespaces: [a, b]"])
+def test_a_guarantee_for_every_namespace_is_refused(tmp_path: Path, match: str, watched: str) -> None:
+    text = changed("node_pools: [h100]", "guaranteed_gpus: 2").replace("match: chat/llm", f'match: "{match}"')
+    says = complaint(tmp_path, text + f"kubernetes: {{{watched}}}\n")
+    assert "deployments[0].guaranteed_gpus: 2; it would be for every namespace that is watched; allowed: 0, or" in says
+
+
+@pytest.mark.parametrize(("match", "watched"), [("a/*/chat/llm", ""), ("chat/llm", "watch_namespaces: [a]")])
+def test_a_guarantee_for_one_namespace_is_taken(tmp_path: Path, match: str, watched: str) -> None:
+    text = changed("node_pools: [h100]", "guaranteed_gpus: 2").replace("match: chat/llm", f'match: "{match}"')
+    path = tmp_path / "lt.yaml"
+    path.write_text(text + f"kubernetes: {{{watched}}}\n", encoding="utf-8")
+    assert load_config(path).controller.deployments[0].guaranteed_gpus == 2
+
+
+def test_a_gpu_kind_without_a_budget_is_no_tenants(tmp_path: Path) -> None:
+    says = complaint(tmp_path, GOOD + "gpu_budget: {nvidia-h100-80gb: 8}\ntenants: {gpu: nvidia-h100-80g}\n")
+    assert says.endswith("tenants.gpu: 'nvidia-h100-80g'; allowed: nvidia-h100-80gb; did you mean 'nvidia-h100-80gb'?")
+
+
+def test_what_may_be_widened_is_one_of_three(tmp_path: Path) -> None:
+    says = complaint(tmp_path, changed("node_pools: [h100]", "may_widen: [weight]"))
+    assert "may_widen[0]: 'weight'; allowed: min_replicas, max_replicas, slo" in says
 
 
 def test_an_unknown_policy_is_told_the_nearest_name(tmp_path: Path) -> None:

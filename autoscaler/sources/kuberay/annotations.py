@@ -1,20 +1,21 @@
-"""Settings by annotation, `leadtime.dev/...` on a RayService or RayCluster: read, checked, laid over the settings file.
+"""Settings by annotation, `leadtime.dev/...` on a RayService or RayCluster: read, and held to the settings file.
 
 Pure. A set with one wrong annotation is not used at all: the last one that was right stays in force, or none. Two are
 heard in any case, because they can only hold leadtime back: `paused` (also with a value that nobody understands) and
-`enabled: "false"`. Not for finding objects: services.py.
+`enabled: "false"`. What they may change is in tenants.py. Not for finding objects: services.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, get_args
 
-from autoscaler.model import ActWay, DeploymentSettings
+from autoscaler.model import ActWay, DeploymentSettings, TenantRules
 from autoscaler.sources.kuberay.objects import ANNOTATION_PREFIX
-from policies.base import LEAST_TARGET_FRACTION, LONGEST_ITL_S, LONGEST_TTFT_S, TARGET_FRACTION_BELOW, Slo
+from autoscaler.tenants import NO_MORE_SAID, Asked, Refusal, narrowed, unlisted
+from policies.base import LEAST_TARGET_FRACTION, LONGEST_ITL_S, LONGEST_TTFT_S, TARGET_FRACTION_BELOW
 from policies.options import nearest
 
 MOST_REPLICAS = 100_000
@@ -36,9 +37,9 @@ class Annotations:
     act: ActWay | None = None
 
     @property
-    def settings(self) -> bool:
-        """They change settings of deployments, beyond on and off."""
-        return replace(self, enabled=None, paused=False, act=None) != Annotations()
+    def asked(self) -> Asked:
+        """What they ask for, beyond on and off."""
+        return Asked(self.min_replicas, self.max_replicas, self.slo_ttft_s, self.slo_itl_s, self.target_fraction)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,54 +145,40 @@ def read_annotations(found: Iterable[tuple[str, str]], last_good: Annotations | 
 
 
 def settings_for_service(
-    settings: Iterable[DeploymentSettings], namespace: str, service: str, annotations: Annotations
+    settings: Iterable[DeploymentSettings],
+    namespace: str,
+    service: str,
+    annotations: Annotations,
+    rules: TenantRules = NO_MORE_SAID,
+    budgets: Collection[str] = (),
 ) -> tuple[tuple[DeploymentSettings, ...], tuple[str, ...]]:
     """The entries that hold for one service because of its annotations, to stand before all others; and problems.
 
-    Every entry of the file that could match the service is repeated for it alone, with the annotations on top; where
-    no entry could and `max-replicas` is given, one for all its deployments. An entry that follows another deployment
-    keeps its own numbers.
+    Every entry of the file that could match the service is repeated for it alone, as far narrower as the annotations
+    say; where no entry could and `max-replicas` is given, one for all its deployments, inside `rules` (`budgets`: the
+    kinds of GPU that have one). An entry that follows another deployment keeps its own numbers.
     """
-    if not annotations.settings:
+    asked = annotations.asked
+    if asked == Asked():
         return (), ()
     made: list[DeploymentSettings] = []
-    problems: list[str] = []
+    refused: list[Refusal] = []
     for entry in settings:
-        match = _narrowed(entry.match, namespace, service)
+        match = _for_service(entry.match, namespace, service)
         if match is None:
             continue
-        changed = entry if entry.follows is not None else _overlaid(entry, annotations)
-        if changed.min_replicas > changed.max_replicas:
-            problems.append(
-                f"{ANNOTATION_PREFIX}min-replicas, max-replicas: with the settings of {entry.match!r} the minimum "
-                f"{changed.min_replicas} is above the maximum {changed.max_replicas}; they are not used there"
-            )
-            changed = entry
+        changed, refusals = (entry, ()) if entry.follows else narrowed(entry, asked, rules.max_step_up)
+        refused += refusals
         made.append(replace(changed, match=match))
-    if not made and annotations.max_replicas is not None:
-        alone = DeploymentSettings(f"{namespace}/{service}/*/*", min_replicas=min(1, annotations.max_replicas))
-        made.append(_overlaid(alone, annotations))
-    return tuple(made), tuple(problems)
+    if not made:
+        alone, refusals = unlisted(f"{namespace}/{service}/*/*", asked, rules, budgets)
+        refused += refusals
+        made += () if alone is None else (alone,)
+    names = {kind.field: name for name, kind in _KINDS.items()}
+    return tuple(made), tuple(f"{ANNOTATION_PREFIX}{names[one.what]}: {one.why}" for one in dict.fromkeys(refused))
 
 
-def _overlaid(entry: DeploymentSettings, annotations: Annotations) -> DeploymentSettings:
-    def either(said: Any, before: Any) -> Any:
-        return before if said is None else said
-
-    slo = Slo(
-        either(annotations.slo_ttft_s, entry.slo.ttft_s),
-        either(annotations.slo_itl_s, entry.slo.itl_s),
-        either(annotations.target_fraction, entry.slo.target_fraction),
-    )
-    return replace(
-        entry,
-        min_replicas=either(annotations.min_replicas, entry.min_replicas),
-        max_replicas=either(annotations.max_replicas, entry.max_replicas),
-        slo=slo,
-    )
-
-
-def _narrowed(match: str, namespace: str, service: str) -> str | None:
+def _for_service(match: str, namespace: str, service: str) -> str | None:
     """The pattern for this service only; None when it is for others."""
     parts = match.split("/")
     if len(parts) == 2:

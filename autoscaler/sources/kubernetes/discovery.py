@@ -8,12 +8,12 @@ what was seen. Not for writing to the cluster.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from autoscaler.kube.resources import EVENTS, NODES, PODS, RAY_CLUSTERS, RAY_SERVICES, ClusterApi, Resource
-from autoscaler.model import DeploymentSettings, PoolRefusal, PoolSettings, PoolSignals
+from autoscaler.model import DeploymentSettings, PoolRefusal, PoolSettings, PoolSignals, TenantRules
 from autoscaler.ports import Reading
 from autoscaler.sources.kuberay.annotations import (
     AnnotationReading,
@@ -37,6 +37,7 @@ from autoscaler.sources.kubernetes.nodes import (
 )
 from autoscaler.sources.kubernetes.pods import RayPods
 from autoscaler.sources.readings import Pools
+from autoscaler.tenants import NO_MORE_SAID
 from policies.base import DeploymentKey
 
 _REFUSALS_KEPT = 20
@@ -55,11 +56,17 @@ class KubernetesDiscovery:
         *,
         now_s: Callable[[], float],
         settings: Sequence[DeploymentSettings] = (),
+        tenants: TenantRules = NO_MORE_SAID,
+        budgets: Collection[str] = (),
         times: WatchTimes | None = None,
     ) -> None:
-        """`namespaces` empty: all of them (that needs rights on the whole cluster)."""
+        """`namespaces` empty: all of them (that needs rights on the whole cluster).
+
+        `tenants`: what annotations may do where no entry says more; `budgets`: the kinds of GPU that have one.
+        """
         self._api, self._now_s, self._times = api, now_s, times
         self._settings = tuple(settings)
+        self._tenants, self._budgets = tenants, frozenset(budgets)
         places: list[str | None] = [*namespaces] or [None]
         self._services = [self._cache(RAY_SERVICES, place, parse_ray_service) for place in places]
         self._clusters = [self._cache(RAY_CLUSTERS, place, parse_ray_cluster) for place in places]
@@ -149,9 +156,11 @@ class KubernetesDiscovery:
 
     def _entries(self, service: KubeService) -> tuple[tuple[DeploymentSettings, ...], tuple[str, ...]]:
         annotations = service.reading.annotations
-        made, problems = settings_for_service(self._settings, service.namespace, service.name, annotations)
+        made, problems = settings_for_service(
+            self._settings, service.namespace, service.name, annotations, self._tenants, self._budgets
+        )
         named = made or any(service_matches(entry.match, *service.key) for entry in self._settings)
-        if annotations.enabled and not named and not service.reading.problems:
+        if annotations.enabled and not named and not problems and not service.reading.problems:
             problems = (
                 "leadtime.dev/enabled: no settings match this service and leadtime.dev/max-replicas is not given; "
                 "it is only observed",

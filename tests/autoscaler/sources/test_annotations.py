@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from autoscaler.model import DeploymentSettings, Follows
 from autoscaler.sources.kuberay.annotations import Annotations, read_annotations, settings_for_service
+from autoscaler.tenants import Asked
 from policies.base import DeploymentKey, Slo
 
 GOOD = (
@@ -18,6 +19,7 @@ GOOD = (
     ("slo-ttft-s", "1.5"),
     ("target-fraction", "0.995"),
 )
+WITHIN = Annotations(True, False, 2, 3, 4.0, 0.1, 0.95)
 READ = Annotations(True, False, 2, 8, 1.5, 0.03, 0.995)
 
 
@@ -87,7 +89,7 @@ def test_an_opt_out_is_heard_whatever_else_is_wrong() -> None:
 def test_no_text_makes_it_fail_or_half_applied(found: list[tuple[str, str]]) -> None:
     reading = read_annotations(found)
 
-    assert not reading.problems or not reading.annotations.settings
+    assert not reading.problems or reading.annotations.asked == Asked()
 
 
 # ---------------------------------------------------------------- over the settings file
@@ -105,14 +107,28 @@ def first(settings: tuple[DeploymentSettings, ...], deployment: str) -> Deployme
 
 
 def test_annotations_lie_over_every_entry_that_could_match_and_keep_its_other_settings() -> None:
-    made, problems = settings_for_service(FILE, "llm", "chat-llm", READ)
+    made, problems = settings_for_service(FILE, "llm", "chat-llm", WITHIN)
 
     assert problems == ()
     assert [entry.match for entry in made] == ["llm/chat-llm/chat/LLMServer:*", "llm/chat-llm/chat/OpenAiIngress"]
     entry = first(made, "LLMServer:x")
     assert entry is not None
-    assert (entry.min_replicas, entry.max_replicas, entry.weight) == (2, 8, 2.0)
-    assert entry.slo == Slo(1.5, 0.03, 0.995)
+    assert (entry.min_replicas, entry.max_replicas, entry.weight) == (2, 3, 2.0)
+    assert entry.slo == Slo(4.0, 0.1, 0.95)
+
+
+def test_what_the_entry_does_not_allow_is_named_and_not_used() -> None:
+    made, problems = settings_for_service(FILE, "llm", "chat-llm", READ)
+    entry = first(made, "LLMServer:x")
+
+    assert entry is not None
+    assert (entry.min_replicas, entry.max_replicas, entry.slo) == (2, 4, FILE[0].slo)
+    assert problems == (
+        "leadtime.dev/max-replicas: 8 is above the 4 of 'chat/LLMServer:*'",
+        "leadtime.dev/slo-ttft-s: 1.5 s is stricter than the 2 s of 'chat/LLMServer:*'",
+        "leadtime.dev/slo-itl-s: 0.03 s is stricter than the 0.05 s of 'chat/LLMServer:*'",
+        "leadtime.dev/target-fraction: 0.995 is stricter than the 0.99 of 'chat/LLMServer:*'",
+    )
 
 
 def test_a_follower_keeps_its_own_numbers() -> None:
@@ -142,7 +158,7 @@ def test_without_a_maximum_and_without_the_file_there_are_no_settings() -> None:
 def test_a_minimum_above_the_files_maximum_is_a_problem_and_not_used() -> None:
     made, problems = settings_for_service(FILE[:1], "llm", "chat-llm", Annotations(min_replicas=5))
 
-    assert "the minimum 5 is above the maximum 4" in problems[0]
+    assert "5 is above the maximum 4" in problems[0]
     assert (made[0].min_replicas, made[0].max_replicas) == (1, 4)
 
 
