@@ -20,11 +20,14 @@ from yarl import URL
 
 from autoscaler.addresses import ServiceHost, is_loopback
 from autoscaler.errors import ConfigError
+from autoscaler.redaction import blank, remember
 from autoscaler.resolving import CheckedResolver, NoAnswer, Resolve, system_resolve
 
 __all__ = ["Answer", "DashboardClient", "NoAnswer"]
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
+_EXCERPT_BYTES = 64 * 1024
+"""So much of an answer is searched for secrets before it is shortened for a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +46,13 @@ class Answer:
 
     def excerpt(self, limit: int = 200) -> str:
         """The beginning of the body in one line, for a message; of JSON `{"error": ...}` only the text."""
-        text = self.body[: 4 * limit].decode(errors="replace")
+        text = self.body[:_EXCERPT_BYTES].decode(errors="replace")
         try:
             document = self.json()
             text = str(document["error"])
         except (ValueError, KeyError, TypeError):
             pass
-        line = " ".join(text.split())
+        line = " ".join(blank(text[:_EXCERPT_BYTES]).split())
         return line if len(line) <= limit else line[: limit - 3] + "..."
 
 
@@ -163,6 +166,7 @@ def read_secret(file: Path, folder: Path | None = None) -> str:
         raise ConfigError(f"token_file {file}: {problem(error)}") from None
     if not token or not token.isascii() or any(not character.isprintable() for character in token):
         raise ConfigError(f"token_file {file}: expected one line with a token")
+    remember(token)
     return token
 
 
@@ -224,5 +228,6 @@ def _base_url(text: str) -> URL:
     if url.scheme not in ("http", "https") or not url.host:
         raise ConfigError(f"dashboard URL {shown!r}: expected http://HOST:PORT or https://HOST:PORT")
     if url.user is not None or url.password is not None:
+        remember(url.password or "")
         raise ConfigError(f"dashboard URL for {shown!r}: user and password do not belong in it; use token_file")
     return url.with_query(None).with_fragment(None)

@@ -19,6 +19,7 @@ from autoscaler import guard
 from autoscaler.errors import LeadtimeError, NotFound
 from autoscaler.kube.resources import EVENTS, ClusterApi, Object, PatchOperation, micro_time
 from autoscaler.model import FINE_OUTCOMES, Applied, DeploymentPlan, Outcome, Plan
+from autoscaler.redaction import blank
 from policies.base import DeploymentKey
 
 log = logging.getLogger("leadtime")
@@ -208,7 +209,7 @@ def event_name(regarding: str, now_s: float, number: int) -> str:
 
 def event_object(notice: Notice, name: str, at: datetime, instance: str) -> Object:
     """The Event as events.k8s.io/v1 wants it."""
-    ref = notice.regarding
+    ref, note = notice.regarding, blank(notice.note)
     regarding = {"apiVersion": ref.api_version, "kind": ref.kind, "namespace": ref.namespace, "name": ref.name}
     return {
         "apiVersion": EVENTS.api_version,
@@ -220,7 +221,7 @@ def event_object(notice: Notice, name: str, at: datetime, instance: str) -> Obje
         "action": notice.action,
         "reason": notice.reason,
         "regarding": {**regarding, **({"uid": ref.uid} if ref.uid else {})},
-        "note": notice.note if len(notice.note) <= _LONGEST_NOTE else notice.note[: _LONGEST_NOTE - 3] + "...",
+        "note": note if len(note) <= _LONGEST_NOTE else note[: _LONGEST_NOTE - 3] + "...",
         "type": "Warning" if notice.warning else "Normal",
     }
 

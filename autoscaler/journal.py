@@ -21,6 +21,8 @@ from policies.base import DeploymentKey
 
 JOURNAL_VERSION = 1
 _IGNORED = ("wall", "applied")
+NAMES = frozenset({"state", "settings", "policy", "key", "deployment", "deployments", "name", "kind"})
+"""Keys of a record whose values are names or numbers, never words of another program."""
 
 
 def checkpoint_record(

@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import quote, unquote
 
 from autoscaler.errors import ConfigError, LeadtimeError
+from autoscaler.redaction import blank, remember
 from policies.base import DeploymentKey
 
 C = TypeVar("C")
@@ -65,6 +66,7 @@ class MqttBroker:
             raise ConfigError(f"password_file {self.password_file}: {_file_problem(error)}") from None
         if not password or "\n" in password:
             raise ConfigError(f"password_file {self.password_file}: expected one line with the password")
+        remember(password)
         return password
 
     def connection(self, part: str) -> dict[str, Any]:
@@ -205,7 +207,7 @@ class Link(Generic[C]):
                 self.tried.set()
                 await asyncio.sleep(self.backoff.next_s())
         except Exception as error:
-            self.why = f"bug in the MQTT connection: {type(error).__name__}: {error}"
+            self.why = blank(f"bug in the MQTT connection: {type(error).__name__}: {error}")
             raise
         finally:
             self.connected = False
@@ -228,7 +230,7 @@ def words_of(error: BaseException) -> str:
     """One line for a failed connection; never a secret."""
     if isinstance(error, LeadtimeError):
         return str(error)
-    text = " ".join(str(error).split())
+    text = " ".join(blank(str(error)).split())
     for found, words in _WORDS:
         if re.search(found, text, re.IGNORECASE):
             return words

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from autoscaler.assembly import Held
 from autoscaler.model import SourceStatus
 from autoscaler.ports import Reading, Source
+from autoscaler.redaction import blank
 
 
 class Polling:
@@ -102,4 +103,4 @@ class _Poll:
         if self._task is not None and (self._last is None or waited_s > self._slow_s):
             return SourceStatus(self._source.name, False, as_of_s, f"no answer yet, asked {waited_s:.1f} s ago")
         assert self._last is not None
-        return SourceStatus(self._source.name, self._last.up, as_of_s, self._last.why)
+        return SourceStatus(self._source.name, self._last.up, as_of_s, blank(self._last.why))

@@ -9,7 +9,7 @@ import asyncio
 import hmac
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,15 @@ from autoscaler.dashboard_client import read_secret
 from autoscaler.errors import ConfigError, LeadtimeError, StateError
 from autoscaler.metrics import Exporter
 from autoscaler.pause import PauseSwitch
+from autoscaler.redaction import blank_json
 from autoscaler.status import VERSION, decisions_view, plan_view, status_view
 from policies.base import DeploymentKey, PolicyError
 
 _MAX_BODY_BYTES = 16 * 1024
 _DEFAULT_DECISIONS, _MAX_DECISIONS = 100, 5000
 _MAX_EVENT_STREAMS = 32
+_NAMES = frozenset({"deployment", "held"})
+"""Keys whose values are deployments' keys: no secret removes them from a page, even one that equals them."""
 _EVENT_PATIENCE_S = 15.0
 """After so long without a tick a comment keeps the connection of an event stream open."""
 
@@ -112,19 +115,19 @@ class _Pages:
         return web.Response(body=encode(self._exporter.registry), headers={"Content-Type": content_type})
 
     async def _status(self, request: web.Request) -> web.Response:
-        return web.json_response(status_view(self._board, self._now_s()))
+        return _json(status_view(self._board, self._now_s()))
 
     async def _plan(self, request: web.Request) -> web.Response:
         view = plan_view(self._board)
         if view is None:
             raise _refusal(503, "the first tick is not done yet")
-        return web.json_response(view)
+        return _json(view)
 
     async def _decisions(self, request: web.Request) -> web.Response:
         limit = _limit(request.query.get("limit"))
         wanted = request.query.get("deployment")
         key = None if wanted is None else self._key(wanted)
-        return web.json_response(decisions_view(self._board, key, limit))
+        return _json(decisions_view(self._board, key, limit))
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         """Server-sent events: the status page at once and after each tick."""
@@ -147,7 +150,8 @@ class _Pages:
         while not self.closing.is_set():
             changed = self._board.changed
             view = status_view(self._board, self._now_s())
-            await response.write(f"id: {view['tick']}\nevent: tick\ndata: {json.dumps(view)}\n\n".encode())
+            data = blank_json(json.dumps(view).encode(), _NAMES)
+            await response.write(b"id: %s\nevent: tick\ndata: %s\n\n" % (str(view["tick"]).encode(), data))
             while not changed.is_set() and not self.closing.is_set():
                 if not await _either(changed, self.closing, _EVENT_PATIENCE_S):
                     await response.write(b": still here\n\n")
@@ -160,7 +164,7 @@ class _Pages:
         except StateError as error:
             raise _refusal(503, f"not changed: {error}") from None
         deployments = sorted(str(one) for one in state.deployments)
-        return web.json_response({"version": VERSION, "paused": state.everything, "deployments": deployments})
+        return _json({"version": VERSION, "paused": state.everything, "deployments": deployments})
 
     def _authorise(self, request: web.Request) -> None:
         if self._token_file is None:
@@ -196,6 +200,12 @@ class _Pages:
             hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known)[:20])}"
             raise _refusal(404, f"no deployment {text!r} here{hint}")
         return key
+
+
+def _json(view: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """A page without secrets, whatever words are on it; names of deployments stay."""
+    body = blank_json(json.dumps(view).encode(), _NAMES)
+    return web.Response(body=body, status=status, headers=headers, content_type="application/json")
 
 
 def _limit(text: str | None) -> int:
@@ -244,4 +254,4 @@ async def _errors_as_json(
         status, why = error.status, error.reason
         if "Allow" in error.headers:
             headers["Allow"] = error.headers["Allow"]
-    return web.json_response({"error": why}, status=status, headers=headers)
+    return _json({"error": why}, status=status, headers=headers)

@@ -14,8 +14,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+import google.auth
 import msgspec
 from google.api_core import exceptions as google_errors
+from google.auth.credentials import Credentials
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import container_v1
 
@@ -24,6 +26,7 @@ from autoscaler.errors import ActuatorError, Conflict, Forbidden, NotFound, Reje
 from autoscaler.kube.resources import Throttled
 from autoscaler.model import PoolPlan
 from autoscaler.prewarm import GkePool, WarmPool
+from autoscaler.redaction import blank, remember
 
 OPERATION_WITHIN_S = 900.0
 """An operation that takes longer is said to be late; it goes on, and no other one can begin."""
@@ -55,6 +58,28 @@ class _Operation:
     words: str = ""
 
 
+class RememberedCredentials(Credentials):
+    """Google's credentials, whose access tokens are known (`redaction`) before they are sent."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._credentials = credentials
+
+    def refresh(self, request: Any) -> None:
+        self._credentials.refresh(request)  # type: ignore[no-untyped-call]
+
+    def before_request(self, request: Any, method: str, url: str, headers: dict[str, str]) -> None:
+        """What is sent with a request, a fresh token where the last one has run out."""
+        self._credentials.before_request(request, method, url, headers)  # type: ignore[no-untyped-call]
+        remember(headers.get("authorization", "").removeprefix("Bearer "))
+
+
+def _google_client() -> container_v1.ClusterManagerAsyncClient:
+    scopes = container_v1.ClusterManagerClient.get_transport_class().AUTH_SCOPES
+    found, _ = google.auth.default(scopes=scopes)
+    return container_v1.ClusterManagerAsyncClient(credentials=RememberedCredentials(found))
+
+
 class GkeNodePools:
     """The way `node_pool`. `client` makes the API's client at its first use, on the event loop.
 
@@ -65,7 +90,7 @@ class GkeNodePools:
 
     def __init__(
         self,
-        client: Callable[[], container_v1.ClusterManagerAsyncClient] = container_v1.ClusterManagerAsyncClient,
+        client: Callable[[], container_v1.ClusterManagerAsyncClient] = _google_client,
         *,
         in_use: Callable[[str], Awaitable[int | None]] | None = None,
     ) -> None:
@@ -171,7 +196,7 @@ class GkeNodePools:
             if found.status != container_v1.Operation.Status.DONE:
                 late = f", longer than {OPERATION_WITHIN_S / 60:.0f} minutes" if lasts_s > OPERATION_WITHIN_S else ""
                 return f"operation {operation.name} is under way for {lasts_s:.0f} s{late}", None
-            message = " ".join((found.error.message or found.status_message).split())
+            message = " ".join(blank(found.error.message or found.status_message).split())
             if not message:
                 del self._operations[pool.name]
                 return "", None
@@ -226,7 +251,8 @@ def _conditions(found: Any) -> tuple[str, tuple[str, str] | None]:
     """What Google says of the pool: no stock, no quota."""
     words, refusal = [], None
     for condition in found.conditions:
-        said = " ".join(f"{container_v1.StatusCondition.Code(condition.code).name} {condition.message}".split())
+        code = container_v1.StatusCondition.Code(condition.code).name
+        said = " ".join(f"{code} {blank(condition.message)}".split())
         words.append(said)
         if kind_of(said) != "other" and refusal is None:
             refusal = (kind_of(said), said)
@@ -243,11 +269,11 @@ async def _wrapped(what: str) -> AsyncIterator[None]:
     except google_errors.GoogleAPICallError as error:
         raise _error(what, error) from None
     except google_errors.RetryError as error:
-        raise Unavailable(f"{what}: {' '.join(str(error).split())}") from None
+        raise Unavailable(f"{what}: {' '.join(blank(str(error)).split())}") from None
 
 
 def _error(what: str, error: google_errors.GoogleAPICallError) -> ActuatorError:
-    said = f"{what}: {' '.join(str(error.message).split())[:300]}"
+    said = f"{what}: {' '.join(blank(str(error.message)).split())[:300]}"
     kinds: tuple[tuple[tuple[type[Exception], ...], type[ActuatorError]], ...] = (
         ((google_errors.NotFound,), NotFound),
         ((google_errors.PermissionDenied, google_errors.Forbidden, google_errors.Unauthorized), Forbidden),

@@ -184,6 +184,7 @@ def _headers(key_file: Path | None) -> dict[str, str]:
     if key_file is None:
         return {}
     from autoscaler.errors import InputError
+    from autoscaler.redaction import remember
 
     try:
         key = key_file.read_text(encoding="utf-8").strip()
@@ -191,6 +192,7 @@ def _headers(key_file: Path | None) -> dict[str, str]:
         raise InputError(f"--api-key-file {key_file}: cannot be read: {type(error).__name__}") from error
     if not key or not key.isprintable():
         raise InputError(f"--api-key-file {key_file}: allowed: one line with the key")
+    remember(key)
     return {"Authorization": f"Bearer {key}"}
 
 

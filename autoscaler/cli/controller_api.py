@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from autoscaler.errors import InputError, LeadtimeError
+from autoscaler.redaction import remember
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 URL_VARIABLE = "LEADTIME_URL"
@@ -81,6 +82,7 @@ def _token(file: Path) -> str:
         raise InputError(f"--token-file: {file}: {why}; allowed: a file that holds just the token") from None
     if len(words) != 1 or not words[0].isascii():
         raise InputError(f"--token-file: {file}: no single word in it; allowed: a file that holds just the token")
+    remember(words[0])
     return words[0]
 
 

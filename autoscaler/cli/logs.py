@@ -1,13 +1,18 @@
-"""Log lines of long-running commands, on stderr: for people, or one JSON object a line. Not for a command's output."""
+"""Log lines of long-running commands, on stderr: for people, or one JSON object a line. Not for a command's output.
+
+No line, and no traceback, holds a secret that this process has read (`redaction`).
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 import sys
+import threading
 from datetime import UTC, datetime
 
 from autoscaler.escaping import for_terminal, in_json
+from autoscaler.redaction import blank
 
 _LINES = "\n\t"
 
@@ -18,6 +23,13 @@ def set_up_logs(as_json: bool) -> None:
     handler.setFormatter(_Json() if as_json else _Text())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("leadtime").setLevel(logging.INFO)
+    threading.excepthook = _log_thread
+
+
+def _log_thread(ended: threading.ExceptHookArgs) -> None:
+    """Python itself would write a thread's last traceback to stderr as it is."""
+    if ended.exc_value is not None:
+        logging.getLogger("leadtime").error("a thread ended by a bug", exc_info=ended.exc_value)
 
 
 def _time(record: logging.LogRecord) -> str:
@@ -27,8 +39,9 @@ def _time(record: logging.LogRecord) -> str:
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
-        trace = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
-        return f"{_time(record)} {level}{for_terminal(record.getMessage())}{for_terminal(trace, keep=_LINES)}"
+        message = for_terminal(blank(record.getMessage()))
+        trace = blank(f"\n{self.formatException(record.exc_info)}") if record.exc_info else ""
+        return f"{_time(record)} {level}{message}{for_terminal(trace, keep=_LINES)}"
 
 
 class _Json(logging.Formatter):
@@ -37,8 +50,8 @@ class _Json(logging.Formatter):
             "ts": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "msg": record.getMessage(),
+            "msg": blank(record.getMessage()),
         }
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = blank(self.formatException(record.exc_info))
         return in_json(json.dumps(line, ensure_ascii=False))

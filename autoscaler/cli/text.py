@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from autoscaler.errors import InputError
 from autoscaler.escaping import for_terminal, in_json
+from autoscaler.redaction import blank
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,7 +30,7 @@ _FIRST_EPOCH_S = 1e8
 def say(*lines: str, to: TextIO | None = None) -> None:
     """Each text as one line on stdout (or `to`): no text makes two lines, or moves the cursor."""
     out = sys.stdout if to is None else to
-    out.write("".join(f"{for_terminal(line)}\n" for line in lines))
+    out.write("".join(f"{for_terminal(blank(line))}\n" for line in lines))
 
 
 def warn(*lines: str) -> None:
@@ -40,12 +41,12 @@ def warn(*lines: str) -> None:
 def say_block(text: str, to: TextIO | None = None) -> None:
     """Text of several lines (YAML, a traceback): line breaks and tabs stay, all else as `say`."""
     out = sys.stdout if to is None else to
-    out.write(for_terminal(text, keep="\n\t"))
+    out.write(for_terminal(blank(text), keep="\n\t"))
 
 
 def say_json(text: str) -> None:
     """A JSON document and a line break."""
-    sys.stdout.write(f"{in_json(text)}\n")
+    sys.stdout.write(f"{in_json(blank(text))}\n")
 
 
 def console(**options: Any) -> Console:
@@ -55,7 +56,7 @@ def console(**options: Any) -> Console:
 
     class Escaping(Console):
         def render_str(self, text: str, **kinds: Any) -> Text:
-            return super().render_str(for_terminal(text, keep="\n\t"), **kinds)
+            return super().render_str(for_terminal(blank(text), keep="\n\t"), **kinds)
 
     return Escaping(**{"highlight": False, "markup": False, "emoji": False, **options})
 

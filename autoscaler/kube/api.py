@@ -38,6 +38,7 @@ from autoscaler.kube.wire import (
     refusal,
     wrapped,
 )
+from autoscaler.redaction import remember
 
 _CONNECT_S = 5.0
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -246,6 +247,7 @@ class KubernetesApi:
         for setting in settings.values():
             if setting["in"] == "header" and setting["value"]:
                 headers[setting["key"]] = setting["value"]
+                remember(setting["value"].partition(" ")[2] or setting["value"])  # without Bearer or Basic
         return headers
 
 

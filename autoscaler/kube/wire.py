@@ -14,6 +14,7 @@ import msgspec
 
 from autoscaler.errors import Conflict, Forbidden, LeadtimeError, NotFound, Rejected, Unavailable
 from autoscaler.kube.resources import Expired, Throttled, WatchEvent
+from autoscaler.redaction import blank
 
 JSON = "application/json"
 JSON_PATCH = "application/json-patch+json"
@@ -177,5 +178,6 @@ def _seconds(value: object) -> float | None:
 
 
 def one_line(error: object, most: int = 300) -> str:
-    text = " ".join(str(error).split())
+    """What another program said, in one line without secrets."""
+    text = " ".join(blank(str(error)).split())
     return text if len(text) <= most else text[: most - 3] + "..."

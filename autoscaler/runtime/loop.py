@@ -24,6 +24,7 @@ from autoscaler.model import Applied, ControllerConfig, DeploymentSettings, Outc
 from autoscaler.pause import PauseSwitch
 from autoscaler.polling import Polling
 from autoscaler.ports import Actuator, Source
+from autoscaler.redaction import blank, blank_json
 from autoscaler.refits import Refits
 from autoscaler.runtime.clock import Clock, SteadyTime, SystemClock
 from autoscaler.runtime.restore import new_board
@@ -195,11 +196,11 @@ class Runtime:
 
     async def _apply_one(self, actuator: Actuator, plan: Plan, now_s: float) -> Outcome:
         try:
-            return await asyncio.wait_for(actuator.apply(plan, now_s), self._apply_within_s)
+            return _without_secrets(await asyncio.wait_for(actuator.apply(plan, now_s), self._apply_within_s))
         except TimeoutError:
             outcome, why = "unavailable", f"not done within {self._apply_within_s:g} s"
         except Exception as error:
-            outcome, why = "actuatorerror", f"bug in actuator {actuator.name}: {type(error).__name__}: {error}"
+            outcome, why = "actuatorerror", blank(f"bug in actuator {actuator.name}: {type(error).__name__}: {error}")
         what = [str(one.key) for one in plan.deployments if one.target not in (None, one.observed_target)]
         return Outcome(actuator.name, tuple(Applied(actuator.name, key, outcome, None, why) for key in what))
 
@@ -212,7 +213,7 @@ class Runtime:
         state, most_bytes = self.controller.state, self._journal.checkpoint_bytes
         try:
             record = await asyncio.to_thread(journal.checkpoint_record, state, self.config, most_bytes)
-            line = await asyncio.to_thread(journal.encode, record)
+            line = await asyncio.to_thread(lambda: blank_json(journal.encode(record), journal.NAMES))
         except PolicyFault as error:
             self._log.say("state", str(error), logging.ERROR)
             return None
@@ -231,7 +232,8 @@ class Runtime:
         if checkpoint is not None:
             self._journal.begin(plan.now_s, checkpoint)
         applied = [one for outcome in outcomes for one in outcome.applied]
-        self._journal.append(journal.encode(journal.tick_record(signals, plan, applied, {"step_s": step_s})))
+        line = journal.encode(journal.tick_record(signals, plan, applied, {"step_s": step_s}))
+        self._journal.append(blank_json(line, journal.NAMES))
         self._log.say("journal", self._journal.problem, logging.ERROR)
 
     async def _save(self, everything: bool = False) -> None:
@@ -306,3 +308,12 @@ class Runtime:
             self._journal.close()
         if self._store is not None:
             self._store.close()
+
+
+def _without_secrets(outcome: Outcome) -> Outcome:
+    """Another program's words may repeat what it was sent."""
+    said = [blank(one.why) for one in outcome.applied]
+    if all(words == one.why for words, one in zip(said, outcome.applied, strict=True)):
+        return outcome
+    applied = (replace(one, why=words) for words, one in zip(said, outcome.applied, strict=True))
+    return replace(outcome, applied=tuple(applied))

@@ -25,6 +25,7 @@ from autoscaler.dashboard_client import read_secret
 from autoscaler.demand import TokenSums
 from autoscaler.errors import LeadtimeError, SourceError
 from autoscaler.ports import Reading
+from autoscaler.redaction import blank
 from autoscaler.sources.prometheus_samples import (
     filled_in,
     history_query,
@@ -126,7 +127,7 @@ class PrometheusClient:
             return f"answered {status}: {token}"
         if 300 <= status < 400:
             return f"answered {status}: it redirects to somewhere else: give Prometheus' own address"
-        return f"answered {status}: {' '.join(body.split())[:160]}"
+        return f"answered {status}: {' '.join(blank(body).split())[:160]}"
 
 
 def _problem(error: Exception) -> str:
@@ -136,7 +137,7 @@ def _problem(error: Exception) -> str:
     if "refused" in text:
         return "connection refused"
     if isinstance(error, requests.exceptions.InvalidHeader):
-        return text
+        return blank(text)
     return f"no usable answer ({type(error).__name__})"
 
 
