@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from autoscaler.errors import StateError
+from autoscaler.errors import LeadtimeError, StateError
 from autoscaler.model import PauseState
 from policies.base import DeploymentKey
 
@@ -20,13 +20,32 @@ class PauseStore(Protocol):
     def save_pause(self, pause: PauseState) -> None: ...
 
 
+class ClusterSwitch(Protocol):
+    """The switch that all controllers of a release read."""
+
+    async def set(self, key: DeploymentKey | None, paused: bool) -> PauseState:
+        """Errors: LeadtimeError; then nothing has changed."""
+        ...
+
+    def command(self, key: DeploymentKey | None, paused: bool) -> str:
+        """What a person types instead."""
+        ...
+
+
+class NotPulled(LeadtimeError):
+    """The cluster's switch could not be pulled, so nothing is paused or resumed; says what to type instead."""
+
+
 class PauseSwitch:
     """`state` is what holds now; `notice` says what was odd at the start, if anything was."""
 
-    def __init__(self, store: PauseStore | None) -> None:
-        """`store` None: the switch is forgotten at the end of the process."""
+    def __init__(self, store: PauseStore | None, cluster: ClusterSwitch | None = None) -> None:
+        """`store` None: the switch is forgotten at the end of the process. `cluster` None: this is all there is."""
         self._store = store
+        self.cluster = cluster
         self.notice = ""
+        self.pulls = 0
+        """How often it was pulled here: a decision from before the last one is not carried out any more."""
         try:
             self.state = store.load_pause() if store is not None else PauseState()
         except StateError as error:
@@ -46,4 +65,22 @@ class PauseSwitch:
         if self._store is not None:
             self._store.save_pause(wanted)
         self.state = wanted
+        self.pulls += 1
         return wanted
+
+    async def pull(self, key: DeploymentKey | None, paused: bool) -> PauseState:
+        """`set`, for every controller of the release where there may be several: one pod alone is no answer to "pause".
+
+        Errors: NotPulled, StateError; then nothing has changed.
+        """
+        if self.cluster is None:
+            return self.set(key, paused)
+        try:
+            found = await self.cluster.set(key, paused)
+        except LeadtimeError as error:
+            done = "paused" if paused else "resumed"
+            words = f"nothing is {done}: the cluster's switch cannot be written from here ({error})"
+            raise NotPulled(f"{words}; use: {self.cluster.command(key, paused)}") from None
+        self.pulls += 1
+        own = self.state if paused else self.set(key, False)
+        return PauseState(found.everything or own.everything, found.deployments | own.deployments)

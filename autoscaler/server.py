@@ -21,7 +21,7 @@ from autoscaler.board import Board
 from autoscaler.dashboard_client import read_secret
 from autoscaler.errors import ConfigError, LeadtimeError, StateError
 from autoscaler.metrics import Exporter
-from autoscaler.pause import PauseSwitch
+from autoscaler.pause import NotPulled, PauseSwitch
 from autoscaler.redaction import blank_json
 from autoscaler.status import VERSION, decisions_view, plan_view, status_view
 from policies.base import DeploymentKey, PolicyError
@@ -160,7 +160,9 @@ class _Pages:
         self._authorise(request)
         key = await self._wanted_key(request)
         try:
-            state = self._pause.set(key, paused=request.path.endswith("/pause"))
+            state = await self._pause.pull(key, paused=request.path.endswith("/pause"))
+        except NotPulled as error:
+            raise _refusal(409, str(error)) from None
         except StateError as error:
             raise _refusal(503, f"not changed: {error}") from None
         deployments = sorted(str(one) for one in state.deployments)

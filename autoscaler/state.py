@@ -23,7 +23,7 @@ from policies.base import DeploymentKey, PolicyError
 
 SCHEMA_VERSION = 2
 """1: the controller's state in one row; 2: in many."""
-_ROWS, _LEGACY, _PAUSE = "controller/", "controller", "pause"
+_ROWS, _LEGACY, _PAUSE, _CLUSTER_SWITCH = "controller/", "controller", "pause", "cluster switch"
 
 
 class _SavedPause(msgspec.Struct):
@@ -113,6 +113,21 @@ class StateStore:
         """Errors: StateError."""
         keys = sorted(key.full for key in pause.deployments)
         self._save(_PAUSE, msgspec.json.encode(_SavedPause(pause.everything, keys)))
+
+    def load_cluster_switch(self) -> tuple[bool, tuple[str, ...]] | None:
+        """The cluster's kill switch as it was last read: (everything, patterns). Errors: StateError."""
+        raw = self._load(_CLUSTER_SWITCH)
+        if raw is None:
+            return None
+        try:
+            saved = msgspec.json.decode(raw, type=_SavedPause)
+        except msgspec.MsgspecError as error:
+            raise StateError(f"state file {self.path}: the saved switch cannot be read: {error}") from None
+        return saved.everything, tuple(saved.deployments)
+
+    def save_cluster_switch(self, everything: bool, patterns: tuple[str, ...]) -> None:
+        """Errors: StateError."""
+        self._save(_CLUSTER_SWITCH, msgspec.json.encode(_SavedPause(everything, list(patterns))))
 
     def close(self) -> None:
         with self._lock:

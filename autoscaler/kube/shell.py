@@ -31,7 +31,12 @@ from autoscaler.reading_limits import ReadingLimits
 from autoscaler.sources.kuberay.services import KubeService, ServeCluster
 from autoscaler.sources.kubernetes.cache import WatchTimes
 from autoscaler.sources.kubernetes.discovery import KubernetesDiscovery, KubernetesPools, run_caches
-from autoscaler.sources.kubernetes.pause import AnnotationPauseSource, KubernetesPauseSource
+from autoscaler.sources.kubernetes.pause import (
+    AnnotationPauseSource,
+    ConfigMapSwitch,
+    KubernetesPauseSource,
+    SwitchMemory,
+)
 from autoscaler.sources.kubernetes.pods import RayPods
 from policies.base import DeploymentKey
 
@@ -84,6 +89,7 @@ class KubernetesParts:
     fleet: KubeRayFleet
     pools: KubernetesPools | None
     """None: nodes are not watched."""
+    switch: ConfigMapSwitch
 
 
 def process_identity() -> str:
@@ -99,6 +105,7 @@ def connected_parts(
     *,
     kubeconfig: Path | None = None,
     context: str | None = None,
+    memory: SwitchMemory | None = None,
 ) -> KubernetesParts:
     """`kubernetes_parts` on the cluster of the kubeconfig, else of this pod. Errors: ConfigError.
 
@@ -108,7 +115,7 @@ def connected_parts(
 
     api = connect(kubeconfig, context)
     election = None if lease is None else (connect(kubeconfig, context, threads=2, timeout_s=5.0), lease)
-    return kubernetes_parts(settings, config, board, api, election)
+    return kubernetes_parts(settings, config, board, api, election, memory=memory)
 
 
 def own_namespace() -> str:
@@ -128,8 +135,12 @@ def kubernetes_parts(
     now_s: Callable[[], float] = time.time,
     dashboard: Callable[[ServeCluster], str] = lambda cluster: cluster.dashboard,
     times: WatchTimes | None = None,
+    memory: SwitchMemory | None = None,
 ) -> KubernetesParts:
-    """`lease`: an API client of its own and the election's settings; None: this is the only controller."""
+    """`lease`: an API client of its own and the election's settings; None: this is the only controller.
+
+    `memory` keeps the kill switch as it was last read.
+    """
     elector = None
     if lease is not None:
         store = KubernetesLease(lease[0], settings.namespace, settings.name + settings.lease_suffix)
@@ -150,7 +161,7 @@ def kubernetes_parts(
     sources: list[Source] = [
         fleet.inventories,
         fleet.metrics,
-        KubernetesPauseSource(api, settings.namespace, f"{settings.name}-pause", known_keys),
+        KubernetesPauseSource(api, settings.namespace, f"{settings.name}-pause", known_keys, memory=memory),
         AnnotationPauseSource(discovery.paused_services, known_keys),
     ]
     background: list[Work] = [discovery.run, lambda: run_caches(ray_pods.caches)]
@@ -188,6 +199,7 @@ def kubernetes_parts(
         api=api,
         fleet=fleet,
         pools=pools,
+        switch=ConfigMapSwitch(api, settings.namespace, settings.name),
     )
 
 

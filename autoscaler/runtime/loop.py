@@ -145,6 +145,7 @@ class Runtime:
         words = "the clock was set back: time goes on a tenth slower here until it has caught up" if set_back else ""
         self._log.say("clock", words, logging.WARNING)
         leading = self._leader()  # asked before reading: who has just begun to lead reads again before it writes
+        pulls = self.pause.pulls
         held = await self._polling.round(now_s)
         signals = assemble(held, self.pause.state, leading and self._leader(), now_s)
         signals = replace(signals, settings=self._settings())
@@ -161,7 +162,8 @@ class Runtime:
         step_s = self._clock.monotonic_s() - started_s
         if plan is None:
             return None
-        outcomes = await self._apply(plan, now_s)
+        # who pulled the switch meanwhile was told that nothing changes any more
+        outcomes = await self._apply(plan, now_s) if self.pause.pulls == pulls else []
         self.board.publish(signals, plan, outcomes, step_s)
         self._log.decisions(plan, self.board.applied)
         self._write_journal(checkpoint, signals, plan, outcomes, step_s)

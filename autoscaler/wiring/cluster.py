@@ -11,9 +11,12 @@ if TYPE_CHECKING:
     from autoscaler.board import Board
     from autoscaler.config.model import Config
     from autoscaler.kube.shell import KubernetesParts
+    from autoscaler.sources.kubernetes.pause import SwitchMemory
 
 
-def cluster_parts(config: Config, board: Board, elect: bool, lease_suffix: str = "") -> KubernetesParts | None:
+def cluster_parts(
+    config: Config, board: Board, elect: bool, lease_suffix: str = "", memory: SwitchMemory | None = None
+) -> KubernetesParts | None:
     """What the controller has of Kubernetes. Errors: ConfigError when no cluster can be reached by these settings."""
     block = config.kubernetes
     if block is None:
@@ -39,7 +42,7 @@ def cluster_parts(config: Config, board: Board, elect: bool, lease_suffix: str =
             lease_s, deadline_s = config.election.lease_s, config.election.renew_deadline_s
             lease = LeaseSettings(process_identity(), lease_s, deadline_s, min(2.0, deadline_s / 5))
         return connected_parts(
-            settings, config.controller, board, lease, kubeconfig=block.kubeconfig, context=block.context
+            settings, config.controller, board, lease, kubeconfig=block.kubeconfig, context=block.context, memory=memory
         )
     except ImportError as error:
         raise ConfigError(f"kubernetes: {missing('kube', error)}") from None

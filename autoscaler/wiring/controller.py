@@ -27,7 +27,8 @@ def build(config: Config, clock: Clock | None = None, serve_pages: bool = True, 
     try:
         controller = restored_controller(config.controller, store)
         board, pause = new_board(config.controller), PauseSwitch(store)
-        cluster = cluster_parts(config, board, elect)
+        cluster = cluster_parts(config, board, elect, memory=store)
+        pause.cluster = cluster.switch if cluster else None
         sources, actuators = sources_and_actuators(config, cluster, board)
         server = Server(board, pause, config.server.host, config.server.port, config.server.token_file)
         return Runtime(

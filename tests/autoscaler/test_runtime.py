@@ -19,7 +19,7 @@ from autoscaler.controller_state import ControllerState
 from autoscaler.errors import ConfigError
 from autoscaler.journal_file import JournalWriter, read_journal
 from autoscaler.memories import DemandMemory, DeploymentMemory
-from autoscaler.model import PauseState
+from autoscaler.model import PauseState, Plan, Signals
 from autoscaler.runtime import Runtime, SystemClock, restored_controller
 from autoscaler.server import Server
 from autoscaler.state import StateStore
@@ -422,3 +422,22 @@ async def test_the_system_clock_waits_no_longer_than_until_the_stop() -> None:
     stop.set()
     clock = SystemClock()
     await asyncio.wait_for(clock.wait(stop, clock.monotonic_s() + 3600), 60)
+
+
+# ---------------------------------------------------------------- the switch
+
+
+async def test_who_pauses_while_a_tick_is_under_way_is_not_surprised_by_its_writes(shell: Shell) -> None:
+    await shell.ticks(1)
+    written = len(shell.actuator.plans)
+    shell.policy.wants[LLM] = 5
+    decide = shell.runtime._decide
+
+    def paused_meanwhile(signals: Signals, now_s: float) -> Plan | None:
+        plan = decide(signals, now_s)
+        shell.runtime.pause.set(None, True)
+        return plan
+
+    shell.runtime._decide = paused_meanwhile  # type: ignore[method-assign]
+    await shell.ticks(1)
+    assert len(shell.actuator.plans) == written

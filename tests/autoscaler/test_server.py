@@ -15,6 +15,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from autoscaler.controller import Controller
+from autoscaler.errors import Forbidden
 from autoscaler.model import PauseState
 from autoscaler.runtime import Runtime
 from autoscaler.server import Server
@@ -287,6 +288,22 @@ async def test_pause_and_resume_take_effect_and_are_persisted(pages: Pages) -> N
     assert pages.runtime._store.load_pause() == PauseState(False, frozenset({LLM}))
     status, body = await pages.post("/api/v1/resume", '{"key": "default/local/chat/llm"}')
     assert (status, body["deployments"]) == (200, [])
+
+
+async def test_a_pause_that_would_hold_for_one_pod_only_is_refused_with_what_to_type(pages: Pages) -> None:
+    class Away:
+        async def set(self, key: DeploymentKey | None, paused: bool) -> PauseState:
+            raise Forbidden("configmaps is forbidden")
+
+        def command(self, key: DeploymentKey | None, paused: bool) -> str:
+            return "leadtime pause --cluster a/b"
+
+    await pages.tick()
+    pages.runtime.pause.cluster = Away()
+    status, body = await pages.post("/api/v1/pause")
+    assert status == 409
+    assert body["error"].endswith("(configmaps is forbidden); use: leadtime pause --cluster a/b")
+    assert pages.runtime.pause.state == PauseState()
 
 
 @pytest.mark.parametrize("token", [None, "", "wrong", TOKEN + "x", "s\u00e9cret"])
