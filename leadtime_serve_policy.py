@@ -34,7 +34,7 @@ import urllib.request
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 PLAN_PATH = "/api/v1/plan"
 PERIODS_UNTIL_STALE = 3
@@ -72,7 +72,7 @@ class PolicySettings(NamedTuple):
     service: str = ""
     """NAMESPACE/SERVICE of this Ray cluster in the controller's deployment keys; empty = the only one that fits."""
     token_file: str | None = None
-    """File with a bearer token, where something before the controller wants one; read again at each request."""
+    """File with a bearer token, where the controller or a proxy before it wants one; read again at each request."""
     ca_file: str | None = None
     """File with the certificates (PEM) to trust for https instead of the system's."""
     timeout_s: float = 2.0
@@ -237,6 +237,8 @@ class PlanReader:
         clock_s: Callable[[], float] = time.monotonic, wall_s: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         self._settings = settings
+        namespace = settings.service.partition("/")[0]
+        self._query = f"?namespace={quote(namespace, safe='')}" if namespace else ""
         self._clock_s, self._wall_s = clock_s, wall_s
         self._stop = threading.Event()
         self.seen: Sighting | None = None
@@ -275,7 +277,7 @@ class PlanReader:
         """Errors: PlanError."""
         if _is_path(self._settings.plan):
             return _file_text(self._settings.plan)
-        request = urllib.request.Request(self._settings.plan.rstrip("/") + PLAN_PATH)
+        request = urllib.request.Request(self._settings.plan.rstrip("/") + PLAN_PATH + self._query)
         if self._settings.token_file is not None:
             request.add_unredirected_header("Authorization", f"Bearer {_token(self._settings.token_file)}")
         deadline_s = self._clock_s() + self._settings.timeout_s

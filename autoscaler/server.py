@@ -1,14 +1,14 @@
 """The controller's HTTP pages: health, metrics, status, plan, decisions, events, and the kill switch.
 
-Reading needs no token; pausing does. It shows what is on the board and decides nothing.
+It shows what is on the board and decides nothing. Who may ask is `access`, how many may and for how long `listener`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hmac
 import json
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,9 +17,10 @@ from typing import Any
 from aiohttp import web
 from prometheus_client.exposition import choose_encoder
 
+from autoscaler.access import Access, AccessRefused, Readers
 from autoscaler.board import Board
-from autoscaler.dashboard_client import read_secret
 from autoscaler.errors import ConfigError, LeadtimeError, StateError
+from autoscaler.listener import Certificate, ConnectionLimits, Listener, begun, streams
 from autoscaler.metrics import Exporter
 from autoscaler.pause import NotPulled, PauseSwitch
 from autoscaler.redaction import blank_json
@@ -29,8 +30,23 @@ from policies.base import DeploymentKey, PolicyError
 _MAX_BODY_BYTES = 16 * 1024
 _DEFAULT_DECISIONS, _MAX_DECISIONS = 100, 5000
 _MAX_EVENT_STREAMS = 32
-_NAMES = frozenset({"deployment", "held"})
+_NAMES = frozenset({"deployment", "held", "paused"})
 """Keys whose values are deployments' keys: no secret removes them from a page, even one that equals them."""
+_MAX_EVENT_STREAMS_OF_PEER = 8
+_EVENT_STREAM_S = 3600.0
+"""After so long an event stream ends; its reader connects again, with a token that holds then."""
+_WRITE_S = 30.0
+"""A reader of an event stream that takes nothing for so long is gone."""
+_OPEN = ("/healthz", "/readyz")
+"""For probes: they need no token and may be asked by any name."""
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "Server": "leadtime",
+}
 _EVENT_PATIENCE_S = 15.0
 """After so long without a tick a comment keeps the connection of an event stream open."""
 
@@ -42,26 +58,43 @@ class Server:
         self, board: Board, pause: PauseSwitch, host: str = "127.0.0.1", port: int = 8080,
         token_file: Path | None = None, now_s: Callable[[], float] = time.time,
         monotonic_s: Callable[[], float] = time.monotonic,
+        readers: Readers | None = None, cert_file: Path | None = None, key_file: Path | None = None,
+        limits: ConnectionLimits | None = None,
     ) -> None:  # fmt: skip
+        """`token_file`: with the token that pause and resume need. `cert_file`: the pages are served with TLS."""
         self.host = host
         self.port = port
-        self._pages = _Pages(board, pause, token_file, now_s, monotonic_s)
+        self.scheme = "http" if cert_file is None else "https"
+        self._certificate_files = None if cert_file is None else (cert_file, key_file)
+        self._limits = limits or ConnectionLimits()
+        self._pages = _Pages(board, pause, Access(token_file, readers), now_s, monotonic_s)
         self._runner: web.AppRunner | None = None
+        self._listener: Listener | None = None
+
+    @property
+    def connections(self) -> int:
+        """Open now."""
+        return 0 if self._listener is None else len(self._listener)
 
     async def start(self) -> None:
-        """Errors: ConfigError when the address is taken or not ours."""
+        """Errors: ConfigError when the address is taken or not ours, or the certificate cannot be used."""
+        certificate = None if self._certificate_files is None else Certificate(*self._certificate_files)
         self._runner = web.AppRunner(self._pages.application(), shutdown_timeout=1.0, access_log=None)
         await self._runner.setup()
+        assert self._runner.server is not None
+        self._listener = Listener(self._runner.server, self._limits, certificate)
         try:
-            await web.TCPSite(self._runner, self.host, self.port).start()
+            self.port = await self._listener.start(self.host, self.port)
         except OSError as error:
             await self.stop()
             what = (error.strerror or str(error)).lower()
             raise ConfigError(f"server.host, server.port: cannot listen on {self.host}:{self.port}: {what}") from None
-        self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
         self._pages.closing.set()
+        if self._listener is not None:
+            await self._listener.stop()
+            self._listener = None
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -71,20 +104,21 @@ class _Pages:
     """The handlers; each is a few lines, what they show is made in `status` and `metrics`."""
 
     def __init__(
-        self, board: Board, pause: PauseSwitch, token_file: Path | None,
+        self, board: Board, pause: PauseSwitch, access: Access,
         now_s: Callable[[], float], monotonic_s: Callable[[], float],
     ) -> None:  # fmt: skip
         self._board = board
         self._pause = pause
-        self._token_file = token_file
+        self._access = access
         self._now_s = now_s
         self._monotonic_s = monotonic_s
         self._exporter = Exporter(board, now_s)
-        self._streams = 0
+        self._streams: Counter[str] = Counter()
         self.closing = asyncio.Event()
 
     def application(self) -> web.Application:
-        application = web.Application(client_max_size=_MAX_BODY_BYTES, middlewares=[_errors_as_json])
+        application = web.Application(client_max_size=_MAX_BODY_BYTES, middlewares=[_errors_as_json, self._guarded])
+        application.on_response_prepare.append(_add_headers)
         application.add_routes(
             [
                 web.get("/healthz", self._healthz),
@@ -100,13 +134,33 @@ class _Pages:
         )
         return application
 
+    @web.middleware
+    async def _guarded(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Asks `access` before every page but the probes'."""
+        begun(request)
+        path = request.path
+        if path in _OPEN:
+            return await handler(request)
+        self._access.check_host(request.headers.getall("Host", []))
+        authorization = request.headers.get("Authorization", "")
+        if request.method == "POST":
+            self._access.check_change(authorization)
+        elif not (path == "/metrics" and self._access.metrics_open):
+            own = self._access.namespaces(authorization)
+            if own is not None and path != "/api/v1/plan":
+                raise _refusal(403, "this token reads /api/v1/plan of its namespace, and nothing else")
+        return await handler(request)
+
     async def _healthz(self, request: web.Request) -> web.Response:
         if self._board.alive(self._monotonic_s()):
             return web.Response(text="ok\n")
         return web.Response(status=503, text=f"no tick for more than {self._board.alive_within_s:g} s\n")
 
     async def _readyz(self, request: web.Request) -> web.Response:
-        if self._board.plan is not None:
+        """False before the first look alone: later the pages tell of what is wrong, and must stay reachable."""
+        if self._board.plan is not None or self._board.failed_steps:
             return web.Response(text="ok\n")
         return web.Response(status=503, text="the first tick is not done yet\n")
 
@@ -118,7 +172,13 @@ class _Pages:
         return _json(status_view(self._board, self._now_s()))
 
     async def _plan(self, request: web.Request) -> web.Response:
-        view = plan_view(self._board)
+        own = self._access.namespaces(request.headers.get("Authorization", ""))
+        wanted = request.query.get("namespace")
+        if wanted is not None:
+            if own is not None and wanted not in own:
+                raise _refusal(403, "this token reads the plan of another namespace")
+            own = frozenset({wanted})
+        view = plan_view(self._board, own)
         if view is None:
             raise _refusal(503, "the first tick is not done yet")
         return _json(view)
@@ -131,33 +191,32 @@ class _Pages:
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         """Server-sent events: the status page at once and after each tick."""
-        if self._streams >= _MAX_EVENT_STREAMS:
-            raise _refusal(503, f"{_MAX_EVENT_STREAMS} event streams are open already")
-        response = web.StreamResponse(
-            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        )
-        self._streams += 1
+        peer = streams(request)
+        if self._streams.total() >= _MAX_EVENT_STREAMS or self._streams[peer] >= _MAX_EVENT_STREAMS_OF_PEER:
+            raise _refusal(503, f"{_MAX_EVENT_STREAMS} event streams are open already, or yours are too many")
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
+        self._streams[peer] += 1
         try:
             await response.prepare(request)
             await self._stream(response)
-        except ConnectionError:
-            pass  # the reader left
+        except (ConnectionError, TimeoutError):
+            pass  # the reader left, or takes nothing any more
         finally:
-            self._streams -= 1
+            self._streams -= Counter({peer: 1})
         return response
 
     async def _stream(self, response: web.StreamResponse) -> None:
-        while not self.closing.is_set():
+        ends_at_s = asyncio.get_running_loop().time() + _EVENT_STREAM_S
+        while not self.closing.is_set() and asyncio.get_running_loop().time() < ends_at_s:
             changed = self._board.changed
             view = status_view(self._board, self._now_s())
             data = blank_json(json.dumps(view).encode(), _NAMES)
-            await response.write(b"id: %s\nevent: tick\ndata: %s\n\n" % (str(view["tick"]).encode(), data))
+            await _write(response, b"id: %s\nevent: tick\ndata: %s\n\n" % (str(view["tick"]).encode(), data))
             while not changed.is_set() and not self.closing.is_set():
                 if not await _either(changed, self.closing, _EVENT_PATIENCE_S):
-                    await response.write(b": still here\n\n")
+                    await _write(response, b": still here\n\n")
 
     async def _set_pause(self, request: web.Request) -> web.Response:
-        self._authorise(request)
         key = await self._wanted_key(request)
         try:
             state = await self._pause.pull(key, paused=request.path.endswith("/pause"))
@@ -167,17 +226,6 @@ class _Pages:
             raise _refusal(503, f"not changed: {error}") from None
         deployments = sorted(str(one) for one in state.deployments)
         return _json({"version": VERSION, "paused": state.everything, "deployments": deployments})
-
-    def _authorise(self, request: web.Request) -> None:
-        if self._token_file is None:
-            raise _refusal(403, "switched off: no server.token_file is configured")
-        try:
-            token = read_secret(self._token_file)
-        except ConfigError as error:
-            raise _refusal(403, f"server.{error}") from None
-        given = request.headers.get("Authorization", "")
-        if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
-            raise _refusal(401, "wrong or missing token: send 'Authorization: Bearer TOKEN'")
 
     async def _wanted_key(self, request: web.Request) -> DeploymentKey | None:
         text = await request.text()
@@ -202,6 +250,17 @@ class _Pages:
             hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known)[:20])}"
             raise _refusal(404, f"no deployment {text!r} here{hint}")
         return key
+
+
+async def _write(response: web.StreamResponse, data: bytes) -> None:
+    """Errors: TimeoutError when the reader does not take it; ConnectionError when it left."""
+    async with asyncio.timeout(_WRITE_S):
+        await response.write(data)
+
+
+async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    for name, value in _HEADERS.items():
+        response.headers[name] = value
 
 
 def _json(view: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
@@ -248,7 +307,7 @@ async def _errors_as_json(
     headers: dict[str, Any] = {}
     try:
         return await handler(request)
-    except _Refusal as refused:
+    except (_Refusal, AccessRefused) as refused:
         status, why = refused.status, str(refused)
         if status == 401:
             headers["WWW-Authenticate"] = "Bearer"

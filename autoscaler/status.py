@@ -45,19 +45,20 @@ def status_view(board: Board, now_s: float) -> dict[str, Any]:
     }
 
 
-def plan_view(board: Board) -> dict[str, Any] | None:
+def plan_view(board: Board, namespaces: frozenset[str] | None = None) -> dict[str, Any] | None:
     """`GET /api/v1/plan`: what a policy inside Serve follows; None before the first tick.
 
     Only a leader that is not in dry run has targets to follow (`acts`); what it would have wanted otherwise is
     `withheld`. `held` are deployments that the settings name and that are left as they are: paused, or unknown now. A
     deployment in neither is none of leadtime's, or something is in the way. `paused` are those of the held ones that a
-    person paused: a standby leaves them alone.
+    person paused: a standby leaves them alone. `namespaces`: of these alone; None: of all.
     """
     plan = board.plan
     if plan is None:
         return None
-    wanted = {str(d.key): d.target for d in plan.deployments if d.target is not None and d.blocked is None}
-    held = [str(d.key) for d in plan.deployments if d.target is None and not _has(d, OBSERVED_ONLY)]
+    shown = [d for d in plan.deployments if namespaces is None or d.key.namespace in namespaces]
+    wanted = {str(d.key): d.target for d in shown if d.target is not None and d.blocked is None}
+    held = [str(d.key) for d in shown if d.target is None and not _has(d, OBSERVED_ONLY)]
     acting = plan.leader and not plan.dry_run
     return {
         "version": VERSION,
@@ -68,7 +69,7 @@ def plan_view(board: Board) -> dict[str, Any] | None:
         "targets": wanted if acting else {},
         "withheld": {} if acting else wanted,
         "held": held if acting else [],
-        "paused": [str(d.key) for d in plan.deployments if _has(d, PAUSED)] if acting else [],
+        "paused": [str(d.key) for d in shown if _has(d, PAUSED)] if acting else [],
     }
 
 

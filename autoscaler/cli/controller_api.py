@@ -9,6 +9,7 @@ import argparse
 import http.client
 import json
 import os
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from autoscaler.redaction import remember
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 URL_VARIABLE = "LEADTIME_URL"
+TOKEN_VARIABLE = "LEADTIME_TOKEN_FILE"
 _TIMEOUT_S = 5.0
 _MAX_BYTES = 64 * 1024 * 1024
 
@@ -31,9 +33,29 @@ def add_url_argument(parser: argparse.ArgumentParser) -> None:
         default=os.environ.get(URL_VARIABLE) or DEFAULT_URL,
         help=f"where the controller's pages are (default: ${URL_VARIABLE}, else {DEFAULT_URL})",
     )
+    parser.add_argument(
+        "--ca-file", metavar="F", type=Path, help="certificates (PEM) to trust for https instead of the system's"
+    )
 
 
-def ask(url: str, path: str, body: Mapping[str, Any] | None = None, token_file: Path | None = None) -> Any:
+def add_read_token_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--token-file",
+        metavar="F",
+        type=Path,
+        default=os.environ.get(TOKEN_VARIABLE) or None,
+        help="file with the token to read the pages (server.read_token_file of the controller's settings; default: "
+        f"${TOKEN_VARIABLE})",
+    )
+
+
+def ask(
+    url: str,
+    path: str,
+    body: Mapping[str, Any] | None = None,
+    token_file: Path | str | None = None,
+    ca_file: Path | None = None,
+) -> Any:
     """GET a page, or POST `body` to it; the JSON of the answer.
 
     Errors: InputError for a bad URL or token file; LeadtimeError, one line, when there is no good answer.
@@ -41,10 +63,10 @@ def ask(url: str, path: str, body: Mapping[str, Any] | None = None, token_file: 
     base = _base(url)
     headers = {"Accept": "application/json"}
     if token_file is not None:
-        headers["Authorization"] = f"Bearer {_token(token_file)}"
+        headers["Authorization"] = f"Bearer {_token(Path(token_file))}"
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(base + path, data, headers, method="GET" if data is None else "POST")
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect())
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect(), *_trusting(ca_file))
     try:
         with opener.open(request, timeout=_TIMEOUT_S) as answer:
             raw = answer.read(_MAX_BYTES)
@@ -84,6 +106,15 @@ def _token(file: Path) -> str:
         raise InputError(f"--token-file: {file}: no single word in it; allowed: a file that holds just the token")
     remember(words[0])
     return words[0]
+
+
+def _trusting(ca_file: Path | None) -> list[urllib.request.HTTPSHandler]:
+    if ca_file is None:
+        return []
+    try:
+        return [urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=str(ca_file)))]
+    except (OSError, ssl.SSLError) as error:
+        raise InputError(f"--ca-file: {ca_file}: {_why(error)}; allowed: a file with certificates (PEM)") from None
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from autoscaler.cli.controller_api import add_url_argument, ask
+from autoscaler.cli.controller_api import add_read_token_argument, add_url_argument, ask
 from autoscaler.cli.text import say
 from autoscaler.errors import InputError
 from policies.base import DeploymentKey, PolicyError
@@ -26,10 +26,12 @@ _LLM = "LLMServer:"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("key", metavar="KEY", help="the deployment, as `leadtime status` names it")
     add_url_argument(parser)
+    add_read_token_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    found: dict[str, Any] = ask(args.url, "/api/v1/status")["deployments"]
+    status = ask(args.url, "/api/v1/status", token_file=args.token_file, ca_file=args.ca_file)
+    found: dict[str, Any] = status["deployments"]
     name = chosen(args.key, list(found))
     say(*handback_lines(name, found))
     return 0

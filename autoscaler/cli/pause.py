@@ -57,7 +57,7 @@ def switch(action: Literal["pause", "resume"], args: argparse.Namespace) -> int:
         say(_in_cluster(action == "pause", args))
         return 0
     body = {} if args.key is None else {"key": args.key}
-    say(_words(ask(args.url, f"/api/v1/{action}", body, args.token_file)))
+    say(_words(ask(args.url, f"/api/v1/{action}", body, args.token_file, args.ca_file)))
     return 0
 
 

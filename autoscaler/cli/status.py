@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from autoscaler.cli.controller_api import add_url_argument, ask
+from autoscaler.cli.controller_api import add_read_token_argument, add_url_argument, ask
 from autoscaler.cli.text import moment, number, percent, say, say_json, span, table
 from autoscaler.errors import LeadtimeError
 
@@ -23,11 +23,12 @@ _WORTH_SAYING = 1e-3
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_url_argument(parser)
+    add_read_token_argument(parser)
     parser.add_argument("--json", action="store_true", help="the answer as it came: one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
-    status = ask(args.url, "/api/v1/status")
+    status = ask(args.url, "/api/v1/status", token_file=args.token_file, ca_file=args.ca_file)
     if args.json:
         say_json(json.dumps(status, sort_keys=True))
         return 0

@@ -35,6 +35,7 @@ def check_settings(settings: Settings, file: SettingsFile) -> list[Problem]:
         *_fleet(settings, file),
         *_policy(settings, file),
         *check_prewarm(settings),
+        *_server(settings),
         *_mqtt(settings),
         *check_variables(settings),
     ]
@@ -236,7 +237,19 @@ def _policy_problem(name: str, message: str) -> Problem:
     return Problem(("policy", "options" if "option" in text else "name"), text)
 
 
-# ---------------------------------------------------------------- MQTT
+# ---------------------------------------------------------------- pages and MQTT
+
+
+def _server(settings: Settings) -> Iterator[Problem]:
+    block = settings.server
+    if block.key_file is not None and block.cert_file is None:
+        yield Problem(("server", "key_file"), "a key without a certificate; allowed: cert_file beside it")
+    if block.read_token_file is None:
+        words = "without read_token_file everybody reads everything; allowed: with read_token_file"
+        if block.plan_token_files:
+            yield Problem(("server", "plan_token_files"), words)
+        if block.open_metrics:
+            yield Problem(("server", "open_metrics"), words)
 
 
 def _mqtt(settings: Settings) -> Iterator[Problem]:

@@ -9,6 +9,7 @@ import hashlib
 import socket
 from collections.abc import Sequence
 
+from autoscaler.access import Readers
 from autoscaler.config.deployments import Deployment
 from autoscaler.config.model import (
     Config,
@@ -24,6 +25,7 @@ from autoscaler.config.pools import NodePool
 from autoscaler.config.prewarm import warm_pool, warm_pools
 from autoscaler.config.settings import Settings
 from autoscaler.kuberay.tokens import Tokens
+from autoscaler.listener import ConnectionLimits
 from autoscaler.model import ControllerConfig, DeploymentSettings, Follows, PoolSettings, Startup
 from autoscaler.mqtt_link import MqttBroker
 from autoscaler.settings_file.reading import SettingsFile
@@ -52,9 +54,7 @@ def to_config(settings: Settings, file: SettingsFile) -> Config:
         state_path=absolute_path(file, settings.state.path),
         journal_path=absolute_path(file, settings.journal.path),
         journal_max_bytes=settings.journal.max_bytes,
-        server=ServerConfig(
-            settings.server.host, settings.server.port, optional_path(file, settings.server.token_file)
-        ),
+        server=_server(settings, file),
         prometheus=_prometheus(settings, file),
         kubernetes=_kubernetes(settings, file),
         election=ElectionConfig(settings.leader_election.lease_s, settings.leader_election.renew_deadline_s)
@@ -63,6 +63,24 @@ def to_config(settings: Settings, file: SettingsFile) -> Config:
         mqtt=_mqtt(settings, file),
         prewarm=warm_pools(settings),
         reading=settings.reading.limits,
+    )
+
+
+def _server(settings: Settings, file: SettingsFile) -> ServerConfig:
+    block = settings.server
+    return ServerConfig(
+        host=block.host,
+        port=block.port,
+        token_file=optional_path(file, block.token_file),
+        readers=Readers(
+            token_file=optional_path(file, block.read_token_file),
+            namespace_token_files={name: absolute_path(file, text) for name, text in block.plan_token_files.items()},
+            metrics_open=block.open_metrics,
+            hosts=tuple(block.hosts),
+        ),
+        cert_file=optional_path(file, block.cert_file),
+        key_file=optional_path(file, block.key_file),
+        limits=ConnectionLimits(block.max_connections, block.max_connections_per_peer),
     )
 
 

@@ -17,8 +17,13 @@ def _paths(settings: Settings) -> Iterator[tuple[Loc, str]]:
         for key, text in (("token_file", s.token_file), ("ca_file", s.ca_file)):
             if text is not None:
                 yield ("services", i, key), text
-    if settings.server.token_file is not None:
-        yield ("server", "token_file"), settings.server.token_file
+    server = settings.server
+    for key in ("token_file", "read_token_file", "cert_file", "key_file"):
+        text = getattr(server, key)
+        if text is not None:
+            yield ("server", key), text
+    for namespace, text in server.plan_token_files.items():
+        yield ("server", "plan_token_files", namespace), text
     if settings.prometheus is not None:
         for key, text in (("token_file", settings.prometheus.token_file), ("ca_file", settings.prometheus.ca_file)):
             if text is not None:
@@ -70,9 +75,9 @@ def _file_trouble(key: str, loc: Loc, path: Path) -> str | None:
         return f"{reason.lower()}; allowed: a file that can be read"
     if key == "kubeconfig":
         return None
-    if key in ("ca_file", "client_cert_file"):
+    if key in ("ca_file", "client_cert_file", "cert_file"):
         return None if "BEGIN CERTIFICATE" in content else "no certificate in it; allowed: a PEM file"
-    if key == "client_key_file":
+    if key in ("client_key_file", "key_file"):
         return None if "PRIVATE KEY" in content else "no private key in it; allowed: a PEM file"
     if key == "password_file":
         lines = content.splitlines()

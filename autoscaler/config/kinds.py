@@ -53,6 +53,14 @@ Url = Annotated[
     ),
     AfterValidator(_an_address),
 ]
+HostName = Annotated[
+    str,
+    Field(
+        pattern=r"^(\*|[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)$",
+        max_length=253,
+        json_schema_extra=words("a host name without port, or *"),
+    ),
+]
 _MATCHER = r'[a-zA-Z_][a-zA-Z0-9_]*(=|!=|=~|!~)"([^"\\]|\\.)*"'
 MATCHERS = rf"^({_MATCHER}(, *{_MATCHER})*)?$"
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from autoscaler.access import Readers
 from autoscaler.kuberay.tokens import Tokens
+from autoscaler.listener import ConnectionLimits
 from autoscaler.model import ActWay, ControllerConfig
 from autoscaler.mqtt_link import MqttBroker
 from autoscaler.prewarm import WarmPool
@@ -29,11 +31,15 @@ class ServiceConfig:
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """Where the controller's own pages are, and the file with the token that pause and resume need."""
+    """Where the controller's own pages are, who may read them, and the token that pause and resume need."""
 
     host: str
     port: int
     token_file: Path | None
+    readers: Readers = Readers()
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    limits: ConnectionLimits = ConnectionLimits()
 
 
 @dataclass(frozen=True, slots=True)

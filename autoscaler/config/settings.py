@@ -12,10 +12,10 @@ from pydantic import Field
 
 from autoscaler.config.connections import Kubernetes, Mqtt, Prometheus, Service
 from autoscaler.config.deployments import Deployment, Tenants
-from autoscaler.config.kinds import PathText
+from autoscaler.config.kinds import HostName, PathText
 from autoscaler.config.pools import NodePool
 from autoscaler.config.reading import Reading
-from autoscaler.settings_file.blocks import Block, Guards, words
+from autoscaler.settings_file.blocks import Block, Guards, Name, words
 
 
 class PolicyBlock(Block):
@@ -62,6 +62,41 @@ class Server(Block):
     port: int = Field(default=8080, ge=0, le=65535, description="Port to listen on; 0 = any free one.")
     token_file: PathText | None = Field(
         default=None, description="File with the bearer token that pause and resume need; null = they are refused."
+    )
+    read_token_file: PathText | None = Field(
+        default=None,
+        description="File with the bearer token that reading the pages needs (the one of pause and resume will do, "
+        "too); null = everybody who reaches them reads. /healthz and /readyz are open always.",
+    )
+    open_metrics: bool = Field(
+        default=False, description="true = /metrics needs no token, for a scraper that can send none."
+    )
+    plan_token_files: dict[Name, PathText] = Field(
+        default={},
+        description="Namespace and file with the token that reads /api/v1/plan of that namespace, and nothing else; "
+        "needs read_token_file.",
+        json_schema_extra=words("a mapping of namespaces to files"),
+    )
+    hosts: list[HostName] = Field(
+        default=[],
+        examples=[["leadtime.llm", "leadtime.llm.svc"]],
+        description="Names by which the pages may be asked, besides IP addresses and localhost (against DNS "
+        "rebinding); `*` = any.",
+    )
+    cert_file: PathText | None = Field(
+        default=None, description="File with a certificate (PEM): the pages are served with TLS; read again on change."
+    )
+    key_file: PathText | None = Field(
+        default=None, description="File with its private key (PEM); null = it is in cert_file, too."
+    )
+    max_connections: int = Field(
+        default=512,
+        ge=16,
+        le=65535,
+        description="Open connections; when all are taken, the one that waits longest for a request makes room.",
+    )
+    max_connections_per_peer: int = Field(
+        default=64, ge=4, le=65535, description="Open connections of one address; another one is closed at once."
     )
 
 

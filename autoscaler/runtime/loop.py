@@ -103,7 +103,7 @@ class Runtime:
         try:
             if self._server is not None:
                 await self._server.start()
-                log.info("pages on http://%s:%s", self._server.host, self._server.port)
+                log.info("pages on %s://%s:%s", self._server.scheme, self._server.host, self._server.port)
             self._tasks = [asyncio.create_task(self._beside(work)) for work in self._background]
             await self._loop()
         finally:

@@ -30,7 +30,11 @@ def build(config: Config, clock: Clock | None = None, serve_pages: bool = True, 
         cluster = cluster_parts(config, board, elect, memory=store)
         pause.cluster = cluster.switch if cluster else None
         sources, actuators = sources_and_actuators(config, cluster, board)
-        server = Server(board, pause, config.server.host, config.server.port, config.server.token_file)
+        pages = config.server
+        server = Server(
+            board, pause, pages.host, pages.port, pages.token_file,
+            readers=pages.readers, cert_file=pages.cert_file, key_file=pages.key_file, limits=pages.limits,
+        )  # fmt: skip
         return Runtime(
             config.controller,
             controller,

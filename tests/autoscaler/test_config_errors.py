@@ -153,7 +153,12 @@ UNKNOWN_KEYS = [
         "{mim: 1, max: 8}",
         "8: deployments[0].replicas.mim: unknown key; did you mean 'min'? (allowed: min, max)",
     ),
-    ("version: 1", "version: 1\nserver: {1: 2}", "2: server.1: unknown key (allowed: host, port, token_file)"),
+    (
+        "version: 1",
+        "version: 1\nserver: {1: 2}",
+        "2: server.1: unknown key (allowed: host, port, token_file, read_token_file, "
+        "open_metrics, plan_token_files, hosts, cert_file, key_file, max_connections, max_connections_per_peer)",
+    ),
     (
         "{replicas: 2}",
         "{replicsa: 2}",
@@ -618,3 +623,18 @@ def test_two_pools_that_would_write_to_one_thing_are_refused(tmp_path: Path, way
     pools = "".join(f"\n  - {{name: {name}, gpus_per_node: 8, {ways}}}" for name in ("a", "b"))
     text = f"version: 1\nkubernetes: {{nodes: true}}\nnode_pools:{pools}\n"
     assert f"node_pools[1].{says}; allowed: each by one pool only" in complaint(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("block", "words"),
+    [
+        ("{key_file: k.pem}", "server.key_file: a key without a certificate; allowed: cert_file beside it"),
+        ("{open_metrics: true}", "server.open_metrics: without read_token_file everybody reads everything"),
+        ("{plan_token_files: {a: f}}", "server.plan_token_files: without read_token_file everybody reads everything"),
+        ('{hosts: ["http://x"]}', "server.hosts[0]: 'http://x'; allowed: a host name without port, or *"),
+        ('{hosts: ["x:8080"]}', "server.hosts[0]: 'x:8080'; allowed: a host name without port, or *"),
+        ("{max_connections_per_peer: 1}", "server.max_connections_per_peer: 1; allowed: a whole number from 4 to 65535"),
+    ],
+)
+def test_pages_that_cannot_be_as_they_are_set_are_refused_in_words(tmp_path: Path, block: str, words: str) -> None:
+    assert words in complaint(tmp_path, changed("version: 1", f"version: 1\nserver: {block}"))

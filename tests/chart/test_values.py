@@ -16,7 +16,7 @@ from autoscaler.prewarm import WHERE, Provisioner
 from charts.generate.__main__ import INSTALL, ROOT
 from charts.generate.files import generated_files, values_schema, with_values
 from charts.generate.values import VALUES
-from tests.chart.chart import CASES, CHART, render, settings, values_of
+from tests.chart.chart import CASES, CHART, one, render, settings, values_of
 
 Change = tuple[Any, dict[str, Any]]
 _TWO = {"replicas": 2}
@@ -261,3 +261,23 @@ def test_settings_come_through_helm_unchanged() -> None:
     assert read["journal"] == {"max_bytes": 12345678901, "path": "/var/lib/leadtime/journal"}
     for key in ("tick_s", "dry_run", "policy", "deployments"):
         assert read[key] == given[key], key
+
+
+def test_the_pages_may_be_asked_by_the_services_names_and_those_of_the_settings() -> None:
+    assert yaml.safe_load(settings(render()))["server"]["hosts"] == [
+        f"demo-leadtime{end}" for end in ("", ".lt", ".lt.svc", ".lt.svc.cluster.local")
+    ]
+    own = yaml.safe_load(settings(render({"config": {"server": {"hosts": ["leadtime.example.com"]}}})))
+    assert own["server"]["hosts"][-1] == "leadtime.example.com"
+    assert "demo-leadtime.lt.svc" in own["server"]["hosts"]
+
+
+def test_probes_and_scrapes_speak_tls_where_the_pages_do() -> None:
+    values = {"config": {"server": {"cert_file": "/etc/leadtime/secrets/tls/tls.crt"}}, "podMonitor": {"enabled": True}}
+    docs = render(values)
+    container = one(docs, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    assert {container[f"{kind}Probe"]["httpGet"]["scheme"] for kind in ("startup", "liveness", "readiness")} == {
+        "HTTPS"
+    }
+    assert one(docs, "PodMonitor")["spec"]["podMetricsEndpoints"][0]["scheme"] == "https"
+    assert "scheme" not in str(render({"podMonitor": {"enabled": True}}))

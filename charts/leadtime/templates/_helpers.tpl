@@ -77,7 +77,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $_ := set $pod "leader_election" (dict "enabled" true) -}}
 {{- end -}}
 {{- /* YAML 1.1 reads 1e-07 as text: a number needs its point. Text of that shape is quoted by toYaml. */}}
-{{- regexReplaceAll `(?m)([:-] -?[0-9]+)(e[-+][0-9]+)$` (toYaml (mergeOverwrite $pod (deepCopy .Values.config))) "${1}.0${2}" -}}
+{{- $all := mergeOverwrite $pod (deepCopy .Values.config) -}}
+{{- if kindIs "map" $all.server -}}
+{{- /* The Service's names, by which the pages are asked; those of config.server.hosts are added. */}}
+{{- $name := include "leadtime.fullname" . -}}
+{{- $there := printf "%s.%s" $name .Release.Namespace -}}
+{{- $hosts := list $name $there (printf "%s.svc" $there) (printf "%s.svc.cluster.local" $there) -}}
+{{- $_ := set $all.server "hosts" (concat $hosts ($all.server.hosts | default list) | uniq) -}}
+{{- end -}}
+{{- regexReplaceAll `(?m)([:-] -?[0-9]+)(e[-+][0-9]+)$` (toYaml $all) "${1}.0${2}" -}}
 {{- end -}}
 
 {{/* What the settings ask for, as a dictionary of switches. */}}
@@ -105,6 +113,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
       "pause" $discovery
       "nodes" (and $discovery (eq "true" (toString (get ($config.kubernetes | default dict) "nodes"))))
       "api" (or $election $objects $discovery)
+      "scheme" (ternary "HTTPS" "HTTP" (not (empty $config.server.cert_file)))
       "port" (int $config.server.port)) -}}
 {{- end -}}
 
