@@ -633,7 +633,10 @@ def test_two_pools_that_would_write_to_one_thing_are_refused(tmp_path: Path, way
         ("{plan_token_files: {a: f}}", "server.plan_token_files: without read_token_file everybody reads everything"),
         ('{hosts: ["http://x"]}', "server.hosts[0]: 'http://x'; allowed: a host name without port, or *"),
         ('{hosts: ["x:8080"]}', "server.hosts[0]: 'x:8080'; allowed: a host name without port, or *"),
-        ("{max_connections_per_peer: 1}", "server.max_connections_per_peer: 1; allowed: a whole number from 4 to 65535"),
+        (
+            "{max_connections_per_peer: 1}",
+            "server.max_connections_per_peer: 1; allowed: a whole number from 4 to 65535",
+        ),
     ],
 )
 def test_pages_that_cannot_be_as_they_are_set_are_refused_in_words(tmp_path: Path, block: str, words: str) -> None:
