@@ -31,13 +31,19 @@ LIBRARY_LOG.setLevel(logging.CRITICAL)
 KEEPALIVE_S = 15
 """A broker takes a client for gone after one and a half times this."""
 _STOP_S = 4.0
+_TAKEN_AFTER = 3
+"""Connections in a row that end soon: then somebody takes them over."""
 _STEADY_S = 30.0
 """A connection that held so long ends a row of failures."""
 
 
 @dataclass(frozen=True, slots=True)
 class MqttBroker:
-    """Where the broker is and how to log in. `identifier` names this process at the broker, and must be its own."""
+    """Where the broker is and how to log in.
+
+    `identifier` names this process at the broker, and must be its own. `release` names what outlives the process: the
+    session that the broker keeps, which one process at a time takes over. None: nothing is kept at the broker.
+    """
 
     host: str
     port: int
@@ -51,6 +57,7 @@ class MqttBroker:
     password_file: Path | None = None
     prefix: str = "leadtime"
     timeout_s: float = 10.0
+    release: str | None = None
 
     @property
     def shown(self) -> str:
@@ -69,8 +76,8 @@ class MqttBroker:
         remember(password)
         return password
 
-    def connection(self, part: str) -> dict[str, Any]:
-        """What any client of the broker is made with; `part` tells this process's connections apart.
+    def connection(self, part: str, as_release: bool = False) -> dict[str, Any]:
+        """What any client of the broker is made with; `part` tells the connections of one name apart.
 
         Made anew for each connection, secrets and certificates too. Errors: ConfigError.
         """
@@ -80,7 +87,7 @@ class MqttBroker:
             "username": self.username,
             "password": self.password(),
             "tls_context": self.tls_context(),
-            "identifier": f"{self.identifier}-{part}",
+            "identifier": f"{self.release if as_release else self.identifier}-{part}",
             "keepalive": KEEPALIVE_S,
             "timeout": self.timeout_s,
             "logger": LIBRARY_LOG,
@@ -127,6 +134,12 @@ def key_of(prefix: str, kind: str, topic: str) -> DeploymentKey | None:
     return DeploymentKey(*names)
 
 
+def namespace_of(prefix: str, topic: str) -> str:
+    """The part of a topic that says whose it is, as it is written; "" where there is none."""
+    parts = topic.removeprefix(f"{prefix}/").split("/", 2)
+    return parts[1] if len(parts) == 3 else ""
+
+
 # ---------------------------------------------------------------- a connection that is kept
 
 
@@ -146,6 +159,10 @@ class Backoff:
 
     def reset(self) -> None:
         self.failures = 0
+
+
+class Again(Exception):
+    """A session asks for another connection at once; no failure."""
 
 
 @dataclass(slots=True)
@@ -169,6 +186,8 @@ class Link(Generic[C]):
     tried: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the first attempt has ended, one way or the other."""
     _up_at_s: float = 0.0
+    _short: int = 0
+    """Connections in a row that were ended soon after they were ready."""
     _task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -199,10 +218,17 @@ class Link(Generic[C]):
                     async with self.connect() as client:
                         await self.session(client)
                     self.why = f"{self.broker.shown}: the connection was closed"
+                except Again:
+                    continue
                 except expected as error:
                     self.why = f"{self.broker.shown}: {self._words(error)}"
-                if self.connected and loop.time() - self._up_at_s >= _STEADY_S:
-                    self.backoff.reset()
+                if self.connected:
+                    steady = loop.time() - self._up_at_s >= _STEADY_S
+                    self._short = 0 if steady else self._short + 1
+                    if steady:
+                        self.backoff.reset()
+                    if self._short >= _TAKEN_AFTER:
+                        self.why += "; again and again: does another controller use this prefix or identifier?"
                 self.connected = False
                 self.tried.set()
                 await asyncio.sleep(self.backoff.next_s())

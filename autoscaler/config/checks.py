@@ -258,6 +258,12 @@ def _mqtt(settings: Settings) -> Iterator[Problem]:
         return
     if block.password_file is not None and block.username is None:
         yield Problem(("mqtt", "password_file"), "a password without a user; allowed: username beside it")
+    if block.identifier is not None and settings.leader_election.enabled:
+        yield Problem(
+            ("mqtt", "identifier"),
+            f"{block.identifier!r} with leader_election, so several processes would share one name and cut each other "
+            "off; allowed: null (the release names the session, the pod the rest), or leader_election.enabled: false",
+        )
     if block.ca_file is not None and not block.tls:
         yield Problem(("mqtt", "ca_file"), "certificates without TLS; allowed: with tls: true")
     if block.client_cert_file is not None and not block.tls:

@@ -116,7 +116,8 @@ class Mqtt(Block):
     identifier: str | None = Field(
         default=None,
         pattern=r"^[\x21-\x7e]{1,100}$",
-        description="Name of this process at the broker, its own alone; null = from the host's (pod's) name.",
+        description="Name at the broker of a controller that runs alone, and of the session that the broker "
+        "keeps for it, not with leader_election; null = in Kubernetes the release names the session, else none is.",
         json_schema_extra=words("up to 100 printable characters without spaces"),
     )
     timeout_s: float = Field(default=10.0, gt=0, le=60, description="Seconds to wait for an answer of the broker.")

@@ -6,6 +6,7 @@ Not for checking (checks.py) and not for reading files other than engine profile
 from __future__ import annotations
 
 import hashlib
+import os
 import socket
 from collections.abc import Sequence
 
@@ -92,7 +93,7 @@ def _mqtt(settings: Settings, file: SettingsFile) -> MqttConfig | None:
     broker = MqttBroker(
         host=block.host,
         port=block.port or (8883 if block.tls else 1883),
-        identifier=block.identifier or f"leadtime-{socket.gethostname()}-{own}",
+        identifier=block.identifier or f"leadtime-{socket.gethostname()}-{os.getpid()}-{own}",
         tls=block.tls,
         ca_file=optional_path(file, block.ca_file),
         client_cert_file=optional_path(file, block.client_cert_file),
@@ -101,8 +102,9 @@ def _mqtt(settings: Settings, file: SettingsFile) -> MqttConfig | None:
         password_file=optional_path(file, block.password_file),
         prefix=block.prefix,
         timeout_s=block.timeout_s,
+        release=block.identifier,
     )
-    return MqttConfig(broker, block.publish)
+    return MqttConfig(broker, block.publish, hashlib.sha256(block.prefix.encode()).hexdigest()[:8])
 
 
 def _kubernetes(settings: Settings, file: SettingsFile) -> KubernetesConfig | None:

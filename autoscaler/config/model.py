@@ -76,6 +76,8 @@ class MqttConfig:
 
     broker: MqttBroker
     publish: bool
+    topics: str
+    """A short mark of the prefix, for names at the broker."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -24,7 +25,14 @@ from policies.options import exact, percent_hint
 
 MOST_BYTES = 16 * 1024
 MOST_PER_DEPLOYMENT = 64
+MOST_PER_NAMESPACE = 2000
 MOST_HINTS = 10_000
+MOST_IN_MESSAGE = MOST_PER_DEPLOYMENT
+MOST_FIELDS = 32
+MOST_WITHDRAWN_PER_NAMESPACE, MOST_WITHDRAWN = 32, 320
+"""Deployments whose withdrawn hints are remembered."""
+_LONGEST_FIELD = 40
+"""A longer name is no slip of ours."""
 MOST_RPS = 1e6
 MOST_MULTIPLIER = 100.0
 MOST_TOKENS = 1e7
@@ -38,8 +46,17 @@ _KEYS = (
     "issued_at", "asked_by",
 )  # fmt: skip
 
-Result = Literal["accepted", "unchanged", "withdrawn", "malformed", "past", "outdated", "too_many"]
-RESULTS: tuple[Result, ...] = ("accepted", "unchanged", "withdrawn", "malformed", "past", "outdated", "too_many")
+Result = Literal["accepted", "unchanged", "withdrawn", "malformed", "past", "outdated", "too_many", "evicted"]
+RESULTS: tuple[Result, ...] = (
+    "accepted",
+    "unchanged",
+    "withdrawn",
+    "malformed",
+    "past",
+    "outdated",
+    "too_many",
+    "evicted",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +77,17 @@ class Taken:
 
 @dataclass(slots=True)
 class HintBook:
-    """The hints in force, by deployment and id, from messages in the order in which they came."""
+    """The hints in force, by deployment and id, from messages in the order in which they came.
+
+    A namespace is what a publisher is trusted by, so each has a bound of its own; when the whole book is full, one that
+    holds less than the fullest takes a slot from that one. What was withdrawn is remembered within the same bounds.
+    """
 
     prefix: str
     _hints: dict[DeploymentKey, dict[str, Announced]] = field(default_factory=dict)
     _withdrawn: dict[DeploymentKey, dict[str, Announced]] = field(default_factory=dict)
+    _counted: Counter[str] = field(default_factory=Counter)
+    """Hints in force by namespace."""
     _swept_at_s: float = -math.inf
 
     def take(self, topic: str, payload: bytes, now_s: float) -> tuple[Taken, ...]:
@@ -80,14 +103,18 @@ class HintBook:
             said = _decoded(payload)
         except SourceError as error:
             return (Taken("malformed", str(error)),)
-        return tuple(self._take_one(key, one, now_s) for one in (said if isinstance(said, list) else [said]))
+        listed = said if isinstance(said, list) else [said]
+        taken = [one for part in listed[:MOST_IN_MESSAGE] for one in self._take_one(key, part, now_s)]
+        if len(listed) > MOST_IN_MESSAGE:
+            taken.append(Taken("too_many", f"{len(listed)} hints in one message; allowed: {MOST_IN_MESSAGE}"))
+        return tuple(taken)
 
-    def _take_one(self, key: DeploymentKey, said: object, now_s: float) -> Taken:
+    def _take_one(self, key: DeploymentKey, said: object, now_s: float) -> tuple[Taken, ...]:
         try:
             announced = parse_hint(said, key, now_s)
         except SourceError as error:
-            return Taken("malformed", str(error))
-        return self._take_past(key, announced) if announced.hint.end_at_s <= now_s else self._take(key, announced)
+            return (Taken("malformed", str(error)),)
+        return (self._take_past(key, announced),) if announced.hint.end_at_s <= now_s else self._take(key, announced)
 
     def hints(self, now_s: float) -> tuple[Hint, ...]:
         """Those that are not over, by deployment, beginning and id."""
@@ -96,50 +123,98 @@ class HintBook:
         return tuple(sorted(found, key=lambda h: (h.key, h.start_at_s, h.id)))
 
     def __len__(self) -> int:
-        return sum(len(of_key) for of_key in self._hints.values())
+        return self._counted.total()
 
-    def _take(self, key: DeploymentKey, announced: Announced) -> Taken:
+    def _take(self, key: DeploymentKey, announced: Announced) -> tuple[Taken, ...]:
         hint = announced.hint
         gone = self._withdrawn.get(key, {}).get(hint.id)
         if gone is not None and not _newer(announced, gone):
-            return Taken("outdated", f"hint {hint.id!r} was withdrawn after this version of it")
+            return (Taken("outdated", f"hint {hint.id!r} was withdrawn after this version of it"),)
         known = self._hints.get(key, {}).get(hint.id)
         if known is not None and announced == known:
-            return Taken("unchanged")
+            return (Taken("unchanged"),)
         if known is not None and _older(announced, known):
-            return Taken("outdated", f"a newer version of hint {hint.id!r} is known")
-        if known is None and (len(self._hints.get(key, ())) >= MOST_PER_DEPLOYMENT or len(self) >= MOST_HINTS):
-            return Taken("too_many", f"more than {MOST_PER_DEPLOYMENT} hints for {key} or {MOST_HINTS} in all")
+            return (Taken("outdated", f"a newer version of hint {hint.id!r} is known"),)
+        evicted: tuple[Taken, ...] = ()
+        if known is None:
+            if (why := self._no_room(key)) is not None:
+                return (Taken("too_many", why),)
+            evicted = self._make_room()
+            self._counted[key.namespace] += 1
         self._hints.setdefault(key, {})[hint.id] = announced
-        self._withdrawn.get(key, {}).pop(hint.id, None)
-        return Taken("accepted")
+        self._forget_withdrawn(key, hint.id)
+        return (Taken("accepted"), *evicted)
+
+    def _no_room(self, key: DeploymentKey) -> str | None:
+        """Why no further hint of this deployment can be kept."""
+        if len(self._hints.get(key, ())) >= MOST_PER_DEPLOYMENT:
+            return f"more than {MOST_PER_DEPLOYMENT} hints for {key}"
+        if self._counted[key.namespace] >= MOST_PER_NAMESPACE:
+            return f"more than {MOST_PER_NAMESPACE} hints for namespace {key.namespace}"
+        if len(self) >= MOST_HINTS and self._counted[key.namespace] + 1 >= max(self._counted.values()):
+            return f"more than {MOST_HINTS} hints in all, and no namespace holds more than {key.namespace}"
+        return None
+
+    def _make_room(self) -> tuple[Taken, ...]:
+        """In a full book the fullest namespace gives up the hint that begins last."""
+        if len(self) < MOST_HINTS:
+            return ()
+        fullest = max(self._counted, key=lambda name: self._counted[name])
+        of_it = [a.hint for key, of_key in self._hints.items() if key.namespace == fullest for a in of_key.values()]
+        gone = max(of_it, key=lambda hint: (hint.start_at_s, hint.id))
+        self._drop(gone.key, gone.id)
+        return (Taken("evicted", f"hint {gone.id!r} for {gone.key}: the book is full and its namespace holds most"),)
+
+    def _drop(self, key: DeploymentKey, name: str) -> None:
+        del self._hints[key][name]
+        if not self._hints[key]:
+            del self._hints[key]
+        self._counted[key.namespace] -= 1
+        if not self._counted[key.namespace]:
+            del self._counted[key.namespace]
 
     def _take_past(self, key: DeploymentKey, announced: Announced) -> Taken:
         """A version that is over ends an older one that is not: the publisher cut it short."""
         of_key = self._hints.get(key, {})
         known = of_key.get(announced.hint.id)
         if known is not None and not _older(announced, known):
-            del of_key[announced.hint.id]
+            self._drop(key, announced.hint.id)
         return Taken("past", f"hint {announced.hint.id!r} is over")
 
     def _withdraw(self, key: DeploymentKey) -> Taken:
-        of_key = self._hints.pop(key, {})
+        of_key = self._hints.get(key, {})
         told = {name: announced for name, announced in of_key.items() if announced.issued_at_s is not None}
+        for name in list(of_key):
+            self._drop(key, name)
         if told:
-            self._withdrawn.setdefault(key, {}).update(told)
+            kept = self._withdrawn.pop(key, {})  # put last again: the key that was withdrawn longest ago is first
+            self._withdrawn[key] = dict([*kept.items(), *told.items()][-MOST_PER_DEPLOYMENT:])
+            self._bound_withdrawn(key.namespace)
         return Taken("withdrawn")
+
+    def _bound_withdrawn(self, namespace: str) -> None:
+        """Of a namespace the withdrawn hints of so many deployments are remembered, the latest ones."""
+        keys = [key for key in self._withdrawn if key.namespace == namespace]
+        for key in keys[: max(0, len(keys) - MOST_WITHDRAWN_PER_NAMESPACE)]:
+            del self._withdrawn[key]
+        if len(self._withdrawn) > MOST_WITHDRAWN:
+            del self._withdrawn[next(iter(self._withdrawn))]
+
+    def _forget_withdrawn(self, key: DeploymentKey, name: str) -> None:
+        if (of_key := self._withdrawn.get(key)) is not None:
+            of_key.pop(name, None)
+            if not of_key:
+                del self._withdrawn[key]
 
     def _forget_ended(self, now_s: float) -> None:
         """Once a second at most: a flood must not make each message as dear as the whole book."""
         if abs(now_s - self._swept_at_s) < 1.0:
             return
         self._swept_at_s = now_s
-        for book in (self._hints, self._withdrawn):
+        for book, forget in ((self._hints, self._drop), (self._withdrawn, self._forget_withdrawn)):
             for key, of_key in list(book.items()):
                 for name in [name for name, a in of_key.items() if a.hint.end_at_s <= now_s]:
-                    del of_key[name]
-                if not of_key:
-                    del book[key]
+                    forget(key, name)
 
 
 def _older(one: Announced, other: Announced) -> bool:
@@ -170,9 +245,12 @@ def parse_hint(said: object, key: DeploymentKey, now_s: float) -> Announced:
     """The hint of a JSON value (docs/events.md). Errors: SourceError naming field, value and what is allowed."""
     if not isinstance(said, dict):
         raise SourceError("expected a JSON object")
+    if len(said) > MOST_FIELDS:
+        raise SourceError(f"{len(said)} fields; allowed: {MOST_FIELDS}")
     for name in said:
-        near = get_close_matches(name, _KEYS, 1, 0.8)
-        if name not in _KEYS and near:
+        if name in _KEYS or len(name) > _LONGEST_FIELD:
+            continue
+        if near := get_close_matches(name, _KEYS, 1, 0.8):
             raise SourceError(f"unknown field {_shown(name)}; did you mean {near[0]!r}?")
     start_at_s, end_at_s = _time(said, "start_at"), _time(said, "end_at")
     if end_at_s <= start_at_s:

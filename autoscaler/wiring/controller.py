@@ -29,7 +29,8 @@ def build(config: Config, clock: Clock | None = None, serve_pages: bool = True, 
         board, pause = new_board(config.controller), PauseSwitch(store)
         cluster = cluster_parts(config, board, elect, memory=store)
         pause.cluster = cluster.switch if cluster else None
-        sources, actuators = sources_and_actuators(config, cluster, board)
+        leader = _leader(config, cluster, elect)
+        sources, actuators = sources_and_actuators(config, cluster, board, leader)
         pages = config.server
         server = Server(
             board, pause, pages.host, pages.port, pages.token_file,
@@ -45,7 +46,7 @@ def build(config: Config, clock: Clock | None = None, serve_pages: bool = True, 
             server=server if serve_pages else None,
             board=board,
             pause=pause,
-            leader=_leader(config, cluster, elect),
+            leader=leader,
             history=history_at_start(config),
             clock=clock,
             background=cluster.background if cluster else (),

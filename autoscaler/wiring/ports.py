@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from autoscaler.errors import ConfigError
 from autoscaler.extras import missing
+from autoscaler.wiring.cluster import own_place
 
 if TYPE_CHECKING:
     from autoscaler.actuators.ray_request_resources import RayHead
@@ -21,7 +24,7 @@ log = logging.getLogger("leadtime")
 
 
 def sources_and_actuators(
-    config: Config, cluster: KubernetesParts | None, board: Board
+    config: Config, cluster: KubernetesParts | None, board: Board, leads: Callable[[], bool] = lambda: True
 ) -> tuple[list[Source], list[Actuator]]:
     from autoscaler.actuators.ray_request_resources import RayHead
     from autoscaler.actuators.ray_serve import RayServeActuator
@@ -62,7 +65,7 @@ def sources_and_actuators(
     actuators = actuators or [RecordingActuator(elsewhere=[pool.name for pool in config.prewarm])]
     actuators += warm_actuators(config, cluster, heads)
     if config.mqtt is not None:
-        source, plans = _mqtt(config.mqtt, board)
+        source, plans = _mqtt(config, config.mqtt, board, leads)
         sources.append(source)
         actuators += [plans] if config.mqtt.publish else []
     return sources, actuators
@@ -78,7 +81,7 @@ def history_at_start(config: Config) -> HistoryAtStart | None:
     return HistoryAtStart(PrometheusHistory(client, config.prometheus.match), config.prometheus.history_s)
 
 
-def _mqtt(block: MqttConfig, board: Board) -> tuple[Source, Actuator]:
+def _mqtt(config: Config, block: MqttConfig, board: Board, leads: Callable[[], bool]) -> tuple[Source, Actuator]:
     """Announced demand in, plans out; the library is loaded only where a broker is named."""
     try:
         from autoscaler.actuators.mqtt_plans import MqttPlansActuator
@@ -87,7 +90,10 @@ def _mqtt(block: MqttConfig, board: Board) -> tuple[Source, Actuator]:
         raise ConfigError(f"mqtt: {missing('mqtt', error)}") from None
     if block.broker.username is not None and not block.broker.tls:
         log.warning("%s: tls is false, so the password travels unencrypted", block.broker.shown)
-    return MqttHintsSource(block.broker, board.hint_messages), MqttPlansActuator(block.broker)
+    broker = block.broker
+    if config.kubernetes is not None and config.election is not None:
+        broker = replace(broker, release=f"leadtime-{own_place(config)}-{config.kubernetes.name}-{block.topics}")
+    return MqttHintsSource(broker, board.hint_messages, leads=leads), MqttPlansActuator(broker)
 
 
 def _prometheus(config: Config) -> PrometheusClient | None:

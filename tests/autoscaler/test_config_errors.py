@@ -279,6 +279,11 @@ MQTT = [
         "mqtt: {host: b, client_key_file: x}",
         "mqtt.client_key_file: a key without a certificate; allowed: client_cert_file beside it",
     ),
+    (
+        "mqtt: {host: b, identifier: mine}\nkubernetes: {}\nleader_election: {enabled: true}",
+        "mqtt.identifier: 'mine' with leader_election, so several processes would share one name and cut each other off; "
+        "allowed: null (the release names the session, the pod the rest), or leader_election.enabled: false",
+    ),
     ("mqtt: {host: b, client_cert_file: x}", "mqtt.client_cert_file: 'x'; no such file or directory; allowed: "),
     ("mqtt: {host: b, password_file: x}", "mqtt.password_file: a password without a user; allowed: username beside it"),
     ("mqtt: {host: b, username: u, password_file: x}", "mqtt.password_file: 'x'; no such file or directory; allowed: "),

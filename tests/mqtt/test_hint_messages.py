@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from autoscaler.model import Hint
 from autoscaler.mqtt_link import key_of, topic_of
-from autoscaler.sources.hint_messages import MOST_HINTS, MOST_PER_DEPLOYMENT, RESULTS, HintBook
+from autoscaler.sources.hint_messages import MOST_HINTS, MOST_PER_DEPLOYMENT, MOST_PER_NAMESPACE, RESULTS, HintBook
 from policies.base import DeploymentKey
 from tests.mqtt.messages import KEY, NOW_S, TOPIC, message, moment
 
@@ -195,10 +195,65 @@ def test_a_flood_is_bounded_and_does_not_push_out_what_is_known(book: HintBook) 
     assert took(book, message(), topic="leadtime/hints/default/local/chat/other") == "accepted"
 
 
-def test_a_flood_over_many_topics_is_bounded_too(book: HintBook) -> None:
-    per_topic = json.dumps([json.loads(message(id=f"h{i}")) for i in range(MOST_PER_DEPLOYMENT)]).encode()
-    topics = MOST_HINTS // MOST_PER_DEPLOYMENT + 3
-    for i in range(topics):
-        book.take(f"leadtime/hints/default/local/chat/d{i}", per_topic, NOW_S)
-    assert len(book) == MOST_HINTS
+def flood(book: HintBook, namespace: str, count: int, start_s: float = NOW_S + 600) -> list[str]:
+    """So many hints of a namespace, in as few messages as can be; what came of each."""
+    came: list[str] = []
+    for first in range(0, count, MOST_PER_DEPLOYMENT):
+        numbers = range(first, min(count, first + MOST_PER_DEPLOYMENT))
+        hints = [json.loads(message(id=f"h{i}", start_at=moment(start_s))) for i in numbers]
+        for half in (hints[: len(hints) // 2], hints[len(hints) // 2 :]):  # a message has 16 KiB
+            if half:
+                topic = f"leadtime/hints/{namespace}/local/chat/d{first}"
+                came += [taken.result for taken in book.take(topic, json.dumps(half).encode(), NOW_S)]
+    return came
+
+
+def test_a_namespace_has_its_own_bound_however_many_topics_it_invents(book: HintBook) -> None:
+    results = flood(book, "hostile", MOST_PER_NAMESPACE + 100)
+    assert (len(book), results.count("too_many")) == (MOST_PER_NAMESPACE, 100)
+    assert took(book, message()) == "accepted"
     assert len(book.hints(NOW_S + 5000)) == 0, "what is over makes room"
+    assert flood(book, "hostile", 10)[-1] == "accepted" or len(book) <= MOST_PER_NAMESPACE
+
+
+def test_in_a_full_book_who_holds_little_takes_a_slot_from_who_holds_most(book: HintBook) -> None:
+    for i in range(5):
+        flood(book, f"hostile-{i}", MOST_PER_NAMESPACE, NOW_S + 1000 + i)
+    assert len(book) == MOST_HINTS
+    results = [taken.result for taken in book.take(TOPIC, message(), NOW_S)]
+    assert results == ["accepted", "evicted"]
+    assert len(book) == MOST_HINTS
+    again = [taken.result for taken in book.take("leadtime/hints/hostile-4/local/chat/d0", message(id="more"), NOW_S)]
+    assert again == ["too_many"]
+    assert KEY in {hint.key for hint in book.hints(NOW_S)}
+
+
+def test_what_was_withdrawn_is_remembered_within_bounds(book: HintBook) -> None:
+    """A publisher that announces and withdraws for ever takes no more memory than one that does it once."""
+    for i in range(400):
+        topic = f"leadtime/hints/hostile/local/chat/d{i % 100}"
+        hints = [json.loads(message(id=f"h{i}-{j}", issued_at=moment(NOW_S))) for j in range(60)]
+        book.take(topic, json.dumps(hints).encode(), NOW_S)
+        book.take(topic, b"", NOW_S)
+    remembered = sum(len(of_key) for of_key in book._withdrawn.values())
+    assert (len(book), remembered <= 32 * MOST_PER_DEPLOYMENT) == (0, True)
+    first = message(issued_at=moment(NOW_S - 60))
+    assert [took(book, payload) for payload in (first, b"", first)] == ["accepted", "withdrawn", "outdated"]
+
+
+def test_what_others_withdraw_does_not_make_us_forget_what_was_withdrawn_here(book: HintBook) -> None:
+    mine = message(issued_at=moment(NOW_S - 60))
+    assert [took(book, mine), took(book, b"")] == ["accepted", "withdrawn"]
+    for i in range(500):
+        topic = f"leadtime/hints/hostile/local/chat/d{i}"
+        book.take(topic, message(issued_at=moment(NOW_S)), NOW_S)
+        book.take(topic, b"", NOW_S)
+    assert took(book, mine) == "outdated"
+
+
+def test_a_message_is_never_much_work(book: HintBook) -> None:
+    many = book.take(TOPIC, json.dumps([{}] * 4000).encode(), NOW_S)
+    assert len(many) == MOST_PER_DEPLOYMENT + 1
+    assert (many[-1].result, many[-1].why) == ("too_many", "4000 hints in one message; allowed: 64")
+    wide = {f"confidence_fractio{i}": 1 for i in range(500)}
+    assert why(json.dumps(wide).encode()) == "500 fields; allowed: 32"

@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aiomqtt
 import pytest
 
 from autoscaler.model import Hint
 from autoscaler.mqtt_link import Backoff, MqttBroker
-from autoscaler.sources.hint_messages import MOST_PER_DEPLOYMENT
+from autoscaler.sources.hint_messages import MOST_PER_DEPLOYMENT, MOST_PER_NAMESPACE
 from autoscaler.sources.mqtt_hints import MOST_WAITING, MqttHintsSource
 from autoscaler.sources.readings import Hints
 from tests.mqtt.broker import ADMIN, PASSWORD, Mosquitto, quick, until
@@ -23,8 +24,8 @@ OTHER = "leadtime/hints/default/local/chat/other"
 
 
 @asynccontextmanager
-async def listening(settings: MqttBroker) -> AsyncIterator[MqttHintsSource]:
-    source = MqttHintsSource(settings, backoff=quick())
+async def listening(settings: MqttBroker, leads: Callable[[], bool] = lambda: True) -> AsyncIterator[MqttHintsSource]:
+    source = MqttHintsSource(settings, backoff=quick(), leads=leads)
     reading = await source.read(time.time())
     assert (reading.up, reading.why) == (True, ""), reading.why
     try:
@@ -240,12 +241,26 @@ async def test_a_flood_is_bounded_and_the_loop_goes_on(broker: Mosquitto, caplog
     assert len([r for r in caplog.records if r.levelno >= logging.WARNING]) <= 3
 
 
-async def test_what_waits_is_bounded(broker: Mosquitto) -> None:
+def waiting(namespace: str, payload: bytes = b"x") -> aiomqtt.Message:
+    return aiomqtt.Message(f"leadtime/hints/{namespace}/s/a/d", payload, 1, False, 1, None)
+
+
+async def test_what_waits_is_bounded_and_a_flood_in_one_namespace_drops_its_own(broker: Mosquitto) -> None:
     source = MqttHintsSource(broker.settings())
     queue = source._queue(MOST_WAITING)
-    for _ in range(3 * MOST_WAITING):
-        queue.put_nowait(object())  # type: ignore[arg-type]
-    assert (queue.qsize(), source.counts["dropped"]) == (MOST_WAITING, 2 * MOST_WAITING)
+    for _ in range(2 * MOST_WAITING):
+        queue.put_nowait(waiting("hostile"))
+    assert (queue.qsize(), source.counts["dropped"]) == (MOST_WAITING // 4, 2 * MOST_WAITING - MOST_WAITING // 4)
+    queue.put_nowait(waiting("other"))
+    assert source.counts["dropped"] == 2 * MOST_WAITING - MOST_WAITING // 4
+    for i in range(MOST_WAITING):
+        queue.put_nowait(waiting(f"n{i}"))
+    assert queue.qsize() == MOST_WAITING
+    while not queue.empty():
+        queue.get_nowait()
+    for _ in range(10):
+        queue.put_nowait(waiting("hostile", b"x" * (1 << 20)))
+    assert queue.qsize() == 4, "by its bytes, too"
 
 
 # ---------------------------------------------------------------- lost connections
@@ -280,13 +295,74 @@ async def test_a_broker_that_was_killed_and_forgot_everything_takes_us_back(brok
         await until(lambda: "after" in hint_ids(source))
 
 
-async def test_what_was_sent_while_we_were_away_is_delivered(broker: Mosquitto) -> None:
-    async with listening(broker.settings()):
+async def test_a_pod_that_is_replaced_gets_what_its_release_missed(broker: Mosquitto) -> None:
+    async with listening(broker.settings(identifier="pod-7f", release="leadtime-llm-prod")):
         pass
     await broker.publish(TOPIC, good(id="while away"))
-    async with listening(broker.settings()) as again:
+    async with listening(broker.settings(identifier="pod-9c", release="leadtime-llm-prod")) as again:
         await until(counted(again, "accepted"))
         assert hint_ids(again) == ["while away"]
+
+
+async def test_a_pod_that_is_gone_leaves_no_session_at_the_broker(broker: Mosquitto) -> None:
+    """Or each pod that ever was would have its messages kept for it."""
+    async with listening(broker.settings(release="leadtime-llm-prod")) as leader:
+        for i in range(3):
+            follower = broker.settings(identifier=f"pod-{i}", release="leadtime-llm-prod")
+            async with listening(follower, leads=lambda: False) as one:
+                await broker.publish(TOPIC, good(rps=10 + i))
+                await until(counted(one, "accepted"))
+                await until(counted(leader, "accepted", i + 1))
+    async with broker.client() as client:
+        await client.subscribe("$SYS/broker/clients/disconnected")
+        async with asyncio.timeout(60):
+            async for message in client.messages:
+                assert isinstance(message.payload, bytes)
+                if int(message.payload) == 1:
+                    break
+                assert int(message.payload) <= 1, "the release's session alone is kept"
+
+
+async def test_who_comes_to_lead_takes_over_the_session_and_the_other_hears_on(broker: Mosquitto) -> None:
+    leading = "one"
+    settings = [broker.settings(identifier=name, release="leadtime-llm-prod") for name in ("one", "two")]
+    async with (
+        listening(settings[0], leads=lambda: leading == "one") as one,
+        listening(settings[1], leads=lambda: leading == "two") as two,
+    ):
+        await broker.publish(TOPIC, good(id="first"))
+        await until(lambda: hint_ids(one) == hint_ids(two) == ["first"])
+        leading = "two"
+        for source in (one, two):
+            await source.read(time.time())
+        await until(lambda: one.link.connections >= 2 and two.link.connections >= 2)
+        await until(lambda: one.link.connected and two.link.connected)
+        assert (one._as_release, two._as_release) == (False, True)
+        await broker.publish(OTHER, good(id="second"))
+        await until(lambda: set(hint_ids(one)) == set(hint_ids(two)) == {"first", "second"})
+    await broker.publish("leadtime/hints/default/local/chat/third", good(id="third"))
+    async with listening(broker.settings(identifier="three", release="leadtime-llm-prod")) as three:
+        await until(lambda: hint_ids(three) == ["third"])
+
+
+async def test_two_controllers_of_one_name_are_told_that_they_are(broker: Mosquitto) -> None:
+    async with listening(broker.settings(release="same")) as one:
+        other = MqttHintsSource(broker.settings(identifier="pod-1", release="same"), backoff=quick())
+        await other.read(time.time())
+        await until(lambda: "another controller use this prefix" in one.link.why + other.link.why)
+        await other.close()
+
+
+async def test_hints_of_one_namespace_do_not_keep_others_out(broker: Mosquitto) -> None:
+    async with listening(broker.settings()) as source:
+        async with broker.client() as client:
+            client.pending_calls_threshold = 10_000
+            for start in range(0, 2500, 100):
+                topics = [f"leadtime/hints/hostile/s/a/d{start + i}" for i in range(100)]
+                await asyncio.gather(*(client.publish(topic, good(), qos=1) for topic in topics))
+        await broker.publish(TOPIC, good(id="of another tenant"))
+        await until(lambda: "of another tenant" in hint_ids(source))
+        assert len(source.book) <= MOST_PER_NAMESPACE + 1
 
 
 async def test_attempts_become_rarer_while_the_broker_is_away(broker: Mosquitto) -> None:
