@@ -47,6 +47,11 @@ def checkpoint_record(
     }
 
 
+def without_state(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """A checkpoint as it is shown outside of the files: the memory is long, and says nothing to people."""
+    return {**checkpoint, "state": None, "state_left_out": "it is in the file"}
+
+
 def tick_record(
     signals: Signals, plan: Plan, applied: Sequence[Applied] = (), wall: Mapping[str, float] | None = None
 ) -> dict[str, Any]:

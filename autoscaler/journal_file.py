@@ -23,7 +23,7 @@ PREFIX, SUFFIX = "journal-", ".jsonl"
 _FILES = 8
 _LONGEST_PAUSE = 60
 """Ticks between attempts to begin a file where none can be written."""
-_KINDS = ("checkpoint", "tick")
+_KINDS = ("checkpoint", "tick", "audit")
 _A_JOURNAL = (
     "allowed: the JSON Lines that a controller writes (journal.path in its settings) or `leadtime simulate --out DIR` "
     "(DIR/journal.jsonl), or the folder of a controller's"
@@ -33,15 +33,20 @@ _A_JOURNAL = (
 class JournalWriter:
     """Writes into `folder`, which never holds more than `max_bytes` of journal files (the oldest go first).
 
+    With `max_age_s` a file goes so long after its last line was written, when a new one begins; one begins in any case
+    after an eighth of that time, so that no line grows much older.
+
     Each tick: when `due`, take a checkpoint before the controller's step and `begin` a new file with it once the step
     worked; then `append`. None raises for a disk's sake; `problem` is "" or one line. For one thread at a time. A
     journal that failed again and again is `due` more and more rarely, since a checkpoint is work.
     """
 
-    def __init__(self, folder: Path, max_bytes: int = 100_000_000) -> None:
+    def __init__(self, folder: Path, max_bytes: int = 100_000_000, max_age_s: float | None = None) -> None:
         self.folder = folder
         self.problem = ""
         self._max_bytes = max_bytes
+        self._max_age_s = max_age_s
+        self._began_at_s = self._now_s = 0.0
         self._file: BinaryIO | None = None
         self._path: Path | None = None
         self._size = 0
@@ -54,7 +59,15 @@ class JournalWriter:
     @property
     def due(self) -> bool:
         """Whether the next line must go to a new file."""
-        return not self._pause if self._file is None else self._size >= self._rotate_at
+        if self._file is None:
+            return not self._pause
+        old = self._max_age_s is not None and self._now_s - self._began_at_s >= self._max_age_s / _FILES
+        return old or self._size >= self._rotate_at
+
+    @property
+    def open(self) -> bool:
+        """Whether `append` has a file to write to."""
+        return self._file is not None
 
     @property
     def checkpoint_bytes(self) -> int:
@@ -71,8 +84,9 @@ class JournalWriter:
         else:
             self.problem = ""
 
-    def append(self, line: bytes) -> None:
-        """Add one line (with its line break) and hand it to the operating system."""
+    def append(self, line: bytes, now_s: float | None = None) -> None:
+        """Add one line (with its line break) and hand it to the operating system. `now_s`: the time of it."""
+        self._now_s = self._now_s if now_s is None else now_s
         if self._file is None:
             self._pause = max(0, self._pause - 1)
             return
@@ -104,6 +118,7 @@ class JournalWriter:
         self._older = [(file, file.stat().st_size) for file in journal_files(self.folder)]
         for old, _ in self._older:
             tighten(old)
+        self._drop_old(now_s)
         self._prune(len(line))
         partial = self.folder / f"{PREFIX}partial"
         file = create_private(partial)
@@ -119,6 +134,7 @@ class JournalWriter:
                 partial.unlink()
             raise
         self._path, self._size = path, len(line)
+        self._began_at_s = self._now_s = now_s
         # Checkpoints should be a small part of the journal, yet a file before this one must fit.
         self._rotate_at = max(self._max_bytes // _FILES, min(4 * len(line), self._max_bytes // 2))
 
@@ -142,6 +158,18 @@ class JournalWriter:
             with contextlib.suppress(OSError):
                 os.unlink(path)
             total -= size
+
+    def _drop_old(self, now_s: float) -> None:
+        """By the time of each file's last line, which is when the file was written last."""
+        if self._max_age_s is None:
+            return
+        kept = []
+        for path, size in self._older:
+            if path.stat().st_mtime < now_s - self._max_age_s:
+                os.unlink(path)
+            else:
+                kept.append((path, size))
+        self._older = kept
 
     def _fail(self, error: OSError) -> None:
         self.close()

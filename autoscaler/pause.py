@@ -5,8 +5,10 @@ What cannot be read back counts as paused: whoever pulled the switch must not be
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
+from autoscaler.audit import Audit
 from autoscaler.errors import LeadtimeError, StateError
 from autoscaler.model import PauseState
 from policies.base import DeploymentKey
@@ -43,6 +45,8 @@ class PauseSwitch:
         """`store` None: the switch is forgotten at the end of the process. `cluster` None: this is all there is."""
         self._store = store
         self.cluster = cluster
+        self.audit: Audit | None = None
+        """Where it is noted who pulled it; None: nowhere."""
         self.notice = ""
         self.pulls = 0
         """How often it was pulled here: a decision from before the last one is not carried out any more."""
@@ -68,11 +72,19 @@ class PauseSwitch:
         self.pulls += 1
         return wanted
 
-    async def pull(self, key: DeploymentKey | None, paused: bool) -> PauseState:
+    async def pull(self, key: DeploymentKey | None, paused: bool, who: Mapping[str, str] | None = None) -> PauseState:
         """`set`, for every controller of the release where there may be several: one pod alone is no answer to "pause".
 
-        Errors: NotPulled, StateError; then nothing has changed.
+        `who` asked for it, as the audit has it. Errors: NotPulled, StateError; then nothing has changed.
         """
+        before = self.state
+        after = await self._pull(key, paused)
+        if self.audit is not None:
+            known = before if self.cluster is None else None  # the cluster's is told by whoever reads it
+            self.audit.note("pause", "everything" if key is None else key.full, who or {}, _plain(known), _plain(after))
+        return after
+
+    async def _pull(self, key: DeploymentKey | None, paused: bool) -> PauseState:
         if self.cluster is None:
             return self.set(key, paused)
         try:
@@ -84,3 +96,9 @@ class PauseSwitch:
         self.pulls += 1
         own = self.state if paused else self.set(key, False)
         return PauseState(found.everything or own.everything, found.deployments | own.deployments)
+
+
+def _plain(state: PauseState | None) -> dict[str, object] | None:
+    if state is None:
+        return None
+    return {"everything": state.everything, "deployments": sorted(str(key) for key in state.deployments)}

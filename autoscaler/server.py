@@ -219,7 +219,8 @@ class _Pages:
     async def _set_pause(self, request: web.Request) -> web.Response:
         key = await self._wanted_key(request)
         try:
-            state = await self._pause.pull(key, paused=request.path.endswith("/pause"))
+            who = {"peer": request.remote or "unknown", "token": "server.token_file"}
+            state = await self._pause.pull(key, request.path.endswith("/pause"), who)
         except NotPulled as error:
             raise _refusal(409, str(error)) from None
         except StateError as error:

@@ -24,6 +24,7 @@ from policies.base import DeploymentKey, PolicyError
 SCHEMA_VERSION = 2
 """1: the controller's state in one row; 2: in many."""
 _ROWS, _LEGACY, _PAUSE, _CLUSTER_SWITCH = "controller/", "controller", "pause", "cluster switch"
+_SETTINGS = "settings"
 
 
 class _SavedPause(msgspec.Struct):
@@ -128,6 +129,16 @@ class StateStore:
     def save_cluster_switch(self, everything: bool, patterns: tuple[str, ...]) -> None:
         """Errors: StateError."""
         self._save(_CLUSTER_SWITCH, msgspec.json.encode(_SavedPause(everything, list(patterns))))
+
+    def settings_since(self, sha256: str) -> str | None:
+        """The digest of the settings of the last start, and from now on this one; None: there was none.
+
+        Errors: StateError.
+        """
+        before = self._load(_SETTINGS)
+        if before != sha256.encode():
+            self._save(_SETTINGS, sha256.encode())
+        return None if before is None else before.decode("ascii", "replace")
 
     def close(self) -> None:
         with self._lock:

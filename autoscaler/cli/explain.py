@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,11 +42,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _ticks(path: Path) -> Iterator[Mapping[str, Any]]:
-    """The ticks of a journal of this version. Errors: JournalError naming the file and the versions."""
+    """The ticks of a journal of this version, and who changed what between them.
+
+    Errors: JournalError naming the file and the versions.
+    """
     from autoscaler.journal import JOURNAL_VERSION
 
     for record in read_journal(path):
-        if record.data["kind"] == "tick":
+        if record.data["kind"] in ("tick", "audit"):
             yield record.data
         elif record.data.get("version") != JOURNAL_VERSION:
             written_by = record.data.get("code_version")
@@ -78,6 +82,9 @@ def _sentences(ticks: Iterator[Mapping[str, Any]], args: argparse.Namespace) -> 
     seen: set[str] = set()
     ticks_read = count = shown = 0
     for record in ticks:
+        if record["kind"] == "audit":
+            yield f"{moment(record['at_s'])}  {_changed_by(record)}"
+            continue
         ticks_read += 1
         seen |= set(record["plan"]["deployments"])
         if args.deployment is None:
@@ -101,6 +108,13 @@ def _taken_away(record: Mapping[str, Any]) -> list[str]:
     from autoscaler.supply_losses import TAKEN_AWAY
 
     return [words for words in record.get("learned", ()) if words.endswith(TAKEN_AWAY)]
+
+
+def _changed_by(record: Mapping[str, Any]) -> str:
+    """An audit record in words."""
+    who = ", ".join(f"{name} {value}" for name, value in sorted(record["who"].items()) if value) or "unknown"
+    before, after = (json.dumps(record[side], sort_keys=True) for side in ("before", "after"))
+    return f"{record['what']} of {record['about']} changed by {who}: {before} -> {after}"
 
 
 def _is_change(now: _Decision, before: _Decision | None) -> bool:
@@ -144,7 +158,7 @@ def _at(ticks: Iterator[Mapping[str, Any]], args: argparse.Namespace) -> Iterato
     at_s = parse_moment(args.at, "--at")
     chosen: Mapping[str, Any] | None = None
     first_s: float | None = None
-    for record in ticks:
+    for record in (one for one in ticks if one["kind"] == "tick"):
         first_s = record["now_s"] if first_s is None else first_s
         if record["now_s"] > at_s:
             break

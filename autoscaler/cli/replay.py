@@ -183,6 +183,8 @@ def replay(path: Path, config: ControllerConfig | None = None, trust_policy: boo
     report = Report()
     controller: Controller | None = None
     for record in read_journal(path):
+        if record.data["kind"] == "audit":
+            continue
         if record.data["kind"] == "checkpoint":
             controller = _controller(record, config, report, trust_policy)
             continue

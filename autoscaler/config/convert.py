@@ -55,6 +55,8 @@ def to_config(settings: Settings, file: SettingsFile) -> Config:
         state_path=absolute_path(file, settings.state.path),
         journal_path=absolute_path(file, settings.journal.path),
         journal_max_bytes=settings.journal.max_bytes,
+        journal_max_age_s=settings.journal.max_age_s,
+        journal_stdout=settings.journal.stdout,
         server=_server(settings, file),
         prometheus=_prometheus(settings, file),
         kubernetes=_kubernetes(settings, file),

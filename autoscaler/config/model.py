@@ -99,6 +99,8 @@ class Config:
     journal_path: Path
     journal_max_bytes: int
     server: ServerConfig
+    journal_max_age_s: float | None = None
+    journal_stdout: bool = False
     prometheus: PrometheusConfig | None = None
     kubernetes: KubernetesConfig | None = None
     election: ElectionConfig | None = None

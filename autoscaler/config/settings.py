@@ -48,6 +48,16 @@ class Journal(Block):
     max_bytes: int = Field(
         default=100_000_000, ge=100_000, description="Bytes that the folder may take; the oldest files go first."
     )
+    max_age_s: float | None = Field(
+        default=None,
+        ge=3600,
+        description="Seconds after which files go, however few bytes they take; null = by their bytes alone.",
+        examples=[2592000],
+    )
+    stdout: bool = Field(
+        default=False,
+        description="true = every record is also one JSON line on stdout, for a collector of logs.",
+    )
 
 
 class Server(Block):

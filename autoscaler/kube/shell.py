@@ -16,10 +16,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from autoscaler.audit import Audit, writer_of
 from autoscaler.board import Board
 from autoscaler.events import EventWriter, Notice, ObjectRef, notices_of
 from autoscaler.kube.lease import KubernetesLease
-from autoscaler.kube.resources import ClusterApi
+from autoscaler.kube.resources import ClusterApi, Object
 from autoscaler.kuberay.fleet import KubeRayFleet
 from autoscaler.kuberay.reach import Reach
 from autoscaler.kuberay.tokens import Tokens
@@ -32,7 +33,10 @@ from autoscaler.sources.kuberay.services import KubeService, ServeCluster
 from autoscaler.sources.kubernetes.cache import WatchTimes
 from autoscaler.sources.kubernetes.discovery import KubernetesDiscovery, KubernetesPools, run_caches
 from autoscaler.sources.kubernetes.pause import (
+    DEPLOYMENTS,
+    PAUSED,
     AnnotationPauseSource,
+    ClusterPause,
     ConfigMapSwitch,
     KubernetesPauseSource,
     SwitchMemory,
@@ -106,6 +110,7 @@ def connected_parts(
     kubeconfig: Path | None = None,
     context: str | None = None,
     memory: SwitchMemory | None = None,
+    audit: Audit | None = None,
 ) -> KubernetesParts:
     """`kubernetes_parts` on the cluster of the kubeconfig, else of this pod. Errors: ConfigError.
 
@@ -115,7 +120,7 @@ def connected_parts(
 
     api = connect(kubeconfig, context)
     election = None if lease is None else (connect(kubeconfig, context, threads=2, timeout_s=5.0), lease)
-    return kubernetes_parts(settings, config, board, api, election, memory=memory)
+    return kubernetes_parts(settings, config, board, api, election, memory=memory, audit=audit)
 
 
 def own_namespace() -> str:
@@ -136,10 +141,11 @@ def kubernetes_parts(
     dashboard: Callable[[ServeCluster], str] = lambda cluster: cluster.dashboard,
     times: WatchTimes | None = None,
     memory: SwitchMemory | None = None,
+    audit: Audit | None = None,
 ) -> KubernetesParts:
     """`lease`: an API client of its own and the election's settings; None: this is the only controller.
 
-    `memory` keeps the kill switch as it was last read.
+    `memory` keeps the kill switch as it was last read; `audit` is told who changed it, and annotations.
     """
     elector = None
     if lease is not None:
@@ -149,7 +155,7 @@ def kubernetes_parts(
     places = settings.watch_namespaces
     discovery = KubernetesDiscovery(
         api, places, now_s=now_s, settings=config.deployments, tenants=config.tenants, budgets=config.gpu_budget,
-        times=times,
+        audit=audit, times=times,
     )  # fmt: skip
     ray_pods = RayPods(api, places, now_s=now_s, times=times)
     reach = Reach(settings.tokens, settings.reading, ray_pods.addresses, dashboard, timeout_s=settings.timeout_s)
@@ -158,10 +164,17 @@ def kubernetes_parts(
     def known_keys() -> frozenset[DeploymentKey]:
         return fleet.known_keys() | discovery.known_keys()
 
+    def told(before: ClusterPause, now: ClusterPause, config_map: Object) -> None:
+        if audit is not None:
+            writers = [writer_of(config_map, "data", name) for name in (PAUSED, DEPLOYMENTS)]
+            who = max(writers, key=lambda one: one.get("written_at", ""))
+            about = f"ConfigMap {settings.namespace}/{settings.name}-pause"
+            audit.note("pause", about, who, before.said, now.said)
+
     sources: list[Source] = [
         fleet.inventories,
         fleet.metrics,
-        KubernetesPauseSource(api, settings.namespace, f"{settings.name}-pause", known_keys, memory=memory),
+        KubernetesPauseSource(api, settings.namespace, f"{settings.name}-pause", known_keys, memory=memory, told=told),
         AnnotationPauseSource(discovery.paused_services, known_keys),
     ]
     background: list[Work] = [discovery.run, lambda: run_caches(ray_pods.caches)]

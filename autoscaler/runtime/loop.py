@@ -15,11 +15,13 @@ from dataclasses import replace
 
 from autoscaler import journal
 from autoscaler.assembly import assemble
+from autoscaler.audit import Audit
 from autoscaler.board import Board
 from autoscaler.controller import Controller
 from autoscaler.errors import PolicyFault, StateError
 from autoscaler.history import HistoryAtStart
 from autoscaler.journal_file import JournalWriter
+from autoscaler.journal_stream import JournalStream
 from autoscaler.model import Applied, ControllerConfig, DeploymentSettings, Outcome, Plan, Signals
 from autoscaler.pause import PauseSwitch
 from autoscaler.polling import Polling
@@ -37,6 +39,8 @@ from policies.base import PolicyError
 log = logging.getLogger("leadtime")
 
 
+_AUDITS_KEPT = 1000
+"""Records for a journal that cannot be written."""
 _GIVE_BACK_WITHIN_S = 6.0
 """Of one actuator, at the end."""
 
@@ -60,8 +64,12 @@ class Runtime:
         clock: Clock | None = None,
         background: Sequence[Callable[[], Awaitable[None]]] = (),
         settings: Callable[[], tuple[DeploymentSettings, ...]] = tuple,
+        audit: Audit | None = None,
+        journal_stream: JournalStream | None = None,
     ) -> None:
         """`background` runs beside the ticks, from start to end (a leader election, say).
+
+        What `audit` noted goes into the journal; `journal_stream` gets every record of it, too.
 
         `settings` gives, at each tick, the entries that annotations make.
         """
@@ -73,6 +81,10 @@ class Runtime:
         self._actuators = tuple(actuators)
         self._store = store
         self._journal = journal_writer
+        self._audit = audit
+        self._unwritten: list[bytes] = []
+        """Audit records that no file has taken yet."""
+        self._stream = journal_stream
         self._server = server
         self._leader = leader
         self._settings = settings
@@ -224,6 +236,8 @@ class Runtime:
             words = "journal: decisions can be explained, not replayed: the memory to replay from is %s, and may be %d"
             log.warning(f"{words} (a third of journal.max_bytes)", left_out, most_bytes)
         self._log.last["checkpoint"] = left_out or ""
+        if self._stream is not None:
+            self._stream.put(blank_json(journal.encode(journal.without_state(record)), journal.NAMES))
         return line
 
     def _write_journal(
@@ -233,10 +247,28 @@ class Runtime:
             return
         if checkpoint is not None:
             self._journal.begin(plan.now_s, checkpoint)
+        self._write_audit(self._journal)
         applied = [one for outcome in outcomes for one in outcome.applied]
         line = journal.encode(journal.tick_record(signals, plan, applied, {"step_s": step_s}))
-        self._journal.append(blank_json(line, journal.NAMES))
+        line = blank_json(line, journal.NAMES)
+        self._journal.append(line, plan.now_s)
         self._log.say("journal", self._journal.problem, logging.ERROR)
+        if self._stream is not None:
+            self._stream.put(line)
+            self._log.say("journal stream", self._stream.problem, logging.WARNING)
+
+    def _write_audit(self, writer: JournalWriter) -> None:
+        """What was noted since the last tick, before the tick that it may explain; it waits for a file to be there."""
+        for record in self._audit.take() if self._audit is not None else ():
+            line = blank_json(journal.encode(record), journal.NAMES)
+            self._unwritten.append(line)
+            if self._stream is not None:
+                self._stream.put(line)
+        del self._unwritten[:-_AUDITS_KEPT]
+        while self._unwritten and writer.open:
+            writer.append(self._unwritten[0])
+            if writer.open:
+                del self._unwritten[0]
 
     async def _save(self, everything: bool = False) -> None:
         """Rows that changed: the small ones at each tick, the large ones in turn, all of them at the end, and at first:
@@ -307,7 +339,10 @@ class Runtime:
         if self._server is not None:
             await self._server.stop()
         if self._journal is not None:
+            self._write_audit(self._journal)
             self._journal.close()
+        if self._stream is not None:
+            self._stream.close()
         if self._store is not None:
             self._store.close()
 

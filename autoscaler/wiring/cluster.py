@@ -8,6 +8,7 @@ from autoscaler.errors import ConfigError
 from autoscaler.extras import missing
 
 if TYPE_CHECKING:
+    from autoscaler.audit import Audit
     from autoscaler.board import Board
     from autoscaler.config.model import Config
     from autoscaler.kube.shell import KubernetesParts
@@ -15,7 +16,12 @@ if TYPE_CHECKING:
 
 
 def cluster_parts(
-    config: Config, board: Board, elect: bool, lease_suffix: str = "", memory: SwitchMemory | None = None
+    config: Config,
+    board: Board,
+    elect: bool,
+    lease_suffix: str = "",
+    memory: SwitchMemory | None = None,
+    audit: Audit | None = None,
 ) -> KubernetesParts | None:
     """What the controller has of Kubernetes. Errors: ConfigError when no cluster can be reached by these settings."""
     block = config.kubernetes
@@ -42,8 +48,9 @@ def cluster_parts(
             lease_s, deadline_s = config.election.lease_s, config.election.renew_deadline_s
             lease = LeaseSettings(process_identity(), lease_s, deadline_s, min(2.0, deadline_s / 5))
         return connected_parts(
-            settings, config.controller, board, lease, kubeconfig=block.kubeconfig, context=block.context, memory=memory
-        )
+            settings, config.controller, board, lease, kubeconfig=block.kubeconfig, context=block.context,
+            memory=memory, audit=audit,
+        )  # fmt: skip
     except ImportError as error:
         raise ConfigError(f"kubernetes: {missing('kube', error)}") from None
 

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from autoscaler.errors import StateError
 from autoscaler.wiring.cluster import cluster_parts
 from autoscaler.wiring.ports import history_at_start, sources_and_actuators
 
 if TYPE_CHECKING:
+    from autoscaler.audit import Audit
     from autoscaler.config.model import Config
     from autoscaler.kube.shell import KubernetesParts
     from autoscaler.runtime import Clock, Runtime
+    from autoscaler.state import StateStore
 
 
 def build(config: Config, clock: Clock | None = None, serve_pages: bool = True, elect: bool = True) -> Runtime:
     """Everything of a running controller. `elect` False: it does not stand for election, and where others do, it
     writes nothing. Errors: LeadtimeError (a state file in use, say); PolicyError."""
+    from autoscaler.audit import Audit
     from autoscaler.journal_file import JournalWriter
+    from autoscaler.journal_stream import JournalStream
     from autoscaler.pause import PauseSwitch
     from autoscaler.runtime import Runtime, new_board, restored_controller
     from autoscaler.server import Server
@@ -27,7 +34,9 @@ def build(config: Config, clock: Clock | None = None, serve_pages: bool = True, 
     try:
         controller = restored_controller(config.controller, store)
         board, pause = new_board(config.controller), PauseSwitch(store)
-        cluster = cluster_parts(config, board, elect, memory=store)
+        audit = pause.audit = Audit(time.time)
+        _note_settings(config, store, audit)
+        cluster = cluster_parts(config, board, elect, memory=store, audit=audit)
         pause.cluster = cluster.switch if cluster else None
         leader = _leader(config, cluster, elect)
         sources, actuators = sources_and_actuators(config, cluster, board, leader)
@@ -42,7 +51,9 @@ def build(config: Config, clock: Clock | None = None, serve_pages: bool = True, 
             sources,
             actuators,
             store=store,
-            journal_writer=JournalWriter(config.journal_path, config.journal_max_bytes),
+            journal_writer=JournalWriter(config.journal_path, config.journal_max_bytes, config.journal_max_age_s),
+            journal_stream=JournalStream(sys.stdout.buffer) if config.journal_stdout and serve_pages else None,
+            audit=audit,
             server=server if serve_pages else None,
             board=board,
             pause=pause,
@@ -55,6 +66,19 @@ def build(config: Config, clock: Clock | None = None, serve_pages: bool = True, 
     except BaseException:
         store.close()
         raise
+
+
+def _note_settings(config: Config, store: StateStore, audit: Audit) -> None:
+    """Settings that differ from those of the last start; who wrote the file, its place has to tell."""
+    now = config.controller.sha256
+    try:
+        before = store.settings_since(now)
+    except StateError as error:
+        audit.note("settings", str(config.path), {"unsaved": str(error)}, None, {"sha256": now})
+        return
+    if before != now:
+        known = None if before is None else {"sha256": before}
+        audit.note("settings", str(config.path), {}, known, {"sha256": now})
 
 
 def _leader(config: Config, cluster: KubernetesParts | None, elect: bool) -> Callable[[], bool]:

@@ -182,7 +182,7 @@ CHECKPOINT = line("checkpoint", 0)
         (CHECKPOINT + b"\xff\xfe\n", "line 2: not JSON"),
         (CHECKPOINT + b"[" * 100_000 + b"\n", "line 2: not JSON"),
         (CHECKPOINT + b"[]\n", "line 2: kind None"),
-        (CHECKPOINT + line("tock", 1), "line 2: kind 'tock'; allowed: checkpoint, tick"),
+        (CHECKPOINT + line("tock", 1), "line 2: kind 'tock'; allowed: checkpoint, tick, audit"),
     ],
 )
 def test_a_bad_line_is_named_by_file_and_line(tmp_path: Path, content: bytes, words: str) -> None:

@@ -88,7 +88,7 @@ def test_what_is_not_in_the_journal_is_bad_input(journal: Path, words: tuple[str
     [
         (b"", "{path}: empty; a journal begins with a checkpoint"),
         (b"hello\n", "{path}: no journal (line 1: not JSON); allowed: the JSON Lines that"),
-        (b"[1]\n", "{path}: no journal (line 1: kind None; allowed: checkpoint, tick); allowed: the JSON Lines"),
+        (b"[1]\n", "{path}: no journal (line 1: kind None; allowed: checkpoint, tick, audit); allowed: the JSON Lines"),
         (
             b'{"kind": "checkpoint", "version": 2, "code_version": "9.1"}\n{"kind": "tick", "news": 1}\n',
             "{path}: a journal of version 2 (written by leadtime 9.1); this leadtime reads version 1: use the leadtime",

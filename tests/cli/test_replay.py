@@ -124,7 +124,7 @@ node_pools: [{name: h100, nodes: {max: 4}}]
         (SCENARIO.encode(), "line 1: not JSON"),
         (b"\x1f\x8b\x08\x00\nrest\n", "line 1: not JSON"),
         (b'{"version": 1,\n "scenario": "small"}\n', "line 1: not JSON"),
-        (b'{"version": 1, "runs": []}\n', "line 1: kind None; allowed: checkpoint, tick"),
+        (b'{"version": 1, "runs": []}\n', "line 1: kind None; allowed: checkpoint, tick, audit"),
     ],
 )
 @pytest.mark.parametrize("command", ["replay", "explain"])

@@ -10,16 +10,19 @@ from typing import Any
 
 import pytest
 
+from autoscaler.audit import Audit
 from autoscaler.kube.resources import ClusterApi
 from autoscaler.model import PauseState
 from autoscaler.pause import NotPulled, PauseSwitch
+from autoscaler.sources.kubernetes.discovery import KubernetesDiscovery
 from autoscaler.sources.kubernetes.pause import ConfigMapSwitch, KubernetesPauseSource
 from autoscaler.sources.readings import Paused
 from autoscaler.state import StateStore
 from policies.base import DeploymentKey
+from tests.kube import objects
 from tests.kube.crds import KUBERAY
 from tests.kube.fake_api import FakeApi
-from tests.kube.helpers import client_of
+from tests.kube.helpers import client_of, until
 from tests.kube.rbac import Rbac
 from tests.kube.test_discovery import role
 from tests.kube.traffic import Fault, when
@@ -201,3 +204,45 @@ async def test_what_a_pod_had_paused_by_itself_is_resumed_with_the_cluster(relea
     assert (await switch.pull(OTHER, True)).deployments == {LLM, OTHER}
 
     assert await switch.pull(None, False) == PauseState()
+
+
+# ---------------------------------------------------------------- annotations, for the audit
+
+
+async def test_annotations_that_change_are_noted_with_who_wrote_them() -> None:
+    """What was there at the start is no change; a new object and every later word is."""
+    audit = Audit(lambda: 7.0)
+    rules = [role("services", "llm", ("ray.io", "rayservices", "list watch"), ("ray.io", "rayclusters", "list watch"))]
+    rbac = Rbac.from_documents(rules, subject=USER)
+    with FakeApi(crds=KUBERAY, rbac=rbac, tokens={"t": USER}, namespaces=("llm",)) as api:
+        first = objects.ray_service(annotations={"leadtime.dev/max-replicas": "3"})
+        api.add(first)
+        client = client_of(api, "t")
+        discovery = KubernetesDiscovery(client, ["llm"], now_s=lambda: 0.0, audit=audit)
+        task = asyncio.ensure_future(discovery.run())
+        await until(lambda: discovery.synced and bool(discovery.services()))
+        assert audit.take() == []
+        entry = {
+            "manager": "kubectl-annotate",
+            "operation": "Update",
+            "time": "2026-03-01T11:00:00Z",
+            "fieldsV1": {"f:metadata": {"f:annotations": {"f:leadtime.dev/max-replicas": {}}}},
+        }
+        change = {"annotations": {"leadtime.dev/max-replicas": "9"}, "managedFields": [entry]}
+        api.change(first, {"metadata": change})
+        taken: list[dict[str, Any]] = []
+
+        def noted() -> bool:
+            discovery.services()
+            taken.extend(audit.take())
+            return bool(taken)
+
+        await until(noted)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await client.close()
+    [record] = taken
+
+    assert (record["what"], record["about"]) == ("annotations", "RayService/llm/chat-llm")
+    assert (record["before"], record["after"]) == ({"max-replicas": "3"}, {"max-replicas": "9"})
+    assert record["who"] == {"manager": "kubectl-annotate", "written_at": "2026-03-01T11:00:00Z"}

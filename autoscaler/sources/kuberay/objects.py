@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from autoscaler.audit import writer_of
 from autoscaler.fields import mapping, mappings, quantity, text, whole
 from autoscaler.kube.resources import Object
 from autoscaler.sources.serve_config import ServeApp, parse_serve_config
@@ -66,6 +67,8 @@ class RayClusterView:
     spec: ClusterSpec
     annotations: tuple[tuple[str, str], ...] = ()
     """Those of leadtime, without the prefix."""
+    annotated_by: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Which field manager wrote them last, and when (`manager`, `written_at`); empty: nobody says."""
     head_service: str | None = None
     """As the operator reports it."""
     dashboard_port: int | None = None
@@ -97,6 +100,8 @@ class RayServiceView:
     apps: tuple[ServeApp, ...] = ()
     annotations: tuple[tuple[str, str], ...] = ()
     """Those of leadtime, without the prefix."""
+    annotated_by: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Which field manager wrote them last, and when (`manager`, `written_at`); empty: nobody says."""
     active: ServiceHalf | None = None
     pending: ServiceHalf | None = None
     incremental: bool = False
@@ -126,6 +131,7 @@ def parse_ray_service(obj: Object) -> RayServiceView:
         spec=parse_cluster_spec(mapping(spec, "rayClusterConfig")),
         apps=parse_serve_config(text(spec, "serveConfigV2")),
         annotations=_annotations(meta),
+        annotated_by=_annotated_by(obj),
         active=_half(mapping(status, "activeServiceStatus")),
         pending=_half(mapping(status, "pendingServiceStatus")),
         incremental=mapping(spec, "upgradeStrategy").get("type") == "NewClusterWithIncrementalUpgrade",
@@ -149,6 +155,7 @@ def parse_ray_cluster(obj: Object) -> RayClusterView:
         service=_owner(meta),
         spec=parse_cluster_spec(mapping(obj, "spec")),
         annotations=_annotations(meta),
+        annotated_by=_annotated_by(obj),
         head_service=text(head, "serviceName") or None,
         dashboard_port=_port(mapping(status, "endpoints").get("dashboard")),
         head_ready=conditions.get("HeadPodReady"),
@@ -240,6 +247,13 @@ def _annotations(meta: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     found = mapping(meta, "annotations")
     ours = [(k[len(ANNOTATION_PREFIX) :], str(v)) for k, v in found.items() if str(k).startswith(ANNOTATION_PREFIX)]
     return tuple(sorted(ours))
+
+
+def _annotated_by(obj: Object) -> Mapping[str, str]:
+    """The last writer of any of them; of one that was taken away nobody tells, so that of the rest counts."""
+    names = [name for name in mapping(mapping(obj, "metadata"), "annotations") if name.startswith(ANNOTATION_PREFIX)]
+    found = [writer_of(obj, "metadata", "annotations", name) for name in names]
+    return max((one for one in found if one), key=lambda one: one["written_at"], default={})
 
 
 def _conditions(status: Mapping[str, Any]) -> dict[str, bool | None]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from autoscaler.audit import Audit
 from autoscaler.kube.resources import EVENTS, NODES, PODS, RAY_CLUSTERS, RAY_SERVICES, ClusterApi, Resource
 from autoscaler.model import DeploymentSettings, PoolRefusal, PoolSettings, PoolSignals, TenantRules
 from autoscaler.ports import Reading
@@ -58,6 +59,7 @@ class KubernetesDiscovery:
         settings: Sequence[DeploymentSettings] = (),
         tenants: TenantRules = NO_MORE_SAID,
         budgets: Collection[str] = (),
+        audit: Audit | None = None,
         times: WatchTimes | None = None,
     ) -> None:
         """`namespaces` empty: all of them (that needs rights on the whole cluster).
@@ -67,6 +69,9 @@ class KubernetesDiscovery:
         self._api, self._now_s, self._times = api, now_s, times
         self._settings = tuple(settings)
         self._tenants, self._budgets = tenants, frozenset(budgets)
+        self._audit = audit
+        self._seen_all = False
+        """A look at everything is over: what comes from now on is a change."""
         places: list[str | None] = [*namespaces] or [None]
         self._services = [self._cache(RAY_SERVICES, place, parse_ray_service) for place in places]
         self._clusters = [self._cache(RAY_CLUSTERS, place, parse_ray_cluster) for place in places]
@@ -181,8 +186,21 @@ class KubernetesDiscovery:
                 else:
                     last_good = None if before is None else before[1].annotations
                     kept[key] = (view.annotations, read_annotations(view.annotations, last_good))
+                    self._note(key, before, view)
         self._readings = kept
+        self._seen_all = self._seen_all or self.synced
         return {key: reading for key, (_, reading) in kept.items()}
+
+    def _note(
+        self,
+        key: ObjectKey,
+        before: tuple[tuple[tuple[str, str], ...], AnnotationReading] | None,
+        view: RayServiceView | RayClusterView,
+    ) -> None:
+        """For the audit; what was there when this process began is no change."""
+        said = () if before is None else before[0]
+        if self._audit is not None and self._seen_all and said != view.annotations:
+            self._audit.note("annotations", "/".join(key), view.annotated_by, dict(said), dict(view.annotations))
 
 
 class KubernetesPools:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from autoscaler.errors import Conflict, LeadtimeError, NotFound, StateError
 from autoscaler.fields import mapping
@@ -34,6 +34,11 @@ class ClusterPause:
     services: frozenset[tuple[str, str]] = frozenset()
     """(namespace, name): paused by annotation."""
     problem: str = ""
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """In plain data."""
+        return {"everything": self.everything, "deployments": list(self.patterns)}
 
     def state(self, keys: Iterable[DeploymentKey]) -> PauseState:
         """What it means for the deployments that there are."""
