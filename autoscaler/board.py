@@ -21,6 +21,7 @@ from autoscaler.model import (
     Signals,
     nodes_usd_per_hour,
 )
+from autoscaler.outages import Outage, outages_of
 from autoscaler.score import Score
 from policies.base import DeploymentKey
 
@@ -52,6 +53,8 @@ class Board:
     """By deployment key or pool name, of the last tick."""
     seen_alive_s: float | None = None
     """Monotonic time of the loop's last sign of life."""
+    outages: tuple[Outage, ...] = ()
+    """Nothing can be read, or nothing written, as of the last tick."""
     missed_ticks: int = 0
     failed_steps: int = 0
     step_counts: list[int] = field(default_factory=lambda: [0] * len(STEP_EDGES_S))
@@ -81,6 +84,7 @@ class Board:
         before, self.plan = self.plan, plan
         self.signals, self.pause = signals, signals.pause
         self.applied = {one.what: one for outcome in outcomes for one in outcome.applied}
+        self.outages = outages_of(signals, plan, self.applied, self.outages)
         self.outcomes.update((outcome.actuator, one.outcome) for outcome in outcomes for one in outcome.applied)
         self.guards.update(name for name, _ in _in_force(plan) - (_in_force(before) if before else set()))
         self.step_counts[bisect_left(STEP_EDGES_S, step_s)] += 1

@@ -18,6 +18,7 @@ from autoscaler import __version__
 from autoscaler.board import STEP_EDGES_S, Board
 from autoscaler.metrics_deployments import counter, deployment_families, gauge
 from autoscaler.model import PoolPlan, PoolSignals, Signals, nodes_usd_per_hour
+from autoscaler.outages import KINDS
 from autoscaler.status import is_refused, nodes_by_state
 
 
@@ -35,6 +36,7 @@ class Exporter(Collector):
         yield from self._counters()
         if self._board.plan is not None and self._board.signals is not None:
             yield from self._sources(self._board.signals)
+            yield from self._outages()
             yield from deployment_families(self._board, self._board.plan)
             yield from self._pools(self._board.signals)
 
@@ -92,6 +94,13 @@ class Exporter(Collector):
                 ((source.name,), max(0.0, now_s - source.as_of_s))
                 for source in signals.sources if source.as_of_s is not None
             ], ("source",),
+        )  # fmt: skip
+
+    def _outages(self) -> Iterator[Metric]:
+        there = {one.kind for one in self._board.outages}
+        yield gauge(
+            "leadtime_outage", "1 while nothing can be read, or nothing written.",
+            [((kind,), float(kind in there)) for kind in KINDS], ("kind",),
         )  # fmt: skip
 
     def _pools(self, signals: Signals) -> Iterator[Metric]:

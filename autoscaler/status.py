@@ -34,6 +34,7 @@ def status_view(board: Board, now_s: float) -> dict[str, Any]:
         "paused": board.pause.everything,
         "policy": board.config.policy_name,
         "tick_s": board.config.tick_s,
+        "outages": [{"kind": one.kind, "since_s": one.since_s, "why": one.why} for one in board.outages],
         "sources": _sources(signals, now_s),
         "deployments": {
             str(one.key): _deployment(board, plan, one, observations.get(one.key), now_s)

@@ -43,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
 def status_lines(status: Mapping[str, Any]) -> Iterator[str]:
     """The answer of /api/v1/status as text."""
     yield _head(status)
+    for outage in status.get("outages", ()):
+        yield f"OUTAGE since {moment(outage['since_s'])}: {outage['why']}"
     if status["sources"]:
         yield ""
         rows = [

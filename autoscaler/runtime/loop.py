@@ -178,6 +178,7 @@ class Runtime:
         outcomes = await self._apply(plan, now_s) if self.pause.pulls == pulls else []
         self.board.publish(signals, plan, outcomes, step_s)
         self._log.decisions(plan, self.board.applied)
+        self._log.outages(self.board.outages, plan.now_s)
         self._write_journal(checkpoint, signals, plan, outcomes, step_s)
         self._refits.start(self.controller.state.forecasters.values())
         await self._save()

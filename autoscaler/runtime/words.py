@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from autoscaler.model import FINE_OUTCOMES, Applied, Plan, Signals
+from autoscaler.outages import KINDS, Outage
 
 log = logging.getLogger("leadtime")
+
+_OUTAGE_LASTS_S = 30.0
+"""Shorter ones are a start, or a hiccup that sources are told of."""
 
 
 class TickLog:
@@ -32,6 +36,13 @@ class TickLog:
                 self.say(f"source {source.name}", f"source {source.name} is down: {source.why}", logging.WARNING)
             elif source.up:
                 self.say(f"source {source.name}", "", logging.WARNING)
+
+    def outages(self, outages: Sequence[Outage], now_s: float) -> None:
+        """Once when nothing can be read or written for a while, and once when it can again."""
+        there = {one.kind: one.why for one in outages if now_s - one.since_s >= _OUTAGE_LASTS_S}
+        for kind in KINDS:
+            if not there.get(kind) or not self.last.get(f"{kind} as a whole"):
+                self.say(f"{kind} as a whole", there.get(kind, ""), logging.ERROR)
 
     def decisions(self, plan: Plan, applied_to: Mapping[str, Applied]) -> None:
         for one in plan.deployments:

@@ -103,6 +103,10 @@ CASES = (
         f"leadtime_last_decision_timestamp_seconds{{{POD}}}": "0x60"}, "10m", {**OF_JOB, "pod": "a"}),
     Case("LeadtimeNoDecision", "decides", {
         f"leadtime_last_decision_timestamp_seconds{{{POD}}}": "0+60x60"}, "10m"),
+    Case("LeadtimeOutage", "nothing can be read", {
+        f'leadtime_outage{{{POD}, kind="reading"}}': "1x60"}, "5m", {**OF_JOB, "kind": "reading"}),
+    Case("LeadtimeOutage", "a hiccup", {
+        f'leadtime_outage{{{POD}, kind="reading"}}': "1 1 0x60"}, "5m"),
     Case("LeadtimeSourceStale", "down", {
         f'leadtime_source_up{{{POD}, source="ray"}}': "0x60"}, "5m", {**OF_JOB, "source": "ray"}),
     Case("LeadtimeSourceStale", "up, but what it gives is old", {
