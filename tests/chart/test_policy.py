@@ -43,9 +43,11 @@ DISCOVERY = {
     *rights("lt", "ray.io", "rayservices", "", "list", "watch"),
     *rights("lt", "ray.io", "rayclusters", "", "list", "watch"),
     *rights("lt", "", "configmaps", "demo-leadtime-pause", "get"),
+    *rights("lt", "coordination.k8s.io", "leases", "demo-leadtime", "get", "update"),
 }
 EVENTS = rights("lt", "events.k8s.io", "events", "", "create", "patch")
 LEASE = rights("lt", "coordination.k8s.io", "leases", "demo-leadtime", "get", "update")
+"""Part of DISCOVERY: also one pod is elected."""
 PODS = {
     *rights("lt", "", "pods", "", "list", "watch"),
     *rights("lt", "events.k8s.io", "events", "", "list", "watch"),
@@ -62,8 +64,9 @@ NODES = {("ClusterRole", "", "", "nodes", "", verb) for verb in ("list", "watch"
         ({}, DISCOVERY),
         (LIVE, DISCOVERY | EVENTS),
         ({"config": {"dry_run": False, "kubernetes": {"events": False}}}, DISCOVERY),
-        ({"replicas": 2}, DISCOVERY | LEASE),
-        ({"replicas": 2, **LIVE}, DISCOVERY | LEASE | EVENTS),
+        ({"replicas": 2}, DISCOVERY),
+        ({"replicas": 2, **LIVE}, DISCOVERY | EVENTS),
+        ({"config": {"leader_election": {"enabled": False}}}, DISCOVERY - LEASE),
         ({"config": {"kubernetes": {"nodes": True}}}, DISCOVERY | NODES | PODS),
         ({"discovery": False, "config": {"services": [{"dashboard": "http://ray:8265"}]}}, set()),
         ({"rbac": {"create": False}}, set()),
@@ -213,7 +216,7 @@ def test_placeholders_ask_for_a_replicas_share_and_are_not_the_controllers_pods(
     assert spec["selector"]["matchLabels"].items() <= labels.items()
     assert not one(docs, "Service")["spec"]["selector"].items() <= labels.items()
     assert not one(docs, "Deployment")["spec"]["selector"]["matchLabels"].items() <= labels.items()
-    assert (spec["replicas"], spec["strategy"]) == (0, {"type": "Recreate"})
+    assert spec["strategy"] == {"type": "Recreate"}
     assert pod["containers"][0]["resources"]["requests"] == {"cpu": "90", "memory": "800Gi", "nvidia.com/gpu": 4}
     assert [c["image"] for c in pod["initContainers"]] == ["rayproject/ray-llm:2.60.0-py311-cu128"]
     assert pod["terminationGracePeriodSeconds"] == 0
@@ -376,4 +379,4 @@ def test_the_lease_is_the_releases_and_says_nothing_so_that_an_upgrade_changes_n
     lease = one(render({"replicas": 2}), "Lease", "demo-leadtime")
     assert set(lease) == {"apiVersion", "kind", "metadata"}
     assert lease["metadata"]["labels"]["app.kubernetes.io/instance"] == "demo"
-    assert not of_kind(render(), "Lease")
+    assert one(render(), "Lease")["metadata"]["name"] == "demo-leadtime"
