@@ -237,8 +237,14 @@ def test_the_chart_refuses_a_way_where_the_settings_do(way: str, provisioner: st
         ({"extraVolumeMounts": [{"name": "no", "mountPath": "/a"}]}, "extraVolumeMounts: there is no volume .no."),
         ({"extraEnv": [{"name": "POD_NAME", "value": "a"}]}, "extraEnv: the variable .POD_NAME. is there already"),
         ({"extraContainers": [{"name": "leadtime"}]}, "extraContainers: the container .leadtime. is there already"),
-        ({"commonLabels": {"app.kubernetes.io/name": "x"}}, "commonLabels: the label .app.kubernetes.io/name. is set by"),
-        ({"podLabels": {"app.kubernetes.io/component": "x"}}, "podLabels: the label .app.kubernetes.io/component. is set"),
+        (
+            {"commonLabels": {"app.kubernetes.io/name": "x"}},
+            "commonLabels: the label .app.kubernetes.io/name. is set by",
+        ),
+        (
+            {"podLabels": {"app.kubernetes.io/component": "x"}},
+            "podLabels: the label .app.kubernetes.io/component. is set",
+        ),
         ({"podLabels": {"a": "x"}, "commonLabels": {"a": "y"}}, "podLabels: the label .a. is in commonLabels too"),
         ({"podAnnotations": {"checksum/config": "x"}}, "podAnnotations: the annotation .checksum/config. is set by"),
         ({"commonAnnotations": {"helm.sh/hook": "test"}}, "commonAnnotations: the annotation .helm.sh/hook. is set by"),
