@@ -93,7 +93,7 @@ class Installed:
         for doc in self.docs:
             if (doc["apiVersion"], doc["kind"]) not in served or "helm.sh/hook" in str(doc["metadata"]):
                 continue
-            if doc["metadata"]["name"] != "demo-leadtime" or doc["kind"] == "ConfigMap":
+            if doc["metadata"]["name"] != "demo-leadtime" or doc["kind"] in ("ConfigMap", "Lease"):
                 api.add(doc)
         self.runs: list[tuple[Runtime, asyncio.Task[None]]] = []
 
@@ -198,7 +198,7 @@ async def test_capacity_comes_before_replicas_and_everything_is_given_back(
         assert api.rbac is not None
         unused = {(p.verb, p.resource) for p in api.rbac.unused(USER)}
         assert unused <= {("patch", "events"), ("create", "events"), ("get", "configmaps")}
-        written = {(r.resource, r.name) for r in api.traffic.writes("events", "configmaps") if r.user == USER}
+        written = {(r.resource, r.name) for r in api.traffic.writes("events", "configmaps", "leases") if r.user == USER}
         own = {
             "placeholder": {("deployments/scale", "demo-leadtime-warm-h100")},
             "capacity_buffer": {("capacitybuffers", "demo-leadtime-warm-h100")},
