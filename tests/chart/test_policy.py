@@ -354,8 +354,8 @@ def test_uninstalling_gives_back_what_prewarming_holds() -> None:
 
 
 def test_no_replicas_are_written_for_placeholders_that_the_controller_scales() -> None:
-    """A tool that applies the chart again (helm, Argo CD) would set them back. In dry run no controller lowers the one that
-    Kubernetes begins with."""
+    """A tool that applies the chart again (helm, Argo CD) would set them back; in dry run no controller lowers the
+    one that Kubernetes begins with."""
     name = "demo-leadtime-warm-h100"
     assert "replicas" not in one(render(prewarming("placeholder", dry_run=False)), "Deployment", name)["spec"]
     assert one(render(prewarming("placeholder", dry_run=True)), "Deployment", name)["spec"]["replicas"] == 0
