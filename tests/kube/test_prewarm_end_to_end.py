@@ -229,6 +229,16 @@ async def test_the_hook_alone_gives_back_a_size_that_google_set_and_only_once_no
         assert (unknown.outcome, "cannot be seen" in unknown.why) == ("unavailable", True)
 
 
+async def test_the_one_placeholder_that_kubernetes_begins_with_is_given_back_when_none_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with installed(tmp_path, "placeholder", monkeypatch) as (cluster, release):
+        assert cluster.held() == 1
+        release.wants(replicas=1, nodes=0)
+        release.start()
+        await until(lambda: cluster.held() == 0)
+
+
 async def test_a_fault_of_the_api_is_a_clear_outcome_and_passes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,7 +254,7 @@ async def test_a_fault_of_the_api_is_a_clear_outcome_and_passes(
             applied = runtime.board.applied.get("h100")
             if applied is not None:
                 seen.add(f"{applied.outcome}: {applied.why}")
-            return cluster.held() > 0
+            return cluster.held() > 1
 
         await until(held)
         assert any(words.startswith("throttled: kubernetes: patch deployments") for words in seen), seen
