@@ -37,6 +37,7 @@ class _Head:
     policy_name: str
     pool_nodes: dict[str, int]
     pools: dict[str, NodeMemory]
+    conditions: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -53,7 +54,15 @@ def to_rows(state: ControllerState, part: int = 0, parts: int = 1) -> dict[str, 
     Errors: PolicyFault when the policy's memory is no plain data.
     """
     encode = msgspec.json.Encoder(order="sorted").encode
-    head = _Head(STATE_VERSION, state.tick, state.decided_at_s, state.policy_name, state.pool_nodes, state.pools)
+    head = _Head(
+        STATE_VERSION,
+        state.tick,
+        state.decided_at_s,
+        state.policy_name,
+        state.pool_nodes,
+        state.pools,
+        state.conditions,
+    )
     rows = {
         "head": encode(head),
         "book": encode(state.book),
@@ -133,6 +142,7 @@ def from_rows(rows: Mapping[str, bytes]) -> ControllerState:
         _decoded(rows, "book", StageBook),
         forecasters,
         head.pool_nodes,
+        head.conditions,
     )
 
 

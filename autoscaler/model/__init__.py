@@ -3,6 +3,7 @@
 All frozen and slotted; units in the names; `None` is unknown, never 0. No behaviour beyond small look-ups, no I/O.
 """
 
+from autoscaler.model.condition import Condition
 from autoscaler.model.observation import (
     ALL_FRESH,
     FRESH,
@@ -63,6 +64,7 @@ __all__ = [
     "NO_SUPPLY",
     "ActWay",
     "Applied",
+    "Condition",
     "ControllerConfig",
     "DeploymentInventory",
     "DeploymentMetrics",

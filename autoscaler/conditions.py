@@ -1,0 +1,107 @@
+"""Everything that can be wrong for long: its name, how bad it is, what to do. Pure.
+
+A condition that lasts is told by every way there is: one log line and one when it is over, `/api/v1/status` and
+`leadtime status`, the metric `leadtime_condition`, a Kubernetes Event, an alert and docs/runbooks/condition.md. To add
+one, add its Kind here, its row to that page, and a Candidate where it is noticed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from autoscaler.model.condition import Condition
+from policies.base import DeploymentKey
+
+Severity = Literal["warning", "critical"]
+
+HOLDING_ON_UNKNOWN = "holding_on_unknown"
+FAILING = "failing"
+NOT_DONE = "not_done"
+CRASH_LOOP = "crash_loop"
+NODE_SILENT = "node_silent"
+COUNTER_WENT_BACK = "counter_went_back"
+SECOND_WRITER = "second_writer"
+ABOVE_MAXIMUM = "above_max_replicas"
+UNREADABLE = "unreadable"
+DECISION_FAILED = "decision_failed"
+INVARIANT = "invariant_broken"
+BLIND = "no_source_readable"
+CANNOT_WRITE = "no_write_succeeds"
+STATE_NOT_SAVED = "state_not_saved"
+JOURNAL_NOT_WRITTEN = "journal_not_written"
+
+
+STARTS_THAT_MAKE_A_LOOP = 3
+"""Starts in a row that ended before the replica ran."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """`reason`: of the Event, CamelCase. `mend`: what a person can do, in a sentence."""
+
+    name: str
+    reason: str
+    severity: Severity
+    mend: str
+
+
+KINDS: Mapping[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            HOLDING_ON_UNKNOWN, "HoldingOnUnknown", "critical",
+            "make the named data readable again; until then the level cannot go down",
+        ),
+        Kind(FAILING, "Failing", "warning", "mend the service: while it fails, fewer requests are no reason to shrink"),
+        Kind(
+            NOT_DONE, "ScaleNotDone", "critical",
+            "look at the log of Serve's controller: it accepted a level and did not take it",
+        ),
+        Kind(CRASH_LOOP, "StartsFail", "critical", "read the replica's message and mend the deployment"),
+        Kind(NODE_SILENT, "NodeSilent", "warning", "look at the Ray node: its metrics page cannot be read"),
+        Kind(COUNTER_WENT_BACK, "CounterWentBack", "warning", "look for two processes that export one series"),
+        Kind(
+            SECOND_WRITER, "SecondWriter", "critical",
+            "find what else sets the target, and leave it to one of the two",
+        ),
+        Kind(ABOVE_MAXIMUM, "AboveMaximum", "warning", "raise replicas.max or lower the target by hand"),
+        Kind(UNREADABLE, "Unreadable", "warning", "compare Ray's version with the versions that were tried"),
+        Kind(DECISION_FAILED, "DecisionFailed", "critical", "report it with the journal: the level stays meanwhile"),
+        Kind(INVARIANT, "InvariantBroken", "critical", "report it with the journal: the level stays meanwhile"),
+        Kind(BLIND, "NothingReadable", "critical", "make a source readable: `leadtime doctor` says which fail"),
+        Kind(CANNOT_WRITE, "NothingWritable", "critical", "let leadtime reach Serve's scale API: `leadtime doctor`"),
+        Kind(STATE_NOT_SAVED, "StateNotSaved", "warning", "free or make writable the disk of state.path"),
+        Kind(JOURNAL_NOT_WRITTEN, "JournalNotWritten", "warning", "free or make writable the disk of journal.path"),
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Something is wrong at this tick. It becomes a condition when it has been for `after_s`.
+
+    `mark`: what it is about; another mark begins anew (a target that moves is not one that stands still).
+    """
+
+    name: str
+    deployment: DeploymentKey | None
+    why: str
+    after_s: float = 0.0
+    mark: str = ""
+
+
+def lasting(first_seen_s: dict[str, float], candidates: Iterable[Candidate], now_s: float) -> tuple[Condition, ...]:
+    """The candidates that have lasted long enough. Updates `first_seen_s`, which the caller keeps: id -> seconds."""
+    found: list[Condition] = []
+    present: dict[str, float] = {}
+    for one in candidates:
+        name = f"{one.name}|{one.deployment.full if one.deployment else ''}|{one.mark}"
+        since_s = present[name] = min(first_seen_s.get(name, now_s), now_s)
+        if now_s - since_s >= one.after_s:
+            found.append(Condition(one.name, one.deployment, since_s, one.why))
+    if first_seen_s != present:
+        first_seen_s.clear()
+        first_seen_s.update(present)
+    return tuple(found)
