@@ -27,8 +27,6 @@ ABOVE_MAXIMUM = "above_max_replicas"
 UNREADABLE = "unreadable"
 DECISION_FAILED = "decision_failed"
 INVARIANT = "invariant_broken"
-BLIND = "no_source_readable"
-CANNOT_WRITE = "no_write_succeeds"
 STATE_NOT_SAVED = "state_not_saved"
 JOURNAL_NOT_WRITTEN = "journal_not_written"
 
@@ -70,8 +68,6 @@ KINDS: Mapping[str, Kind] = {
         Kind(UNREADABLE, "Unreadable", "warning", "compare Ray's version with the versions that were tried"),
         Kind(DECISION_FAILED, "DecisionFailed", "critical", "report it with the journal: the level stays meanwhile"),
         Kind(INVARIANT, "InvariantBroken", "critical", "report it with the journal: the level stays meanwhile"),
-        Kind(BLIND, "NothingReadable", "critical", "make a source readable: `leadtime doctor` says which fail"),
-        Kind(CANNOT_WRITE, "NothingWritable", "critical", "let leadtime reach Serve's scale API: `leadtime doctor`"),
         Kind(STATE_NOT_SAVED, "StateNotSaved", "warning", "free or make writable the disk of state.path"),
         Kind(JOURNAL_NOT_WRITTEN, "JournalNotWritten", "warning", "free or make writable the disk of journal.path"),
     )

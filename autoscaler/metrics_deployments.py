@@ -49,7 +49,7 @@ def deployment_families(board: Board, plan: Plan) -> Iterator[Metric]:
     )  # fmt: skip
     yield from _sums(board, plan)
     yield gauge(
-        "leadtime_condition", "1 for everything that is wrong and lasts; labels of a deployment are empty for the rest.",
+        "leadtime_condition", "1 for everything that is wrong and lasts; without a deployment it is of the controller.",
         [((one.name, KINDS[one.name].severity, *_whose(one)), 1.0) for one in board.conditions],
         ("condition", "severity", *_DEPLOYMENT),
     )  # fmt: skip

@@ -45,6 +45,7 @@ class TickLog:
         for kind in KINDS:
             if not there.get(kind) or not self.last.get(f"{kind} as a whole"):
                 self.say(f"{kind} as a whole", there.get(kind, ""), logging.ERROR)
+
     def conditions(self, conditions: Sequence[Condition]) -> None:
         """Each condition once, and its end."""
         now = {(one.name, str(one.deployment) if one.deployment else ""): one for one in conditions}
