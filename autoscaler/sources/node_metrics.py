@@ -68,6 +68,8 @@ class NodeMetricsSource:
         self._session: aiohttp.ClientSession | None = None
         self._nodes: dict[str, _Node] = {}
         self._budget = Budget(client.limits)
+        self._lane = asyncio.Lock()
+        """One piece at a time: between two of them whoever else is ready gets on."""
 
     async def read(self, now_s: float) -> Reading:
         try:
@@ -129,6 +131,7 @@ class NodeMetricsSource:
         try:
             self._check(target)
             async with self._slots, asyncio.timeout(self._timeout_s):
+                self._budget.spend(0)
                 await self._fetch(target, wanted)
             page, node.weight = wanted.end(), wanted.weight
             if len(wanted.lines) > _MANY_LINES:
@@ -162,8 +165,9 @@ class NodeMetricsSource:
             if answer.status != 200:
                 raise SourceError(f"answered {answer.status}")
             async for piece in pieces(answer, self._budget.limits.round_bytes):
-                wanted.feed(piece)
-                await asyncio.sleep(0)  # pieces that are here already would keep everybody waiting
+                async with self._lane:
+                    wanted.feed(piece)
+                    await asyncio.sleep(0)  # pieces that are here already would keep everybody waiting
 
     def _reading(self, now_s: float) -> Reading:
         failed = {target: node.why for target, node in self._nodes.items() if node.why}

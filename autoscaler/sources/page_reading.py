@@ -36,6 +36,13 @@ class Budget:
         """A new round."""
         self.left_bytes = self.limits.round_bytes
 
+    def spend(self, size: int) -> None:
+        """Errors: SourceError when nothing is left; then nothing is looked at any more either."""
+        self.left_bytes -= max(0, size)
+        if self.left_bytes < 0:
+            limit = self.limits.round_bytes / (1 << 20)
+            raise SourceError(f"all pages together are longer than {limit:.3g} MiB (reading.round_bytes)")
+
     def drop(self, weight: Weight) -> None:
         """A page is not kept any more."""
         self.held.lines -= weight.lines
@@ -54,16 +61,19 @@ class WantedLines:
 
     def feed(self, piece: bytes) -> None:
         """Errors: SourceError when the pages are more than may be read."""
+        self._budget.spend(len(piece))
         data = self._tail + piece
         end = data.rfind(b"\n") + 1
         self._tail = data[end:]
         if len(self._tail) > _LONGEST_TAIL_BYTES:
             raise SourceError("a line has no end")
-        self._take(data[:end].splitlines(), len(piece))
+        lines = data[:end].splitlines()
+        self._budget.spend(LINE_BYTES * len(lines) - len(piece))
+        self._take(lines)
 
     def end(self) -> bytes:
         """The wanted lines as a page of their own, which replaces the one before. Errors: as `feed`."""
-        self._take([self._tail] if self._tail else [], 0)
+        self._take([self._tail] if self._tail else [])
         self.undo()
         held = self._budget.held
         held.lines += self.weight.lines - self._before.lines
@@ -75,12 +85,8 @@ class WantedLines:
         self._budget.drop(self._more)
         self._more = Weight()
 
-    def _take(self, lines: list[bytes], size: int) -> None:
-        budget, names = self._budget, self._names
-        budget.left_bytes -= max(size, LINE_BYTES * len(lines))
-        if budget.left_bytes < 0:
-            limit = budget.limits.round_bytes >> 20
-            raise SourceError(f"all pages together are longer than {limit} MiB (reading.round_bytes)")
+    def _take(self, lines: list[bytes]) -> None:
+        names = self._names
         kept = [line for line in lines if line.partition(b"{")[0].partition(b" ")[0] in names]
         if kept:
             self._keep(kept)
