@@ -41,6 +41,7 @@ def assemble(held: Sequence[Held], pause: PauseState, leader: bool, now_s: float
     Two sources that tell of the same deployment or pool: the earlier one wins, unless its metrics are much older.
     """
     inventories: dict[DeploymentKey, DeploymentInventory] = {}
+    unreadable: dict[DeploymentKey, str] = {}
     metrics: dict[DeploymentKey, DeploymentMetrics] = {}
     pools: dict[str, PoolSignals] = {}
     hints: list[Hint] = []
@@ -48,6 +49,8 @@ def assemble(held: Sequence[Held], pause: PauseState, leader: bool, now_s: float
     for reading in readings:
         if isinstance(reading.data, Inventories):
             inventories = {**reading.data.deployments, **inventories}
+            unreadable = {**reading.data.unreadable, **unreadable}
+    unreadable = {key: why for key, why in unreadable.items() if key not in inventories}
     for reading in readings:
         data = reading.data
         if isinstance(data, NodePages | PagesOfServices):
@@ -64,7 +67,8 @@ def assemble(held: Sequence[Held], pause: PauseState, leader: bool, now_s: float
             pause = _both(pause, data.pause)
     return Signals(
         deployments=tuple(
-            DeploymentSignals(key, inventories.get(key), metrics.get(key)) for key in sorted({*inventories, *metrics})
+            DeploymentSignals(key, inventories.get(key), metrics.get(key), unreadable.get(key, ""))
+            for key in sorted({*inventories, *metrics, *unreadable})
         ),
         pools=tuple(pools[name] for name in sorted(pools)),
         sources=tuple(one.status for one in held),

@@ -76,6 +76,8 @@ def tick_record(
             "inventory": plain(deployment.inventory),
             "metrics": plain(deployment.metrics),
         }
+        if deployment.unreadable:
+            entry["unreadable"] = deployment.unreadable
         per_deployment[str(deployment.key)] = entry
     return {
         "kind": "tick",
@@ -183,6 +185,7 @@ def decode_signals(record: Mapping[str, Any]) -> Signals:
         deployments = []
         for text, entry in inputs.signals.items():
             half = {"key": msgspec.to_builtins(DeploymentKey.parse(text)), "inventory": entry["inventory"]}
+            half["unreadable"] = entry.get("unreadable", "")
             signals = msgspec.convert({**half, "metrics": _with_infinite_edges(entry["metrics"])}, DeploymentSignals)
             deployments.append(signals)
         pause = {

@@ -252,8 +252,6 @@ class SupplyMemory:
     """Replica ids seen in the last inventory, whatever their state."""
     raised_at_s: float | None = None
     """When the plan last asked for more than Serve had as its target."""
-    failed_starts: list[float] = field(default_factory=list)
-    """When starts ended before the replica ran, since one last ran; none where a lowered target withdrew it."""
     last_target: int | None = None
     last_observed_target: int | None = None
     proposals: list[list[float]] = field(default_factory=list)

@@ -110,7 +110,7 @@ def _gauges(metrics: DeploymentMetrics) -> tuple[float | None, float | None, flo
 
 def _why_stale(signals: DeploymentSignals, guards: GuardSettings, now_s: float) -> str:
     if signals.inventory is None:
-        return "Ray's dashboard does not tell what runs"
+        return signals.unreadable or "Ray's dashboard does not tell what runs"
     if signals.metrics is None:
         return "no metrics of this deployment"
     for what, as_of_s in (("replica list", signals.inventory.as_of_s), ("metrics", signals.metrics.as_of_s)):

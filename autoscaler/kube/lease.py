@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from autoscaler.errors import Forbidden, NotFound, Unavailable
+from autoscaler.fields import count, mapping, text
 from autoscaler.kube.resources import LEASES, ClusterApi, Object
 from autoscaler.leader import LeaseRecord
 
@@ -37,7 +38,7 @@ class KubernetesLease:
         self._object = _checked(made, record)
 
     async def write(self, record: LeaseRecord, timeout_s: float) -> None:
-        body = {**self._object, "spec": {**(self._object.get("spec") or {}), **spec_of(record)}}
+        body = {**self._object, "spec": {**mapping(self._object, "spec"), **spec_of(record)}}
         written = await self._api.replace(LEASES, self._namespace, self._name, body, timeout_s=timeout_s)
         self._object = _checked(written, record)
 
@@ -52,20 +53,20 @@ def lost_lease(namespace: str, name: str) -> str:
 
 def _checked(lease: Object, record: LeaseRecord) -> Object:
     """The answer to a write, if it is the lease that was written: a proxy's friendly page is no renewal."""
-    if record_of(lease).holder != record.holder or not (lease.get("metadata") or {}).get("resourceVersion"):
+    if record_of(lease).holder != record.holder or not text(mapping(lease, "metadata"), "resourceVersion"):
         raise Unavailable("kubernetes: the answer to writing the lease is not that lease")
     return lease
 
 
 def record_of(lease: Object) -> LeaseRecord:
     """The record in a Lease; a field that is missing reads as nobody's."""
-    spec: Any = lease.get("spec") or {}
+    spec = mapping(lease, "spec")
     return LeaseRecord(
-        holder=str(spec.get("holderIdentity") or ""),
-        duration_s=int(spec.get("leaseDurationSeconds") or 0),
-        acquired_at=str(spec.get("acquireTime") or ""),
-        renewed_at=str(spec.get("renewTime") or ""),
-        transitions=int(spec.get("leaseTransitions") or 0),
+        holder=text(spec, "holderIdentity"),
+        duration_s=count(spec.get("leaseDurationSeconds")) or 0,
+        acquired_at=text(spec, "acquireTime"),
+        renewed_at=text(spec, "renewTime"),
+        transitions=count(spec.get("leaseTransitions"), 2**31) or 0,
     )
 
 

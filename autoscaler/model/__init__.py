@@ -3,7 +3,6 @@
 All frozen and slotted; units in the names; `None` is unknown, never 0. No behaviour beyond small look-ups, no I/O.
 """
 
-from autoscaler.model.condition import Condition
 from autoscaler.model.observation import (
     ALL_FRESH,
     FRESH,
@@ -64,7 +63,6 @@ __all__ = [
     "NO_SUPPLY",
     "ActWay",
     "Applied",
-    "Condition",
     "ControllerConfig",
     "DeploymentInventory",
     "DeploymentMetrics",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from autoscaler.model.condition import Condition
 from autoscaler.model.observation import EndedStart, Observation
 from autoscaler.model.settings import ActWay
 from policies.base import DeploymentKey, Forecast, LeadTimes, Term
@@ -89,9 +88,6 @@ class Plan:
     """Starts that are over since the last tick. Not in the journal."""
     coverages: Mapping[DeploymentKey, tuple[tuple[float, float], ...]] = field(default_factory=dict)
     """(level, share of recent windows as long as the lead time whose demand stayed under it). Not in the journal."""
-
-    conditions: tuple[Condition, ...] = ()
-    """What is wrong and lasts. Not in the journal."""
 
     def deployment(self, key: DeploymentKey) -> DeploymentPlan | None:
         return next((d for d in self.deployments if d.key == key), None)

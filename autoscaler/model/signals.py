@@ -119,6 +119,8 @@ class DeploymentSignals:
     key: DeploymentKey
     inventory: DeploymentInventory | None = None
     metrics: DeploymentMetrics | None = None
+    unreadable: str = ""
+    """Why what Ray says of it cannot be understood; then there is no inventory."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,40 +1,89 @@
 """Reads Ray Serve's list of applications (`GET /api/serve/applications/`) into inventories. Pure: JSON in, nouns out.
 
-It takes what it knows and ignores the rest, but a part that it needs and that is missing or of another shape makes the
-whole answer unusable: a half-read inventory would look like a small one.
+It takes what it knows and ignores the rest. An entry of which a part that is needed is missing or of another shape is
+refused by itself: that deployment is unknown, with the reason, and the others are read. What would make the list look
+shorter than it is (no list of applications, an application without its deployments) refuses the deployments that it
+may stand for, or the whole answer: a half-read inventory would look like a small one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from math import ceil
 from typing import Any
 
 from autoscaler.errors import SourceError
+from autoscaler.fields import MOST_COUNT, REPLACED, clean, count, identifier, number, text
 from autoscaler.model import ActWay, DeploymentInventory, ReplicaSignal, ServeAutoscaling
+from autoscaler.sources.readings import Inventories
 from policies.base import DeploymentKey
+
+_MOST_REQUESTS = 2**53
+"""serve.llm sets max_ongoing_requests to 1e9."""
+_MOST_GPUS = 10_000
+_LATEST_S = 1e11
+_MOST_KWARGS = 100
 
 
 def parse_applications(
     answer: object, namespace: str, service: str, as_of_s: float, act: ActWay = "external"
-) -> dict[DeploymentKey, DeploymentInventory]:
+) -> Mapping[DeploymentKey, DeploymentInventory]:
+    """Those deployments of `read_applications` whose entries can be read."""
+    return read_applications(answer, namespace, service, as_of_s, act).deployments
+
+
+def read_applications(
+    answer: object,
+    namespace: str,
+    service: str,
+    as_of_s: float,
+    act: ActWay = "external",
+    known: Collection[DeploymentKey] = (),
+) -> Inventories:
     """Every deployment of every application, keyed for `namespace`/`service`; `act` is the way of that service.
 
-    Errors: SourceError naming the place; also when no Serve controller runs (Ray then answers with an empty list, which
-    would otherwise look like a cluster whose deployments are all gone).
+    `known`: deployments of the answer before; those of an application that cannot be read now are unknown. Errors:
+    SourceError naming the place, where the answer as a whole cannot be read; also when no Serve controller runs (Ray
+    then answers with an empty list, which would otherwise look like a cluster whose deployments are all gone).
     """
     top = _mapping(answer, "the answer")
     applications = _mapping(_need(top, "applications", "the answer"), "applications")
     if not applications and not top.get("controller_info"):
         raise SourceError("Ray Serve is not running there (no Serve controller)")
-    found = {}
+    found: dict[DeploymentKey, DeploymentInventory] = {}
+    unreadable: dict[DeploymentKey, str] = {}
     for app_name, app in applications.items():
-        where = f"applications.{app_name}"
-        app = _mapping(app, where)
-        for name, deployment in _mapping(_need(app, "deployments", where), f"{where}.deployments").items():
+        try:
+            where = f"applications.{app_name if app_name.isprintable() else ascii(app_name)}"
+            app = _mapping(app, where)
+            deployments = _mapping(_need(app, "deployments", where), f"{where}.deployments")
+        except SourceError as error:
+            before = [key for key in known if key.app == app_name]
+            if not before:
+                raise
+            unreadable |= dict.fromkeys(before, str(error))
+            continue
+        for name, deployment in deployments.items():
             key = DeploymentKey(namespace, service, app_name, name)
-            found[key] = _inventory(app, _mapping(deployment, f"{where}.deployments.{name}"), as_of_s, f"{key}", act)
-    return found
+            try:
+                _check_name(app_name, "application")
+                _check_name(name, "deployment")
+                found[key] = _inventory(app, _mapping(deployment, f"{key}"), as_of_s, f"{key}", act)
+            except SourceError as error:
+                shown = DeploymentKey(namespace, service, _as_a_name(app_name), _as_a_name(name))
+                unreadable[shown] = str(error)
+    return Inventories(namespace, service, found, unreadable)
+
+
+def _check_name(name: str, what: str) -> None:
+    """Errors: SourceError for a name that no key can hold, or that Ray could not be asked about."""
+    if identifier(name) is None or "/" in name or REPLACED in name:
+        raise SourceError(f"the {what} name {_shown(name)} cannot be used; allowed: text without / or odd characters")
+
+
+def _as_a_name(name: str) -> str:
+    """What stands in a key for a name that none can hold."""
+    return clean(name, 100).replace("/", REPLACED) or REPLACED
 
 
 def _inventory(
@@ -49,14 +98,14 @@ def _inventory(
         as_of_s=as_of_s,
         target=_count(_need(deployment, "target_num_replicas", where), f"{where}.target_num_replicas"),
         replicas=tuple(_replica(replica, f"{where}.replicas") for replica in replicas),
-        app_status=str(app.get("status", "")),
-        status=str(deployment.get("status", "")),
-        message=str(deployment.get("message") or app.get("message") or ""),
+        app_status=clean(text(app, "status")),
+        status=clean(text(deployment, "status")),
+        message=clean(text(deployment, "message") or text(app, "message")),
         external_scaler_enabled=enabled if isinstance(enabled, bool) else None,
         autoscaled_by_serve=bool(config.get("autoscaling_config")),
-        max_ongoing_requests=_optional_count(config.get("max_ongoing_requests")),
+        max_ongoing_requests=count(config.get("max_ongoing_requests"), _MOST_REQUESTS),
         gpus_per_replica=_gpus(deployment.get("required_resources"), config.get("placement_group_bundles")),
-        configured_replicas=_optional_count(config.get("num_replicas")),
+        configured_replicas=count(config.get("num_replicas")),
         dead_replicas=_length(deployment.get("recent_dead_replicas")),
         autoscaling=_autoscaling(config.get("autoscaling_config")),
         act=act,
@@ -69,38 +118,58 @@ def _autoscaling(block: object) -> ServeAutoscaling | None:
         return None
     policy = block.get("policy")
     policy = policy if isinstance(policy, dict) else {}
-    kwargs = policy.get("policy_kwargs")
     return ServeAutoscaling(
-        policy=str(policy.get("policy_function", "")),
-        policy_kwargs=kwargs if isinstance(kwargs, dict) else {},
-        min_replicas=_optional_count(block.get("min_replicas")),
-        max_replicas=_optional_count(block.get("max_replicas")),
-        upscale_delay_s=_optional_number(block.get("upscale_delay_s")),
-        downscale_delay_s=_optional_number(block.get("downscale_delay_s")),
+        policy=clean(text(policy, "policy_function")),
+        policy_kwargs=_plain_options(policy.get("policy_kwargs")),
+        min_replicas=count(block.get("min_replicas")),
+        max_replicas=count(block.get("max_replicas")),
+        upscale_delay_s=number(block.get("upscale_delay_s")),
+        downscale_delay_s=number(block.get("downscale_delay_s")),
     )
+
+
+def _plain_options(options: object) -> dict[str, Any]:
+    """Those that are text, numbers or flags: a policy of others may have any."""
+    if not isinstance(options, dict) or len(options) > _MOST_KWARGS:
+        return {}
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        if isinstance(value, str):
+            found[clean(name)] = clean(value)
+        elif value is None or isinstance(value, bool) or number(value, -1e15) is not None:
+            found[clean(name)] = value
+    return found
 
 
 def _replica(replica: object, where: str) -> ReplicaSignal:
     fields = _mapping(replica, where)
-    start = fields.get("start_time_s")
+    replica_id = identifier(_need(fields, "replica_id", where))
+    state = identifier(_need(fields, "state", where))
+    if replica_id is None or state is None:
+        name = "replica_id" if replica_id is None else "state"
+        raise SourceError(f"{where}: {name} is {_shown(fields[name])}, expected a name")
     return ReplicaSignal(
-        replica_id=str(_need(fields, "replica_id", where)),
-        state=str(_need(fields, "state", where)),
-        start_time_s=float(start) if isinstance(start, int | float) else None,
-        node_id=fields.get("node_id") or None,
-        worker_id=fields.get("worker_id") or None,
+        replica_id=replica_id,
+        state=state,
+        start_time_s=number(fields.get("start_time_s"), 0.0, _LATEST_S),
+        node_id=identifier(fields.get("node_id")),
+        worker_id=identifier(fields.get("worker_id")),
     )
 
 
 def _gpus(required: object, bundles: object) -> int | None:
-    """Whole GPUs of one replica: its placement group's bundles, else its own resources; a share counts as one."""
+    """Whole GPUs of one replica: its placement group's bundles, else its own resources; a share counts as one.
+
+    None where one of the numbers is none: a part of them would look like a small replica.
+    """
     if isinstance(bundles, list) and bundles:
         shares = [bundle.get("GPU", 0) for bundle in bundles if isinstance(bundle, dict)]
     elif isinstance(required, dict):
         shares = [required.get("GPU", 0)]
     else:
         return None
-    return ceil(sum(share for share in shares if isinstance(share, int | float)))
+    read = [share for one in shares if (share := number(one, 0.0, _MOST_GPUS)) is not None]
+    return count(ceil(sum(read)), _MOST_GPUS) if len(read) == len(shares) else None
 
 
 def _mapping(value: object, where: str) -> dict[str, Any]:
@@ -116,22 +185,21 @@ def _need(fields: Mapping[str, Any], name: str, where: str) -> Any:
 
 
 def _count(value: object, where: str) -> int:
-    count = _optional_count(value)
-    if count is None:
-        raise SourceError(f"{where} is {value!r}, expected a whole number >= 0")
-    return count
+    found = count(value)
+    if found is None:
+        raise SourceError(f"{where} is {_shown(value)}, expected a whole number from 0 to {MOST_COUNT}")
+    return found
 
 
 def _length(value: object) -> int:
     return len(value) if isinstance(value, list) else 0
 
 
-def _optional_count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
-def _optional_number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+def _shown(value: object) -> str:
+    """A value of others in a message: short, and in one line."""
+    if isinstance(value, str):
+        return ascii(value if len(value) <= 60 else value[:57] + "...")
+    return ascii(value)[:60] if isinstance(value, bool | int | float | None) else _kind(value)
 
 
 def _kind(value: object) -> str:

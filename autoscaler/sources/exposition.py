@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
-from math import inf
+from math import inf, isnan
 from typing import NamedTuple
 
+from autoscaler.fields import MOST_NUMBER
 from autoscaler.model import Histogram
 from autoscaler.sources.names import (
     APPLICATION,
@@ -103,8 +104,8 @@ class Memory:
 def parse(page: bytes, names: frozenset[bytes], memory: Memory | None = None) -> list[Sample]:
     """The samples of `page` whose metric name is in `names`: plain ones in the page's order, then the histograms.
 
-    A histogram without its `+Inf` bucket (a page that was cut off) is left out. A caller that reads the same page
-    again and again hands in the same `memory`, and gets the same Series objects.
+    A histogram without its `+Inf` bucket (a page that was cut off), or with counts that are none, is left out. A
+    caller that reads the same page again and again hands in the same `memory`, and gets the same Series objects.
     """
     by_raw = {} if memory is None else memory.by_raw
     fresh: dict[bytes, tuple[Series, float | None]] = {}
@@ -132,16 +133,22 @@ def parse(page: bytes, names: frozenset[bytes], memory: Memory | None = None) ->
 def _series(name: str, labels: dict[str, str]) -> tuple[Series, float | None]:
     """A series and, for a bucket, its upper edge."""
     edge = _number(labels.pop("le").encode()) if name.endswith("_bucket") and "le" in labels else None
-    return Series(name, labels), edge
+    return Series(name, labels), None if edge is not None and isnan(edge) else edge
 
 
 def _grouped(histograms: Iterable[tuple[Series, dict[float, float]]]) -> list[Sample]:
-    found = []
-    for series, counts in histograms:
-        edges = tuple(sorted(counts))
-        if edges[-1] == inf:
-            found.append(Sample(series, Histogram(edges, tuple(counts[edge] for edge in edges))))
-    return found
+    grouped = ((series, histogram_of(counts)) for series, counts in histograms)
+    return [Sample(series, histogram) for series, histogram in grouped if histogram is not None]
+
+
+def histogram_of(by_edge: Mapping[float, float]) -> Histogram | None:
+    """Counts by upper edge as one histogram; None where the last edge is not +Inf, or a count or edge is none."""
+    edges = tuple(sorted(by_edge))
+    counts = tuple([by_edge[edge] for edge in edges])
+    total = sum(counts)  # NaN and infinity stay what they are in a sum
+    if not edges or edges[-1] != inf or not 0.0 <= total <= MOST_NUMBER or min(counts) < 0.0 or edges[0] == -inf:
+        return None
+    return Histogram(edges, counts)
 
 
 def _number(text: bytes) -> float | None:

@@ -38,6 +38,7 @@ MOST_MULTIPLIER = 100.0
 MOST_TOKENS = 1e7
 _FARTHEST_S = 366 * 86400.0
 """A hint may begin so far ahead, and last so long."""
+_LARGEST = 1e300
 _CLOCK_S = 3600.0
 """How far ahead of ours a publisher's clock may be."""
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
@@ -292,7 +293,7 @@ def _number(said: Mapping[str, Any], name: str, lowest: float, highest: float) -
     value = said.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
         raise SourceError(f"{name}: {_shown(value)}; allowed: a number from {exact(lowest)} to {exact(highest)}")
     if not lowest <= value <= highest:
         raise SourceError(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import inf, isfinite
 from typing import TypeVar
 
+from autoscaler.fields import MOST_NUMBER
 from autoscaler.model import DeploymentInventory, DeploymentMetrics, Histogram
 from autoscaler.sources.exposition import Sample, Series
 from autoscaler.sources.names import Field, Role
@@ -19,6 +20,8 @@ from policies.base import DeploymentKey, ReplicaMetrics
 
 _SILENT_S = 30.0
 """A page this much older than the newest one is of a node that answers no more: the others need not wait for it."""
+_FULL = 1.01
+"""The fullest that a KV cache can be; sums of floats may end a little above 1."""
 T = TypeVar("T")
 ByRank = dict[Field, dict[int, dict[str, T]]]
 """Of each field the sources that were found, by rank: their values by series id."""
@@ -48,8 +51,8 @@ def collect(
     A deployment's `as_of_s` is that of the oldest page that holds a series of it (so a node that stopped answering
     makes what it served stale, not small), and `as_of_s` where no page does. A page that has been silent for long is
     left out where others tell of the deployment, and counted (`silent_pages`): the demand model estimates what it would
-    have said. Samples of deployments and replicas that no inventory lists are dropped. NaN and infinite values are
-    unknown.
+    have said. Samples of deployments and replicas that no inventory lists are dropped. NaN, infinite and
+    negative values are unknown, and so are values that no gauge can have.
     """
     owners = _Owners(inventories, namespace, service)
     for page in samples_by_node.values():
@@ -135,11 +138,13 @@ class _Owners:
                 gathered.baseline.add(series.id)
             if isinstance(value, Histogram):
                 gathered.of(gathered.histograms, role)[series.id] = value
-            elif kind == "histogram" or not isfinite(value):
+            elif kind == "histogram" or not value <= (_FULL if role.field == "kv_usage" else MOST_NUMBER):
                 continue
             elif kind == "counter":
-                if series.counts:
+                if series.counts and isfinite(value):  # what went below 0 is for the demand model to notice
                     gathered.of(gathered.counters, role)[series.id] = value
+            elif value < 0.0:
+                continue
             elif replica_id is not None:
                 if replica_id in self.alive:
                     gathered.add_replica_gauge(series, value, role, replica_id)

@@ -7,12 +7,12 @@ new. All series of one scrape have one time; what the last scrape of a target no
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from math import inf, isfinite
+from math import isnan, nan
 from typing import Any
 
 from autoscaler.errors import SourceError
-from autoscaler.model import Histogram
-from autoscaler.sources.exposition import Sample, Series
+from autoscaler.fields import MOST_NUMBER, clean
+from autoscaler.sources.exposition import Sample, Series, histogram_of
 from autoscaler.sources.join import NodePage
 from autoscaler.sources.names import (
     APPLICATION,
@@ -39,6 +39,7 @@ from policies.base import DeploymentKey
 _TARGET = ("instance", "pod", "job")
 """Labels that say which page a series was on."""
 _SAME_SCRAPE_S = 1.0
+_LATEST_S = 1e11
 MOST_POINTS = 10_000
 """Points of one range query; Prometheus refuses more than 11,000."""
 
@@ -138,11 +139,15 @@ def _histograms(rows: Iterable[tuple[float, str, dict[str, str], float]]) -> Ite
     for _, name, labels, value in rows:
         if EDGE in labels:
             series = Series(name, {label: text for label, text in labels.items() if label != EDGE})
-            found.setdefault((name, series.id), (series, {}))[1][float(labels[EDGE])] = value
+            try:
+                edge = float(labels[EDGE])
+            except ValueError:
+                edge = nan
+            found.setdefault((name, series.id), (series, {}))[1][edge] = value
     for series, counts in found.values():
-        edges = tuple(sorted(counts))
-        if edges[-1] == inf:
-            yield Sample(series, Histogram(edges, tuple(counts[edge] for edge in edges)))
+        histogram = None if any(map(isnan, counts)) else histogram_of(counts)
+        if histogram is not None:
+            yield Sample(series, histogram)
 
 
 def number_of(result: object) -> float | None:
@@ -155,7 +160,7 @@ def rates_of(result: object) -> list[tuple[float, float]]:
     """(end of bin, requests per second) from a matrix with at most one series; what is missing is left out."""
     found: dict[float, float] = {}
     for _, points in _series(result):
-        found.update({at_s: value for at_s, value in points if isfinite(value) and value >= 0})
+        found.update({at_s: value for at_s, value in points if 0.0 <= value <= MOST_NUMBER})
     return sorted(found.items())
 
 
@@ -166,7 +171,8 @@ def _series(result: object) -> Iterator[tuple[dict[str, str], list[tuple[float, 
         for row in result:
             metric: Mapping[str, Any] = row["metric"]
             points = [(float(at_s), float(value)) for at_s, value in row["values"]]
+            points = [point for point in points if 0.0 <= point[0] <= _LATEST_S]
             if points:
-                yield {str(name): str(value) for name, value in metric.items()}, points
-    except (TypeError, KeyError, ValueError, AttributeError):
+                yield {clean(str(name)): clean(str(value)) for name, value in metric.items()}, points
+    except (TypeError, KeyError, ValueError, OverflowError, AttributeError):
         raise SourceError("the answer has another shape than Prometheus' API") from None

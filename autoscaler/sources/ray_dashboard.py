@@ -5,80 +5,40 @@ It reads and never writes. What the answer means is in `applications`; the HTTP 
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-
-from autoscaler.dashboard_client import LARGE_BYTES, Answer, DashboardClient
+from autoscaler.dashboard_client import Answer, DashboardClient
 from autoscaler.errors import LeadtimeError, SourceError
-from autoscaler.model import ActWay, DeploymentInventory
+from autoscaler.model import ActWay
 from autoscaler.ports import Reading
-from autoscaler.sources.applications import parse_applications
-from autoscaler.sources.readings import Inventories
-from autoscaler.sources.sizes import check_sizes
+from autoscaler.sources.applications import read_applications
 from policies.base import DeploymentKey
 
 PATH = "/api/serve/applications/"
-_READER = ThreadPoolExecutor(1, "large-answers")
-"""Of large answers one at a time is read: it takes many times its size in memory meanwhile."""
-
-
-class _Turn:
-    """A place among those who may hold a large answer, once it is taken."""
-
-    def __init__(self, turns: asyncio.Semaphore | None) -> None:
-        self._turns, self._taken = turns, False
-
-    async def take(self) -> None:
-        if self._turns is not None and not self._taken:
-            await self._turns.acquire()
-            self._taken = True
-
-    def give_back(self) -> None:
-        if self._turns is not None and self._taken:
-            self._turns.release()
 
 
 class RayDashboardSource:
     """Reads one Ray cluster; `data` of its readings is `Inventories`."""
 
     def __init__(
-        self,
-        name: str,
-        namespace: str,
-        service: str,
-        client: DashboardClient,
-        act: ActWay = "external",
-        turns: asyncio.Semaphore | None = None,
+        self, name: str, namespace: str, service: str, client: DashboardClient, act: ActWay = "external"
     ) -> None:
-        """`turns`: shared by those of whom only so many may hold a large answer at once."""
         self.name = name
-        self._turns = turns
         self._act = act
         self.namespace = namespace
         self.service = service
         self._client = client
+        self._known: frozenset[DeploymentKey] = frozenset()
+        """Deployments of the last answer."""
 
     async def read(self, now_s: float) -> Reading:
-        turn = _Turn(self._turns)
         try:
-            answer = await self._client.get(PATH, turn.take)
+            answer = await self._client.get(PATH)
             check_status(answer, self._client)
-            if len(answer.body) > LARGE_BYTES:  # the event loop would stand still for too long
-                deployments = await asyncio.get_running_loop().run_in_executor(_READER, self._read, answer, now_s)
-            else:
-                deployments = self._read(answer, now_s)
+            document = _document(answer, self._client)
+            data = read_applications(document, self.namespace, self.service, now_s, self._act, self._known)
         except LeadtimeError as error:
             return Reading(self.name, up=False, as_of_s=None, why=_with_place(str(error), self._client))
-        finally:
-            turn.give_back()
-        return Reading(self.name, up=True, as_of_s=now_s, data=Inventories(self.namespace, self.service, deployments))
-
-    def _read(self, answer: Answer, now_s: float) -> Mapping[DeploymentKey, DeploymentInventory]:
-        """Errors: SourceError."""
-        document = _document(answer, self._client)
-        check_sizes(document, self._client.limits)
-        return parse_applications(document, self.namespace, self.service, now_s, self._act)
+        self._known = frozenset((*data.deployments, *data.unreadable))
+        return Reading(self.name, up=True, as_of_s=now_s, data=data)
 
     async def close(self) -> None:
         await self._client.close()

@@ -17,7 +17,7 @@ from typing import Any
 
 from autoscaler.dashboard_client import DashboardClient
 from autoscaler.errors import LeadtimeError, SourceError
-from autoscaler.fields import mapping, mappings, text, whole
+from autoscaler.fields import MOST_COUNT, MOST_NUMBER, count, mapping, mappings, text
 from autoscaler.model import NodeSignal, PoolSettings, PoolSignals
 from autoscaler.ports import Reading
 from autoscaler.sources.kubernetes.nodes import pool_name
@@ -25,6 +25,7 @@ from autoscaler.sources.ray_dashboard import check_status
 from autoscaler.sources.readings import Pools
 
 NODES, STATUS = "/nodes?view=summary", "/api/cluster_status"
+_MOST_LAUNCHES = 10_000
 _GPUS_USED = re.compile(r"^([\d.]+)/[\d.]+ GPU\b", re.MULTILINE)
 
 
@@ -65,7 +66,7 @@ def parse_nodes(summary: object, status: object) -> tuple[RayNode, ...]:
         raylet = mapping(entry, "raylet")
         node_id, address = text(raylet, "nodeId"), text(raylet, "nodeManagerAddress")
         gpus = _number(mapping(raylet, "resourcesTotal").get("GPU"))
-        if text(raylet, "state") != "ALIVE" or not node_id or not gpus:
+        if text(raylet, "state") != "ALIVE" or not node_id or not gpus or gpus > MOST_COUNT:
             continue
         names = [str(value) for value in mapping(raylet, "labels").values()]
         names += [types[address]] if isinstance(types.get(address), str) else []
@@ -85,8 +86,11 @@ def parse_asked(status: object) -> tuple[AskedNode, ...]:
         if isinstance(one, list) and len(one) >= 3 and all(isinstance(word, str) for word in one):
             *_, address, node_type, _ = one
             asked.append(AskedNode(address, node_type))
-    for node_type, count in mapping(report, "pendingLaunches").items():
-        asked += [AskedNode(f"launch-of-{node_type}-{i}", str(node_type), False) for i in range(whole(count) or 0)]
+    for node_type, launches in mapping(report, "pendingLaunches").items():
+        asked += [
+            AskedNode(f"launch-of-{node_type}-{i}", str(node_type), False)
+            for i in range(count(launches, _MOST_LAUNCHES) or 0)
+        ]
     return tuple(asked)
 
 
@@ -217,13 +221,14 @@ def _report(status: object) -> Mapping[str, Any]:
 def _used(written: object) -> int | None:
     """GPUs in use, from Ray's lines such as `4.0/8.0 GPU`."""
     found = _GPUS_USED.search(written) if isinstance(written, str) else None
-    return None if found is None else math.ceil(float(found[1]))
+    used = None if found is None else _number(found[1])
+    return None if used is None else count(math.ceil(used))
 
 
 def _number(value: object) -> float | None:
     """A number, or one in quotes (as JSON has 64-bit integers of Ray's)."""
     try:
         number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
-    return number if math.isfinite(number) else None
+    return number if 0.0 <= number <= MOST_NUMBER else None

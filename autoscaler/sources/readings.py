@@ -6,7 +6,7 @@ Plain nouns only. A source gives one of these, or a Reading that says why it cou
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from autoscaler.model import DeploymentInventory, DeploymentMetrics, Hint, PauseState, PoolSignals
 from autoscaler.sources.join import NodePage
@@ -20,6 +20,8 @@ class Inventories:
     namespace: str
     service: str
     deployments: Mapping[DeploymentKey, DeploymentInventory]
+    unreadable: Mapping[DeploymentKey, str] = field(default_factory=dict)
+    """Deployments that are listed and whose entry makes no sense: why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ from typing import Any
 
 import yaml
 
+from autoscaler.fields import MOST_COUNT, clean, count, number
+
 _LONGEST = 1_000_000
 _LLM_BUILDERS = ("build_openai_app",)
 _REFUSED_BUILDERS = {
@@ -58,7 +60,7 @@ def parse_serve_config(text: str) -> tuple[ServeApp, ...]:
 
 def llm_deployment_name(model_id: str) -> str:
     """The name that serve.llm gives to a model's deployment."""
-    return "LLMServer:" + model_id.replace("/", "--").replace(".", "_")
+    return "LLMServer:" + clean(model_id).replace("/", "--").replace(".", "_")
 
 
 def _app(app: Mapping[str, Any]) -> ServeApp:
@@ -66,7 +68,7 @@ def _app(app: Mapping[str, Any]) -> ServeApp:
     deployments = {d.name: d for d in _llm_deployments(app) if builder in _LLM_BUILDERS}
     deployments.update({d.name: d for d in map(_deployment, _maps(app.get("deployments"))) if d.name})
     return ServeApp(
-        name=str(app.get("name") or "default"),
+        name=clean(str(app.get("name") or "default")),
         external_scaler_enabled=app.get("external_scaler_enabled") is True,
         deployments=tuple(deployments.values()),
         refused=_REFUSED_BUILDERS.get(builder) or _many_adapters(app),
@@ -77,7 +79,9 @@ def _deployment(entry: Mapping[str, Any]) -> ServeDeployment:
     options = entry.get("ray_actor_options")
     gpus = _number(options.get("num_gpus")) if isinstance(options, Mapping) else None
     bundles = _bundle_gpus(entry.get("placement_group_bundles"))
-    return ServeDeployment(str(entry.get("name", "")), bundles if bundles is not None else gpus, _replicas(entry))
+    return ServeDeployment(
+        clean(str(entry.get("name", ""))), bundles if bundles is not None else gpus, _replicas(entry)
+    )
 
 
 def _llm_deployments(app: Mapping[str, Any]) -> list[ServeDeployment]:
@@ -116,12 +120,11 @@ def _bundle_gpus(bundles: Any) -> float | None:
 
 
 def _replicas(entry: Mapping[str, Any]) -> int | None:
-    value = entry.get("num_replicas")
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    return count(entry.get("num_replicas"))
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return number(value, 0.0, MOST_COUNT)
 
 
 def _maps(value: Any) -> list[Mapping[str, Any]]:

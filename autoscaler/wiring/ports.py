@@ -42,9 +42,7 @@ def sources_and_actuators(
     for service in config.services:
         place = (service.namespace, service.name)
         suffix = _suffix(service, config)
-        client = DashboardClient(
-            service.dashboard, service.token_file, service.ca_file, service.timeout_s, limits=config.reading
-        )
+        client = DashboardClient(service.dashboard, service.token_file, service.ca_file, service.timeout_s)
         heads.append(RayHead(*place, client))
         sources.append(RayDashboardSource(f"ray_dashboard{suffix}", *place, client, service.act))
         rules = TargetRules(config.reading.allow, client.loopback)

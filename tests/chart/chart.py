@@ -73,10 +73,9 @@ def _placeholder(doc: Doc) -> bool:
 
 
 def pod_specs(docs: list[Doc]) -> list[Doc]:
-    """The specs of all pods, and of the templates of everything that makes pods."""
+    """The pod templates' specs of everything that makes pods."""
     kinds = ("Deployment", "Job", "StatefulSet", "DaemonSet")
-    templates = [doc["spec"]["template"]["spec"] for doc in docs if doc["kind"] in kinds]
-    return [*templates, *(doc["spec"] for doc in of_kind(docs, "Pod"))]
+    return [doc["spec"]["template"]["spec"] for doc in docs if doc["kind"] in kinds]
 
 
 def settings(docs: list[Doc]) -> str:

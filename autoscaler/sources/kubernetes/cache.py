@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Generic, TypeVar
 
 from autoscaler.errors import Forbidden, LeadtimeError, NotFound
+from autoscaler.fields import mapping, text
 from autoscaler.kube.resources import ClusterApi, Expired, Object, Resource, Throttled, WatchEvent
 
 V = TypeVar("V")
@@ -180,5 +181,5 @@ class ObjectCache(Generic[V]):
 
 
 def _key(obj: Object) -> Key:
-    meta = obj.get("metadata") or {}
-    return (str(meta.get("namespace", "")), str(meta.get("name", "")))
+    meta = mapping(obj, "metadata")
+    return (text(meta, "namespace"), text(meta, "name"))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from autoscaler.errors import SourceError
 from autoscaler.model import DeploymentInventory
-from autoscaler.sources.applications import parse_applications
+from autoscaler.sources.applications import parse_applications, read_applications
 from policies.base import DeploymentKey
 
 RAY = Path(__file__).resolve().parents[4] / "shared" / "samples" / "ray"
@@ -123,6 +123,18 @@ def test_an_absent_flag_is_unknown() -> None:
         ({"applications": []}, "applications is a list"),
         ({"applications": {"chat": None}}, "applications.chat is null"),
         ({"applications": {"chat": {}}}, "applications.chat has no 'deployments'"),
+    ],
+)
+def test_a_shape_that_is_not_serves_is_refused_by_place(answer: object, words: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        parse_applications(answer, "default", "local", 1.0)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
         (minimal(target_num_replicas=None), "target_num_replicas is None"),
         (minimal(target_num_replicas=-1), "target_num_replicas is -1"),
         (minimal(target_num_replicas=True), "target_num_replicas is True"),
@@ -132,11 +144,14 @@ def test_an_absent_flag_is_unknown() -> None:
         (minimal(deployment_config=3), "deployment_config is a number"),
     ],
 )
-def test_a_shape_that_is_not_serves_is_refused_by_place(answer: object, words: str) -> None:
-    with pytest.raises(SourceError) as caught:
-        parse_applications(answer, "default", "local", 1.0)
-    assert words in str(caught.value)
-    assert "\n" not in str(caught.value)
+def test_a_deployment_that_makes_no_sense_is_refused_by_itself(answer: Any, words: str) -> None:
+    answer["applications"]["chat"]["deployments"]["other"] = {
+        "deployment_config": {}, "target_num_replicas": 1, "replicas": [],
+    }  # fmt: skip
+    found = read_applications(answer, "default", "local", 1.0)
+    assert list(map(str, found.deployments)) == ["chat/other"]
+    assert words in found.unreadable[DeploymentKey.parse("chat/llm")]
+    assert "\n" not in found.unreadable[DeploymentKey.parse("chat/llm")]
 
 
 json_values = st.recursive(
