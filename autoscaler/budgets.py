@@ -24,6 +24,8 @@ class Shared:
     """Replicas that it may have now: its share, as far as others have drained."""
     shares: dict[DeploymentKey, int] = field(default_factory=dict)
     """Its share, where that is less than it wants."""
+    most: dict[DeploymentKey, int] = field(default_factory=dict)
+    """Replicas that the whole budget would hold."""
     records: dict[DeploymentKey, GuardRecord] = field(default_factory=dict)
 
 
@@ -39,7 +41,11 @@ def share_out(config: ControllerConfig, fleet: Sequence[Outlook], proposal: Flee
         by_name = {}
         for d in fleet:
             own = proposal.replicas.get(d.key)
-            if own is None or d.settings is None or _gpu_kind(config, d.settings) != kind:
+            if d.settings is None or _gpu_kind(config, d.settings) != kind:
+                continue
+            if own is None:
+                claims += _unseen(d)
+                by_name[d.key.full] = d
                 continue
             allowance = _allowance(d, d.settings, now_s)
             claims.append(_claim(d, d.settings, own.replicas, most.get(d.key), allowance))
@@ -49,6 +55,7 @@ def share_out(config: ControllerConfig, fleet: Sequence[Outlook], proposal: Flee
             d = by_name[claim.name]
             _remember_grant(d.memory.supply, replicas, config.tenants.drain_s, now_s)
             shared.granted[d.key] = replicas
+            shared.most[d.key] = budget // max(claim.gpus_per_replica, 1)
             if fits[claim.name] < claim.wants:
                 shared.shares[d.key] = fits[claim.name]
             if replicas < claim.wants:
@@ -77,6 +84,12 @@ def _claim(d: Outlook, s: DeploymentSettings, proposed: int, most: int | None, a
         allowance,
         s.entry or s.match,
     )
+
+
+def _unseen(d: Outlook) -> list[Claim]:
+    """What a deployment had that nobody can see now is taken to be there still."""
+    has = d.memory.supply.last_target
+    return [Claim(d.key.full, has, max(d.gpus, 1), has, holds=has)] if has else []
 
 
 def _allowance(d: Outlook, s: DeploymentSettings, now_s: float) -> int:

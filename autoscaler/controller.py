@@ -129,7 +129,7 @@ class Controller:
         fleet = []
         for one in sorted(signals.deployments, key=_BY_KEY):
             found, words = outlook.look(self.config, self.policy.forecast, self.state, one, looks, now_s)
-            found.current = self._current(found)
+            found.current = self._current(found, now_s)
             fleet.append(found)
             learned += words
         outlook.expect(fleet, self.config, self.policy.forecast, self._together, signals.hints, now_s)
@@ -160,20 +160,28 @@ class Controller:
 
     # ------------------------------------------------------------ the level in force
 
-    def _current(self, d: Outlook) -> int | None:
-        """The level in force. What Serve shows counts, unless it lost ours (a redeploy) or has not seen it yet."""
+    def _current(self, d: Outlook, now_s: float) -> int | None:
+        """The level in force. What Serve shows counts, unless it lost ours (a redeploy) or has not seen it yet, or two
+        writers disagree or not enough is known: then the higher one.
+        """
         inventory, memory = d.signals.inventory, d.memory.supply
-        if inventory is None:
+        if inventory is None or d.observation.target is None:
             return None
-        ours, shown = memory.last_target, inventory.target
+        ours, shown = memory.last_target, d.observation.target
         before, memory.last_observed_target = memory.last_observed_target, shown
         if self.config.dry_run or ours is None or on_its_way(inventory, before, ours):
             return shown
+        guard.note_other_writer(memory, shown, ours, now_s)
+        higher = max(shown, ours)
         if shown == inventory.configured_replicas:
             why = f"Serve's target went back to the configured {shown} (redeployed); ours is {ours}"
             d.notes.append(GuardRecord(guard.TARGET_RESET, d.key, shown, ours, why))
-            return ours
+            return ours if d.observation.fresh and not guard.contested(memory, now_s) else higher
         why = f"somebody set the target to {shown}; adopted as the level in force (ours was {ours})"
+        if guard.contested(memory, now_s) and shown < ours:
+            why = f"another writer set the target to {shown} again; the higher level stays ({ours})"
+            d.notes.append(GuardRecord(guard.SECOND_WRITER, d.key, shown, ours, why))
+            return higher
         d.notes.append(GuardRecord(guard.MANUAL, d.key, ours, shown, why))
         return shown
 
@@ -206,23 +214,31 @@ class Controller:
 
     def _plan(self, d: Outlook, shared: Shared, signals: Signals, now_s: float) -> DeploymentPlan:
         own = d.proposed
-        shown = d.signals.inventory.target if d.signals.inventory else None
+        shown = d.observation.target
         act = d.signals.inventory.act if d.signals.inventory else "external"
         proposed = own.replicas if own else None
-        left_alone = self._left_alone(d, signals, own)
-        if left_alone is not None or d.current is None or own is None or d.settings is None:
+        left_alone, context = self._left_alone(d, signals, own), None
+        if left_alone is None and d.current is not None and own is not None and d.settings is not None:
+            context = self._guard_context(d, d.settings, d.current, shared, now_s)
+            if context.full and d.current > context.max_replicas:
+                left_alone = guard.above_maximum(context)
+        if left_alone is not None or context is None or own is None:
             because = (left_alone,) if left_alone else ()
             terms = own.terms if own else ()
             text = explain.sentence(d.current, None, terms, because)
             return DeploymentPlan(d.key, None, shown, proposed, terms, because, None, d.key.service, text, act)
         wanted, capped = own.replicas, shared.records.get(d.key)
-        if shared.granted:
-            wanted = min(wanted, shared.granted.get(d.key, wanted))
-        number, records = guard.guard(self._guard_context(d, d.settings, d.current, shared, now_s), wanted)
+        if context.granted is not None:
+            wanted = min(wanted, context.granted)
+        number, records = guard.guard(context, wanted)
+        if context.full and context.current > context.max_replicas:
+            number, records = context.max_replicas, (guard.brought_to_maximum(context),)
         records = (*d.notes, *(() if capped is None else (capped,)), *records)
         memory = d.memory.supply
         if shown is not None and number > shown:
             memory.raised_at_s = now_s
+        if shown is not None and number != shown and signals.leader and not self.config.dry_run:
+            memory.moved = 1 if number > shown else -1
         memory.last_target = number
         blocked = blocked_because(d.key, d.signals.inventory)
         text = explain.sentence(d.current, number, own.terms, records, blocked, self.config.dry_run)
@@ -231,7 +247,7 @@ class Controller:
         return DeploymentPlan(d.key, number, shown, proposed, own.terms, records, blocked, d.key.service, text, act)
 
     def _left_alone(self, d: Outlook, signals: Signals, own: ReplicaProposal | None) -> GuardRecord | None:
-        shown = d.signals.inventory.target if d.signals.inventory else None
+        shown = d.observation.target
         proposed = own.replicas if own else None
         if d.settings is None:
             return GuardRecord(guard.OBSERVED_ONLY, d.key, proposed, None, "no deployments[].match covers it")
@@ -244,6 +260,9 @@ class Controller:
     def _guard_context(
         self, d: Outlook, settings: DeploymentSettings, current: int, shared: Shared, now_s: float
     ) -> guard.GuardContext:
+        granted, most = shared.granted.get(d.key), settings.max_replicas
+        if granted is not None:
+            most = min(most, shared.most.get(d.key, most))
         return guard.GuardContext(
             key=d.key,
             observation=d.observation,
@@ -252,14 +271,15 @@ class Controller:
             now_s=now_s,
             current=current,
             min_replicas=settings.min_replicas,
-            max_replicas=settings.max_replicas,
+            max_replicas=most,
             capacity_rps=d.capacity_rps,
             max_ongoing_requests=d.max_ongoing,
             full=self.config.full_guards or self.policy.guards == "full",
             share=shared.shares.get(d.key),
-            granted=shared.granted.get(d.key),
+            granted=granted,
             insists_on=settings.insists_on,
             max_step_up=settings.max_step_up,
+            shown=d.observation.target,
         )
 
 

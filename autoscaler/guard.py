@@ -26,12 +26,19 @@ IN_FLIGHT = "requests_in_flight"
 STABILIZATION = "stabilization"
 STEP_UP = "max_step_up"
 STEP_DOWN = "max_step_down"
+ABOVE_MAXIMUM = "above_max_replicas"
+SECOND_WRITER = "second_writer"
+INVARIANT = "invariant"
+"""A decision that must not be: the level stays as it is."""
 TARGET_RESET = "target_reset"
 MANUAL = "manual_scaling"
 OBSERVED_ONLY = "observed_only"
 HINT_CEILING = "hint_ceiling"
 """A hint asked for more than hints may: its numbers are req/s, not replicas."""
 
+CONTESTED_S = 600.0
+"""A second writer who is quiet for so long is gone."""
+_TURNS = 3
 _FAILING_FRACTION = 0.05
 
 
@@ -59,6 +66,8 @@ class GuardContext:
     """Replicas of its minimum that it keeps whatever the budget says; None: all."""
     max_step_up: int | None = None
     """Its own limit on replicas added in a tick, besides that of the settings."""
+    shown: int | None = None
+    """The level that Serve has."""
 
 
 Check = Callable[[GuardContext, int], tuple[int, str] | None]
@@ -89,6 +98,46 @@ def _remember(context: GuardContext, proposed: int) -> None:
         proposals.pop(0)
 
 
+def above_maximum(c: GuardContext) -> GuardRecord | None:
+    """Why a level above the maximum (somebody else set it) is left alone; None: the maximum carries its users.
+
+    It is brought to the maximum in one write, or not touched: a level between the two is one that nobody may ask for.
+    """
+    number = c.max_replicas
+    for _, check in ((UNKNOWN, _unknown), (FAILING, _failing), (START_UNDER_WAY, _start_under_way)):
+        found = check(c, number)
+        if found is not None:
+            return _left_above(c, found[1])
+    found = _survivors(c, number) or _in_flight(c, number)
+    return None if found is None or found[0] <= number else _left_above(c, found[1])
+
+
+def _left_above(c: GuardContext, why: str) -> GuardRecord:
+    words = f"the level is {c.current}, above the most it may be ({c.max_replicas}); left as it is: {why}"
+    return GuardRecord(ABOVE_MAXIMUM, c.key, c.max_replicas, None, words)
+
+
+def brought_to_maximum(c: GuardContext) -> GuardRecord:
+    """In words: a level above the maximum goes there at once."""
+    words = f"the level was {c.current}, above the most it may be ({c.max_replicas}), which carries what is in flight"
+    return GuardRecord(ABOVE_MAXIMUM, c.key, c.current, c.max_replicas, words)
+
+
+def contested(memory: SupplyMemory, now_s: float) -> bool:
+    """Somebody else turns back what is decided, again and again."""
+    return memory.contested_at_s is not None and now_s - memory.contested_at_s < CONTESTED_S
+
+
+def note_other_writer(memory: SupplyMemory, shown: int, ours: int, now_s: float) -> None:
+    """Somebody else set `shown` where the plan had `ours`; three turns back within ten minutes make a second writer."""
+    way = 1 if shown > ours else -1
+    if memory.moved == -way:
+        memory.turns = [*(at_s for at_s in memory.turns if at_s > now_s - CONTESTED_S), now_s]
+    memory.moved = 0
+    if contested(memory, now_s) or len(memory.turns) >= _TURNS:
+        memory.contested_at_s = now_s
+
+
 def _minimum(c: GuardContext, n: int) -> tuple[int, str] | None:
     """A budget that is used up is not overdrawn for it: what is there stays, and nothing is added."""
     least = c.min_replicas
@@ -96,6 +145,20 @@ def _minimum(c: GuardContext, n: int) -> tuple[int, str] | None:
         kept = least if c.insists_on is None else min(least, c.insists_on)
         least = min(least, max(c.granted, min(kept, c.current)))
     return (least, f"replicas.min is {c.min_replicas}") if n < least else None
+
+
+def _granted(c: GuardContext, n: int) -> tuple[int, str] | None:
+    """What keeps replicas never asks for more than the budget has."""
+    if c.granted is None:
+        return None
+    most = max(c.granted, c.current if c.shown is None else c.shown)
+    return (most, f"the GPU budget allows {c.granted} now") if n > most else None
+
+
+def _second_writer(c: GuardContext, n: int) -> tuple[int, str] | None:
+    if n < c.current and contested(c.memory, c.now_s):
+        return c.current, "another writer turns its level back again and again: the higher of the two levels stays"
+    return None
 
 
 def _maximum(c: GuardContext, n: int) -> tuple[int, str] | None:
@@ -178,6 +241,7 @@ def _step_down(c: GuardContext, n: int) -> tuple[int, str] | None:
 _BOUNDS: tuple[tuple[str, Check], ...] = ((MINIMUM, _minimum), (MAXIMUM, _maximum))
 _FULL: tuple[tuple[str, Check], ...] = (
     (UNKNOWN, _unknown),
+    (SECOND_WRITER, _second_writer),
     (FAILING, _failing),
     (START_UNDER_WAY, _start_under_way),
     (SURVIVORS, _survivors),
@@ -185,9 +249,10 @@ _FULL: tuple[tuple[str, Check], ...] = (
     (STABILIZATION, _stabilization),
     (STEP_DOWN, _step_down),
     (STEP_UP, _step_up),
+    (BUDGET, _granted),
 )
 _BOUNDS_AND_FULL = _BOUNDS + _FULL
-_ON_FEWER = frozenset((UNKNOWN, FAILING, START_UNDER_WAY, SURVIVORS, STABILIZATION, STEP_DOWN))
+_ON_FEWER = frozenset((UNKNOWN, SECOND_WRITER, FAILING, START_UNDER_WAY, SURVIVORS, STABILIZATION, STEP_DOWN))
 """They have nothing to say of a number that is no less than the level in force."""
 _FOR_ITS_USERS = frozenset((FAILING, START_UNDER_WAY, SURVIVORS, STABILIZATION))
 """They keep replicas for who uses them. What another deployment has a right to is no longer theirs to keep: a borrower

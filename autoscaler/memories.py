@@ -254,6 +254,14 @@ class SupplyMemory:
     """When the plan last asked for more than Serve had as its target."""
     last_target: int | None = None
     last_observed_target: int | None = None
+    moved: int = 0
+    """Which way the plan last moved the level (1, -1), since somebody else did; 0: it did not."""
+    turns: list[float] = field(default_factory=list)
+    """When somebody else lately turned back what the plan did."""
+    contested_at_s: float | None = None
+    """When a second writer, who turned it back again and again, last set the level; None: there is none."""
+    unknown_since_s: float | None = None
+    """Since when not everything is known that must be to ask for less."""
     proposals: list[list[float]] = field(default_factory=list)
     """[now_s, replicas] of the stabilisation window."""
     last_proposed: int | None = None

@@ -29,6 +29,8 @@ from policies.leadtimes import (
     provision_key,
 )
 
+MOST_REPLICAS = 100_000
+"""A level above that is no level but somebody's mistake: it is not known what is wanted."""
 _NOT_YET_RUNNING = ("STARTING",)
 _ALIVE = ("RUNNING", "UPDATING", "RECOVERING", "PENDING_MIGRATION")
 _RAISE_TO_START_S = 15.0
@@ -148,15 +150,16 @@ def supply_of(inventory: DeploymentInventory | None, starts: tuple[StartView, ..
     """Replicas that serve and that drain, the level that Serve is to reach, and the starts under way."""
     if inventory is None:
         return NO_SUPPLY
+    target = inventory.target if inventory.target <= MOST_REPLICAS else None
     if not known:
-        return Supply(None, None, inventory.target, starts)
+        return Supply(None, None, target, starts)
     running = stopping = 0
     for replica in inventory.replicas:
         if replica.state in _ALIVE:
             running += 1
         elif replica.state == "STOPPING":
             stopping += 1
-    return Supply(running, stopping, inventory.target, starts)
+    return Supply(running, stopping, target, starts)
 
 
 def learn_replica(
