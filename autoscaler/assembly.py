@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from autoscaler.model import (
+    Applied,
     DeploymentInventory,
     DeploymentMetrics,
     DeploymentSignals,
@@ -35,8 +37,14 @@ class Held:
     last_good: Reading | None
 
 
-def assemble(held: Sequence[Held], pause: PauseState, leader: bool, now_s: float) -> Signals:
-    """All inputs of the tick at `now_s`.
+def assemble(
+    held: Sequence[Held],
+    pause: PauseState,
+    leader: bool,
+    now_s: float,
+    applied: Mapping[str, Applied] = MappingProxyType({}),
+) -> Signals:
+    """All inputs of the tick at `now_s`. `applied`: what came of the writes of the last tick, by deployment.
 
     Two sources that tell of the same deployment or pool: the earlier one wins, unless its metrics are much older.
     """
@@ -67,7 +75,9 @@ def assemble(held: Sequence[Held], pause: PauseState, leader: bool, now_s: float
             pause = _both(pause, data.pause)
     return Signals(
         deployments=tuple(
-            DeploymentSignals(key, inventories.get(key), metrics.get(key), unreadable.get(key, ""))
+            DeploymentSignals(
+                key, inventories.get(key), metrics.get(key), unreadable.get(key, ""), _accepted(applied.get(str(key)))
+            )
             for key in sorted({*inventories, *metrics, *unreadable})
         ),
         pools=tuple(pools[name] for name in sorted(pools)),
@@ -76,6 +86,10 @@ def assemble(held: Sequence[Held], pause: PauseState, leader: bool, now_s: float
         leader=leader,
         hints=tuple(hints),
     )
+
+
+def _accepted(applied: Applied | None) -> int | None:
+    return applied.value if applied is not None and applied.outcome == "ok" else None
 
 
 def _take(metrics: dict[DeploymentKey, DeploymentMetrics], found: Mapping[DeploymentKey, DeploymentMetrics]) -> None:

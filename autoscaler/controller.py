@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from autoscaler import coverage, explain, guard, outlook, supply, supply_pools
+from autoscaler import conditions, coverage, explain, guard, invariants, outlook, supply, supply_pools
 from autoscaler.acting import blocked_because, on_its_way
 from autoscaler.asking import ask, fresh_state
 from autoscaler.budgets import Shared, share_out
@@ -22,6 +22,7 @@ from autoscaler.controller_state import ControllerState
 from autoscaler.following import follow
 from autoscaler.hints import plain_rps
 from autoscaler.model import (
+    Breach,
     ControllerConfig,
     DeploymentPlan,
     DeploymentSettings,
@@ -141,13 +142,14 @@ class Controller:
             if d.proposed is not None:
                 d.memory.supply.last_proposed = d.proposed.replicas
         shared = share_out(self.config, fleet, proposal, now_s)
-        plans = [self._plan(d, shared, signals, now_s) for d in fleet]
+        plans = follow(self.config, [self._plan(d, shared, signals, now_s) for d in fleet], fleet)
+        plans, broken = self._held(plans, fleet, signals)
         return Plan(
             tick=self.state.tick,
             now_s=now_s,
             leader=signals.leader,
             dry_run=self.config.dry_run,
-            deployments=tuple(follow(self.config, plans)),
+            deployments=tuple(plans),
             pools=pool_plans(self.state, view, proposal, pools, plans, fleet, signals.pause.everything),
             observations=tuple(d.observation for d in fleet),
             forecasts={d.key: d.forecast for d in fleet if d.forecast is not None},
@@ -156,7 +158,20 @@ class Controller:
             learned=tuple(learned),
             ended=tuple(start for d in fleet for start in d.ended),
             coverages={d.key: record for d in fleet if (record := coverage.shares(d.memory.coverage))},
+            conditions=tuple(one for d in fleet for one in conditions.of(d, now_s)),
+            breaches=tuple(broken),
         )
+
+    def _held(
+        self, plans: Sequence[DeploymentPlan], fleet: Sequence[Outlook], signals: Signals
+    ) -> tuple[list[DeploymentPlan], list[Breach]]:
+        """Plans without those that must not be: such a deployment keeps its level."""
+        full = self.config.full_guards or self.policy.guards == "full"
+        found: list[Breach] = []
+        for plan, d in zip(plans, fleet, strict=True):
+            found += invariants.of_deployment(plan, d.observation, d.settings, d.capacity_rps, full)
+        found += invariants.over_budget(signals, plans, self.config)
+        return [_left_as_it_is(plan, found) for plan in plans] if found else list(plans), found
 
     # ------------------------------------------------------------ the level in force
 
@@ -169,7 +184,9 @@ class Controller:
             return None
         ours, shown = memory.last_target, d.observation.target
         before, memory.last_observed_target = memory.last_observed_target, shown
-        if self.config.dry_run or ours is None or on_its_way(inventory, before, ours):
+        if self.config.dry_run or ours is None or shown == ours:
+            return shown
+        if on_its_way(inventory, before, ours) and not self._set_back(d, ours, now_s):
             return shown
         guard.note_other_writer(memory, shown, ours, now_s)
         higher = max(shown, ours)
@@ -184,6 +201,16 @@ class Controller:
             return higher
         d.notes.append(GuardRecord(guard.MANUAL, d.key, ours, shown, why))
         return shown
+
+    def _set_back(self, d: Outlook, ours: int, now_s: float) -> bool:
+        """Serve accepted our level since the last look, and has another one at this look: somebody set it back.
+
+        Its own table answers at once; a policy inside Serve takes its time.
+        """
+        inventory = d.signals.inventory
+        assert inventory is not None
+        new = now_s - inventory.as_of_s < 0.5 * self.config.tick_s
+        return inventory.act == "external" and d.signals.accepted == ours and new
 
     # ------------------------------------------------------------ propose
 
@@ -286,6 +313,15 @@ class Controller:
 def rehearses(policy: Policy) -> bool:
     """Whether a policy wants to know what its forecaster would have said in the past."""
     return hasattr(policy, "take_diary") and bool(getattr(policy, "rehearses", True))
+
+
+def _left_as_it_is(plan: DeploymentPlan, found: Sequence[Breach]) -> DeploymentPlan:
+    """A decision that must not be is not made."""
+    why = "; ".join(one.why for one in found if one.deployment == plan.key)
+    if not why:
+        return plan
+    because = (*plan.guards, GuardRecord(guard.INVARIANT, plan.key, plan.target, None, f"a bug: {why}"))
+    return replace(plan, target=None, guards=because, sentence=f"left alone: a bug: {why}")
 
 
 def _hint_ceilings(d: Outlook) -> tuple[GuardRecord, ...]:

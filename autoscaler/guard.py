@@ -38,7 +38,7 @@ HINT_CEILING = "hint_ceiling"
 
 CONTESTED_S = 600.0
 """A second writer who is quiet for so long is gone."""
-_TURNS = 3
+_TURNS, _TURNS_COUNT_S = 3, 1800.0
 _FAILING_FRACTION = 0.05
 
 
@@ -129,10 +129,10 @@ def contested(memory: SupplyMemory, now_s: float) -> bool:
 
 
 def note_other_writer(memory: SupplyMemory, shown: int, ours: int, now_s: float) -> None:
-    """Somebody else set `shown` where the plan had `ours`; three turns back within ten minutes make a second writer."""
+    """Somebody else set `shown` where the plan had `ours`; three turns back in half an hour make a second writer."""
     way = 1 if shown > ours else -1
     if memory.moved == -way:
-        memory.turns = [*(at_s for at_s in memory.turns if at_s > now_s - CONTESTED_S), now_s]
+        memory.turns = [*(at_s for at_s in memory.turns if at_s > now_s - _TURNS_COUNT_S), now_s]
     memory.moved = 0
     if contested(memory, now_s) or len(memory.turns) >= _TURNS:
         memory.contested_at_s = now_s

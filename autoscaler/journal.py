@@ -78,6 +78,8 @@ def tick_record(
         }
         if deployment.unreadable:
             entry["unreadable"] = deployment.unreadable
+        if deployment.accepted is not None:
+            entry["accepted"] = deployment.accepted
         per_deployment[str(deployment.key)] = entry
     return {
         "kind": "tick",
@@ -186,6 +188,7 @@ def decode_signals(record: Mapping[str, Any]) -> Signals:
         for text, entry in inputs.signals.items():
             half = {"key": msgspec.to_builtins(DeploymentKey.parse(text)), "inventory": entry["inventory"]}
             half["unreadable"] = entry.get("unreadable", "")
+            half["accepted"] = entry.get("accepted")
             signals = msgspec.convert({**half, "metrics": _with_infinite_edges(entry["metrics"])}, DeploymentSignals)
             deployments.append(signals)
         pause = {

@@ -18,6 +18,8 @@ from autoscaler.model.observation import (
 from autoscaler.model.plan import (
     FINE_OUTCOMES,
     Applied,
+    Breach,
+    Condition,
     DeploymentPlan,
     GuardRecord,
     Outcome,
@@ -63,6 +65,8 @@ __all__ = [
     "NO_SUPPLY",
     "ActWay",
     "Applied",
+    "Breach",
+    "Condition",
     "ControllerConfig",
     "DeploymentInventory",
     "DeploymentMetrics",

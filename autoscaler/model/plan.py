@@ -22,6 +22,25 @@ class GuardRecord:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """Something that must hold of every decision and does not: the level stays as it is."""
+
+    invariant: str
+    deployment: DeploymentKey
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Something is wrong with a deployment, and lasts; `why` says what, and what to do."""
+
+    name: str
+    deployment: DeploymentKey | None
+    since_s: float
+    why: str
+
+
 @record(frozen=True, slots=True)
 class DeploymentPlan:
     """The level that one deployment should have. `target` None: leave it alone (observed only, unknown, paused)."""
@@ -88,6 +107,11 @@ class Plan:
     """Starts that are over since the last tick. Not in the journal."""
     coverages: Mapping[DeploymentKey, tuple[tuple[float, float], ...]] = field(default_factory=dict)
     """(level, share of recent windows as long as the lead time whose demand stayed under it). Not in the journal."""
+
+    conditions: tuple[Condition, ...] = ()
+    """What lasts and needs somebody to look. Not in the journal."""
+    breaches: tuple[Breach, ...] = ()
+    """Decisions that must not be, and were not made. Not in the journal."""
 
     def deployment(self, key: DeploymentKey) -> DeploymentPlan | None:
         return next((d for d in self.deployments if d.key == key), None)

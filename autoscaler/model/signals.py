@@ -121,6 +121,8 @@ class DeploymentSignals:
     metrics: DeploymentMetrics | None = None
     unreadable: str = ""
     """Why what Ray says of it cannot be understood; then there is no inventory."""
+    accepted: int | None = None
+    """The level that Serve accepted from us at the last tick; None: nothing was posted, or it was not accepted."""
 
 
 @dataclass(frozen=True, slots=True)

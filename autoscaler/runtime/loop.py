@@ -159,7 +159,7 @@ class Runtime:
         leading = self._leader()  # asked before reading: who has just begun to lead reads again before it writes
         pulls = self.pause.pulls
         held = await self._polling.round(now_s)
-        signals = assemble(held, self.pause.state, leading and self._leader(), now_s)
+        signals = assemble(held, self.pause.state, leading and self._leader(), now_s, self.board.applied)
         signals = replace(signals, settings=self._settings())
         self.controller.take_settings(signals.settings)
         self.board.config = self.controller.config

@@ -46,8 +46,9 @@ def test_other_settings_show_what_they_would_have_done(journal: Path, tmp_path: 
     lines = ran.out.splitlines()
     assert lines[0].endswith("other settings")
     assert lines[1].startswith("tick 1, 2026-09-21T14:13:20Z, chat/llm: recorded 3, today 2: 1 → 2: replicas.max is 2;")
-    # A settings file is for a live cluster, where every guard holds: what runs already is not taken down at once.
-    assert lines[-2] == "9 of 10 ticks differ: 4 in a decision, 5 only in figures or reasons"
+    # A settings file is for a live cluster, where every guard holds: a lower maximum is gone to in one write.
+    assert "3 → 2: the level was 3, above the most it may be (2)" in ran.out
+    assert lines[-1] == "9 of 10 ticks differ: 9 in a decision, 0 only in figures or reasons"
 
 
 def test_strict_fails_when_anything_differs(journal: Path, tmp_path: Path) -> None:

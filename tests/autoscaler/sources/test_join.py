@@ -150,6 +150,12 @@ def test_a_page_that_two_targets_show_counts_once() -> None:
     assert (found.queued_at_handles, list(found.arrivals_total.values())) == (3.0, [8.0])
 
 
+@pytest.mark.parametrize("value", [-1.0, 1e300])
+def test_a_gauge_below_zero_or_absurdly_large_is_unknown(value: float) -> None:
+    found = joined(of_llm(names.SERVE_QUEUED, value, handle="h"), Sample.of(names.VLLM_RUNNING, value, ReplicaId="a"))
+    assert (found.queued_at_handles, found.replicas) == (None, ())
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_values_that_are_no_numbers_are_unknown(value: float) -> None:
     found = joined(of_llm(names.SERVE_QUEUED, value, handle="h"), of_llm(names.SERVE_ROUTED, value, handle="h"))

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from autoscaler import guard
 from policies.base import TokenMix
 from policies.engines import capacity
 from simulator.draws import component_seed
@@ -24,6 +25,7 @@ def test_a_preset_runs_under_its_policy_and_serves_requests(name: str) -> None:
     scenario = load_scenario(f"preset:{name}", [f"duration_s={quiet_s}"])
     found = simulate(scenario, make_policy(scenario, Choice()))
     assert sum(d.outcomes.requests for d in found.deployments) > 0
+    assert guard.INVARIANT not in found.guards, "no decision breaks what must hold of every one"
 
 
 @pytest.mark.parametrize("name", preset_names())
