@@ -61,6 +61,8 @@ class Board:
     step_sum_s: float = 0.0
     guards: Counter[str] = field(default_factory=Counter)
     """How often each guard came into force; one that lasts counts once."""
+    breaches: Counter[str] = field(default_factory=Counter)
+    """Decisions that broke what must hold of every one, by invariant; they were not carried out."""
     hint_messages: Counter[str] = field(default_factory=Counter)
     """Messages that announced demand, by what came of them; whoever receives them counts here."""
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -87,6 +89,7 @@ class Board:
         self.outages = outages_of(signals, plan, self.applied, self.outages)
         self.outcomes.update((outcome.actuator, one.outcome) for outcome in outcomes for one in outcome.applied)
         self.guards.update(name for name, _ in _in_force(plan) - (_in_force(before) if before else set()))
+        self.breaches.update(one.invariant for one in plan.breaches)
         self.step_counts[bisect_left(STEP_EDGES_S, step_s)] += 1
         self.step_sum_s += step_s
         self.score.take_in(plan)

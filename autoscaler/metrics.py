@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from autoscaler import __version__
 from autoscaler.board import STEP_EDGES_S, Board
+from autoscaler.invariants import NAMES as INVARIANTS
 from autoscaler.metrics_deployments import counter, deployment_families, gauge
 from autoscaler.model import PoolPlan, PoolSignals, Signals, nodes_usd_per_hour
 from autoscaler.outages import KINDS
@@ -74,6 +75,10 @@ class Exporter(Collector):
         )  # fmt: skip
         yield counter("leadtime_missed_ticks", "Ticks skipped since one took too long.", [((), board.missed_ticks)])
         yield counter("leadtime_failed_steps", "Ticks at which the decision failed.", [((), board.failed_steps)])
+        yield counter(
+            "leadtime_invariant_breaches", "Decisions that broke what must always hold, and were not carried out.",
+            [((name,), board.breaches[name]) for name in INVARIANTS], ("invariant",),
+        )  # fmt: skip
         steps = HistogramMetricFamily("leadtime_step_seconds", "Time that a decision took.")
         total, buckets = 0, []
         for edge, count in zip(STEP_EDGES_S, board.step_counts, strict=True):

@@ -45,6 +45,8 @@ class TickLog:
                 self.say(f"{kind} as a whole", there.get(kind, ""), logging.ERROR)
 
     def decisions(self, plan: Plan, applied_to: Mapping[str, Applied]) -> None:
+        words = "; ".join(f"{one.deployment}: {one.invariant}" for one in plan.breaches)
+        self.say("invariants", f"a bug, its level stays as it is: {words}" if words else "", logging.ERROR)
         for one in plan.deployments:
             applied = applied_to.get(str(one.key))
             failed = applied is not None and applied.outcome not in FINE_OUTCOMES
