@@ -58,7 +58,7 @@ class CounterMemory:
         if not current:
             self.started = True
             return added
-        series, started = self.series, self.started
+        series, started, fallen = self.series, self.started, self.fallen
         news = 0
         for name, value in current.items():
             before = series.get(name)
@@ -72,11 +72,11 @@ class CounterMemory:
                 continue
             last, seen_at_s = before
             growth = value - last
-            if self.fallen or not 0.0 <= growth <= _MOST_COUNTED:  # nor is NaN
+            if fallen or not 0.0 <= growth <= _MOST_COUNTED:  # nor is NaN
                 growth = self._growth(name, value, before, at_s)
                 if growth < 0.0:
                     continue
-            if since_s is not None and seen_at_s < since_s < at_s:
+            if seen_at_s != since_s and since_s is not None and seen_at_s < since_s < at_s:
                 growth *= (at_s - since_s) / (at_s - seen_at_s)
             added += growth
             before[0], before[1] = value, at_s
