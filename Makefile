@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 EXTRAS := ray,kube,mqtt,prometheus,gke,sim,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-vllm test-old-ray check format bench bench-sim results results-quick clean
+.PHONY: help venv demo test test-vllm test-old-ray check format bench bench-sim fuzz lock sbom audit results results-quick clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -58,6 +58,9 @@ bench: venv  ## the benchmarks (minutes); figures as ratios within one run
 
 bench-sim: venv  ## the simulator's speed: three fixed scenarios on one core (minutes), and Vidur where VIDUR_PATH names it
 	@$(BIN)/python benchmarks/bench_sim.py
+
+fuzz: venv  ## every parser of others' bytes, by mutated samples (10 minutes; SECONDS=60 for less)
+	@$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),600)
 
 results: venv  ## the whole league, tuned and judged (hours; goes on where it was broken off), from TRACES=DIR or stand-ins
 	@PYTHONPATH=. $(BIN)/python -m benchmarks.results $(if $(TRACES),--traces $(TRACES))

@@ -87,7 +87,7 @@ class ControllerState:
         """Errors: LeadtimeError when the bytes are no state of this version."""
         try:
             saved = msgspec.json.decode(data, type=_Saved)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise LeadtimeError(f"saved controller state cannot be read: {error}") from error
         if saved.version != STATE_VERSION:
             raise LeadtimeError(

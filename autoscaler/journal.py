@@ -206,7 +206,7 @@ def decode_signals(record: Mapping[str, Any]) -> Signals:
             },
             Signals,
         )
-    except (msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
+    except (msgspec.MsgspecError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise JournalError(f"tick {record.get('tick')!r}: inputs cannot be decoded: {error}") from error
     return replace(rest, deployments=tuple(deployments))
 

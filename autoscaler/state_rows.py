@@ -141,5 +141,5 @@ def _decoded(rows: Mapping[str, bytes], name: str, kind: type[T] | Any) -> Any:
         return msgspec.json.decode(rows[name], type=kind)
     except KeyError:
         raise LeadtimeError(f"saved controller state cannot be read: row {name!r} is missing") from None
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise LeadtimeError(f"saved controller state cannot be read: row {name!r}: {error}") from None

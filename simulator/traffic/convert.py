@@ -95,12 +95,16 @@ def _burstgpt(path: Path) -> Iterator[Row]:
 def _csv_rows(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, Mapping[str, str]]]:
     """('FILE: row N', cells by column) of every row; the header is row 1."""
     reader = csv.DictReader(_text(path))
+    try:
+        header = reader.fieldnames or ()
+    except csv.Error as error:
+        raise TraceError(f"{path}: row 1: not a CSV row: {error}") from None
     for name in needed:
-        if name not in (reader.fieldnames or ()):
+        if name not in header:
             raise TraceError(f"{path}: row 1: column {name!r} is missing; needed: {','.join(needed)}")
     for where, row in _rows_of(path, reader):
         if None in row or any(row[name] is None for name in needed):
-            raise TraceError(f"{where}: not as many columns as the header ({len(reader.fieldnames or ())})")
+            raise TraceError(f"{where}: not as many columns as the header ({len(header)})")
         yield where, row
 
 

@@ -91,7 +91,7 @@ def read_requests(path: Path, before_s: float | None = None) -> RequestTrace:
     cached = tokens.get("cached_prompt_tokens")
     if cached is not None and (bad := np.flatnonzero(cached > tokens["prompt_tokens"])).size:
         raise TraceError(f"{_row(path, text, int(bad[0]))}: cached_prompt_tokens is larger than prompt_tokens")
-    names = _names(text, header) if "deployment" in header else None
+    names = _names(path, text, header) if "deployment" in header else None
     return RequestTrace(str(path), time_s, tokens["prompt_tokens"], tokens["output_tokens"], cached, names)
 
 
@@ -239,7 +239,7 @@ def _columns(path: Path, text: str, header: tuple[str, ...], numeric: list[str])
 
 def _first_bad_cell(path: Path, text: str, header: tuple[str, ...], numeric: list[str]) -> TraceError:
     """The slow way, taken only for a file that is wrong: find the row to name."""
-    for row, cells in _numbered_rows(text):
+    for row, cells in _numbered_rows(path, text):
         if len(cells) != len(header):
             return TraceError(f"{path}: row {row}: {len(cells)} columns, the header has {len(header)}")
         for name in numeric:
@@ -258,14 +258,18 @@ def _first_bad_cell(path: Path, text: str, header: tuple[str, ...], numeric: lis
     return TraceError(f"{path}: cannot be read as numbers")
 
 
-def _numbered_rows(text: str) -> list[tuple[int, list[str]]]:
-    """(line number, cells) of every row that is not blank, the header left out."""
-    return [(i, cells) for i, cells in enumerate(csv.reader(io.StringIO(text)), start=1) if cells and i > 1]
+def _numbered_rows(path: Path, text: str) -> list[tuple[int, list[str]]]:
+    """(line number, cells) of every row that is not blank, the header left out. Errors: TraceError."""
+    reader = csv.reader(io.StringIO(text))
+    try:
+        return [(i, cells) for i, cells in enumerate(reader, start=1) if cells and i > 1]
+    except csv.Error as error:
+        raise TraceError(f"{path}: row {reader.line_num}: not a CSV row: {error}") from None
 
 
 def _row(path: Path, text: str, index: int) -> str:
     """'FILE: row N' of the index-th data row (blank lines count as lines, not as rows)."""
-    return f"{path}: row {_numbered_rows(text)[index][0]}"
+    return f"{path}: row {_numbered_rows(path, text)[index][0]}"
 
 
 def _check_sorted(path: Path, text: str, time_s: Floats) -> None:
@@ -300,9 +304,9 @@ def _tokens(path: Path, text: str, name: str, values: Floats) -> Ints:
     return values.astype(np.int32)
 
 
-def _names(text: str, header: tuple[str, ...]) -> NDArray[np.str_]:
+def _names(path: Path, text: str, header: tuple[str, ...]) -> NDArray[np.str_]:
     at = header.index("deployment")
-    return np.array([cells[at].strip() for _, cells in _numbered_rows(text)], dtype=np.str_)
+    return np.array([cells[at].strip() for _, cells in _numbered_rows(path, text)], dtype=np.str_)
 
 
 def _first_odd_step(time_s: Floats) -> int:
