@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 EXTRAS := ray,kube,mqtt,prometheus,gke,sim,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-vllm test-old-ray check format bench bench-sim fuzz lock sbom audit results results-quick clean
+.PHONY: help venv demo test test-vllm test-old-ray check format bench bench-sim fuzz results results-quick clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14

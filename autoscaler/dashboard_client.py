@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import ssl
 import stat
 from dataclasses import dataclass
@@ -31,6 +32,10 @@ _EXCERPT_BYTES = 64 * 1024
 """So much of an answer is searched for secrets before it is shortened for a message."""
 
 
+_HALVES = re.compile(rb"\\u[dD]|\xed[\xa0-\xbf]")
+"""A half of a surrogate pair, perhaps, as JSON escapes it or as bytes that json.loads lets pass."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """An HTTP answer as it came."""
@@ -42,8 +47,7 @@ class Answer:
         """The body as JSON, with U+FFFD for halves of surrogate pairs. Errors: ValueError."""
         try:
             document = json.loads(self.body)
-            halves = b"\\ud" in self.body or b"\\uD" in self.body
-            return without_surrogates(document) if halves else document
+            return without_surrogates(document) if _HALVES.search(self.body) else document
         except RecursionError:
             raise ValueError("nested too deeply") from None
 

@@ -66,7 +66,7 @@ class Series:
                 if name not in _NOT_IDENTIFYING and not name.startswith("otel_")
             )
             text = "\0".join(f"{name}\0{value}" for name, value in kept)
-            self._id = blake2b(text.encode(), digest_size=6).hexdigest()
+            self._id = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
         return self._id
 
     def __repr__(self) -> str:

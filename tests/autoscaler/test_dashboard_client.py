@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from autoscaler.dashboard_client import DashboardClient, NoAnswer
+from autoscaler.dashboard_client import Answer, DashboardClient, NoAnswer
 
 
 async def test_a_port_on_which_nobody_listens_refuses_the_connection() -> None:
@@ -18,3 +18,13 @@ async def test_a_port_on_which_nobody_listens_refuses_the_connection() -> None:
             await client.get("/")
         await client.close()
     assert str(caught.value) == f"http://127.0.0.1:{port}: connection refused"
+
+
+@pytest.mark.parametrize("body", [rb'["\ud800"]', b'["\xed\xa0\x80"]'])
+def test_a_name_that_utf8_has_no_bytes_for_becomes_one_that_can_be_written(body: bytes) -> None:
+    (name,) = Answer(200, body).json()
+    assert set(name) == {"\ufffd"}
+
+
+def test_a_name_beyond_the_first_plane_is_a_name() -> None:
+    assert Answer(200, rb'["\ud83d\ude00"]').json() == ["\U0001f600"]
