@@ -11,8 +11,10 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from autoscaler.conditions import Candidate, lasting
 from autoscaler.model import (
     Applied,
+    Condition,
     ControllerConfig,
     DeploymentPlan,
     Outcome,
@@ -27,6 +29,8 @@ from policies.base import DeploymentKey
 
 STEP_EDGES_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, float("inf"))
 _DECISIONS_KEPT = 500
+_OWN_AFTER_S = 30.0
+"""Trouble of the controller itself is told when it has lasted for so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,11 @@ class Board:
     score: Score = field(default_factory=Score)
     """How it went since the start."""
     decisions: dict[DeploymentKey, deque[Decision]] = field(default_factory=dict)
+    troubles: dict[str, str] = field(default_factory=dict)
+    """What is wrong with the controller itself: name of a condition -> why. Sources, writers and stores report here."""
+    troubles_seen_s: dict[str, float] = field(default_factory=dict)
+    conditions: tuple[Condition, ...] = ()
+    """Everything that is wrong and lasts, as of the last tick."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set, and replaced by a new one, at each tick."""
 
@@ -80,6 +89,18 @@ class Board:
 
     def alive(self, monotonic_s: float) -> bool:
         return self.seen_alive_s is not None and monotonic_s - self.seen_alive_s <= self.alive_within_s
+
+    def report(self, name: str, why: str) -> None:
+        """Trouble of the controller as a whole, by its condition's name; "" = it is over. Told at the next tick."""
+        if why:
+            self.troubles[name] = why
+        else:
+            self.troubles.pop(name, None)
+
+    def take_conditions(self, plan: Plan | None, now_s: float) -> None:
+        """What is wrong now: the plan's conditions (none where there is no plan) and the controller's own."""
+        own = (Candidate(name, None, why, _OWN_AFTER_S) for name, why in self.troubles.items())
+        self.conditions = (*(plan.conditions if plan else ()), *lasting(self.troubles_seen_s, own, now_s))
 
     def publish(self, signals: Signals, plan: Plan, outcomes: Sequence[Outcome], step_s: float) -> None:
         """Take in a finished tick."""

@@ -1,55 +1,103 @@
-"""What is wrong with a deployment and lasts, as the core sees it: each with since when, why, and what to do. Pure.
+"""Everything that can be wrong for long: its name, how bad it is, what to do. Pure.
 
-How it is told (log, metric, Event, alert, runbook) is the shell's.
+A condition that lasts is told by every way there is: one log line and one when it is over, `/api/v1/status` and
+`leadtime status`, the metric `leadtime_condition`, a Kubernetes Event, an alert and docs/runbooks/condition.md. To add
+one, add its Kind here, its row to that page, and a Candidate where it is noticed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
 
-from autoscaler import guard
-from autoscaler.model import Condition
-from autoscaler.outlook import Outlook
+from autoscaler.model.condition import Condition
+from policies.base import DeploymentKey
+
+Severity = Literal["warning", "critical"]
 
 HOLDING_ON_UNKNOWN = "holding_on_unknown"
+FAILING = "failing"
+NOT_DONE = "not_done"
+CRASH_LOOP = "crash_loop"
+NODE_SILENT = "node_silent"
+COUNTER_WENT_BACK = "counter_went_back"
 SECOND_WRITER = "second_writer"
 ABOVE_MAXIMUM = "above_max_replicas"
-COUNTER_WENT_BACK = "counter_went_back"
-SILENT_PAGES = "silent_pages"
-NAMES = (HOLDING_ON_UNKNOWN, SECOND_WRITER, ABOVE_MAXIMUM, COUNTER_WENT_BACK, SILENT_PAGES)
-_LEAD_TIMES = 3.0
-"""What is unknown for so many lead times (median) is told: by then it is no hiccup."""
+UNREADABLE = "unreadable"
+DECISION_FAILED = "decision_failed"
+INVARIANT = "invariant_broken"
+STATE_NOT_SAVED = "state_not_saved"
+JOURNAL_NOT_WRITTEN = "journal_not_written"
 
 
-def of(d: Outlook, now_s: float) -> Iterator[Condition]:
-    """What is wrong with one deployment now. Remembers since when something has been unknown."""
-    supply, demand, seen = d.memory.supply, d.memory.demand, d.observation
-    if seen.fresh:
-        supply.unknown_since_s = None
-    elif supply.unknown_since_s is None:
-        supply.unknown_since_s = now_s
-    if d.settings is None:
-        return
-    if supply.unknown_since_s is not None and d.current != 0:
-        since_s = supply.unknown_since_s
-        if now_s - since_s >= _LEAD_TIMES * d.times.path(d.path).median_s:
-            what = f"nothing is scaled down since {seen.why_stale}; look at the metric pages of its nodes and at Ray's"
-            yield Condition(HOLDING_ON_UNKNOWN, d.key, since_s, f"{what} dashboard, or set the level by hand")
-    if supply.contested_at_s is not None and guard.contested(supply, now_s):
-        what = "another writer sets its level again and again; only higher levels are posted until it is quiet for"
-        since_s = supply.turns[0] if supply.turns else supply.contested_at_s
-        minutes = guard.CONTESTED_S / 60.0
-        yield Condition(SECOND_WRITER, d.key, since_s, f"{what} {minutes:.0f} min: stop one of the two")
-    if d.current is not None and d.current > d.settings.max_replicas:
-        what = (
-            f"the level is {d.current}, replicas.max is {d.settings.max_replicas}: raise the maximum or set the level"
-        )
-        yield Condition(ABOVE_MAXIMUM, d.key, now_s, what)
-    if demand.arrivals.odd_at_s is not None:
-        what = "a counter of its arrivals went back or holds no number; what it adds is left out until it is steady"
-        yield Condition(COUNTER_WENT_BACK, d.key, demand.arrivals.odd_at_s, what)
-    metrics = d.signals.metrics
-    if metrics is not None and metrics.silent_pages:
-        what = f"{metrics.silent_pages} metric pages with series of it are silent; their share of its arrivals"
-        estimate = f"({seen.unseen_fraction:.0%}) is estimated: see which nodes do not answer"
-        yield Condition(SILENT_PAGES, d.key, metrics.as_of_s, f"{what} {estimate}")
+STARTS_THAT_MAKE_A_LOOP = 3
+"""Starts in a row that ended before the replica ran."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """`reason`: of the Event, CamelCase. `mend`: what a person can do, in a sentence."""
+
+    name: str
+    reason: str
+    severity: Severity
+    mend: str
+
+
+KINDS: Mapping[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            HOLDING_ON_UNKNOWN, "HoldingOnUnknown", "critical",
+            "make the named data readable again; until then the level cannot go down",
+        ),
+        Kind(FAILING, "Failing", "warning", "mend the service: while it fails, fewer requests are no reason to shrink"),
+        Kind(
+            NOT_DONE, "ScaleNotDone", "critical",
+            "look at the log of Serve's controller: it accepted a level and did not take it",
+        ),
+        Kind(CRASH_LOOP, "StartsFail", "critical", "read the replica's message and mend the deployment"),
+        Kind(NODE_SILENT, "NodeSilent", "warning", "look at the Ray node: its metrics page cannot be read"),
+        Kind(COUNTER_WENT_BACK, "CounterWentBack", "warning", "look for two processes that export one series"),
+        Kind(
+            SECOND_WRITER, "SecondWriter", "critical",
+            "find what else sets the target, and leave it to one of the two",
+        ),
+        Kind(ABOVE_MAXIMUM, "AboveMaximum", "warning", "raise replicas.max or lower the target by hand"),
+        Kind(UNREADABLE, "Unreadable", "warning", "compare Ray's version with the versions that were tried"),
+        Kind(DECISION_FAILED, "DecisionFailed", "critical", "report it with the journal: the level stays meanwhile"),
+        Kind(INVARIANT, "InvariantBroken", "critical", "report it with the journal: the level stays meanwhile"),
+        Kind(STATE_NOT_SAVED, "StateNotSaved", "warning", "free or make writable the disk of state.path"),
+        Kind(JOURNAL_NOT_WRITTEN, "JournalNotWritten", "warning", "free or make writable the disk of journal.path"),
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Something is wrong at this tick. It becomes a condition when it has been for `after_s`.
+
+    `mark`: what it is about; another mark begins anew (a target that moves is not one that stands still).
+    """
+
+    name: str
+    deployment: DeploymentKey | None
+    why: str
+    after_s: float = 0.0
+    mark: str = ""
+
+
+def lasting(first_seen_s: dict[str, float], candidates: Iterable[Candidate], now_s: float) -> tuple[Condition, ...]:
+    """The candidates that have lasted long enough. Updates `first_seen_s`, which the caller keeps: id -> seconds."""
+    found: list[Condition] = []
+    present: dict[str, float] = {}
+    for one in candidates:
+        name = f"{one.name}|{one.deployment.full if one.deployment else ''}|{one.mark}"
+        since_s = present[name] = min(first_seen_s.get(name, now_s), now_s)
+        if now_s - since_s >= one.after_s:
+            found.append(Condition(one.name, one.deployment, since_s, one.why))
+    if first_seen_s != present:
+        first_seen_s.clear()
+        first_seen_s.update(present)
+    return tuple(found)

@@ -7,17 +7,18 @@ and the simulator call the same method.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
 import msgspec
 
-from autoscaler import conditions, coverage, explain, guard, invariants, outlook, supply, supply_pools
+from autoscaler import coverage, explain, guard, invariants, outlook, supply, supply_pools
 from autoscaler.acting import blocked_because, on_its_way
 from autoscaler.asking import ask, fresh_state
 from autoscaler.budgets import Shared, share_out
+from autoscaler.conditions import Candidate, lasting
 from autoscaler.controller_state import ControllerState
 from autoscaler.following import follow
 from autoscaler.hints import plain_rps
@@ -26,12 +27,14 @@ from autoscaler.model import (
     ControllerConfig,
     DeploymentPlan,
     DeploymentSettings,
+    DeploymentSignals,
     GuardRecord,
     Plan,
     PoolSettings,
     PoolSignals,
     Signals,
 )
+from autoscaler.noticing import noticed
 from autoscaler.outlook import Outlook
 from autoscaler.pool_plans import pool_plans
 from autoscaler.supply_paths import PoolLook
@@ -129,20 +132,20 @@ class Controller:
         learned = [word for pool in signals.pools for word in supply_pools.learn_pool(self.state, pool, now_s)]
         fleet = []
         for one in sorted(signals.deployments, key=_BY_KEY):
-            found, words = outlook.look(self.config, self.policy.forecast, self.state, one, looks, now_s)
-            found.current = self._current(found, now_s)
+            found, words = self._look(one, looks, now_s)
             fleet.append(found)
             learned += words
         outlook.expect(fleet, self.config, self.policy.forecast, self._together, signals.hints, now_s)
         self.state.forget_gone(now_s, _FORGET_AFTER_S)
         view = self._view(fleet, pools, now_s)
         proposal = self._propose(view, fleet, now_s)
+        proposal = _with_levels_of_failed(proposal, fleet)
         for d in fleet:
             d.proposed = proposal.replicas.get(d.key)
             if d.proposed is not None:
                 d.memory.supply.last_proposed = d.proposed.replicas
         shared = share_out(self.config, fleet, proposal, now_s)
-        plans = follow(self.config, [self._plan(d, shared, signals, now_s) for d in fleet], fleet)
+        plans = follow(self.config, [self._isolated_plan(d, shared, signals, now_s) for d in fleet], fleet)
         plans, broken = self._held(plans, fleet, signals)
         return Plan(
             tick=self.state.tick,
@@ -158,9 +161,39 @@ class Controller:
             learned=tuple(learned),
             ended=tuple(start for d in fleet for start in d.ended),
             coverages={d.key: record for d in fleet if (record := coverage.shares(d.memory.coverage))},
-            conditions=tuple(one for d in fleet for one in conditions.of(d, now_s)),
+            conditions=lasting(self.state.conditions, self._candidates(fleet, plans, signals, now_s), now_s),
             breaches=tuple(broken),
         )
+
+    # ------------------------------------------------------------ one deployment's failure is that deployment's
+
+    def _look(self, one: DeploymentSignals, pools: Mapping[str, PoolLook], now_s: float) -> tuple[Outlook, list[str]]:
+        try:
+            found, words = outlook.look(self.config, self.policy.forecast, self.state, one, pools, now_s)
+            found.current = self._current(found, now_s)
+        except Exception as error:
+            why = outlook.problem_in_words("its signals", error)
+            return outlook.beyond_us(self.config, self.state, one, why), []
+        return found, words
+
+    def _isolated_plan(self, d: Outlook, shared: Shared, signals: Signals, now_s: float) -> DeploymentPlan:
+        if not d.failed:
+            try:
+                return self._plan(d, shared, signals, now_s)
+            except Exception as error:
+                d.failed = outlook.problem_in_words("its level", error)
+        shown = d.signals.inventory.target if d.signals.inventory else None
+        act = d.signals.inventory.act if d.signals.inventory else "external"
+        record = GuardRecord(guard.DECISION_FAILED, d.key, None, None, d.failed)
+        text = explain.sentence(shown, None, (), (record,))
+        return DeploymentPlan(d.key, None, shown, None, (), (record,), None, d.key.service, text, act)
+
+    def _candidates(
+        self, fleet: Sequence[Outlook], plans: Sequence[DeploymentPlan], signals: Signals, now_s: float
+    ) -> Iterator[Candidate]:
+        acting = signals.leader and not self.config.dry_run
+        for d, plan in zip(fleet, plans, strict=True):
+            yield from noticed(d, plan, acting, self.config.tick_s, now_s)
 
     def _held(
         self, plans: Sequence[DeploymentPlan], fleet: Sequence[Outlook], signals: Signals
@@ -218,7 +251,7 @@ class Controller:
         return FleetView(
             now_s=now_s,
             period_s=self.policy.period_s or self.config.tick_s,
-            deployments=tuple(d.view() for d in fleet if d.settings is not None),
+            deployments=tuple(d.view() for d in fleet if d.settings is not None and not d.failed),
             pools=tuple(self._pool_view(p, pools.get(p.name), now_s) for p in self.config.pools),
             gpu_budget=self.config.gpu_budget,
         )
@@ -334,6 +367,12 @@ def _hint_ceilings(d: Outlook) -> tuple[GuardRecord, ...]:
         )
         for one in d.heard if one.capped and one.asked_rps is not None and one.ceiling_rps is not None
     )  # fmt: skip
+
+
+def _with_levels_of_failed(proposal: FleetProposal, fleet: Sequence[Outlook]) -> FleetProposal:
+    """What a deployment that nothing can be decided of holds keeps its part of the budget."""
+    failed = {d.key: ReplicaProposal(d.current) for d in fleet if d.failed and d.current is not None}
+    return replace(proposal, replicas={**proposal.replicas, **failed}) if failed else proposal
 
 
 def _last_word(fleet: Sequence[Outlook]) -> FleetProposal:

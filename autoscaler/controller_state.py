@@ -32,6 +32,7 @@ class _Saved:
     book: StageBook
     forecasters: dict[str, Any]
     pool_nodes: dict[str, int]
+    conditions: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -50,6 +51,8 @@ class ControllerState:
     """By full deployment key: live forecasters, or their plain data after `from_bytes`."""
     pool_nodes: dict[str, int] = field(default_factory=dict)
     """Nodes that the policy last wanted, by pool."""
+    conditions: dict[str, float] = field(default_factory=dict)
+    """When what is wrong now was first seen (autoscaler.conditions.lasting)."""
 
     def to_bytes(self) -> bytes:
         """JSON, keys sorted, floats exact. Errors: PolicyFault when the policy's memory is no plain data."""
@@ -78,6 +81,7 @@ class ControllerState:
             self.book,
             forecasters,
             self.pool_nodes,
+            self.conditions,
         )
         data = encode(saved)
         return (data if len(data) <= most_bytes else None), len(data)
@@ -103,6 +107,7 @@ class ControllerState:
             saved.book,
             saved.forecasters,
             saved.pool_nodes,
+            saved.conditions,
         )
 
     def memory(self, full_key: str) -> DeploymentMemory:

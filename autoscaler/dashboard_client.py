@@ -12,6 +12,7 @@ import os
 import re
 import ssl
 import stat
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,16 @@ import aiohttp
 from yarl import URL
 
 from autoscaler.addresses import ServiceHost, is_loopback
+from autoscaler.bodies import ACCEPT, TooLarge, pieces
 from autoscaler.errors import ConfigError
 from autoscaler.fields import without_surrogates
+from autoscaler.reading_limits import ReadingLimits
 from autoscaler.redaction import blank, remember
 from autoscaler.resolving import CheckedResolver, NoAnswer, Resolve, system_resolve
 
+LARGE_BYTES = 1 << 17
 __all__ = ["Answer", "DashboardClient", "NoAnswer"]
 
-MAX_ANSWER_BYTES = 64 * 1024 * 1024
 _EXCERPT_BYTES = 64 * 1024
 """So much of an answer is searched for secrets before it is shortened for a message."""
 
@@ -76,11 +79,13 @@ class DashboardClient:
         only: ServiceHost | None = None,
         token_folder: Path | None = None,
         resolve: Resolve = system_resolve,
+        limits: ReadingLimits | None = None,
     ) -> None:
         """`only`: the URL was built of others' words, and is connected to only as that Service. `token_folder`: the
         token file is where those words say, under this folder, and may be nowhere else."""
         self._url = _base_url(url)
         self._only, self._resolve = only, resolve
+        self.limits = limits or ReadingLimits()
         self._token_file, self._token_folder = token_file, token_folder
         self._ca_file = ca_file
         self._timeout_s = timeout_s
@@ -98,8 +103,9 @@ class DashboardClient:
     def sends_token(self) -> bool:
         return self._token_file is not None
 
-    async def get(self, path: str) -> Answer:
-        return await self._request("GET", path, None)
+    async def get(self, path: str, on_large: Callable[[], Awaitable[None]] | None = None) -> Answer:
+        """`on_large` is awaited before more than LARGE_BYTES are taken."""
+        return await self._request("GET", path, None, on_large=on_large)
 
     async def post_json(self, path: str, body: object, timeout_s: float | None = None) -> Answer:
         return await self._request("POST", path, body, timeout_s)
@@ -112,7 +118,14 @@ class DashboardClient:
             await self._session.close()
             self._session = None
 
-    async def _request(self, method: str, path: str, body: object, timeout_s: float | None = None) -> Answer:
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        body: object,
+        timeout_s: float | None = None,
+        on_large: Callable[[], Awaitable[None]] | None = None,
+    ) -> Answer:
         """`path` is percent-encoded by the caller. Redirects are not followed: a token must not travel on."""
         limit_s = self._timeout_s if timeout_s is None else min(timeout_s, self._timeout_s)
         url = URL(str(self._url).rstrip("/") + path, encoded=True)
@@ -120,14 +133,32 @@ class DashboardClient:
         if body is not None:
             arguments["json"] = body
         if self._session is None:
-            self._session = aiohttp.ClientSession(connector=self._connector())
+            self._session = aiohttp.ClientSession(connector=self._connector(), auto_decompress=False)
         try:
             async with asyncio.timeout(limit_s), self._session.request(method, url, **arguments) as answer:
-                return Answer(answer.status, await read_limited(answer, self.shown))
+                return Answer(answer.status, await self._body(answer, on_large))
         except TimeoutError:
             raise NoAnswer(f"{self.shown}: no answer within {limit_s:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
             raise NoAnswer(f"{self.shown}: {connection_problem(error)}") from None
+
+    async def _body(self, answer: aiohttp.ClientResponse, on_large: Callable[[], Awaitable[None]] | None) -> bytes:
+        """Errors: NoAnswer when it is more than may be read: as JSON it would take many times its size in memory."""
+        limits, taken, size = self.limits, [], 0
+        try:
+            async for piece in pieces(answer, limits.answer_bytes):
+                taken.append(piece)
+                size += len(piece)
+                if size > LARGE_BYTES and on_large is not None:
+                    await on_large()
+        except TooLarge as error:
+            raise TooLarge(f"{self.shown}: the answer is {error} (reading.answer_bytes)") from None
+        except NoAnswer as error:
+            raise NoAnswer(f"{self.shown}: the answer is {error}") from None
+        body = b"".join(taken)
+        if len(body) > limits.answer_values and sum(map(body.count, (b",", b"[", b"{"))) > limits.answer_values:
+            raise TooLarge(f"{self.shown}: the answer has over {limits.answer_values} values (reading.answer_values)")
+        return body
 
     def _connector(self) -> aiohttp.TCPConnector:
         """Anywhere, or to one Service alone."""
@@ -140,8 +171,8 @@ class DashboardClient:
 
     def _headers(self) -> dict[str, str]:
         if self._token_file is None:
-            return {}
-        return {"Authorization": f"Bearer {read_secret(self._token_file, self._token_folder)}"}
+            return dict(ACCEPT)
+        return {**ACCEPT, "Authorization": f"Bearer {read_secret(self._token_file, self._token_folder)}"}
 
     def _ssl(self) -> ssl.SSLContext | bool:
         """The context for the CA file, made again when the file changed; True without one (the system's)."""
@@ -213,17 +244,6 @@ def _refusal(error: OSError) -> str:
         return "connection refused"
     words = os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror
     return (words or "cannot connect").lower()
-
-
-async def read_limited(answer: aiohttp.ClientResponse, shown: str) -> bytes:
-    """The whole body. Errors: NoAnswer when it is longer than any sensible answer."""
-    parts, size = [], 0
-    async for part in answer.content.iter_chunked(1 << 16):
-        parts.append(part)
-        size += len(part)
-        if size > MAX_ANSWER_BYTES:
-            raise NoAnswer(f"{shown}: the answer is longer than {MAX_ANSWER_BYTES >> 20} MiB")
-    return b"".join(parts)
 
 
 def _base_url(text: str) -> URL:

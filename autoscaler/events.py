@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from autoscaler import guard
+from autoscaler.conditions import KINDS
 from autoscaler.errors import LeadtimeError, NotFound
 from autoscaler.kube.resources import EVENTS, ClusterApi, Object, PatchOperation, micro_time
-from autoscaler.model import FINE_OUTCOMES, Applied, DeploymentPlan, Outcome, Plan
+from autoscaler.model import FINE_OUTCOMES, Applied, Condition, DeploymentPlan, Outcome, Plan
 from autoscaler.redaction import blank
 from policies.base import DeploymentKey
 
@@ -76,7 +77,16 @@ def notices_of(
         ref = ref_of(one.key)
         if ref is not None:
             notices += _of_deployment(ref, one, applied.get(str(one.key)))
+    for condition in plan.conditions:
+        ref = ref_of(condition.deployment) if condition.deployment is not None else None
+        if ref is not None and condition.deployment is not None:
+            notices.append(_of_condition(ref, condition, condition.deployment))
     return notices
+
+
+def _of_condition(ref: ObjectRef, condition: Condition, key: DeploymentKey) -> Notice:
+    kind, what = KINDS[condition.name], f"{key.app}/{key.deployment}"
+    return Notice(ref, kind.reason, f"{what}: {condition.why}; {kind.mend}", f"{what} {condition.name}", warning=True)
 
 
 def _of_deployment(ref: ObjectRef, one: DeploymentPlan, applied: Applied | None) -> list[Notice]:

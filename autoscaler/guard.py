@@ -33,6 +33,8 @@ INVARIANT = "invariant"
 TARGET_RESET = "target_reset"
 MANUAL = "manual_scaling"
 OBSERVED_ONLY = "observed_only"
+DECISION_FAILED = "decision_failed"
+"""Nothing can be decided of a deployment at this tick: its level stays."""
 HINT_CEILING = "hint_ceiling"
 """A hint asked for more than hints may: its numbers are req/s, not replicas."""
 

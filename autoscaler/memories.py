@@ -252,6 +252,8 @@ class SupplyMemory:
     """Replica ids seen in the last inventory, whatever their state."""
     raised_at_s: float | None = None
     """When the plan last asked for more than Serve had as its target."""
+    failed_starts: list[float] = field(default_factory=list)
+    """When starts ended before the replica ran, since one last ran; none where a lowered target withdrew it."""
     last_target: int | None = None
     last_observed_target: int | None = None
     moved: int = 0
@@ -260,8 +262,6 @@ class SupplyMemory:
     """When somebody else lately turned back what the plan did."""
     contested_at_s: float | None = None
     """When a second writer, who turned it back again and again, last set the level; None: there is none."""
-    unknown_since_s: float | None = None
-    """Since when not everything is known that must be to ask for less."""
     proposals: list[list[float]] = field(default_factory=list)
     """[now_s, replicas] of the stabilisation window."""
     last_proposed: int | None = None

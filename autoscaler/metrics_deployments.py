@@ -11,7 +11,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from autoscaler.board import Board
-from autoscaler.model import Observation, Plan
+from autoscaler.conditions import KINDS
+from autoscaler.model import Condition, Observation, Plan
 from autoscaler.score import START_OUTCOMES
 from policies.base import DeploymentKey, LeadPath
 
@@ -47,6 +48,15 @@ def deployment_families(board: Board, plan: Plan) -> Iterator[Metric]:
         _lead_times(board, plan), (*_DEPLOYMENT, "pool", "stage", "quantile"),
     )  # fmt: skip
     yield from _sums(board, plan)
+    yield gauge(
+        "leadtime_condition", "1 for everything that is wrong and lasts; without a deployment it is of the controller.",
+        [((one.name, KINDS[one.name].severity, *_whose(one)), 1.0) for one in board.conditions],
+        ("condition", "severity", *_DEPLOYMENT),
+    )  # fmt: skip
+
+
+def _whose(one: Condition) -> tuple[str, str, str, str]:
+    return ("", "", "", "") if one.deployment is None else of(one.deployment)
 
 
 def _replicas(plan: Plan) -> Metric:

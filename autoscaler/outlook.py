@@ -82,6 +82,8 @@ class Outlook:
     proposed: ReplicaProposal | None = None
     """The policy's word."""
     notes: list[GuardRecord] = field(default_factory=list)
+    failed: str = ""
+    """Why nothing can be decided of it at this tick; its level stays."""
 
     def view(self) -> DeploymentView:
         """What a policy may see of it; only of deployments that a setting covers."""
@@ -125,6 +127,11 @@ class Outlook:
         )
         view.__class__ = DeploymentView
         return view
+
+
+def problem_in_words(what: str, error: Exception) -> str:
+    """A failure that is a bug of ours, in one line for people and the journal."""
+    return f"{what} could not be worked out: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _announced(heard: Sequence[hints.Heard]) -> tuple[Announcement, ...]:
@@ -185,6 +192,21 @@ def look(
     return found, learned
 
 
+def beyond_us(config: ControllerConfig, state: ControllerState, signals: DeploymentSignals, why: str) -> Outlook:
+    """A deployment whose signals could not be worked on: nothing is known of it but what Serve lists."""
+    key, full_key = signals.key, signals.key.full
+    settings = config.settings_for(key)
+    there = supply.supply_of(signals.inventory, ())
+    observation = Observation(
+        key, fresh=False, why_stale=why, running=there.running, draining=there.draining, target=there.target
+    )
+    times = supply_lead.believed_of(config, settings, None, full_key).lead_times(state.book)
+    gpus = supply.gpus_per_replica(settings, signals.inventory)
+    found = Outlook(key, settings, signals, state.memory(full_key), observation, times, "new_node", gpus)
+    found.current, found.failed = there.target, why
+    return found
+
+
 def _take_in_demand(
     config: ControllerConfig,
     spec: ForecastSpec | None,
@@ -224,19 +246,23 @@ def expect(
     """The forecast of every deployment, and hints in it. Forecasters see what closed and are asked all at once."""
     if spec is None:
         return
-    together.observe([(d.forecaster, d.bins) for d in fleet if d.forecaster is not None and d.bins])
+    closed = [(d.forecaster, d.bins) for d in fleet if d.forecaster is not None and d.bins]
+    together.observe(closed)
     covered = []
     for d in fleet:
-        if d.settings is not None:
+        if d.settings is not None and not d.failed:
             farthest_s = _farthest_s(d, config)
             covered.append((d, farthest_s, _ladder(spec.bin_s, farthest_s)))
     together.ask([(d.forecaster, horizons_s) for d, _, horizons_s in covered if d.forecaster is not None], spec.levels)
     for d, farthest_s, horizons_s in covered:
-        d.forecast = _forecast(spec, d.forecaster, horizons_s, now_s)
-        if d.forecast is not None:
-            _promise(d, config, spec, d.forecast)
-        if announced or d.memory.hints:
-            _hear(d, config, announced, farthest_s, now_s)
+        try:
+            d.forecast = _forecast(spec, d.forecaster, horizons_s, now_s)
+            if d.forecast is not None:
+                _promise(d, config, spec, d.forecast)
+            if announced or d.memory.hints:
+                _hear(d, config, announced, farthest_s, now_s)
+        except Exception as error:  # one deployment's trouble is that deployment's
+            d.failed = problem_in_words("its forecast", error)
 
 
 def _farthest_s(d: Outlook, config: ControllerConfig) -> float:

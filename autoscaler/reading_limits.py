@@ -33,5 +33,9 @@ class ReadingLimits:
     """Bytes of those lines."""
     name_chars: int = 253
     """Characters of a name or label."""
-    services_per_namespace: int = 500
+    namespace_services: int = 500
     """Found services of one namespace that are read."""
+    namespace_deployments: int = 500
+    """Of all found services of one namespace together."""
+    namespace_series: int = 200_000
+    """Of all found services of one namespace together."""

@@ -1,7 +1,7 @@
 """What survives a restart of the controller: its state and the kill switch, in one SQLite file with one writer.
 
-A file that is damaged is set aside under another name and a new one is begun, since a controller that does not start
-helps nobody; a file of a newer leadtime is refused, since we could only spoil it. Not for history: that is the journal.
+A file that is damaged, or of a newer leadtime (a release was rolled back), is set aside under another name and a new
+one is begun, since a controller that does not start helps nobody. Not for history: that is the journal.
 """
 
 from __future__ import annotations
@@ -32,11 +32,15 @@ class _SavedPause(msgspec.Struct):
     deployments: list[str] = []
 
 
+class _NewerError(Exception):
+    """The file is of a newer leadtime."""
+
+
 class StateStore:
     """Opened at once; safe to call from any thread. `notice` says what was odd about the file, if anything was."""
 
     def __init__(self, path: Path) -> None:
-        """Errors: StateError when the file cannot be used: of a newer version, in use, or not writable."""
+        """Errors: StateError when the file cannot be used: in use, or not writable."""
         self.path = path
         self.notice = ""
         self._lock = threading.Lock()
@@ -60,6 +64,10 @@ class StateStore:
             return None if legacy is None else {"": legacy}
         self._written = {name: _digest(value) for name, value in rows.items()}
         return rows
+
+    def changed(self, rows: Mapping[str, bytes]) -> list[str]:
+        """Names of the rows that differ from what is in the file."""
+        return [name for name, value in rows.items() if self._written.get(name) != _digest(value)]
 
     def save_controller(self, rows: Mapping[str, bytes], names: Collection[str]) -> None:
         """Write those rows that differ from what is there, drop rows whose name is not among `names`; all or nothing.
@@ -151,15 +159,20 @@ class StateStore:
             return self._checked()
         except sqlite3.OperationalError as error:
             raise self._unusable(error) from None
+        except _NewerError as error:
+            return self._begun_anew("newer", str(error))
         except sqlite3.DatabaseError as error:
-            aside = self._set_aside()
-            damaged = f"state file {self.path} is damaged ({error}): set aside as {aside.name}, begun anew"
-            self.notice = "; ".join(filter(None, (damaged, self.notice)))
-            ensure_private(self.path)
-            try:
-                return self._checked()
-            except sqlite3.Error as second:
-                raise self._unusable(second) from None
+            return self._begun_anew("damaged", f"state file {self.path} is damaged ({error})")
+
+    def _begun_anew(self, kind: str, why: str) -> sqlite3.Connection:
+        """What cannot be used is kept under another name: a controller that does not start helps nobody."""
+        aside = self._set_aside(kind)
+        self.notice = "; ".join(filter(None, (f"{why}: set aside as {aside.name}, begun anew", self.notice)))
+        ensure_private(self.path)
+        try:
+            return self._checked()
+        except (sqlite3.Error, _NewerError) as second:
+            raise self._unusable(second) from None
 
     def _made_private(self) -> str:
         """Nobody else may read it: not the file, which SQLite's companions take their mode from, nor old ones."""
@@ -188,17 +201,16 @@ class StateStore:
     def _prepare_schema(self, connection: sqlite3.Connection) -> None:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version > SCHEMA_VERSION:
-            raise StateError(
-                f"state file {self.path} has schema version {version}, newer than this leadtime's {SCHEMA_VERSION}: "
-                "run the newer leadtime, or give another state.path"
+            raise _NewerError(
+                f"state file {self.path} has schema version {version}, newer than this leadtime's {SCHEMA_VERSION}"
             )
         connection.execute("CREATE TABLE IF NOT EXISTS saved (name TEXT PRIMARY KEY, value BLOB NOT NULL)")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
-    def _set_aside(self) -> Path:
+    def _set_aside(self, kind: str) -> Path:
         """Rename the file and SQLite's companions to the first free name."""
         number = 1
-        while (aside := self.path.with_name(f"{self.path.name}.damaged-{number}")).exists():
+        while (aside := self.path.with_name(f"{self.path.name}.{kind}-{number}")).exists():
             number += 1
         self.path.rename(aside)
         for suffix in ("-wal", "-shm"):
@@ -206,7 +218,7 @@ class StateStore:
                 self.path.with_name(self.path.name + suffix).rename(aside.with_name(aside.name + suffix))
         return aside
 
-    def _unusable(self, error: sqlite3.Error) -> StateError:
+    def _unusable(self, error: Exception) -> StateError:
         if "locked" in str(error):
             return StateError(f"state file {self.path} is in use by another leadtime: one controller, one state file")
         return StateError(f"state file {self.path} cannot be used: {error}")

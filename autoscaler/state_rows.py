@@ -37,6 +37,7 @@ class _Head:
     policy_name: str
     pool_nodes: dict[str, int]
     pools: dict[str, NodeMemory]
+    conditions: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -53,7 +54,15 @@ def to_rows(state: ControllerState, part: int = 0, parts: int = 1) -> dict[str, 
     Errors: PolicyFault when the policy's memory is no plain data.
     """
     encode = msgspec.json.Encoder(order="sorted").encode
-    head = _Head(STATE_VERSION, state.tick, state.decided_at_s, state.policy_name, state.pool_nodes, state.pools)
+    head = _Head(
+        STATE_VERSION,
+        state.tick,
+        state.decided_at_s,
+        state.policy_name,
+        state.pool_nodes,
+        state.pools,
+        state.conditions,
+    )
     rows = {
         "head": encode(head),
         "book": encode(state.book),
@@ -100,10 +109,24 @@ def row_names(state: ControllerState) -> set[str]:
     return names | {_FORECASTER + key for key in state.forecasters}
 
 
-def from_rows(rows: Mapping[str, bytes]) -> ControllerState:
-    """Errors: LeadtimeError when they are no state of this version."""
+def unreadable(name: str, row: bytes) -> str:
+    """Why a row could not be read back; empty where it can (a number that is none is saved as null, say)."""
+    prefix, _, _ = name.partition("/")
+    try:
+        msgspec.json.decode(row, type=_KINDS.get(prefix, Any))
+    except (msgspec.MsgspecError, ValueError) as error:
+        return str(error)
+    return ""
+
+
+def from_rows(rows: Mapping[str, bytes], lost: list[str] | None = None) -> ControllerState:
+    """The state of saved rows. A damaged row costs what it holds, and `lost` gets a line that says so; without `lost`
+    it is an error. Errors: LeadtimeError when they are no state of this version.
+    """
     if LEGACY in rows:
         return ControllerState.from_bytes(rows[LEGACY])
+    if lost is not None:
+        rows = _readable(rows, lost)
     head = _decoded(rows, "head", _Head)
     if head.version != STATE_VERSION:
         raise LeadtimeError(f"saved controller state has version {head.version}; this leadtime reads {STATE_VERSION}")
@@ -133,7 +156,21 @@ def from_rows(rows: Mapping[str, bytes]) -> ControllerState:
         _decoded(rows, "book", StageBook),
         forecasters,
         head.pool_nodes,
+        head.conditions,
     )
+
+
+def _readable(rows: Mapping[str, bytes], lost: list[str]) -> dict[str, bytes]:
+    """The rows without the damaged ones; what every state must have is put in anew."""
+    kept = dict(rows)
+    for name in sorted(rows.keys() - {"head"}):
+        why = unreadable(name, rows[name])
+        if why:
+            lost.append(f"the saved {name.replace('/', ' of ', 1)} is damaged ({why}) and begins anew")
+            del kept[name]
+    kept.setdefault("book", msgspec.json.encode(StageBook()))
+    kept.setdefault("policy", b"{}" if any(name.startswith(_POLICY) for name in kept) else b"null")
+    return kept
 
 
 def _decoded(rows: Mapping[str, bytes], name: str, kind: type[T] | Any) -> Any:
@@ -143,3 +180,12 @@ def _decoded(rows: Mapping[str, bytes], name: str, kind: type[T] | Any) -> Any:
         raise LeadtimeError(f"saved controller state cannot be read: row {name!r} is missing") from None
     except (msgspec.MsgspecError, RecursionError) as error:
         raise LeadtimeError(f"saved controller state cannot be read: row {name!r}: {error}") from None
+
+
+_KINDS: Mapping[str, Any] = {
+    "head": _Head,
+    "book": StageBook,
+    "near": _Near,
+    "demand": DemandMemory,
+}
+"""What the rows of each prefix are; forecasters and policies have forms of their own, and check them themselves."""

@@ -9,9 +9,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from autoscaler.board import Board, Decision
+from autoscaler.conditions import KINDS
 from autoscaler.demand import ATTAINMENT_WINDOW_S
 from autoscaler.guard import OBSERVED_ONLY, PAUSED
-from autoscaler.model import DeploymentPlan, Hint, Observation, Plan, PoolSignals, Signals, nodes_usd_per_hour
+from autoscaler.model import (
+    Condition,
+    DeploymentPlan,
+    Hint,
+    Observation,
+    Plan,
+    PoolSignals,
+    Signals,
+    nodes_usd_per_hour,
+)
 from policies.base import DeploymentKey, Forecast, LeadPath, LeadTimes
 
 VERSION = 1
@@ -36,6 +46,7 @@ def status_view(board: Board, now_s: float) -> dict[str, Any]:
         "tick_s": board.config.tick_s,
         "outages": [{"kind": one.kind, "since_s": one.since_s, "why": one.why} for one in board.outages],
         "sources": _sources(signals, now_s),
+        "conditions": [_condition(one) for one in board.conditions],
         "deployments": {
             str(one.key): _deployment(board, plan, one, observations.get(one.key), now_s)
             for one in (plan.deployments if plan else ())
@@ -43,6 +54,18 @@ def status_view(board: Board, now_s: float) -> dict[str, Any]:
         },
         "pools": {pool.name: _pool(board, pool) for pool in (signals.pools if signals else ())},
         "hints": [_hint(hint) for hint in (signals.hints if signals else ())],
+    }
+
+
+def _condition(one: Condition) -> dict[str, Any]:
+    kind = KINDS[one.name]
+    return {
+        "name": one.name,
+        "deployment": str(one.deployment) if one.deployment else None,
+        "since_s": one.since_s,
+        "severity": kind.severity,
+        "why": one.why,
+        "mend": kind.mend,
     }
 
 

@@ -29,6 +29,8 @@ from policies.leadtimes import (
     provision_key,
 )
 
+_MOST_FAILED = 50
+"""Failed starts that are remembered."""
 MOST_REPLICAS = 100_000
 """A level above that is no level but somebody's mistake: it is not known what is wanted."""
 _NOT_YET_RUNNING = ("STARTING",)
@@ -100,7 +102,19 @@ def take_in_replicas(
         runs = seen is not None and seen.state == "RUNNING"
         ended.append(EndedStart(key, start.asked_at_s, inventory.as_of_s, _as_path(start.path), runs))
     memory.known = list(alive)
+    if ended or memory.failed_starts:
+        _count_failed(memory, ended, inventory.target)
     return ended
+
+
+def _count_failed(memory: SupplyMemory, ended: Sequence[EndedStart], target: int) -> None:
+    """Starts that ended before the replica ran, although the level still wants them; one that runs ends the row."""
+    if any(one.runs for one in ended):
+        memory.failed_starts = []
+    lowered = memory.last_observed_target is not None and target < memory.last_observed_target
+    if not lowered:
+        memory.failed_starts += [one.ended_at_s for one in ended if not one.runs]
+    del memory.failed_starts[:-_MOST_FAILED]
 
 
 def _all_known(memory: SupplyMemory, inventory: DeploymentInventory) -> bool:

@@ -51,7 +51,9 @@ async def _of(config: Config) -> list[Finding]:
 
     findings = [_settings(config)]
     for service in config.services:
-        client = DashboardClient(service.dashboard, service.token_file, service.ca_file, service.timeout_s)
+        client = DashboardClient(
+            service.dashboard, service.token_file, service.ca_file, service.timeout_s, limits=config.reading
+        )
         rules = TargetRules(config.reading.allow, client.loopback)
         place = (service.namespace, service.name, client)
         findings += await service_findings(config.controller, *place, service.timeout_s, rules, act=service.act)

@@ -52,6 +52,13 @@ def status_lines(status: Mapping[str, Any]) -> Iterator[str]:
             for name, source in status["sources"].items()
         ]
         yield from table(("source", "", "age", ""), rows)
+    conditions = status.get("conditions", [])
+    if conditions:
+        yield ""
+    for one in conditions:
+        whose = f" {one['deployment']}" if one["deployment"] else ""
+        yield f"{one['severity'].upper()} {one['name']}{whose}, since {moment(one['since_s'])}:"
+        yield f"  {one['why']}; {one['mend']}"
     if status["deployments"]:
         yield ""
         rows4 = [_deployment(key, d) for key, d in status["deployments"].items()]

@@ -71,11 +71,23 @@ class Reading(Block):
         le=10_000,
         description="Characters of a name of an app or deployment.",
     )
-    services_per_namespace: int = Field(
-        default=_DEFAULT.services_per_namespace,
+    namespace_services: int = Field(
+        default=_DEFAULT.namespace_services,
         ge=1,
         le=100_000,
         description="Found services of one namespace that are read, by name.",
+    )
+    namespace_deployments: int = Field(
+        default=_DEFAULT.namespace_deployments,
+        ge=1,
+        le=1_000_000,
+        description="Deployments of all found services of one namespace together.",
+    )
+    namespace_series: int = Field(
+        default=_DEFAULT.namespace_series,
+        ge=100,
+        le=100_000_000,
+        description="Lines of known metrics of all found services of one namespace together.",
     )
 
     @property

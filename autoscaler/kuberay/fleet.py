@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from autoscaler.errors import LeadtimeError
 from autoscaler.kuberay.reach import Reach
 from autoscaler.model import DeploymentInventory, DeploymentMetrics
 from autoscaler.ports import Reading
+from autoscaler.reading_limits import ReadingLimits
 from autoscaler.sources.join import NodePage, collect
 from autoscaler.sources.kuberay.services import KubeService, ServeCluster, ServiceKey
 from autoscaler.sources.kuberay.upgrade import combined
@@ -28,8 +29,10 @@ from autoscaler.sources.ray_dashboard import RayDashboardSource
 from autoscaler.sources.readings import Inventories, JoinedMetrics, NodePages
 from policies.base import DeploymentKey
 
-LinkKey = tuple[str, str]
-"""(namespace, Ray cluster)."""
+LinkKey = tuple[str, str, str]
+"""(namespace, service, Ray cluster): a Ray cluster that two services claim is read for each."""
+_LARGE_AT_ONCE = 4
+"""Large answers that services of one namespace may hold at once."""
 
 
 class Discovery(Protocol):
@@ -56,24 +59,38 @@ class Link:
     why: str = "no answer yet"
     """Why the inventories are not of the last round; empty when they are."""
     why_pages: str = "no answer yet"
+    in_part: str = ""
+    """Which pages could not be read while others could."""
+    counted: tuple[int, int] = (0, 0)
+    """Deployments and series, as they count for the namespace."""
     task: asyncio.Task[None] | None = None
 
-    def start(self, now_s: float, slots: asyncio.Semaphore) -> asyncio.Task[None]:
+    def start(self, now_s: float, room: _Room) -> asyncio.Task[None]:
         """The read under way; a new one when there is none."""
         if self.task is None or self.task.done():
-            self.task = asyncio.ensure_future(self._read(now_s, slots))
+            self.task = asyncio.ensure_future(self._read(now_s, room))
         return self.task
 
-    async def _read(self, now_s: float, slots: asyncio.Semaphore) -> None:
-        """What cannot be read stays as it was, and ages."""
-        async with slots:
-            inventories, pages = await asyncio.gather(self.dashboard.read(now_s), self.pages.read(now_s))
+    async def _read(self, now_s: float, room: _Room) -> None:
+        """What cannot be read stays as it was, and ages; what is too much for the namespace is dropped."""
+        try:
+            async with room.slots:
+                inventories, pages = await asyncio.gather(self.dashboard.read(now_s), self.pages.read(now_s))
+        except Exception as error:
+            self.why = self.why_pages = f"bug: {error!r}"
+            return
         self.why, self.why_pages = ("" if inventories.up else inventories.why), ("" if pages.up else pages.why)
+        self.in_part = pages.why if pages.up else ""
         if isinstance(inventories.data, Inventories):
             self.inventories = inventories.data.deployments
             self.unreadable = inventories.data.unreadable
         if isinstance(pages.data, NodePages):
             self.last_pages = pages.data.pages
+        if (why := room.excess(self)) is not None:
+            self.why, self.why_pages, self.in_part = why, why, ""
+            self.inventories, self.unreadable, self.last_pages = {}, {}, {}
+            self.pages.forget()
+            room.count(self)
 
     async def close(self) -> None:
         if self.task is not None:
@@ -81,6 +98,42 @@ class Link:
             await asyncio.gather(self.task, return_exceptions=True)
         await self.pages.close()
         await self.client.close()
+
+
+@dataclass(slots=True)
+class _Room:
+    """What the services of one namespace share: whoever writes there fills it up for nobody else."""
+
+    namespace: str
+    limits: ReadingLimits
+    slots: asyncio.Semaphore
+    turns: asyncio.Semaphore
+    """To hold a large answer."""
+    deployments: int = 0
+    series: int = 0
+
+    def count(self, link: Link) -> None:
+        """What is kept of this link now."""
+        before, link.counted = link.counted, (len(link.inventories), link.pages.series)
+        self.deployments += link.counted[0] - before[0]
+        self.series += link.counted[1] - before[1]
+
+    def leave(self, link: Link) -> None:
+        """The link is closed."""
+        self.deployments -= link.counted[0]
+        self.series -= link.counted[1]
+        link.counted = (0, 0)
+
+    def excess(self, link: Link) -> str | None:
+        """Why what was read of this link is too much beside what is kept of the others; None: it is not."""
+        self.count(link)
+        for count, most, what, key in (
+            (self.deployments, self.limits.namespace_deployments, "deployments", "namespace_deployments"),
+            (self.series, self.limits.namespace_series, "known series", "namespace_series"),
+        ):
+            if count > most:
+                return f"the services of namespace {self.namespace} have more than {most} {what} (reading.{key})"
+        return None
 
 
 class KubeRayFleet:
@@ -95,10 +148,11 @@ class KubeRayFleet:
         concurrency: int = 64,
         write_budget_s: Callable[[], float] | None = None,
     ) -> None:
-        """`wait_s`: how long a round waits for the slow ones."""
+        """`wait_s`: how long a round waits for the slow ones; `concurrency`: services of one namespace read at once."""
         self._discovery, self._reach = discovery, reach or Reach()
         self._wait_s, self._write_budget_s = wait_s, write_budget_s
-        self._slots = asyncio.Semaphore(concurrency)
+        self._concurrency = concurrency
+        self._rooms: dict[str, _Room] = {}
         self._links: dict[LinkKey, Link] = {}
         self._refused: dict[LinkKey, str] = {}
         """Ray clusters without a link, and why."""
@@ -117,7 +171,7 @@ class KubeRayFleet:
         return self._services.get((key.namespace, key.service))
 
     def link(self, service: KubeService, cluster: ServeCluster) -> Link | None:
-        return self._links.get((service.namespace, cluster.name))
+        return self._links.get((*service.key, cluster.name))
 
     def active_clients(self) -> dict[ServiceKey, DashboardClient]:
         """How to reach the Ray cluster that serves each service."""
@@ -138,17 +192,21 @@ class KubeRayFleet:
 
     async def _read(self, now_s: float) -> None:
         await self._renew_links()
-        tasks = [link.start(now_s, self._slots) for link in self._links.values()]
+        tasks = [link.start(now_s, self._room(namespace)) for (namespace, *_), link in self._links.items()]
         if tasks:
             await asyncio.wait(tasks, timeout=self._wait_s)
 
     async def _renew_links(self) -> None:
         """Links of the clusters that there are now; a cluster whose address or token changed gets a new one."""
-        self._services = {s.key: s for s in self._discovery.services() if s.opted_in and s.phase != "gone"}
-        wanted = {(s.namespace, c.name): (s, c) for s in self._services.values() for c in s.clusters}
+        self._services, self._refused = self._taken()
+        wanted = {(*s.key, c.name): (s, c) for s in self._services.values() for c in s.clusters}
         gone = [key for key, link in self._links.items() if key not in wanted or _moved(link.cluster, wanted[key][1])]
-        closing = [self._links.pop(key) for key in gone]
-        self._refused = {}
+        closing = []
+        for key in gone:
+            closing.append(self._links.pop(key))
+            self._room(key[0]).leave(closing[-1])
+        places = {namespace for namespace, *_ in wanted}
+        self._rooms = {namespace: room for namespace, room in self._rooms.items() if namespace in places}
         for key, (service, cluster) in wanted.items():
             link = self._links.get(key)
             if link is not None:
@@ -161,6 +219,30 @@ class KubeRayFleet:
         self.planned = {k: n for k, n in self.planned.items() if (k.namespace, k.service) in self._services}
         await asyncio.gather(*(link.close() for link in closing))
 
+    def _taken(self) -> tuple[dict[ServiceKey, KubeService], dict[LinkKey, str]]:
+        """The services that are looked after, and those that are too many for their namespace, with the reason."""
+        most, count = self._reach.limits.namespace_services, Counter[str]()
+        taken: dict[ServiceKey, KubeService] = {}
+        refused: dict[LinkKey, str] = {}
+        for service in self._discovery.services():
+            if not service.opted_in or service.phase == "gone":
+                continue
+            count[service.namespace] += 1
+            if count[service.namespace] <= most:
+                taken[service.key] = service
+            else:
+                refused[(*service.key, "")] = (
+                    f"namespace {service.namespace} has more than {most} services (reading.namespace_services)"
+                )
+        return taken, refused
+
+    def _room(self, namespace: str) -> _Room:
+        room = self._rooms.get(namespace)
+        if room is None:
+            slots, turns = asyncio.Semaphore(self._concurrency), asyncio.Semaphore(_LARGE_AT_ONCE)
+            room = self._rooms[namespace] = _Room(namespace, self._reach.limits, slots, turns)
+        return room
+
     def _new_link(self, service: KubeService, cluster: ServeCluster) -> Link:
         """Errors: LeadtimeError for a cluster that is not connected to."""
         client, timeout_s = self._reach.client(service, cluster), self._reach.timeout_s
@@ -169,7 +251,7 @@ class KubeRayFleet:
         return Link(
             cluster,
             client,
-            RayDashboardSource(*place, client),
+            RayDashboardSource(*place, client, turns=self._room(service.namespace).turns),
             NodeMetricsSource(*place, client, timeout_s=timeout_s, rules=rules, resolve=self._reach.resolve),
             RayServeActuator(*place, client, timeout_s, write_budget_s=self._write_budget_s),
         )
@@ -192,12 +274,10 @@ class KubeRayFleet:
         found: dict[DeploymentKey, DeploymentInventory] = {}
         for service in self._services.values():
             links = self._serving(service)
-            unreadable = {key for link in links for key in link.unreadable}
-            for key in {key for link in links for key in link.inventories} - unreadable:
-                by_cluster = {link.cluster.name: link.inventories[key] for link in links if key in link.inventories}
-                one = combined(service, by_cluster, self.planned.get(key))
-                if one is not None:
-                    found[key] = replace(one, act=service.reading.annotations.act or "external")
+            try:
+                found.update(_inventories(service, links, self.planned))
+            except Exception as error:
+                _blame(links, error)
         return found
 
     def all_unreadable(self) -> dict[DeploymentKey, str]:
@@ -215,28 +295,57 @@ class KubeRayFleet:
             by_service.setdefault((key.namespace, key.service), {})[key] = inventory
         found: dict[DeploymentKey, DeploymentMetrics] = {}
         for place, inventories in by_service.items():
+            links = self._serving(self._services[place])
             pages: dict[str, NodePage] = {}
-            for link in self._serving(self._services[place]):
+            for link in links:
                 pages.update(link.last_pages)
-            if pages:
-                found.update(collect(pages, inventories, *place, now_s))
+            try:
+                found.update(collect(pages, inventories, *place, now_s) if pages else {})
+            except Exception as error:
+                _blame(links, error)
         return found
 
-    def reading(self, name: str, now_s: float, data: object, why_of: Callable[[Link], str]) -> Reading:
-        """Up when discovery knows the cluster and, if there is anything to read, some of it could be read."""
+    def reading(self, name: str, now_s: float, data: object, why_of: Callable[[Link], tuple[str, str]]) -> Reading:
+        """Up when discovery knows the cluster and, if there is anything to read, some of it could be read.
+
+        `why_of`: why nothing of a link could be read, and why some of it could not.
+        """
         known, _, why = self._discovery.status()
-        serving = [(s.namespace, cluster.name) for s in self._services.values() for cluster in s.serving]
-        if not serving and not known:
+        serving = [(*s.key, cluster.name) for s in self._services.values() for cluster in s.serving]
+        listed = dict.fromkeys([*serving, *self._refused])
+        if not listed and not known:
             return Reading(name, False, None, None, f"no services known: {why}")
-        failed = {}
-        for key in serving:
+        failed: dict[str, str] = {}
+        in_part: dict[str, str] = {}
+        for key in listed:
+            namespace, service, cluster = key
             link = self._links.get(key)
-            words = self._refused.get(key, "no answer yet") if link is None else why_of(link)
-            if words:
-                failed["/".join(key)] = words
-        up = not serving or len(failed) < len(serving)
-        words = _summary(failed, len(serving)) or ("" if known else f"new services are not seen: {why}")
+            words, some = (self._refused.get(key, "no answer yet"), "") if link is None else why_of(link)
+            if words or some:
+                (failed if words else in_part)[f"{namespace}/{cluster or service}"] = words or some
+        up = not listed or len(failed) < len(listed)
+        told = [_summary(failed, len(listed), "cannot be read"), _summary(in_part, len(listed), "are read in part")]
+        words = "; ".join(filter(None, told)) or ("" if known else f"new services are not seen: {why}")
         return Reading(name, up, now_s if up else None, data if up else None, words)
+
+
+def _inventories(
+    service: KubeService, links: list[Link], planned: Mapping[DeploymentKey, int]
+) -> dict[DeploymentKey, DeploymentInventory]:
+    found = {}
+    unreadable = {key for link in links for key in link.unreadable}
+    for key in {key for link in links for key in link.inventories} - unreadable:
+        by_cluster = {link.cluster.name: link.inventories[key] for link in links if key in link.inventories}
+        one = combined(service, by_cluster, planned.get(key))
+        if one is not None:
+            found[key] = replace(one, act=service.reading.annotations.act or "external")
+    return found
+
+
+def _blame(links: Iterable[Link], error: Exception) -> None:
+    """What cannot be made sense of is its own service's trouble."""
+    for link in links:
+        link.why = link.why_pages = f"bug: {error!r}"
 
 
 class _InventoriesSource:
@@ -248,7 +357,7 @@ class _InventoriesSource:
     async def read(self, now_s: float) -> Reading:
         await self._fleet.read(now_s)
         data = Inventories("", "", self._fleet.all_inventories(), self._fleet.all_unreadable())
-        return self._fleet.reading(self.name, now_s, data, lambda link: link.why)
+        return self._fleet.reading(self.name, now_s, data, lambda link: (link.why, ""))
 
     async def close(self) -> None:
         await self._fleet.close()
@@ -263,7 +372,7 @@ class _MetricsSource:
     async def read(self, now_s: float) -> Reading:
         await self._fleet.read(now_s)
         data = JoinedMetrics(self._fleet.all_metrics(now_s))
-        return self._fleet.reading(self.name, now_s, data, lambda link: link.why_pages)
+        return self._fleet.reading(self.name, now_s, data, lambda link: (link.why_pages, link.in_part))
 
 
 def _moved(before: ServeCluster, now: ServeCluster) -> bool:
@@ -273,11 +382,11 @@ def _moved(before: ServeCluster, now: ServeCluster) -> bool:
     return place(before) != place(now)
 
 
-def _summary(failed: Mapping[str, str], total: int) -> str:
+def _summary(failed: Mapping[str, str], total: int, what: str) -> str:
     """How many, and the commonest trouble with an example."""
     if not failed:
         return ""
     why, count = Counter(failed.values()).most_common(1)[0]
     example = next(name for name, reason in failed.items() if reason == why)
     alike = f" (and {count - 1} alike)" if count > 1 else ""
-    return f"{len(failed)} of {total} Ray clusters cannot be read: {example}{alike}: {why}"
+    return f"{len(failed)} of {total} Ray clusters {what}: {example}{alike}: {why}"

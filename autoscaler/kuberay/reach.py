@@ -41,6 +41,7 @@ class Reach:
             only=replace(cluster.head, allow=self.limits.allow) if self._as_found(cluster) else None,
             token_folder=self.tokens.under(service.namespace, cluster.auth_secret),
             resolve=self.resolve,
+            limits=self.limits,
         )
 
     def targets(self, service: KubeService, cluster: ServeCluster, client: DashboardClient) -> TargetRules:

@@ -3,6 +3,7 @@
 All frozen and slotted; units in the names; `None` is unknown, never 0. No behaviour beyond small look-ups, no I/O.
 """
 
+from autoscaler.model.condition import Condition
 from autoscaler.model.observation import (
     ALL_FRESH,
     FRESH,
@@ -19,7 +20,6 @@ from autoscaler.model.plan import (
     FINE_OUTCOMES,
     Applied,
     Breach,
-    Condition,
     DeploymentPlan,
     GuardRecord,
     Outcome,

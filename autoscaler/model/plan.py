@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from autoscaler.model.condition import Condition
 from autoscaler.model.observation import EndedStart, Observation
 from autoscaler.model.settings import ActWay
 from policies.base import DeploymentKey, Forecast, LeadTimes, Term
@@ -28,16 +29,6 @@ class Breach:
 
     invariant: str
     deployment: DeploymentKey
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """Something is wrong with a deployment, and lasts; `why` says what, and what to do."""
-
-    name: str
-    deployment: DeploymentKey | None
-    since_s: float
     why: str
 
 
@@ -109,7 +100,7 @@ class Plan:
     """(level, share of recent windows as long as the lead time whose demand stayed under it). Not in the journal."""
 
     conditions: tuple[Condition, ...] = ()
-    """What lasts and needs somebody to look. Not in the journal."""
+    """What is wrong and lasts. Not in the journal."""
     breaches: tuple[Breach, ...] = ()
     """Decisions that must not be, and were not made. Not in the journal."""
 

@@ -13,7 +13,7 @@ import signal
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
-from autoscaler import journal
+from autoscaler import conditions, journal
 from autoscaler.assembly import assemble
 from autoscaler.audit import Audit
 from autoscaler.board import Board
@@ -33,7 +33,7 @@ from autoscaler.runtime.restore import new_board
 from autoscaler.runtime.words import TickLog
 from autoscaler.server import Server
 from autoscaler.state import StateStore
-from autoscaler.state_rows import SAVE_EVERY_S, row_names, to_rows
+from autoscaler.state_rows import SAVE_EVERY_S, row_names, to_rows, unreadable
 from policies.base import PolicyError
 
 log = logging.getLogger("leadtime")
@@ -140,7 +140,7 @@ class Runtime:
         tick_s, started_s = self.config.tick_s, self._clock.monotonic_s()
         number = 0
         while not self._stop.is_set():
-            await self.tick()
+            await self._guarded_tick()
             passed = math.floor((self._clock.monotonic_s() - started_s) / tick_s + 1e-9)
             missed = max(0, passed - number)  # ticks whose time has come and gone are skipped, not made up for
             self.board.missed_ticks += missed
@@ -149,6 +149,19 @@ class Runtime:
             number = max(number, passed) + 1
             self.board.sign_of_life(self._clock.monotonic_s())
             await self._clock.wait(self._stop, started_s + number * tick_s)
+
+    async def _guarded_tick(self) -> None:
+        """A tick that fails outside of the decision has a bug: it is told, and the next one comes."""
+        try:
+            await self.tick()
+        except Exception as error:
+            words = f"a tick failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            if self._log.last.get("tick") != words:
+                log.exception("%s", words)
+            self._log.last["tick"] = words
+            self.board.report(conditions.DECISION_FAILED, words)
+        else:
+            self._log.last.pop("tick", None)
 
     async def tick(self) -> Plan | None:
         """One round; None when the decision failed, in which case nothing is applied."""
@@ -173,12 +186,16 @@ class Runtime:
         plan = self._decide(signals, now_s)
         step_s = self._clock.monotonic_s() - started_s
         if plan is None:
+            self.board.take_conditions(None, now_s)
+            self._log.conditions(self.board.conditions)
             return None
         # who pulled the switch meanwhile was told that nothing changes any more
         outcomes = await self._apply(plan, now_s) if self.pause.pulls == pulls else []
+        self.board.take_conditions(plan, now_s)
         self.board.publish(signals, plan, outcomes, step_s)
         self._log.decisions(plan, self.board.applied)
         self._log.outages(self.board.outages, plan.now_s)
+        self._log.conditions(self.board.conditions)
         self._write_journal(checkpoint, signals, plan, outcomes, step_s)
         self._refits.start(self.controller.state.forecasters.values())
         await self._save()
@@ -197,10 +214,12 @@ class Runtime:
                 if own:
                     log.debug("where the policy failed", exc_info=True)
             self._log.last["step"] = kind
+            self.board.report(conditions.DECISION_FAILED, "no decision could be made: the log says why")
             if self._journal is not None:
                 self._journal.close()  # the state may be half-changed: the next file begins with it as it is
             return None
         self._log.last.pop("step", None)
+        self.board.report(conditions.DECISION_FAILED, "")
         return plan
 
     # ------------------------------------------------------------ acting
@@ -250,13 +269,20 @@ class Runtime:
             self._journal.begin(plan.now_s, checkpoint)
         self._write_audit(self._journal)
         applied = [one for outcome in outcomes for one in outcome.applied]
-        line = journal.encode(journal.tick_record(signals, plan, applied, {"step_s": step_s}))
-        line = blank_json(line, journal.NAMES)
-        self._journal.append(line, plan.now_s)
-        self._log.say("journal", self._journal.problem, logging.ERROR)
-        if self._stream is not None:
-            self._stream.put(line)
-            self._log.say("journal stream", self._stream.problem, logging.WARNING)
+        try:
+            line = journal.encode(journal.tick_record(signals, plan, applied, {"step_s": step_s}))
+        except (ValueError, TypeError, OverflowError) as error:  # something of others that JSON cannot hold
+            problem = f"tick {plan.tick} is not in the journal: {type(error).__name__}: {error}"
+            self._journal.close()  # the next file begins with the state as it is
+        else:
+            line = blank_json(line, journal.NAMES)
+            self._journal.append(line, plan.now_s)
+            problem = self._journal.problem
+            if self._stream is not None:
+                self._stream.put(line)
+                self._log.say("journal stream", self._stream.problem, logging.WARNING)
+        self._log.say("journal", problem, logging.ERROR)
+        self.board.report(conditions.JOURNAL_NOT_WRITTEN, problem)
 
     def _write_audit(self, writer: JournalWriter) -> None:
         """What was noted since the last tick, before the tick that it may explain; it waits for a file to be there."""
@@ -283,16 +309,23 @@ class Runtime:
         state, store = self.controller.state, self._store
         parts = 1 if everything or not self._saved else self._save_parts
 
-        def save() -> None:
-            store.save_controller(to_rows(state, state.tick, parts), row_names(state))
+        def save() -> str:
+            rows = to_rows(state, state.tick, parts)
+            broken = [name for name in store.changed(rows) if unreadable(name, rows[name])]
+            for name in broken:  # what was saved of it before stays: a state that cannot be read is worth nothing
+                del rows[name]
+            store.save_controller(rows, row_names(state))
+            return f"not saved, since it could not be read back: {', '.join(broken[:3])}" if broken else ""
 
         try:
-            await asyncio.to_thread(save)
-        except (StateError, PolicyFault) as error:
-            self._log.say("state", str(error), logging.ERROR)
-        else:
+            problem = await asyncio.to_thread(save)
             self._saved = True
-            self._log.say("state", "", logging.ERROR)
+        except (StateError, PolicyFault) as error:
+            problem = str(error)
+        except Exception as error:
+            problem = f"the state could not be written out: {type(error).__name__}: {error}"
+        self._log.say("state", problem, logging.ERROR)
+        self.board.report(conditions.STATE_NOT_SAVED, problem)
 
     async def _beside(self, work: Callable[[], Awaitable[None]]) -> None:
         """Work beside the ticks; one that fails has a bug, which is logged and stops nobody else."""

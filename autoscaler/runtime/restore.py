@@ -26,8 +26,9 @@ def restored_controller(config: ControllerConfig, store: StateStore | None, poli
         return Controller(config, None, policy)
     try:
         saved = store.load_controller()
-        controller = Controller(config, from_rows(saved) if saved is not None else None, policy)
-        notices = controller.notices
+        lost: list[str] = []
+        controller = Controller(config, from_rows(saved, lost) if saved is not None else None, policy)
+        notices = [*lost, *controller.notices]
     except LeadtimeError as error:
         if isinstance(error, PolicyFault):
             raise

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from autoscaler.model import FINE_OUTCOMES, Applied, Plan, Signals
+from autoscaler import conditions as wrong
+from autoscaler.model import FINE_OUTCOMES, Applied, Condition, Plan, Signals
 from autoscaler.outages import KINDS, Outage
 
 log = logging.getLogger("leadtime")
@@ -19,6 +20,7 @@ class TickLog:
 
     def __init__(self) -> None:
         self.last: dict[str, str] = {}
+        self._conditions: set[tuple[str, str]] = set()
 
     def say(self, subject: str, words: str, level: int) -> None:
         """Log `words` when they are other than the last ones on `subject`; "" means that all is well again."""
@@ -43,6 +45,18 @@ class TickLog:
         for kind in KINDS:
             if not there.get(kind) or not self.last.get(f"{kind} as a whole"):
                 self.say(f"{kind} as a whole", there.get(kind, ""), logging.ERROR)
+
+    def conditions(self, conditions: Sequence[Condition]) -> None:
+        """Each condition once, and its end."""
+        now = {(one.name, str(one.deployment) if one.deployment else ""): one for one in conditions}
+        for name, whose in self._conditions - now.keys():
+            log.info("%s%s: over", f"{whose}: " if whose else "", name)
+        for (name, whose), one in now.items():
+            if (name, whose) not in self._conditions:
+                kind = wrong.KINDS[name]
+                level = logging.ERROR if kind.severity == "critical" else logging.WARNING
+                log.log(level, "%s%s: %s; %s", f"{whose}: " if whose else "", name, one.why, kind.mend)
+        self._conditions = set(now)
 
     def decisions(self, plan: Plan, applied_to: Mapping[str, Applied]) -> None:
         words = "; ".join(f"{one.deployment}: {one.invariant}" for one in plan.breaches)

@@ -14,17 +14,24 @@ from dataclasses import dataclass, field
 import aiohttp
 
 from autoscaler.addresses import TargetRules, as_address, is_subdomain
-from autoscaler.dashboard_client import Answer, DashboardClient, connection_problem, read_limited
+from autoscaler.bodies import ACCEPT, pieces
+from autoscaler.dashboard_client import LARGE_BYTES, Answer, DashboardClient, connection_problem
 from autoscaler.errors import LeadtimeError, SourceError
 from autoscaler.ports import Reading
+from autoscaler.reading_limits import ReadingLimits
 from autoscaler.resolving import AddressRefused, CheckedResolver, Resolve, system_resolve
 from autoscaler.sources.exposition import Memory, parse
 from autoscaler.sources.join import NodePage
 from autoscaler.sources.names import NAMES
+from autoscaler.sources.page_reading import Budget, WantedLines, Weight
 from autoscaler.sources.ray_dashboard import check_status
 from autoscaler.sources.readings import NodePages
 
 TARGETS_PATH = "/api/prometheus/sd"
+_ROUND_TIMEOUTS = 2.5
+"""All pages together may take so many times as long as one of them may."""
+_MANY_LINES = 500
+"""More are parsed in a thread."""
 
 
 @dataclass(slots=True)
@@ -33,6 +40,7 @@ class _Node:
 
     memory: Memory = field(default_factory=Memory)
     page: NodePage | None = None
+    weight: Weight = field(default_factory=Weight)
     why: str = ""
     """Why the last read failed; empty when it worked."""
 
@@ -59,17 +67,33 @@ class NodeMetricsSource:
         self._resolve = resolve
         self._session: aiohttp.ClientSession | None = None
         self._nodes: dict[str, _Node] = {}
+        self._budget = Budget(client.limits)
+        self._lane = asyncio.Lock()
+        """One piece at a time: between two of them whoever else is ready gets on."""
 
     async def read(self, now_s: float) -> Reading:
         try:
-            targets = parse_targets(await self._targets(), self._client.shown)
+            targets = await self._targets()
         except LeadtimeError as error:
             if not self._nodes:
                 return Reading(self.name, up=False, as_of_s=None, why=str(error))
             targets = tuple(self._nodes)  # the nodes themselves may well answer while the dashboard is away
-        self._nodes = {target: self._nodes.get(target) or _Node() for target in targets}
-        await asyncio.gather(*(self._scrape(target, node, now_s) for target, node in self._nodes.items()))
+        before, self._nodes = self._nodes, {target: self._nodes.get(target) or _Node() for target in targets}
+        for target, node in before.items():
+            if target not in self._nodes:
+                self._budget.drop(node.weight)
+        self._budget.begin()
+        await self._scrape_all(now_s)
         return self._reading(now_s)
+
+    @property
+    def series(self) -> int:
+        """Lines of known metrics that are kept."""
+        return self._budget.held.lines
+
+    def forget(self) -> None:
+        """Nothing of any page is kept."""
+        self._nodes, self._budget = {}, Budget(self._client.limits)
 
     async def close(self) -> None:
         await self._client.close()
@@ -77,22 +101,43 @@ class NodeMetricsSource:
             await self._session.close()
             self._session = None
 
-    async def _targets(self) -> object:
-        answer = await self._client.get(TARGETS_PATH)
-        check_status(answer, self._client)
+    async def _targets(self) -> tuple[str, ...]:
+        """Errors: LeadtimeError."""
+        client = self._client
+        answer = await client.get(TARGETS_PATH)
+        check_status(answer, client)
+        if len(answer.body) > LARGE_BYTES:
+            return await asyncio.to_thread(_listed, answer, client)
+        return _listed(answer, client)
+
+    async def _scrape_all(self, now_s: float) -> None:
+        """All pages, as far as they come in the time of one round."""
+        within_s = _ROUND_TIMEOUTS * self._timeout_s
+        tasks = [asyncio.create_task(self._scrape(target, node, now_s)) for target, node in self._nodes.items()]
         try:
-            return answer.json()
-        except ValueError:
-            raise SourceError(f"{self._client.shown}: the list of metric targets is not JSON") from None
+            await asyncio.wait(tasks, timeout=within_s)
+        finally:
+            for task in tasks:
+                task.cancel()
+        for node, task in zip(self._nodes.values(), tasks, strict=True):
+            (failure,) = await asyncio.gather(task, return_exceptions=True)
+            if isinstance(failure, asyncio.CancelledError):
+                node.why = f"its turn did not come within {within_s:g} s"
+            elif failure is not None:
+                node.why = f"bug: {failure!r}"
 
     async def _scrape(self, target: str, node: _Node, now_s: float) -> None:
+        wanted = WantedLines(NAMES, self._budget, node.weight)
         try:
             self._check(target)
             async with self._slots, asyncio.timeout(self._timeout_s):
-                answer = await self._fetch(target)
-            if answer.status != 200:
-                raise SourceError(f"answered {answer.status}")
-            samples = await asyncio.to_thread(parse, answer.body, NAMES, node.memory)
+                self._budget.spend(0)
+                await self._fetch(target, wanted)
+            page, node.weight = wanted.end(), wanted.weight
+            if len(wanted.lines) > _MANY_LINES:
+                samples = await asyncio.to_thread(parse, page, NAMES, node.memory)
+            else:
+                samples = parse(page, NAMES, node.memory)
         except TimeoutError:
             node.why = f"no answer within {self._timeout_s:g} s"
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -101,6 +146,8 @@ class NodeMetricsSource:
             node.why = str(error)
         else:
             node.page, node.why = NodePage(now_s, tuple(samples), first=node.page is None), ""
+        finally:
+            wanted.undo()
 
     def _check(self, target: str) -> None:
         """Errors: AddressRefused. A name is checked again when its addresses are known."""
@@ -108,13 +155,19 @@ class NodeMetricsSource:
         if (why := self._rules.refusal(host, as_address(host))) is not None:
             raise AddressRefused(f"not read, it {why}")
 
-    async def _fetch(self, target: str) -> Answer:
-        """The node's page; it needs no token and is never sent one."""
+    async def _fetch(self, target: str, wanted: WantedLines) -> None:
+        """The wanted lines of the node's page; it needs no token and is never sent one."""
         if self._session is None:
             checked = CheckedResolver(lambda host, _, address: self._rules.refusal(host, address), self._resolve)
-            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, resolver=checked))
+            connector = aiohttp.TCPConnector(limit=0, resolver=checked)
+            self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False, headers=ACCEPT)
         async with self._session.get(f"http://{target}/metrics", allow_redirects=False) as answer:
-            return Answer(answer.status, await read_limited(answer, target))
+            if answer.status != 200:
+                raise SourceError(f"answered {answer.status}")
+            async for piece in pieces(answer, self._budget.limits.round_bytes):
+                async with self._lane:
+                    wanted.feed(piece)
+                    await asyncio.sleep(0)  # pieces that are here already would keep everybody waiting
 
     def _reading(self, now_s: float) -> Reading:
         failed = {target: node.why for target, node in self._nodes.items() if node.why}
@@ -124,12 +177,23 @@ class NodeMetricsSource:
         return Reading(self.name, up, now_s if up else None, data if up else None, _silent(failed, len(self._nodes)))
 
 
-def parse_targets(answer: object, shown: str) -> tuple[str, ...]:
+def _listed(answer: Answer, client: DashboardClient) -> tuple[str, ...]:
+    """Errors: SourceError."""
+    try:
+        document = answer.json()
+    except ValueError:
+        raise SourceError(f"{client.shown}: the list of metric targets is not JSON") from None
+    return parse_targets(document, client.shown, client.limits.targets)
+
+
+def parse_targets(answer: object, shown: str, most: int = ReadingLimits().targets) -> tuple[str, ...]:
     """`HOST:PORT` of every page to read, without doubles. Errors: SourceError when it is not Prometheus' HTTP SD."""
     try:
         if not isinstance(answer, list):
             raise TypeError
         found = [target for group in answer for target in group["targets"]]
+        if len(found) > most:
+            raise SourceError(f"{shown}: lists more than {most} metric pages (reading.targets)")
         if not all(isinstance(target, str) and _looks_right(target) for target in found):
             raise ValueError
     except (TypeError, KeyError, ValueError):

@@ -5,23 +5,54 @@ It reads and never writes. What the answer means is in `applications`; the HTTP 
 
 from __future__ import annotations
 
-from autoscaler.dashboard_client import Answer, DashboardClient
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+from autoscaler.dashboard_client import LARGE_BYTES, Answer, DashboardClient
 from autoscaler.errors import LeadtimeError, SourceError
 from autoscaler.model import ActWay
 from autoscaler.ports import Reading
 from autoscaler.sources.applications import read_applications
+from autoscaler.sources.readings import Inventories
+from autoscaler.sources.sizes import check_sizes
 from policies.base import DeploymentKey
 
 PATH = "/api/serve/applications/"
+_READER = ThreadPoolExecutor(1, "large-answers")
+"""Of large answers one at a time is read: it takes many times its size in memory meanwhile."""
+
+
+class _Turn:
+    """A place among those who may hold a large answer, once it is taken."""
+
+    def __init__(self, turns: asyncio.Semaphore | None) -> None:
+        self._turns, self._taken = turns, False
+
+    async def take(self) -> None:
+        if self._turns is not None and not self._taken:
+            await self._turns.acquire()
+            self._taken = True
+
+    def give_back(self) -> None:
+        if self._turns is not None and self._taken:
+            self._turns.release()
 
 
 class RayDashboardSource:
     """Reads one Ray cluster; `data` of its readings is `Inventories`."""
 
     def __init__(
-        self, name: str, namespace: str, service: str, client: DashboardClient, act: ActWay = "external"
+        self,
+        name: str,
+        namespace: str,
+        service: str,
+        client: DashboardClient,
+        act: ActWay = "external",
+        turns: asyncio.Semaphore | None = None,
     ) -> None:
+        """`turns`: shared by those of whom only so many may hold a large answer at once."""
         self.name = name
+        self._turns = turns
         self._act = act
         self.namespace = namespace
         self.service = service
@@ -30,15 +61,26 @@ class RayDashboardSource:
         """Deployments of the last answer."""
 
     async def read(self, now_s: float) -> Reading:
+        turn = _Turn(self._turns)
         try:
-            answer = await self._client.get(PATH)
+            answer = await self._client.get(PATH, turn.take)
             check_status(answer, self._client)
-            document = _document(answer, self._client)
-            data = read_applications(document, self.namespace, self.service, now_s, self._act, self._known)
+            if len(answer.body) > LARGE_BYTES:  # the event loop would stand still for too long
+                data = await asyncio.get_running_loop().run_in_executor(_READER, self._read, answer, now_s)
+            else:
+                data = self._read(answer, now_s)
         except LeadtimeError as error:
             return Reading(self.name, up=False, as_of_s=None, why=_with_place(str(error), self._client))
+        finally:
+            turn.give_back()
         self._known = frozenset((*data.deployments, *data.unreadable))
         return Reading(self.name, up=True, as_of_s=now_s, data=data)
+
+    def _read(self, answer: Answer, now_s: float) -> Inventories:
+        """Errors: SourceError."""
+        document = _document(answer, self._client)
+        check_sizes(document, self._client.limits)
+        return read_applications(document, self.namespace, self.service, now_s, self._act, self._known)
 
     async def close(self) -> None:
         await self._client.close()

@@ -42,7 +42,9 @@ def sources_and_actuators(
     for service in config.services:
         place = (service.namespace, service.name)
         suffix = _suffix(service, config)
-        client = DashboardClient(service.dashboard, service.token_file, service.ca_file, service.timeout_s)
+        client = DashboardClient(
+            service.dashboard, service.token_file, service.ca_file, service.timeout_s, limits=config.reading
+        )
         heads.append(RayHead(*place, client))
         sources.append(RayDashboardSource(f"ray_dashboard{suffix}", *place, client, service.act))
         rules = TargetRules(config.reading.allow, client.loopback)

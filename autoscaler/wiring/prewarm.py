@@ -94,7 +94,11 @@ async def standing_prewarm(config: Config) -> AsyncIterator[list[PrewarmActuator
     from autoscaler.wiring.ways import prewarm_actuators
 
     clients = [
-        RayHead(s.namespace, s.name, DashboardClient(s.dashboard, s.token_file, s.ca_file, s.timeout_s))
+        RayHead(
+            s.namespace,
+            s.name,
+            DashboardClient(s.dashboard, s.token_file, s.ca_file, s.timeout_s, limits=config.reading),
+        )
         for s in config.services
     ]
     cluster = cluster_parts(config, new_board(config.controller), elect=False)

@@ -10,18 +10,45 @@ from typing import Any
 
 Schema = dict[str, Any]
 
-_TEXT: Schema = {"type": "string"}
+_LINE: Schema = {"type": "string", "pattern": r"^[^\x00-\x1f\x7f]*$"}
+_TEXT: Schema = {"type": "string", "pattern": r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$"}
 _BOOL: Schema = {"type": "boolean"}
 _OBJECT: Schema = {"type": "object"}
 _OBJECTS: Schema = {"type": "array", "items": {"type": "object"}}
-_LABELS: Schema = {"type": "object", "additionalProperties": {"type": "string"}}
+_KEY = "([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?"
+_LABELS: Schema = {
+    "type": "object",
+    "propertyNames": {"pattern": f"^{_KEY}$", "maxLength": 317},
+    "additionalProperties": {
+        "type": "string", "pattern": "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", "maxLength": 63,
+    },
+}  # fmt: skip
+_ANNOTATIONS: Schema = {**_LABELS, "additionalProperties": _TEXT}
+_OBJECT_NAME: Schema = {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", "maxLength": 253}
+_OBJECT_NAME_OR_EMPTY: Schema = {"type": "string", "pattern": "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$", "maxLength": 253}
+_IMAGE: Schema = {"type": "string", "pattern": "^[a-z0-9]([-a-zA-Z0-9_./:@]*[a-zA-Z0-9])?$", "maxLength": 512}
+_RESOURCE: Schema = {"type": "string", "pattern": f"^{_KEY}$", "maxLength": 317}
+_CIDR: Schema = {"type": "string", "pattern": "^[0-9a-fA-F.:]+/[0-9]{1,3}$"}
+_PROBE: Schema = {
+    "type": "object", "additionalProperties": False,
+    "properties": {
+        name: {"type": "integer", "minimum": least, "maximum": 3600}
+        for name, least in (
+            ("initialDelaySeconds", 0), ("periodSeconds", 1), ("timeoutSeconds", 1), ("failureThreshold", 1),
+            ("successThreshold", 1), ("terminationGracePeriodSeconds", 1),
+        )
+    },
+}  # fmt: skip
 _NAME: Schema = {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", "maxLength": 63}
 _NAME_OR_EMPTY: Schema = {"type": "string", "pattern": "^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$", "maxLength": 63}
+_SERVICE_NAME_OR_EMPTY: Schema = {"type": "string", "pattern": "^([a-z]([-a-z0-9]*[a-z0-9])?)?$", "maxLength": 63}
 _QUANTITY: Schema = {"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"}
 _INTERVAL: Schema = {"type": "string", "pattern": "^[0-9]+(ms|s|m|h)$"}
 _INTERVAL_OR_EMPTY: Schema = {"type": "string", "pattern": "^([0-9]+(ms|s|m|h))?$"}
+_URL_OR_EMPTY: Schema = {"type": "string", "pattern": r"^(https?://[^\x00-\x20\x7f\"'<>\\]+)?$"}
 _METRIC_LABEL: Schema = {"type": "string", "pattern": "^[a-zA-Z_][a-zA-Z0-9_]*$"}
 _COUNT_OR_SHARE: Schema = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9]+%$"}]}
+_ACCESS: Schema = {"enum": ["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"]}
 _PORT: Schema = {"type": "integer", "minimum": 1, "maximum": 65535}
 _PORTS: Schema = {"type": "array", "items": _PORT, "uniqueItems": True}
 
@@ -57,9 +84,15 @@ _MONITOR = "Make a {kind} for the Prometheus operator (its CRDs must be there)."
 
 VALUES: tuple[Value, ...] = (
     Value("nameOverride", "", _NAME_OR_EMPTY, "Replaces the chart's name in the names of its objects."),
-    Value("fullnameOverride", "", _NAME_OR_EMPTY, "Replaces the whole name of its objects."),
+    Value("fullnameOverride", "", _SERVICE_NAME_OR_EMPTY, "Replaces the whole name of its objects."),
     Value("commonLabels", {}, _LABELS, "Labels for every object."),
-    Value("image.repository", "leadtime", {"type": "string", "minLength": 1}, "Your registry and the image's name."),
+    Value("commonAnnotations", {}, _ANNOTATIONS, "Annotations for every object; those of pods are `podAnnotations`."),
+    Value(
+        "image.registry", "",
+        {"type": "string", "pattern": "^([a-z0-9]([-a-zA-Z0-9_./:]*[a-zA-Z0-9])?)?$", "maxLength": 255},
+        "Goes before the repository, where a registry of your own mirrors others.",
+    ),
+    Value("image.repository", "leadtime", _IMAGE, "Your registry and the image's name."),
     Value("image.tag", "", {"type": "string", "pattern": "^[A-Za-z0-9_.-]*$"}, "Tag; empty = the chart's appVersion."),
     Value(
         "image.digest", "", {"type": "string", "pattern": "^(sha256:[a-f0-9]{64})?$"}, "Pins the image; goes before tag."
@@ -68,7 +101,7 @@ VALUES: tuple[Value, ...] = (
     Value("imagePullSecrets", [], _OBJECTS, "Existing Secrets to pull the image with: a list of {name}."),
     Value(
         "replicas", 1, {"type": "integer", "minimum": 0, "maximum": 5},
-        "Pods; more than one elects a leader, and the others run warm. 0 stops the controller; replicas stay as they are.",
+        "Pods, of which one leads and the others run warm. 0 stops the controller; replicas stay as they are.",
     ),
     Value(
         "watchNamespaces", [], _names(),
@@ -84,7 +117,7 @@ VALUES: tuple[Value, ...] = (
     ),
     Value(
         "files", {}, {
-            "type": "object", "propertyNames": {"pattern": "^[A-Za-z0-9_.-]+$"}, "additionalProperties": {"type": "string"},
+            "type": "object", "propertyNames": {"pattern": "^[A-Za-z0-9_.-]+$"}, "additionalProperties": _TEXT,
         },
         "More files beside the settings file, by name, such as engine profiles that config.deployments[].profile names.",
     ),
@@ -93,10 +126,7 @@ VALUES: tuple[Value, ...] = (
             "type": "array",
             "items": {
                 "type": "object", "required": ["name"], "additionalProperties": False,
-                "properties": {
-                    "name": {"type": "string", "minLength": 1}, "optional": _BOOL, "items": _OBJECTS,
-                    "namespace": {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"},
-                },
+                "properties": {"name": _OBJECT_NAME, "namespace": _NAME, "optional": _BOOL, "items": _OBJECTS},
             },
         },
         "Existing Secrets, mounted as files /etc/leadtime/secrets/NAME/KEY for token_file, ca_file and the like; "
@@ -105,11 +135,12 @@ VALUES: tuple[Value, ...] = (
     ),
     Value("serviceAccount.create", True, _BOOL, "Make a ServiceAccount; false = use an existing one."),
     Value("serviceAccount.name", "", _NAME_OR_EMPTY, "Its name; empty = the objects' name (or `default`)."),
-    Value("serviceAccount.annotations", {}, _LABELS, "Annotations of it, such as for Workload Identity."),
+    Value("serviceAccount.annotations", {}, _ANNOTATIONS, "Annotations of it, such as for Workload Identity."),
     Value("rbac.create", True, _BOOL, "Make Roles and RoleBindings; false = you grant the rights of docs/install.md."),
     Value(
-        "admissionPolicy.enabled", False, _BOOL,
-        "A ValidatingAdmissionPolicy (Kubernetes 1.30+): this account may change worker counts of ray.io objects only.",
+        "admissionPolicy.enabled", None, {"type": ["boolean", "null"]},
+        "A ValidatingAdmissionPolicy (needs rights in the whole cluster): this account may change worker counts of ray.io "
+        "objects only. null = where a pool is pre-warmed by `worker_group`, which needs the right to patch them.",
     ),
     Value("admissionPolicy.failurePolicy", "Fail", _one_of("Fail", "Ignore"), "What happens when it cannot be evaluated."),
     Value(
@@ -123,9 +154,31 @@ VALUES: tuple[Value, ...] = (
         "topologySpread.enabled", True, _BOOL, "With more than one pod: spread them over zones and hosts where possible."
     ),
     Value("topologySpread.constraints", [], _OBJECTS, "Replace the two constraints; labelSelector is added where missing."),
-    Value("priorityClassName", "", _TEXT, "Of the pod."),
-    Value("podAnnotations", {}, _LABELS, "Of the pod."),
+    Value("priorityClassName", "", _OBJECT_NAME_OR_EMPTY, "Of the pods."),
+    Value("schedulerName", "", _OBJECT_NAME_OR_EMPTY, "Of the pods."),
+    Value("runtimeClassName", "", _OBJECT_NAME_OR_EMPTY, "Of the pods."),
+    Value(
+        "dnsPolicy", "", _one_of("", "ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"), "Of the pods.",
+    ),
+    Value("dnsConfig", {}, _OBJECT, "Of the pods."),
+    Value("hostAliases", [], _OBJECTS, "Of the pods."),
+    Value(
+        "strategy", {}, _OBJECT,
+        "Of the Deployment; empty = RollingUpdate with several pods, and Recreate with one, whose volume must be free.",
+    ),
+    Value("revisionHistoryLimit", 3, {"type": "integer", "minimum": 0, "maximum": 100}, "Of the Deployment."),
+    Value("deploymentAnnotations", {}, _ANNOTATIONS, "Of the Deployment."),
+    Value("podAnnotations", {}, _ANNOTATIONS, "Of the pod."),
     Value("podLabels", {}, _LABELS, "Of the pod."),
+    Value("podSecurityContext", {}, _OBJECT, "Lies over the chart's, of every pod (the `restricted` standard)."),
+    Value("securityContext", {}, _OBJECT, "Lies over the chart's, of every container."),
+    Value("probes.startup", {"periodSeconds": 2, "failureThreshold": 60}, _PROBE, "Times of the startup probe."),
+    Value(
+        "probes.liveness", {"periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6}, _PROBE,
+        "Times of the liveness probe.",
+    ),
+    Value("probes.readiness", {"periodSeconds": 5, "timeoutSeconds": 5}, _PROBE, "Times of the readiness probe."),
+    Value("lifecycle", {}, _OBJECT, "Hooks of the container."),
     Value("runAsUser", 65532, {"type": "integer", "minimum": 1}, "User, group and fsGroup of the pod; never 0."),
     Value("hostUsers", None, {"type": ["boolean", "null"]}, "false = a user namespace of its own (Kubernetes 1.33+)."),
     Value(
@@ -134,12 +187,17 @@ VALUES: tuple[Value, ...] = (
     ),
     Value("persistence.enabled", False, _BOOL, "Keep what was learned and the journal on a volume (one pod only)."),
     Value("persistence.size", "2Gi", _QUANTITY, "Of the volume, or of the pod's own scratch folder without one."),
-    Value("persistence.storageClassName", None, {"type": ["string", "null"]}, "Of the claim; null = the cluster's default."),
-    Value("persistence.accessModes", ["ReadWriteOnce"], {"type": "array", "items": _TEXT, "minItems": 1}, "Of the claim."),
-    Value("persistence.existingClaim", "", _TEXT, "Use this claim instead of making one."),
+    Value("persistence.storageClassName", None, {**_OBJECT_NAME_OR_EMPTY, "type": ["string", "null"]}, "Of the claim; null = the cluster's default."),
+    Value("persistence.accessModes", ["ReadWriteOnce"], {"type": "array", "items": _ACCESS, "minItems": 1}, "Of the claim."),
+    Value("persistence.existingClaim", "", _OBJECT_NAME_OR_EMPTY, "Use this claim instead of making one."),
+    Value(
+        "keepState", False, _BOOL,
+        "An uninstall leaves the claim and the kill switch (helm.sh/resource-policy: keep); the next install takes them over.",
+    ),
     Value("service.type", "ClusterIP", _one_of("ClusterIP", "NodePort", "LoadBalancer"), "Of the Service."),
     Value("service.port", 8080, _PORT, "Of the Service."),
-    Value("service.annotations", {}, _LABELS, "Of the Service."),
+    Value("service.annotations", {}, _ANNOTATIONS, "Of the Service."),
+    Value("service.labels", {}, _LABELS, "Of the Service."),
     Value("podMonitor.enabled", False, _BOOL, _MONITOR.format(kind="PodMonitor") + " Preferred: it sees followers too."),
     Value("podMonitor.labels", {}, _LABELS, "Labels by which your Prometheus finds it."),
     Value("podMonitor.interval", "15s", _INTERVAL, "Between two scrapes."),
@@ -157,11 +215,11 @@ VALUES: tuple[Value, ...] = (
         "empty = it sees this cluster alone.",
     ),
     Value("prometheusRule.clusterLabel", "cluster", _METRIC_LABEL, "That label's name."),
-    Value("prometheusRule.runbookBaseUrl", "", _TEXT, "Goes before the runbooks' paths (docs/runbooks/NAME.md)."),
-    Value("prometheusRule.disabled", [], _names({"type": "string"}), "Alerts to leave out, by name."),
+    Value("prometheusRule.runbookBaseUrl", "", _URL_OR_EMPTY, "Goes before the runbooks' paths (docs/runbooks/NAME.md)."),
+    Value("prometheusRule.disabled", [], _names({"type": "string", "pattern": "^[A-Za-z0-9]+$"}), "Alerts to leave out, by name."),
     Value("dashboards.enabled", False, _BOOL, "A ConfigMap with the Grafana dashboards for Grafana's sidecar."),
     Value("dashboards.labels", {"grafana_dashboard": "1"}, _LABELS, "Labels by which the sidecar finds it."),
-    Value("dashboards.annotations", {}, _LABELS, "Annotations of it, such as the folder."),
+    Value("dashboards.annotations", {}, _ANNOTATIONS, "Annotations of it, such as the folder."),
     Value("networkPolicy.enabled", True, _BOOL, "Let in only what asks for pages, let out only what it needs."),
     Value(
         "networkPolicy.ingressFrom", [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}],
@@ -171,36 +229,56 @@ VALUES: tuple[Value, ...] = (
         "networkPolicy.rayPorts", [8265, 8080, 44217, 44227], _PORTS,
         "Ports of Ray pods: dashboard, metrics pages of nodes, of the autoscaler and of the dashboard.",
     ),
+    Value(
+        "networkPolicy.dnsTo", [
+            {
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
+                "podSelector": {"matchExpressions": [
+                    {"key": "k8s-app", "operator": "In", "values": ["kube-dns", "node-local-dns", "coredns"]},
+                ]},
+            },
+            {"ipBlock": {"cidr": "169.254.0.0/16"}},
+        ], _OBJECTS,
+        "Who answers names (peers): kube-dns, and the link-local addresses of NodeLocal DNSCache and Cloud DNS; "
+        "empty = anyone on port 53.",
+    ),
     Value("networkPolicy.apiServerPorts", [443, 6443], _PORTS, "Ports of the Kubernetes API."),
     Value(
-        "networkPolicy.apiServerCidrs", [], _names({"type": "string"}),
-        "Addresses of the Kubernetes API; empty = any address on those ports, since the API is no pod.",
+        "networkPolicy.apiServerCidrs", ["10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"],
+        _names(_CIDR),
+        "Addresses of the Kubernetes API, which is no pod: `kubectl get endpoints kubernetes` shows them; "
+        "empty = any address on those ports.",
     ),
-    Value("networkPolicy.prometheusTo", [], _OBJECTS, "Where Prometheus is (peers); empty = anywhere on its port."),
+    Value(
+        "networkPolicy.servicesTo", [], _OBJECTS,
+        "Where config.services are (peers); empty = the namespace or the address in their URLs.",
+    ),
+    Value("networkPolicy.prometheusTo", [], _OBJECTS, "Where Prometheus is (peers); empty = as its URL says."),
+    Value("networkPolicy.mqttTo", [], _OBJECTS, "Where the MQTT broker is (peers); empty = as config.mqtt.host says."),
     Value("networkPolicy.extraIngress", [], _OBJECTS, "More ingress rules."),
     Value("networkPolicy.extraEgress", [], _OBJECTS, "More egress rules."),
     Value("podDisruptionBudget.enabled", True, _BOOL, "With more than one pod: keep drains from taking all at once."),
     Value("podDisruptionBudget.maxUnavailable", 1, _COUNT_OR_SHARE, "Pods that a drain may take at once."),
-    Value("prewarm.image", "registry.k8s.io/pause:3.10", {"type": "string", "minLength": 1}, "Of placeholder pods; it does nothing."),
-    Value("prewarm.prepull", [], _names({"type": "string"}), "Images that placeholders pull onto the nodes they warm."),
+    Value("prewarm.image", "registry.k8s.io/pause:3.10", _IMAGE, "Of placeholder pods; it does nothing."),
+    Value("prewarm.prepull", [], _names(_IMAGE), "Images that placeholders pull onto the nodes they warm."),
     Value("prewarm.cpu", "4", _QUANTITY, "CPUs that a placeholder asks for: as many as a replica's worker does."),
     Value("prewarm.memory", "32Gi", _QUANTITY, "Memory that a placeholder asks for."),
-    Value("prewarm.gpuResource", "nvidia.com/gpu", {"type": "string", "minLength": 1}, "Name of the GPUs as a resource."),
+    Value("prewarm.gpuResource", "nvidia.com/gpu", _RESOURCE, "Name of the GPUs as a resource."),
     Value("prewarm.nodeSelector", {}, _LABELS, "Of placeholders; empty = the pool's own label on GKE."),
     Value(
         "prewarm.tolerations", [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}], _OBJECTS,
         "Of placeholders, as of the Ray workers.",
     ),
     Value("prewarm.bufferVersion", "v1beta1", _one_of("v1beta1", "v1alpha1"), "Version of the cluster's CapacityBuffers."),
-    Value("prewarm.priorityClassName", "", _TEXT, "Of placeholders; empty = one of value -10 is made."),
+    Value("prewarm.priorityClassName", "", _OBJECT_NAME_OR_EMPTY, "Of placeholders; empty = one of value -10 is made."),
     Value(
         "prewarm.pools", {}, {
             "type": "object",
             "additionalProperties": {
                 "type": "object", "additionalProperties": False,
                 "properties": {
-                    "image": _TEXT, "prepull": _names({"type": "string"}), "cpu": _QUANTITY, "memory": _QUANTITY,
-                    "gpuResource": _TEXT, "nodeSelector": _LABELS, "tolerations": _OBJECTS,
+                    "image": _IMAGE, "prepull": _names(_IMAGE), "cpu": _QUANTITY, "memory": _QUANTITY,
+                    "gpuResource": _RESOURCE, "nodeSelector": _LABELS, "tolerations": _OBJECTS,
                 },
             },
         },
@@ -208,10 +286,13 @@ VALUES: tuple[Value, ...] = (
     ),
     Value("releaseHook.enabled", True, _BOOL, "Before uninstall, `leadtime release` gives back what pre-warming holds."),
     Value("releaseHook.activeDeadlineSeconds", 120, {"type": "integer", "minimum": 10}, "When it is given up."),
+    Value("tests.enabled", True, _BOOL, "A pod for `helm test`, which asks the Service whether the controller is ready."),
     Value("logJson", True, _BOOL, "Log lines as JSON objects."),
-    Value("extraArgs", [], {"type": "array", "items": _TEXT}, "More arguments of `leadtime run`."),
+    Value("extraArgs", [], {"type": "array", "items": _LINE}, "More arguments of `leadtime run`."),
     Value("extraEnv", [], _OBJECTS, "More environment variables of the container."),
     Value("extraEnvFrom", [], _OBJECTS, "More environment sources of the container."),
+    Value("initContainers", [], _OBJECTS, "Containers that run before it in the pod."),
+    Value("extraContainers", [], _OBJECTS, "Containers that run beside it in the pod."),
     Value("extraVolumes", [], _OBJECTS, "More volumes of the pod."),
     Value("extraVolumeMounts", [], _OBJECTS, "More mounts of the container."),
     Value(

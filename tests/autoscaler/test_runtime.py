@@ -402,7 +402,7 @@ def test_a_saved_state_that_cannot_be_used_is_kept_beside_with_a_warning(
     store.save_controller(saved, saved)
     controller = restored_controller(settings(), store, WantingPolicy({LLM: 1}))
     assert controller.state.tick == 0
-    assert "learning begins anew" in caplog.text
+    assert "begins anew" in caplog.text
     store.save_controller(to_rows(controller.state), row_names(controller.state))
     assert StateStore(tmp_path / "s.sqlite.unreadable-1").load_controller() == saved
 

@@ -94,14 +94,20 @@ def test_a_second_damaged_file_does_not_replace_the_first(path: Path) -> None:
     assert len(list(path.parent.glob("*.damaged-*"))) == 2
 
 
-def test_a_file_of_a_newer_leadtime_is_refused_and_left_as_it_is(path: Path) -> None:
-    StateStore(path).close()
+def test_a_file_of_a_newer_leadtime_is_set_aside_whole_and_a_new_one_is_begun(path: Path) -> None:
+    first = StateStore(path)
+    save(first, b"of the newer one")
+    first.close()
     connection = sqlite3.connect(path)
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     connection.close()
-    with pytest.raises(StateError, match="newer"):
-        StateStore(path)
-    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    store = StateStore(path)
+    assert "newer than this leadtime's" in store.notice
+    assert store.load_controller() is None
+    store.close()
+    aside = path.with_name(f"{path.name}.newer-1")
+    with sqlite3.connect(aside) as kept:
+        assert kept.execute("SELECT value FROM saved").fetchall() == [(b"of the newer one",)]
 
 
 def test_a_second_writer_is_refused(path: Path) -> None:

@@ -73,9 +73,10 @@ def _placeholder(doc: Doc) -> bool:
 
 
 def pod_specs(docs: list[Doc]) -> list[Doc]:
-    """The pod templates' specs of everything that makes pods."""
+    """The specs of all pods, and of the templates of everything that makes pods."""
     kinds = ("Deployment", "Job", "StatefulSet", "DaemonSet")
-    return [doc["spec"]["template"]["spec"] for doc in docs if doc["kind"] in kinds]
+    templates = [doc["spec"]["template"]["spec"] for doc in docs if doc["kind"] in kinds]
+    return [*templates, *(doc["spec"] for doc in of_kind(docs, "Pod"))]
 
 
 def settings(docs: list[Doc]) -> str:

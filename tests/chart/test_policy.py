@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.chart.chart import CASES, ROOT, Doc, of_kind, one, pod_specs, render, values_of
+from tests.chart.chart import CASES, CHART, ROOT, Doc, of_kind, one, pod_specs, render, settings, values_of
 from tests.kube.rbac import Attributes, Rbac
 from tests.kube.status import ApiError
 
@@ -18,6 +26,30 @@ WAYS = ("placeholder", "capacity_buffer", "worker_group", "request_resources", "
 
 
 HOOK = "helm.sh/hook"
+
+
+@contextmanager
+def answering(pages: Mapping[str, int]) -> Iterator[str]:
+    """A server on loopback that answers each page with a status."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(pages[self.path])
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def table(docs: list[Doc], hooks: bool = False) -> set[tuple[str, str, str, str, str, str]]:
@@ -43,9 +75,12 @@ DISCOVERY = {
     *rights("lt", "ray.io", "rayservices", "", "list", "watch"),
     *rights("lt", "ray.io", "rayclusters", "", "list", "watch"),
     *rights("lt", "", "configmaps", "demo-leadtime-pause", "get"),
+    *rights("lt", "coordination.k8s.io", "leases", "demo-leadtime", "get", "update"),
+    *rights("lt", "", "pods", "", "list", "watch"),
 }
 EVENTS = rights("lt", "events.k8s.io", "events", "", "create", "patch")
 LEASE = rights("lt", "coordination.k8s.io", "leases", "demo-leadtime", "get", "update")
+"""Part of DISCOVERY: also one pod is elected."""
 PODS = {
     *rights("lt", "", "pods", "", "list", "watch"),
     *rights("lt", "events.k8s.io", "events", "", "list", "watch"),
@@ -62,8 +97,9 @@ NODES = {("ClusterRole", "", "", "nodes", "", verb) for verb in ("list", "watch"
         ({}, DISCOVERY),
         (LIVE, DISCOVERY | EVENTS),
         ({"config": {"dry_run": False, "kubernetes": {"events": False}}}, DISCOVERY),
-        ({"replicas": 2}, DISCOVERY | LEASE),
-        ({"replicas": 2, **LIVE}, DISCOVERY | LEASE | EVENTS),
+        ({"replicas": 2}, DISCOVERY),
+        ({"replicas": 2, **LIVE}, DISCOVERY | EVENTS),
+        ({"config": {"leader_election": {"enabled": False}}}, DISCOVERY - LEASE),
         ({"config": {"kubernetes": {"nodes": True}}}, DISCOVERY | NODES | PODS),
         ({"discovery": False, "config": {"services": [{"dashboard": "http://ray:8265"}]}}, set()),
         ({"rbac": {"create": False}}, set()),
@@ -123,6 +159,117 @@ def test_the_fake_api_server_enforces_the_rendered_rights() -> None:
     ):
         with pytest.raises(ApiError):
             rbac.check(Attributes(ACCOUNT, verb, group, resource, namespace, name))
+
+
+CLUSTER_WIDE = {
+    "ClusterRole", "ClusterRoleBinding", "PriorityClass",
+    "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        LIVE,
+        {"replicas": 3, **LIVE, "persistence": {"enabled": False}},
+        {"watchNamespaces": ["lt"], **LIVE},
+        {"persistence": {"enabled": True}, "keepState": True},
+        {"podMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}, "dashboards": {"enabled": True}},
+        {"config": {"dry_run": False, "node_pools": [{"name": "h100"}], "mqtt": {"host": "mqtt"}}},
+        values_of("listed"),
+    ],
+)
+def test_it_installs_with_rights_in_its_own_namespace_alone(values: dict[str, Any]) -> None:
+    docs = render(values)
+    assert {doc["metadata"].get("namespace", "lt") for doc in docs} == {"lt"}
+    assert not {doc["kind"] for doc in docs} & CLUSTER_WIDE
+    written = [path.read_text("utf-8") for path in (CHART / "templates").iterdir()]
+    assert not any('lookup "v1"' in text or 'lookup "apps/v1"' in text for text in written)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_the_admission_policy_is_there_where_worker_groups_are_patched(way: str, dry_run: bool) -> None:
+    values = prewarming(way, dry_run)
+    assert bool(of_kind(render(values), "ValidatingAdmissionPolicy")) == (way == "worker_group")
+    for enabled in (True, False):
+        docs = render({**values, "admissionPolicy": {"enabled": enabled}})
+        assert len(of_kind(docs, "ValidatingAdmissionPolicyBinding")) == 2 * enabled
+
+
+@pytest.mark.parametrize("values", [{}, LIVE, {"replicas": 2}, {"persistence": {"enabled": True}}])
+def test_a_pod_is_elected_also_when_it_is_alone(values: dict[str, Any]) -> None:
+    docs = render(values)
+    assert yaml.safe_load(settings(docs))["leader_election"]["enabled"] is True
+    assert one(docs, "Lease")["metadata"]["name"] == "demo-leadtime"
+    assert table(docs) >= LEASE
+
+
+def test_state_can_outlive_the_release() -> None:
+    keep = {"helm.sh/resource-policy": "keep"}
+    values = {"persistence": {"enabled": True}}
+    for kind, name in (("PersistentVolumeClaim", "demo-leadtime"), ("ConfigMap", "demo-leadtime-pause")):
+        assert one(render({**values, "keepState": True}), kind, name)["metadata"]["annotations"] == keep
+        assert "annotations" not in one(render(values), kind, name)["metadata"]
+
+
+def test_what_is_set_on_a_pod_goes_before_what_the_chart_sets_and_the_rest_stays() -> None:
+    values = {
+        "podSecurityContext": {"fsGroup": 1000650000, "supplementalGroups": [7]},
+        "securityContext": {"seccompProfile": {"type": "Localhost", "localhostProfile": "a"}},
+        "dnsPolicy": "None",
+        "dnsConfig": {"nameservers": ["192.0.2.1"]},
+        "initContainers": [{"name": "wait", "image": "a"}],
+        "extraContainers": [{"name": "beside", "image": "a"}],
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0}},
+        "image": {"registry": "mirror.example/hub", "tag": "1"},
+        "commonAnnotations": {"owner": "llm"},
+        "deploymentAnnotations": {"a": "b"},
+    }
+    docs = render({**values, **prewarming("placeholder", dry_run=False)})
+    deployment = one(docs, "Deployment")
+    pod = deployment["spec"]["template"]["spec"]
+    assert deployment["spec"]["strategy"] == values["strategy"]
+    assert deployment["metadata"]["annotations"] == {"owner": "llm", "a": "b"}
+    assert [c["name"] for c in pod["containers"]] == ["leadtime", "beside"]
+    assert [c["name"] for c in pod["initContainers"]] == ["wait"]
+    assert pod["containers"][0]["image"] == "mirror.example/hub/leadtime:1"
+    for spec in (pod, one(docs, "Job")["spec"]["template"]["spec"], one(docs, "Pod")["spec"]):
+        assert (spec["dnsPolicy"], spec["dnsConfig"]) == ("None", values["dnsConfig"])
+        assert spec["securityContext"] == {
+            "runAsNonRoot": True, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 1000650000,
+            "fsGroupChangePolicy": "OnRootMismatch", "seccompProfile": {"type": "RuntimeDefault"},
+            "supplementalGroups": [7],
+        }  # fmt: skip
+        own = spec["containers"][0]["securityContext"]
+        assert own["seccompProfile"]["type"] == "Localhost"
+        assert own["capabilities"] == {"drop": ["ALL"]}
+    assert all(doc["metadata"]["annotations"]["owner"] == "llm" for doc in docs)
+
+
+def test_the_test_of_helm_reaches_the_service_through_the_network_policy() -> None:
+    docs = render({"service": {"port": 9000}})
+    pod, service, policy = one(docs, "Pod"), one(docs, "Service"), one(docs, "NetworkPolicy")
+    labels = pod["metadata"]["labels"]
+    assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    assert pod["spec"]["containers"][0]["args"][-1] == "http://demo-leadtime.lt.svc:9000"
+    assert not service["spec"]["selector"].items() <= labels.items()
+    (rule,) = [rule for rule in policy["spec"]["ingress"] if "podSelector" in rule["from"][0]]
+    assert rule["from"][0]["podSelector"]["matchLabels"].items() <= labels.items()
+    assert policy["spec"]["podSelector"]["matchExpressions"] == [
+        {"key": "app.kubernetes.io/component", "operator": "NotIn", "values": ["test"]}
+    ]
+    assert not of_kind(render({"tests": {"enabled": False}}), "Pod")
+    assert not of_kind(render({"replicas": 0}), "Pod")
+
+
+def test_the_test_of_helm_passes_when_the_pages_answer_and_fails_when_they_do_not() -> None:
+    *code, _ = one(render(), "Pod")["spec"]["containers"][0]["args"]
+    for ready, wanted in ((200, 0), (503, 1)):
+        with answering({"/healthz": 200, "/readyz": ready}) as url:
+            done = subprocess.run([sys.executable, "-c", *code, url], capture_output=True, timeout=60, check=False)
+            assert done.returncode == wanted, done.stderr
 
 
 # ---------------------------------------------------------------- pre-warming
@@ -206,6 +353,14 @@ def test_uninstalling_gives_back_what_prewarming_holds() -> None:
     assert one(render(later), "Job")["spec"]["activeDeadlineSeconds"] == 300
 
 
+def test_no_replicas_are_written_for_placeholders_that_the_controller_scales() -> None:
+    """A tool that applies the chart again (helm, Argo CD) would set them back; in dry run no controller lowers the
+    one that Kubernetes begins with."""
+    name = "demo-leadtime-warm-h100"
+    assert "replicas" not in one(render(prewarming("placeholder", dry_run=False)), "Deployment", name)["spec"]
+    assert one(render(prewarming("placeholder", dry_run=True)), "Deployment", name)["spec"]["replicas"] == 0
+
+
 def test_placeholders_ask_for_a_replicas_share_and_are_not_the_controllers_pods() -> None:
     docs = render(values_of("prewarm"))
     spec = one(docs, "Deployment", "demo-leadtime-warm-h100")["spec"]
@@ -213,7 +368,7 @@ def test_placeholders_ask_for_a_replicas_share_and_are_not_the_controllers_pods(
     assert spec["selector"]["matchLabels"].items() <= labels.items()
     assert not one(docs, "Service")["spec"]["selector"].items() <= labels.items()
     assert not one(docs, "Deployment")["spec"]["selector"]["matchLabels"].items() <= labels.items()
-    assert (spec["replicas"], spec["strategy"]) == (0, {"type": "Recreate"})
+    assert spec["strategy"] == {"type": "Recreate"}
     assert pod["containers"][0]["resources"]["requests"] == {"cpu": "90", "memory": "800Gi", "nvidia.com/gpu": 4}
     assert [c["image"] for c in pod["initContainers"]] == ["rayproject/ray-llm:2.60.0-py311-cu128"]
     assert pod["terminationGracePeriodSeconds"] == 0
@@ -368,6 +523,67 @@ def test_without_discovery_the_kubernetes_api_is_out_of_reach() -> None:
     assert ports(one(render(values), "NetworkPolicy"), "egress") == {53, 8265, 8080, 44217, 44227}
 
 
+def opened(values: dict[str, Any], port: int) -> list[Doc]:
+    """The peers that may be reached on a port; {} = anyone."""
+    rules = one(render(values), "NetworkPolicy")["spec"]["egress"]
+    found = [rule for rule in rules if port in {p["port"] for p in rule["ports"]}]
+    return [peer for rule in found for peer in rule.get("to", [{}])]
+
+
+def namespace(name: str) -> Doc:
+    return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_rule_of_the_network_is_open_to_anyone_by_default(case: str) -> None:
+    for policy in of_kind(render(values_of(case)), "NetworkPolicy"):
+        for rule in policy["spec"]["egress"]:
+            assert rule["to"], rule
+            assert all(peer and peer != {"podSelector": {}} for peer in rule["to"])
+        for rule in policy["spec"]["ingress"]:
+            assert rule["from"], rule
+
+
+def test_the_network_leads_to_ray_in_the_watched_namespaces_and_to_private_addresses_of_the_api() -> None:
+    peers = opened({"watchNamespaces": ["a", "b"]}, 8265)
+    ray = {"podSelector": {"matchExpressions": [{"key": "ray.io/cluster", "operator": "Exists"}]}}
+    assert peers == [{**namespace(name), **ray} for name in ("a", "b")]
+    cidrs = [ip_network(peer["ipBlock"]["cidr"]) for peer in opened({}, 6443)]
+    assert cidrs
+    assert all(cidr.is_private or str(cidr) == "100.64.0.0/10" for cidr in cidrs)
+    assert opened({"networkPolicy": {"apiServerCidrs": []}}, 6443) == [{}]
+
+
+@pytest.mark.parametrize(
+    ("host", "peers"),
+    [
+        ("prometheus", [namespace("lt")]),
+        ("prometheus.monitoring", [namespace("monitoring")]),
+        ("Prometheus.monitoring.svc", [namespace("monitoring")]),
+        ("prometheus.monitoring.svc.cluster.local.", [namespace("monitoring")]),
+        ("pod-0.prometheus.monitoring.svc", [namespace("monitoring")]),
+        ("192.0.2.7", [{"ipBlock": {"cidr": "192.0.2.7/32"}}]),
+        ("[2001:db8::7]", [{"ipBlock": {"cidr": "2001:db8::7/128"}}]),
+    ],
+)
+def test_the_network_is_open_to_the_host_that_the_settings_name_and_to_no_other(host: str, peers: list[Doc]) -> None:
+    config = {
+        "prometheus": {"url": f"http://{host}:9090"},
+        "services": [{"dashboard": f"http://{host}:18265"}],
+        "mqtt": {"host": host.strip("[]"), "port": 1234},
+    }
+    for port in (9090, 18265, 1234):
+        assert opened({"config": config}, port) == peers
+
+
+def test_a_name_outside_the_cluster_is_looked_for_anywhere_but_where_metadata_servers_are() -> None:
+    peers = opened({"config": {"prometheus": {"url": "http://metrics.vendor.example:9090"}}}, 9090)
+    assert {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}} in peers
+    own = {"networkPolicy": {"prometheusTo": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]}}
+    values = {**own, "config": {"prometheus": {"url": "http://metrics.vendor.example:9090"}}}
+    assert opened(values, 9090) == own["networkPolicy"]["prometheusTo"]
+
+
 def test_an_upgrade_does_not_reset_the_kill_switch() -> None:
     assert "data" not in one(render(), "ConfigMap", "demo-leadtime-pause")
 
@@ -376,4 +592,4 @@ def test_the_lease_is_the_releases_and_says_nothing_so_that_an_upgrade_changes_n
     lease = one(render({"replicas": 2}), "Lease", "demo-leadtime")
     assert set(lease) == {"apiVersion", "kind", "metadata"}
     assert lease["metadata"]["labels"]["app.kubernetes.io/instance"] == "demo"
-    assert not of_kind(render(), "Lease")
+    assert one(render(), "Lease")["metadata"]["name"] == "demo-leadtime"

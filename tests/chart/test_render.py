@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,15 @@ def test_the_notes_say_whether_it_acts_and_how_to_see_it() -> None:
     assert "annotate rayservice" not in live
     assert "Nothing scrapes its metrics" in quiet
     assert "Nothing scrapes its metrics" not in notes(values_of("monitored"))
+
+
+def test_links_of_the_chart_lead_nowhere_outside_of_its_package() -> None:
+    for path in (CHART / "README.md", CHART / "Chart.yaml", CHART / "templates" / "NOTES.txt"):
+        text = path.read_text(encoding="utf-8")
+        assert "../" not in text, path
+        for link in re.findall(r"\]\(([^)#]+)\)", text):
+            assert (CHART / link).exists(), f"{path}: {link}"
+            assert link.split("/")[0] != "ci", "not in the package"
 
 
 def test_the_chart_has_the_version_of_the_code() -> None:

@@ -46,7 +46,7 @@ def test_help_loads_no_command_and_little_else_of_ours() -> None:
         "print('loaded:', sorted(m for m in sys.modules if m.split('.')[0] in ('autoscaler', 'policies', 'simulator')))"
     )
     ours = ["autoscaler", "autoscaler.cli", "autoscaler.cli.main", "autoscaler.cli.parser", "autoscaler.cli.registry"]
-    ours += ["autoscaler.cli.text", "autoscaler.errors", "autoscaler.escaping"]
+    ours += ["autoscaler.cli.text", "autoscaler.errors", "autoscaler.escaping", "autoscaler.redaction"]
     assert ran.out.splitlines()[-1] == f"loaded: {ours}", ran.err
 
 

@@ -86,7 +86,7 @@ class WarmCluster:
         """Nodes (or workers, one a node) that the way asks for."""
         match self.way:
             case "placeholder":
-                return int(self.api.read(_made("apps/v1", "Deployment"))["spec"]["replicas"])
+                return int(self.api.read(_made("apps/v1", "Deployment"))["spec"].get("replicas", 1))
             case "capacity_buffer":
                 return int(self.api.read(_made("autoscaling.x-k8s.io/v1beta1", "CapacityBuffer"))["spec"]["replicas"])
             case "worker_group":

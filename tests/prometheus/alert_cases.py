@@ -80,6 +80,16 @@ CASES = (
     Case("LeadtimeServiceBlind", "a head that was restarted", {f"leadtime_signals_fresh{{{KEY}}}": "1x5 0x5 1x60"}, "20m"),
     Case("LeadtimeServiceBlind", "scaled to none, which reports nothing", {
         f"leadtime_signals_fresh{{{KEY}}}": "0x60", **_replicas(target="0x60")}, "20m"),
+    Case("LeadtimeCondition", "a node is silent for a quarter of an hour", {
+        f'leadtime_condition{{{KEY}, condition="node_silent", severity="warning"}}': "1x60"},
+        "15m", {**OF_KEY, "condition": "node_silent"}),
+    Case("LeadtimeCondition", "it is over after five minutes", {
+        f'leadtime_condition{{{KEY}, condition="node_silent", severity="warning"}}': "1x5 _x60"}, "15m"),
+    Case("LeadtimeConditionCritical", "Serve does not take a level", {
+        f'leadtime_condition{{{KEY}, condition="not_done", severity="critical"}}': "1x60"},
+        "5m", {**OF_KEY, "condition": "not_done"}),
+    Case("LeadtimeConditionCritical", "another deployment's warning", {
+        f'leadtime_condition{{{ELSE}, condition="node_silent", severity="warning"}}': "1x60"}, "15m"),
     Case("LeadtimeStockOut", "refused for 15 minutes", {
         f'leadtime_pool_refused{{pool="h100", {POD}}}': "1x60"}, "15m", {"pool": "h100", **OF_JOB}),
     Case("LeadtimeStockOut", "refused once", {

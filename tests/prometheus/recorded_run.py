@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 import simulator.control.loop
 from autoscaler.actuators.recording import RecordingActuator
 from autoscaler.board import Board
+from autoscaler.conditions import STATE_NOT_SAVED
 from autoscaler.controller import Controller
 from autoscaler.metrics import Exporter
 from autoscaler.model import Applied, Outcome, Plan, Signals, SourceStatus
@@ -47,9 +48,11 @@ class Page:
         if self._board is None:
             self._board = Board(controller.config, alive_within_s=30.0)
             self._board.hint_messages["accepted"] += 1
+            self._board.report(STATE_NOT_SAVED, "disk full")
             self._exporter = Exporter(self._board, lambda: self._now_s)
         self._now_s = self.until_s = START_S + plan.now_s
         shown, told = _in_epoch(signals, plan)
+        self._board.take_conditions(shown, self._now_s)
         self._board.publish(told, shown, [_written(shown)], step_s=0.0021)
         if self._now_s >= self._next_s - 1e-6:
             self._next_s += SCRAPE_S

@@ -16,15 +16,15 @@
 {{- end -}}
 
 {{- define "leadtime.selector" -}}
-app.kubernetes.io/name: {{ include "leadtime.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "leadtime.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "leadtime.labels" -}}
 {{ include "leadtime.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | quote }}
 {{- with .Values.commonLabels }}
 {{ toYaml . }}
 {{- end }}
@@ -39,10 +39,22 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
 {{- define "leadtime.image" -}}
+{{- $repository := .Values.image.repository -}}
+{{- with .Values.image.registry }}{{ $repository = printf "%s/%s" . $repository }}{{ end -}}
 {{- if .Values.image.digest -}}
-{{- printf "%s@%s" .Values.image.repository .Values.image.digest -}}
+{{- printf "%s@%s" $repository .Values.image.digest -}}
 {{- else -}}
-{{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) -}}
+{{- printf "%s:%s" $repository (default .Chart.AppVersion .Values.image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* commonAnnotations and an object's own. Call with (list $) or (list $ annotations). */}}
+{{- define "leadtime.annotations" -}}
+{{- $own := dict -}}
+{{- range rest . }}{{ $own = . }}{{ end -}}
+{{- with merge (dict) $own (first .).Values.commonAnnotations -}}
+annotations:
+  {{- toYaml . | nindent 2 }}
 {{- end -}}
 {{- end -}}
 
@@ -72,8 +84,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
       "tokens" "/etc/leadtime/secrets"
       "nodes" $warm
       "events" true) -}}
-{{- end -}}
-{{- if gt (int .Values.replicas) 1 -}}
+{{- /* Also with one pod: one on a node that is cut off runs on beside the one that replaces it. */}}
 {{- $_ := set $pod "leader_election" (dict "enabled" true) -}}
 {{- end -}}
 {{- /* YAML 1.1 reads 1e-07 as text: a number needs its point. Text of that shape is quoted by toYaml. */}}
@@ -112,6 +123,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
       "ways" $ways
       "pause" $discovery
       "nodes" (and $discovery (eq "true" (toString (get ($config.kubernetes | default dict) "nodes"))))
+      "admission" (kindIs "bool" .Values.admissionPolicy.enabled | ternary .Values.admissionPolicy.enabled (hasKey $ways "worker_group"))
       "api" (or $election $objects $discovery)
       "scheme" (ternary "HTTPS" "HTTP" (not (empty $config.server.cert_file)))
       "port" (int $config.server.port)) -}}
@@ -121,11 +133,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "leadtime.check" -}}
 {{- $config := include "leadtime.config" . | fromYaml -}}
 {{- $features := include "leadtime.features" . | fromYaml -}}
+{{- include "leadtime.checkNames" . -}}
+{{- if and (or $features.election (gt (int .Values.replicas) 1)) (not $features.discovery) -}}
+{{- fail "replicas, config.leader_election: pods elect a leader through the Kubernetes API, which needs discovery true" -}}
+{{- end -}}
 {{- if and (gt (int .Values.replicas) 1) (not $features.election) -}}
 {{- fail "replicas: more than one needs config.leader_election.enabled true (or leave that setting out)" -}}
-{{- end -}}
-{{- if and $features.election (not $features.discovery) -}}
-{{- fail "replicas, config.leader_election: several pods elect a leader through the Kubernetes API, which needs discovery true" -}}
 {{- end -}}
 {{- with $config.kubernetes -}}
 {{- if or (ne (toJson .watch_namespaces) (include "leadtime.namespaces" $ | fromYamlArray | toJson)) (ne .name (include "leadtime.fullname" $)) (ne .namespace $.Release.Namespace) -}}
@@ -155,6 +168,89 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
+{{/* Names that would stand twice in one object, of which YAML keeps one and the API refuses the rest. */}}
+{{- define "leadtime.checkNames" -}}
+{{- $values := .Values -}}
+{{- $ours := concat (keys (include "leadtime.labels" (dict "Values" (dict "commonLabels" dict "nameOverride" "") "Chart" .Chart "Release" .Release) | fromYaml)) (list "app.kubernetes.io/component" "leadtime.dev/prewarm" "leadtime.dev/placeholder") -}}
+{{- range $key, $labels := dict
+      "commonLabels" $values.commonLabels
+      "podLabels" $values.podLabels
+      "service.labels" $values.service.labels
+      "podMonitor.labels" $values.podMonitor.labels
+      "serviceMonitor.labels" $values.serviceMonitor.labels
+      "prometheusRule.labels" $values.prometheusRule.labels
+      "dashboards.labels" $values.dashboards.labels -}}
+{{- range $label, $_ := $labels -}}
+{{- if has $label $ours -}}
+{{- fail (printf "%s: the label %q is set by the chart; choose another key" $key $label) -}}
+{{- end -}}
+{{- if and (ne $key "commonLabels") (hasKey $values.commonLabels $label) -}}
+{{- fail (printf "%s: the label %q is in commonLabels too; write it once" $key $label) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range $key, $annotations := dict
+      "commonAnnotations" $values.commonAnnotations
+      "deploymentAnnotations" $values.deploymentAnnotations
+      "podAnnotations" $values.podAnnotations
+      "service.annotations" $values.service.annotations
+      "serviceAccount.annotations" $values.serviceAccount.annotations
+      "dashboards.annotations" $values.dashboards.annotations -}}
+{{- range $annotation, $_ := $annotations -}}
+{{- if or (hasPrefix "helm.sh/" $annotation) (hasPrefix "meta.helm.sh/" $annotation) (eq "checksum/config" $annotation) -}}
+{{- fail (printf "%s: the annotation %q is set by the chart or by helm; choose another key" $key $annotation) -}}
+{{- end -}}
+{{- if and (not (has $key (list "commonAnnotations" "podAnnotations"))) (hasKey $values.commonAnnotations $annotation) -}}
+{{- fail (printf "%s: the annotation %q is in commonAnnotations too; write it once" $key $annotation) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $volumes := dict "config" "the chart" "state" "the chart" "tmp" "the chart" -}}
+{{- $mounts := dict "/etc/leadtime/config" "the chart" "/var/lib/leadtime" "the chart" "/tmp" "the chart" -}}
+{{- range $values.secrets -}}
+{{- $said := printf "secrets: %q" .name -}}
+{{- include "leadtime.once" (list $volumes (include "leadtime.secretVolume" .) "volume" $said) -}}
+{{- include "leadtime.once" (list $mounts (include "leadtime.secretPath" .) "mount path" $said) -}}
+{{- end -}}
+{{- range $values.extraVolumes -}}
+{{- include "leadtime.once" (list $volumes .name "volume" "extraVolumes") -}}
+{{- end -}}
+{{- range $values.extraVolumeMounts -}}
+{{- include "leadtime.once" (list $mounts (toString .mountPath | trimSuffix "/") "mount path" "extraVolumeMounts") -}}
+{{- if not (hasKey $volumes (toString .name)) -}}
+{{- fail (printf "extraVolumeMounts: there is no volume %q; allowed: %s" (toString .name) (keys $volumes | sortAlpha | join ", ")) -}}
+{{- end -}}
+{{- end -}}
+{{- $variables := dict "POD_NAME" "the chart" "POD_NAMESPACE" "the chart" -}}
+{{- range $values.extraEnv -}}
+{{- include "leadtime.once" (list $variables .name "variable" "extraEnv") -}}
+{{- end -}}
+{{- $containers := dict "leadtime" "the chart" -}}
+{{- range $key := list "initContainers" "extraContainers" -}}
+{{- range get $values $key -}}
+{{- include "leadtime.once" (list $containers .name "container" $key) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Errors: a name that is taken, with who has it. Call with (list taken name kind who). */}}
+{{- define "leadtime.once" -}}
+{{- $taken := index . 0 -}}
+{{- $name := index . 1 | toString -}}
+{{- if hasKey $taken $name -}}
+{{- fail (printf "%s: the %s %q is there already (%s); choose another one" (index . 3) (index . 2) $name (get $taken $name)) -}}
+{{- end -}}
+{{- $_ := set $taken $name (index . 3) -}}
+{{- end -}}
+
+{{- define "leadtime.secretPath" -}}
+/etc/leadtime/secrets/{{ with .namespace }}{{ . }}/{{ end }}{{ .name }}
+{{- end -}}
+
+{{- define "leadtime.secretVolume" -}}
+{{- printf "secret-%s%s" (empty .namespace | ternary "" (printf "%s-" .namespace)) .name | replace "." "-" | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
 {{/* Pools whose way cannot work there, or whose objects the API would refuse in the middle of an install: the settings'
      own checks (autoscaler/config/prewarm.py) would end the pod only after it. */}}
 {{- define "leadtime.checkPools" -}}
@@ -167,6 +263,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
       "request_resources" (without $anywhere "autopilot")
       "node_pool" (list "node_pool")
       "provisioning_request" (list "node_pool") -}}
+{{- $names := list -}}
+{{- range ($config.node_pools | default list) }}{{ $names = append $names .name }}{{ end -}}
+{{- range $name, $_ := .Values.prewarm.pools -}}
+{{- if not (has $name $names) -}}
+{{- fail (printf "prewarm.pools: %q is no pool of config.node_pools; allowed: %s" $name (default "none, there are no pools" (join ", " $names))) -}}
+{{- end -}}
+{{- end -}}
 {{- $taken := dict -}}
 {{- range ($config.node_pools | default list) -}}
 {{- $way := default "none" .prewarm -}}
@@ -227,19 +330,19 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 metadata:
   labels:
     {{- /* Not the controller's own labels: its Service and selectors would take them for its pods. */}}
-    app.kubernetes.io/name: {{ include "leadtime.name" $root }}-placeholder
-    app.kubernetes.io/instance: {{ $root.Release.Name }}
+    app.kubernetes.io/name: {{ printf "%s-placeholder" (include "leadtime.name" $root) | quote }}
+    app.kubernetes.io/instance: {{ $root.Release.Name | quote }}
     app.kubernetes.io/component: placeholder
     {{- with $root.Values.commonLabels }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
     leadtime.dev/placeholder: "true"
-    leadtime.dev/prewarm: {{ $pool.name }}
+    leadtime.dev/prewarm: {{ $pool.name | quote }}
   annotations:
     cluster-autoscaler.kubernetes.io/safe-to-evict: "true"
 spec:
   {{- if eq "placeholder" $pool.prewarm }}
-  priorityClassName: {{ include "leadtime.warmPriority" $root }}
+  priorityClassName: {{ include "leadtime.warmPriority" $root | quote }}
   {{- end }}
   terminationGracePeriodSeconds: 0
   automountServiceAccountToken: false
@@ -250,11 +353,11 @@ spec:
     {{- if $values.nodeSelector }}
     {{- toYaml $values.nodeSelector | nindent 4 }}
     {{- else if eq "compute_class" (default "node_pool" $pool.provisioner) }}
-    cloud.google.com/compute-class: {{ $pool.name }}
+    cloud.google.com/compute-class: {{ $pool.name | quote }}
     {{- else if eq "node_pool" (default "node_pool" $pool.provisioner) }}
-    cloud.google.com/gke-nodepool: {{ $pool.name }}
+    cloud.google.com/gke-nodepool: {{ $pool.name | quote }}
     {{- else }}
-    cloud.google.com/gke-accelerator: {{ $pool.gpu }}
+    cloud.google.com/gke-accelerator: {{ $pool.gpu | quote }}
     {{- end }}
   tolerations:
     {{- toYaml $values.tolerations | nindent 4 }}
@@ -300,24 +403,46 @@ spec:
 {{- toYaml $names -}}
 {{- end -}}
 
-{{/* Security of a pod and its container: the "restricted" standard, and a root file system that cannot be written. */}}
+{{/* Security of a pod and its container: the "restricted" standard, and a root file system that cannot be written; what
+     the values say goes before it. */}}
 {{- define "leadtime.podSecurity" -}}
-runAsNonRoot: true
-runAsUser: {{ .Values.runAsUser }}
-runAsGroup: {{ .Values.runAsUser }}
-fsGroup: {{ .Values.runAsUser }}
-fsGroupChangePolicy: OnRootMismatch
-seccompProfile:
-  type: RuntimeDefault
+{{- $user := .Values.runAsUser | int64 -}}
+{{- $usual := dict
+      "runAsNonRoot" true
+      "runAsUser" $user
+      "runAsGroup" $user
+      "fsGroup" $user
+      "fsGroupChangePolicy" "OnRootMismatch"
+      "seccompProfile" (dict "type" "RuntimeDefault") -}}
+{{- toYaml (mergeOverwrite $usual (deepCopy .Values.podSecurityContext)) -}}
 {{- end -}}
 
 {{- define "leadtime.containerSecurity" -}}
-allowPrivilegeEscalation: false
-privileged: false
-readOnlyRootFilesystem: true
-runAsNonRoot: true
-capabilities:
-  drop: [ALL]
+{{- $usual := dict
+      "allowPrivilegeEscalation" false
+      "privileged" false
+      "readOnlyRootFilesystem" true
+      "runAsNonRoot" true
+      "capabilities" (dict "drop" (list "ALL")) -}}
+{{- toYaml (mergeOverwrite $usual (deepCopy .Values.securityContext)) -}}
+{{- end -}}
+
+{{/* What every pod of ours, placeholders aside, has alike. */}}
+{{- define "leadtime.podBasics" -}}
+{{- $found := dict "securityContext" (include "leadtime.podSecurity" . | fromYaml) -}}
+{{- range $key := list "imagePullSecrets" "priorityClassName" "schedulerName" "runtimeClassName" "dnsPolicy" "dnsConfig" "hostAliases" -}}
+{{- with get $.Values $key }}{{ $_ := set $found $key . }}{{ end -}}
+{{- end -}}
+{{- toYaml $found -}}
+{{- end -}}
+
+{{/* Where pods may run. */}}
+{{- define "leadtime.placement" -}}
+{{- $found := dict -}}
+{{- range $key := list "nodeSelector" "affinity" "tolerations" -}}
+{{- with get $.Values $key }}{{ $_ := set $found $key . }}{{ end -}}
+{{- end -}}
+{{- with $found }}{{ toYaml . }}{{ end -}}
 {{- end -}}
 
 {{- define "leadtime.mounts" -}}
@@ -329,8 +454,8 @@ capabilities:
 - name: tmp
   mountPath: /tmp
 {{- range .Values.secrets }}
-- name: {{ printf "secret-%s" .name | replace "." "-" | trunc 63 | trimSuffix "-" }}
-  mountPath: /etc/leadtime/secrets/{{ with .namespace }}{{ . }}/{{ end }}{{ .name }}
+- name: {{ include "leadtime.secretVolume" . | quote }}
+  mountPath: {{ include "leadtime.secretPath" . | quote }}
   readOnly: true
 {{- end }}
 {{- with .Values.extraVolumeMounts }}
@@ -345,22 +470,22 @@ capabilities:
   projected:
     sources:
       - configMap:
-          name: {{ include "leadtime.fullname" $root }}
+          name: {{ include "leadtime.fullname" $root | quote }}
 - name: state
 {{- if and $root.Values.persistence.enabled (index . 1) }}
   persistentVolumeClaim:
-    claimName: {{ default (include "leadtime.fullname" $root) $root.Values.persistence.existingClaim }}
+    claimName: {{ default (include "leadtime.fullname" $root) $root.Values.persistence.existingClaim | quote }}
 {{- else }}
   emptyDir:
-    sizeLimit: {{ $root.Values.persistence.size }}
+    sizeLimit: {{ $root.Values.persistence.size | quote }}
 {{- end }}
 - name: tmp
   emptyDir:
     sizeLimit: 64Mi
 {{- range $root.Values.secrets }}
-- name: {{ printf "secret-%s" .name | replace "." "-" | trunc 63 | trimSuffix "-" }}
+- name: {{ include "leadtime.secretVolume" . | quote }}
   secret:
-    secretName: {{ .name }}
+    secretName: {{ .name | quote }}
     defaultMode: 288
     {{- if .optional }}
     optional: true

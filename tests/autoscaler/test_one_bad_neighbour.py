@@ -1,0 +1,329 @@
+"""One head that answers with too much, too slowly or without an end costs its own service, and no other.
+
+Each is read by a process of its own beside a good head (neighbours.py): that one is read at every tick, the tick is
+late by less than a tick, the process grows by less than 64 MB, and what is refused is said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from autoscaler.bodies import TooLarge
+from autoscaler.dashboard_client import DashboardClient, NoAnswer
+from autoscaler.errors import SourceError
+from autoscaler.kuberay.fleet import KubeRayFleet
+from autoscaler.kuberay.reach import Reach
+from autoscaler.reading_limits import ReadingLimits
+from autoscaler.sources import names
+from autoscaler.sources.node_metrics import NodeMetricsSource
+from autoscaler.sources.page_reading import Budget, WantedLines, Weight
+from autoscaler.sources.ray_dashboard import RayDashboardSource
+from autoscaler.sources.sizes import check_sizes
+from tests.autoscaler.neighbours import TICK_S
+from tests.autoscaler.sources.test_node_metrics import FakeNode, page
+from tests.autoscaler.test_kuberay_fleet import World
+from tests.contract.fake_dashboard import FakeApplication, FakeDashboard, FakeDeployment
+from tests.kube import objects
+
+MB = 1 << 20
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+LIST, TARGETS, PAGE = "/api/serve/applications/", "/api/prometheus/sd", "/metrics"
+
+
+@asynccontextmanager
+async def head(**answers: Handler) -> AsyncIterator[str]:
+    """A Ray head: `list`, `targets` and `page` are answered by these; what is left out as an idle head would."""
+
+    async def idle(request: web.Request) -> web.Response:
+        return web.json_response({"controller_info": {"a": "b"}, "applications": {}})
+
+    async def itself(request: web.Request) -> web.Response:
+        return web.json_response([{"targets": [request.host]}])
+
+    async def empty(request: web.Request) -> web.Response:
+        return web.Response(text="")
+
+    application = web.Application()
+    application.router.add_get(LIST, answers.get("list", idle))
+    application.router.add_get(TARGETS, answers.get("targets", itself))
+    application.router.add_get(PAGE, answers.get("page", empty))
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "0.0.0.0", 0).start()  # all of 127.0.0.0/8
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+def streamed(*parts: bytes, every_s: float = 0.0, **headers: str) -> Handler:
+    """The first parts, and the last one again and again without an end."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers=headers)
+        await response.prepare(request)
+        for part in parts[:-1]:
+            await response.write(part)
+        while True:
+            await response.write(parts[-1])
+            await asyncio.sleep(every_s)
+
+    return handler
+
+
+def body(content: bytes, **headers: str) -> Handler:
+    async def handler(request: web.Request) -> web.Response:
+        return web.Response(body=content, headers=headers)
+
+    return handler
+
+
+def listing(deployments: int, replicas: int = 1, name: str = "a{}") -> bytes:
+    """Applications with a deployment each."""
+    seen = [{"replica_id": f"r{i}", "state": "RUNNING"} for i in range(replicas)]
+    one = {"deployment_config": {}, "replicas": seen, "target_num_replicas": replicas}
+    apps = {name.format(i): {"status": "RUNNING", "deployments": {"d": one}} for i in range(deployments)}
+    return json.dumps({"controller_info": {"a": "b"}, "applications": apps}).encode()
+
+
+async def a_million_series(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    for first in range(0, 1_000_000, 500):
+        lines = (f'{names.SERVE_QUEUED}{{application="a{i}",deployment="d"}} 1\n' for i in range(first, first + 500))
+        await response.write("".join(lines).encode())
+    return response
+
+
+async def a_thousand_targets(request: web.Request) -> web.Response:
+    port = request.host.rpartition(":")[2]
+    return web.json_response([{"targets": [f"127.0.{i // 250}.{i % 250 + 1}:{port}" for i in range(1000)]}])
+
+
+BOMB = gzip.compress(b"{" + b" " * 62 * MB, 1)
+TOO_MUCH = "metric pages could not be read"
+"""Of bytes, or of time on a busy machine."""
+HOSTILE: dict[str, tuple[dict[str, Handler], str]] = {
+    "3,000 applications": ({"list": body(listing(3000))}, "lists more than 200 deployments"),
+    "as many as are read, of one": ({"list": body(listing(200, 20))}, ""),
+    "gzip": ({"list": body(BOMB, **{"Content-Encoding": "gzip"})}, "longer than 4 MiB"),
+    "gzip page": ({"page": body(gzip.compress(b"x 1\n" * (15 * MB)), **{"Content-Encoding": "gzip"})}, "100 times"),
+    "slow drip": ({"list": streamed(b" ", every_s=0.2), "page": streamed(b"a\n", every_s=0.2)}, "no answer within 2 s"),
+    "endless list": ({"list": streamed(b" " * 65536)}, "longer than 4 MiB"),
+    "endless page": ({"page": streamed(b"ab 1\n" * 13000)}, TOO_MUCH),
+    "endless line": ({"page": streamed(b"x" * 65536)}, "a line has no end"),
+    "a thousand endless pages": (
+        {"page": streamed(b"a 1\n" * 16000), "targets": a_thousand_targets}, TOO_MUCH
+    ),
+    "a million series": ({"page": a_million_series}, "more than 30000 known series"),
+    "a hundred thousand targets": (
+        {"targets": body(json.dumps([{"targets": ["h:1"] * 100_000}]).encode())}, "reading.targets"
+    ),
+    "many small values": ({"list": body(b"[" + b"[]," * 1_300_000 + b"[]]")}, "reading.answer_values"),
+    "deep": ({"list": body(b"[" * 100_000 + b"]" * 100_000)}, "is not JSON"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+async def test_a_hostile_head_costs_the_others_less_than_a_tick_and_64_mb(kind: str) -> None:
+    answers, why = HOSTILE[kind]
+    async with FakeNode(page(1)).serve() as node, head(**answers) as hostile:
+        good = FakeDashboard({"chat": FakeApplication({"llm": FakeDeployment()})}, metrics_pages=[node.target])
+        async with good.serve():
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "tests.autoscaler.neighbours", good.url, hostile, stdout=asyncio.subprocess.PIPE
+            )
+            output, _ = await asyncio.wait_for(process.communicate(), 120)
+    said: dict[str, Any] = json.loads(output)
+    assert all(said["fresh"]), said
+    assert said["slowest_s"] < TICK_S, said
+    assert said["lag_s"] < TICK_S, said
+    assert said["more_mb"] < 64, said
+    assert why in said["why"], said
+    print(kind, said)
+    assert said["kept"] <= ReadingLimits().deployments
+
+
+# ---------------------------------------------------------------- each limit by itself
+
+
+@pytest.mark.parametrize("replicas", [1, 40])
+def test_deployments_and_replicas_up_to_the_limit_are_read(replicas: int) -> None:
+    limits = ReadingLimits(deployments=10, replicas=10 * replicas)
+    check_sizes(json.loads(listing(10, replicas)), limits)
+    for more in (listing(11, 1), listing(10, replicas + 1)):
+        with pytest.raises(SourceError, match="lists more than"):
+            check_sizes(json.loads(more), limits)
+
+
+@pytest.mark.parametrize("name", ["x" * 254, "", "a\nb", "a\0b", "\ud800", "a\x1b[2Jb", "\u202eb"])
+def test_names_that_could_not_be_shown_or_saved_are_refused(name: str) -> None:
+    with pytest.raises(SourceError, match="has a name that is not used") as caught:
+        check_sizes({"applications": {name: {"deployments": {}}}}, ReadingLimits())
+    assert str(caught.value).isprintable()
+    with pytest.raises(SourceError):
+        check_sizes({"applications": {"a": {"deployments": {name: {}}}}}, ReadingLimits())
+    if name:
+        replicas = [{"replica_id": name, "state": "RUNNING"}]
+        with pytest.raises(SourceError):
+            check_sizes({"applications": {"a": {"deployments": {"d": {"replicas": replicas}}}}}, ReadingLimits())
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"short", b"x" * 10_000, bytes(range(256)) * 4000], ids=["empty", "short", "flat", "long"]
+)
+async def test_what_is_packed_arrives_whole(content: bytes) -> None:
+    for headers, sent in (({}, content), ({"Content-Encoding": "gzip"}, gzip.compress(content))):
+        async with head(list=body(sent, **headers)) as url:
+            client = DashboardClient(url)
+            assert (await client.get(LIST)).body == content
+            await client.close()
+
+
+@pytest.mark.parametrize(
+    ("sent", "encoding", "why"),
+    [
+        (gzip.compress(b"hello")[:-4], "gzip", "cut off"),
+        (b"hello", "gzip", "broken"),
+        (b"hello", "br", "not asked for"),
+        (b"hello", "gzip, gzip", "not asked for"),
+        (gzip.compress(b"x" * 100_000), "gzip", "longer than 10000 bytes"),
+        (b"x" * 10_001, "", "longer than 10000 bytes"),
+    ],
+)
+async def test_a_body_that_is_packed_otherwise_or_too_long_is_no_answer(sent: bytes, encoding: str, why: str) -> None:
+    async with head(list=body(sent, **({"Content-Encoding": encoding} if encoding else {}))) as url:
+        client = DashboardClient(url, limits=ReadingLimits(answer_bytes=10_000))
+        with pytest.raises(NoAnswer, match=why) as caught:
+            await client.get(LIST)
+        assert isinstance(caught.value, TooLarge) == ("longer" in why)
+        await client.close()
+
+
+def lines(count: int, first: int = 0) -> bytes:
+    return b"".join(b'up{a="%d"} 1\nother 1\n' % i for i in range(first, first + count))
+
+
+def test_a_page_cut_anywhere_is_the_same_page() -> None:
+    text = lines(20) + b'up{a="last"} 1'
+    for size in (1, 7, 1000):
+        wanted = WantedLines(frozenset([b"up"]), fresh(100), Weight())
+        for i in range(0, len(text), size):
+            wanted.feed(text[i : i + size])
+        assert len(wanted.end().splitlines()) == 21
+
+
+def fresh(series: int, round_bytes: int = 1 << 20) -> Budget:
+    budget = Budget(ReadingLimits(series=series, round_bytes=round_bytes))
+    budget.begin()
+    return budget
+
+
+def test_pages_that_are_kept_count_and_pages_that_are_replaced_do_not() -> None:
+    budget, kept = fresh(100), Weight()
+    for _ in range(3):  # the same page again and again
+        wanted = WantedLines(frozenset([b"up"]), budget, kept)
+        wanted.feed(lines(60))
+        wanted.end()
+        kept = wanted.weight
+        assert (budget.held.lines, kept.lines) == (60, 60)
+    other = WantedLines(frozenset([b"up"]), budget, Weight())
+    with pytest.raises(SourceError, match="more than 100 known series"):
+        other.feed(lines(41))
+    other.undo()
+    assert budget.held == kept
+    smaller = WantedLines(frozenset([b"up"]), budget, kept)
+    smaller.feed(lines(10))
+    smaller.end()
+    assert (budget.held.lines, budget.held.size) == (10, smaller.weight.size)
+    budget.drop(smaller.weight)
+    assert budget.held == Weight()
+
+
+def test_short_lines_count_as_what_they_cost() -> None:
+    wanted = WantedLines(frozenset([b"up"]), fresh(100, 40_000), Weight())
+    wanted.feed(b"a\n" * 999)
+    with pytest.raises(SourceError, match="round_bytes"):
+        wanted.feed(b"a\n" * 2)
+
+
+async def test_pages_whose_turn_does_not_come_in_a_round_are_named() -> None:
+    async with head(targets=a_thousand_targets, page=streamed(b"a\n", every_s=0.1)) as url:
+        source = NodeMetricsSource("m", "default", "local", DashboardClient(url), timeout_s=0.3, concurrency=4)
+        async with asyncio.timeout(20):
+            reading = await source.read(1.0)
+        await source.close()
+    assert not reading.up
+    assert reading.why.startswith("1000 of 1000 metric pages could not be read")
+
+
+async def test_a_namespace_fills_up_its_own_room_only() -> None:
+    world = World()
+    limits = ReadingLimits(namespace_deployments=3, namespace_services=2)
+    async with (
+        head(list=body(listing(2))) as two,
+        head(list=body(listing(2, name="b{}"))) as more,
+    ):
+        urls = {"a-1": two, "b-1": more, "z-1": more, "other-1": two}
+        fleet = KubeRayFleet(world, Reach(limits=limits, dashboard=lambda c: urls[c.name], timeout_s=60.0), wait_s=60.0)
+        spec = objects.cluster_spec(authOptions={"mode": "disabled"})
+        world.show(
+            *(
+                objects.ray_service(name, namespace=place, cluster=spec, status=objects.service_status(f"{name}-1"))
+                for name, place in (("a", "llm"), ("b", "llm"), ("z", "llm"), ("other", "far"))
+            )
+        )
+        for now_s in (1.0, 2.0, 3.0):
+            why = (await fleet.inventories.read(now_s)).why
+            assert why.startswith("2 of 4 Ray clusters cannot be read: llm/")
+            seen = {(key.namespace, key.service) for key in fleet.all_inventories()}
+            assert ("far", "other") in seen
+            assert len(seen) == 2
+        world.show(objects.ray_service("b", cluster=spec, status=objects.service_status("b-1")))
+        assert (await fleet.inventories.read(4.0)).why == ""
+        assert len(fleet.all_inventories()) == 2
+        await fleet.close()
+
+
+async def test_a_service_that_makes_no_sense_ends_nobody_elses_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever bug a strange answer may find: it is that service's."""
+    world = World()
+    async with head(list=body(listing(1))) as url:
+        fleet = KubeRayFleet(world, Reach(dashboard=lambda c: url, timeout_s=60.0), wait_s=60.0)
+        spec = objects.cluster_spec(authOptions={"mode": "disabled"})
+        world.show(*(objects.ray_service(n, cluster=spec, status=objects.service_status(f"{n}-1")) for n in "ab"))
+        read = RayDashboardSource.read
+
+        async def faulty(source: RayDashboardSource, now_s: float) -> Any:
+            if source.service == "a":
+                raise ZeroDivisionError
+            return await read(source, now_s)
+
+        monkeypatch.setattr(RayDashboardSource, "read", faulty)
+        reading = await fleet.inventories.read(1.0)
+        assert reading.why == "1 of 2 Ray clusters cannot be read: llm/a-1: bug: ZeroDivisionError()"
+        assert {key.service for key in fleet.all_inventories()} == {"b"}
+        await fleet.close()
+
+
+async def test_a_ray_cluster_that_two_services_claim_is_each_ones_own() -> None:
+    world = World()
+    async with head(list=body(listing(1))) as url:
+        fleet = KubeRayFleet(world, Reach(dashboard=lambda c: url, timeout_s=60.0), wait_s=60.0)
+        spec = objects.cluster_spec(authOptions={"mode": "disabled"})
+        claims = [objects.ray_service(n, cluster=spec, status=objects.service_status("one")) for n in "ab"]
+        for shown in (claims, claims[1:], claims[:1]):
+            world.show(*shown)
+            world.now_s += 1
+            assert (await fleet.metrics.read(world.now_s)).up
+            assert {key.service for key in fleet.all_inventories()} == {s["metadata"]["name"] for s in shown}
+        await fleet.close()
