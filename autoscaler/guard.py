@@ -144,7 +144,9 @@ def _minimum(c: GuardContext, n: int) -> tuple[int, str] | None:
     """A budget that is used up is not overdrawn for it: what is there stays, and nothing is added."""
     least = c.min_replicas
     if c.granted is not None:
-        kept = least if c.insists_on is None else min(least, c.insists_on)
+        kept = (
+            least if c.insists_on is None else min(least, max(1, c.insists_on))
+        )  # the last replica is nobody's to take
         least = min(least, max(c.granted, min(kept, c.current)))
     return (least, f"replicas.min is {c.min_replicas}") if n < least else None
 

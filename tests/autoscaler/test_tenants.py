@@ -185,6 +185,19 @@ def test_services_without_an_entry_share_what_their_namespace_may_have() -> None
     assert sum(d.target or 0 for d in plan.deployments) == RULES.max_gpus_per_namespace
 
 
+def test_a_service_without_an_entry_that_is_larger_than_it_may_be_keeps_its_last_replica() -> None:
+    asked = read_annotations([("max-replicas", "8")]).annotations
+    entries, _ = settings_for_service((), "b", "evil", asked)
+    one = Controller(config(full_guards=True), policy=Says(8))
+    running = 3
+    for tick in range(5):
+        large = inventory(5.0 * tick, running=running, gpus_per_replica=16)
+        seen = (DeploymentSignals(RIVAL, large, metrics(5.0 * tick)),)
+        running = one.step(Signals(deployments=seen, settings=entries), 5.0 * tick).deployments[0].target or 0
+
+    assert running == 1
+
+
 def test_deployments_of_one_entry_share_its_guarantee() -> None:
     siblings = [Claim(f"b/{name}", 4, 1, guaranteed_gpus=4, entry="b/*") for name in "123"]
     owner = Claim("c/own", 4, 1, guaranteed_gpus=4)
