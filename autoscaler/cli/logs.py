@@ -12,6 +12,7 @@ import threading
 from datetime import UTC, datetime
 
 from autoscaler.escaping import for_terminal, in_json
+from autoscaler.log_limits import LogLimiter
 from autoscaler.redaction import blank
 
 _LINES = "\n\t"
@@ -21,6 +22,7 @@ def set_up_logs(as_json: bool) -> None:
     """Everything from INFO up; of other libraries only warnings."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if as_json else _Text())
+    handler.addFilter(LogLimiter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("leadtime").setLevel(logging.INFO)
     threading.excepthook = _log_thread

@@ -1,0 +1,83 @@
+"""A lasting failure costs at most ten lines a minute, and nothing new is hidden."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from autoscaler.log_limits import IN_ALL, KIND, PER_KIND, LogLimiter
+from autoscaler.model import Applied, DeploymentPlan, Plan, Signals, SourceStatus
+from autoscaler.runtime.words import TickLog
+from policies.base import DeploymentKey
+
+
+class Lines(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.now_s = 0.0
+        self.at: list[tuple[float, str]] = []
+        self.addFilter(LogLimiter(lambda: self.now_s))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.at.append((self.now_s, record.getMessage()))
+
+    def within(self, since_s: float, until_s: float) -> list[str]:
+        return [text for at_s, text in self.at if since_s <= at_s < until_s]
+
+
+@pytest.fixture
+def lines() -> Lines:
+    handler = Lines()
+    logger = logging.getLogger("leadtime")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield handler  # type: ignore[misc]
+    logger.removeHandler(handler)
+
+
+def test_sources_that_flap_every_tick_cost_at_most_ten_lines_a_minute(lines: Lines) -> None:
+    log = TickLog()
+    for tick in range(360):
+        lines.now_s = 5.0 * tick
+        up = tick % 2 == 0
+        log.sources(Signals(sources=tuple(SourceStatus(f"s{i}", up, None, "no answer") for i in range(20))))
+    for minute in range(1, 29):
+        assert len(lines.within(60.0 * minute, 60.0 * minute + 60.0)) <= IN_ALL
+    assert any("similar lines were left out" in text for _, text in lines.at)
+
+
+def test_a_hundred_deployments_that_cannot_be_written_cost_at_most_ten_lines_a_minute(lines: Lines) -> None:
+    log = TickLog()
+    keys = [DeploymentKey.parse(f"a{i}/llm") for i in range(100)]
+    plan = Plan(1, 0.0, True, False, tuple(DeploymentPlan(key, 3, 2, 3) for key in keys))
+    for tick in range(120):
+        lines.now_s = 5.0 * tick
+        why = f"no answer within {tick % 7} s"
+        log.decisions(plan, {str(k): Applied("ray_serve", str(k), "unavailable", 3, why) for k in keys})
+    for minute in range(10):
+        assert len(lines.within(60.0 * minute, 60.0 * minute + 60.0)) <= IN_ALL
+
+
+def test_the_first_line_of_a_new_trouble_is_written_whatever_else_is_going_on(lines: Lines) -> None:
+    logger = logging.getLogger("leadtime")
+    for i in range(500):
+        logger.warning("old trouble %d", i, extra={KIND: "old"})
+    logger.error("new trouble", extra={KIND: "new"})
+    assert lines.at[-1][1] == "new trouble"
+    assert len(lines.at) == PER_KIND + 1
+
+
+def test_what_was_left_out_is_counted_with_the_next_line(lines: Lines) -> None:
+    logger = logging.getLogger("leadtime")
+    for _ in range(10):
+        logger.warning("trouble")
+    lines.now_s = 61.0
+    logger.warning("trouble")
+    assert lines.at[-1][1] == f"trouble ({10 - PER_KIND} similar lines were left out)"
+
+
+def test_ordinary_work_is_never_left_out(lines: Lines) -> None:
+    for i in range(100):
+        logging.getLogger("leadtime").info("chat/llm: %d -> %d", i, i + 1)
+    assert len(lines.at) == 100
