@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from heapq import heapify, heappop, heapreplace
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +98,20 @@ def _by_priority(claims: Sequence[Claim]) -> list[Claim]:
 
 
 def _max_min(claims: Sequence[Claim], granted: dict[str, int], left: int) -> int:
-    while True:
-        open_claims = [c for c in claims if granted[c.name] < c.wants and c.gpus_per_replica <= left]
-        if not open_claims:
-            return left
-        poorest = min(open_claims, key=lambda c: (granted[c.name] * c.gpus_per_replica / c.weight, c.name))
-        granted[poorest.name] += 1
-        left -= poorest.gpus_per_replica
+    """One replica after the other to the poorest; who wants no more, or one that does not fit any more, is done."""
+    by_name = {c.name: c for c in claims}
+    poorest = [(granted[c.name] * c.gpus_per_replica / c.weight, c.name) for c in claims if granted[c.name] < c.wants]
+    heapify(poorest)
+    while poorest and left > 0:
+        name = poorest[0][1]
+        claim = by_name[name]
+        if claim.gpus_per_replica > left:
+            heappop(poorest)
+            continue
+        granted[name] += 1
+        left -= claim.gpus_per_replica
+        if granted[name] < claim.wants:
+            heapreplace(poorest, (granted[name] * claim.gpus_per_replica / claim.weight, name))
+        else:
+            heappop(poorest)
+    return left
