@@ -5,10 +5,13 @@ VLLM := .venv-vllm
 OLD_RAY := .venv-old-ray
 OLDER_RAY := 2.57.0
 BIN := $(VENV)/bin
+TOOLS := .venv-tools
+COMMA := ,
+IMAGE_EXTRAS := kube mqtt prometheus gke
 EXTRAS := ray,kube,mqtt,prometheus,gke,sim,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-vllm test-old-ray check format bench bench-sim fuzz results results-quick clean
+.PHONY: help venv demo test test-vllm test-old-ray check format bench bench-sim fuzz lock sbom audit results results-quick clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -61,6 +64,27 @@ bench-sim: venv  ## the simulator's speed: three fixed scenarios on one core (mi
 
 fuzz: venv  ## every parser of others' bytes, by mutated samples (10 minutes; SECONDS=60 for less)
 	@$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),600)
+
+$(TOOLS)/.made: requirements-tools.txt
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install -q --disable-pip-version-check -r requirements-tools.txt
+	@touch $@
+
+COMPILE = CUSTOM_COMPILE_COMMAND="make lock" $(TOOLS)/bin/pip-compile -q --generate-hashes --strip-extras --allow-unsafe \
+	--no-annotate --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+
+lock: $(TOOLS)/.made  ## requirements-image.lock, -ci.lock and -build.lock anew, with hashes, within constraints.txt (Python 3.11)
+	$(COMPILE) -c constraints.txt $(foreach extra,$(IMAGE_EXTRAS),--extra $(extra)) -o requirements-image.lock pyproject.toml
+	$(COMPILE) -c constraints.txt $(foreach extra,$(subst $(COMMA), ,$(EXTRAS)),--extra $(extra)) -o requirements-ci.lock pyproject.toml
+	$(COMPILE) --only-build-deps --build-deps-for wheel -o requirements-build.lock pyproject.toml
+
+sbom: $(TOOLS)/.made  ## dist/leadtime.cdx.json: what is in the image, as CycloneDX
+	@mkdir -p dist
+	$(TOOLS)/bin/cyclonedx-py requirements requirements-image.lock --pyproject pyproject.toml --output-reproducible \
+		--of JSON -o dist/leadtime.cdx.json
+
+audit: $(TOOLS)/.made  ## known weaknesses of what is in the image; exit 2 where the advisory service cannot be asked
+	@$(TOOLS)/bin/python benchmarks/audit.py requirements-image.lock
 
 results: venv  ## the whole league, tuned and judged (hours; goes on where it was broken off), from TRACES=DIR or stand-ins
 	@PYTHONPATH=. $(BIN)/python -m benchmarks.results $(if $(TRACES),--traces $(TRACES))

@@ -79,13 +79,20 @@ def load_profile(name_or_path: str, base: Path | None = None) -> EngineProfile:
     if name_or_path in preset_names():
         return _read(preset)
     path = (base or Path()) / name_or_path
-    if path.is_file():
+    if _is_file(path):
         return _read(path)
     near = difflib.get_close_matches(name_or_path, preset_names(), n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise PolicyError(
         f"engine profile {name_or_path!r}: neither a file nor a preset (presets: {', '.join(preset_names())}){hint}"
     )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, say
+        return False
 
 
 @lru_cache(maxsize=64)

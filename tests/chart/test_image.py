@@ -77,19 +77,57 @@ def test_what_it_copies_is_there_and_not_ignored_and_is_what_the_wheel_holds() -
     assert packages - on_a_laptop_only | {f"{module}.py" for module in modules} <= sources
 
 
-def test_it_installs_extras_that_exist_with_pinned_versions() -> None:
-    (run,) = arguments("RUN")
-    extras = re.search(r'"\.\[([a-z,]+)\]"', run)
-    assert extras is not None
-    known = PROJECT["project"]["optional-dependencies"]
-    pinned = {
-        re.split("[=<>!]", line)[0].lower().replace("_", "-")
-        for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+LOCKS = sorted(path.name for path in ROOT.glob("requirements-*.lock"))
+
+
+def locked(name: str) -> dict[str, str]:
+    """Version of each package of a lock file; a package without a hash is not there."""
+    text = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", " ")
+    return {
+        found[1].lower().replace("_", "-"): found[2]
+        for line in text.splitlines()
+        if (found := re.match(r"([\w.-]+)==(\S+)(?: +;[^\\]*?)?(?: +--hash=sha256:[0-9a-f]{64})+ *$", line))
     }
-    wanted = [*PROJECT["project"]["dependencies"], *(d for extra in extras[1].split(",") for d in known[extra])]
+
+
+def constrained() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    return {name.lower().replace("_", "-"): version for name, _, version in (line.partition("==") for line in lines)}
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_holds_pinned_packages_with_hashes_and_names_no_index(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    entries = [line for line in text.splitlines() if line and not line.startswith(("#", " "))]
+    assert len(locked(name)) == len(entries) > 0
+    assert not re.search(r"https?:|--(extra-)?index|--find-links|--trusted|file://", text)
+    assert "make lock" in text
+
+
+@pytest.mark.parametrize("name", [name for name in LOCKS if name != "requirements-build.lock"])
+def test_a_lock_agrees_with_the_constraints(name: str) -> None:
+    known = constrained()
+    assert {
+        package: version for package, version in locked(name).items() if known.get(package, version) != version
+    } == {}
+
+
+def test_the_image_is_installed_from_its_lock_with_hashes_and_lacks_nothing_it_declares() -> None:
+    (run,) = arguments("RUN")
+    installs = [part for part in run.split("&&") if "pip install" in part or "pip wheel" in part]
+    assert all("--require-hashes" in part or "--no-index" in part for part in installs), installs
+    known = PROJECT["project"]["optional-dependencies"]
+    extras = re.search(r"^IMAGE_EXTRAS := (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert extras is not None
+    wanted = [*PROJECT["project"]["dependencies"], *(d for extra in extras[1].split() for d in known[extra])]
+    have = locked("requirements-image.lock")
     for requirement in wanted:
-        assert re.split(r"[\[=<>! ]", requirement)[0].lower().replace("_", "-") in pinned, requirement
-    assert "--constraint constraints.txt" in run
+        assert re.split(r"[\[=<>! ]", requirement)[0].lower().replace("_", "-") in have, requirement
+
+
+def test_the_build_backend_is_pinned_and_is_the_locked_one() -> None:
+    (backend,) = PROJECT["build-system"]["requires"]
+    assert backend == f"setuptools=={locked('requirements-build.lock')['setuptools']}"
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can become another user")

@@ -270,4 +270,5 @@ def _named_port(head: Mapping[str, Any]) -> int | None:
 
 def _port(value: Any) -> int | None:
     written = str(value)
-    return int(written) if written.isascii() and written.isdigit() and 0 < int(written) < 65536 else None
+    digits = written.isascii() and written.isdigit() and len(written) <= 5
+    return int(written) if digits and 0 < int(written) < 65536 else None
