@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import random
+import socket
 import ssl
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 
+from autoscaler.actuators.mqtt_plans import MqttPlansActuator
+from autoscaler.config import load_config
 from autoscaler.errors import ConfigError
 from autoscaler.mqtt_link import Backoff, MqttBroker, words_of
+from autoscaler.runtime import new_board
+from autoscaler.sources.mqtt_hints import MqttHintsSource
+from autoscaler.wiring.ports import _mqtt as mqtt_parts
 from tests.kube.tls import loopback_certificate
 
 
@@ -89,3 +96,32 @@ def test_a_certificate_file_that_is_none_is_named(tmp_path: Path) -> None:
     file.write_text("no certificate")
     with pytest.raises(ConfigError, match=r"ca_file .*ca\.crt: "):
         MqttBroker("b", 8883, "me", ca_file=file).tls_context()
+
+
+@pytest.mark.parametrize(
+    ("more", "release"),
+    [
+        ("mqtt: {host: b}\n", None),
+        ("mqtt: {host: b, identifier: mine}\n", "mine"),
+        (
+            "mqtt: {host: b}\nleader_election: {enabled: true}\nkubernetes: {namespace: llm, name: prod}\n",
+            "leadtime-llm-prod-",
+        ),
+    ],
+)
+def test_the_session_is_named_by_the_release_and_never_by_the_pod(
+    tmp_path: Path, more: str, release: str | None
+) -> None:
+    path = tmp_path / "lt.yaml"
+    path.write_text(f'version: 1\nservices: [{{dashboard: "http://127.0.0.1:1"}}]\n{more}', encoding="utf-8")
+    config = load_config(path)
+    assert config.mqtt is not None
+    source, plans = mqtt_parts(config, config.mqtt, new_board(config.controller), lambda: True)
+    assert isinstance(source, MqttHintsSource)
+    assert isinstance(plans, MqttPlansActuator)
+    broker = source.link.broker
+    assert (broker.release or "").startswith(release or "")
+    assert (broker.release is None) == (release is None)
+    assert broker.release is None or socket.gethostname() not in broker.release
+    if release == "leadtime-llm-prod-":
+        assert f"-{os.getpid()}-" in broker.identifier, "followers and plans: of the process"
