@@ -26,6 +26,8 @@ class Shared:
     """Its share, where that is less than it wants."""
     most: dict[DeploymentKey, int] = field(default_factory=dict)
     """Replicas that the whole budget would hold."""
+    allowances: dict[DeploymentKey, int] = field(default_factory=dict)
+    """Replicas that it may be in others' way with: its largest grant within the time that replicas take to drain."""
     records: dict[DeploymentKey, GuardRecord] = field(default_factory=dict)
 
 
@@ -55,6 +57,8 @@ def share_out(config: ControllerConfig, fleet: Sequence[Outlook], proposal: Flee
             d = by_name[claim.name]
             _remember_grant(d.memory.supply, replicas, config.tenants.drain_s, now_s)
             shared.granted[d.key] = replicas
+            if d.memory.supply.most_granted is not None:
+                shared.allowances[d.key] = d.memory.supply.most_granted
             shared.most[d.key] = budget // max(claim.gpus_per_replica, 1)
             if fits[claim.name] < claim.wants:
                 shared.shares[d.key] = fits[claim.name]
@@ -87,9 +91,9 @@ def _claim(d: Outlook, s: DeploymentSettings, proposed: int, most: int | None, a
 
 
 def _unseen(d: Outlook) -> list[Claim]:
-    """What a deployment had that nobody can see now is taken to be there still."""
-    has = d.memory.supply.last_target
-    return [Claim(d.key.full, has, max(d.gpus, 1), has, holds=has)] if has else []
+    """What a deployment had that nobody can see now is taken to be there still, as long as it may be in others' way."""
+    has, allowance = d.memory.supply.last_target, d.memory.supply.most_granted
+    return [Claim(d.key.full, has, max(d.gpus, 1), has, holds=has, allowance=allowance)] if has else []
 
 
 def _allowance(d: Outlook, s: DeploymentSettings, now_s: float) -> int:
@@ -99,7 +103,7 @@ def _allowance(d: Outlook, s: DeploymentSettings, now_s: float) -> int:
     """
     memory, o = d.memory.supply, d.observation
     if memory.most_granted is None:
-        claimed = (o.running or 0) + len(o.starting) + (o.draining or 0)
+        claimed = max((o.running or 0) + len(o.starting) + (o.draining or 0), o.target or 0)
         memory.most_granted, memory.most_granted_at_s = min(claimed, s.max_replicas), now_s
     return memory.most_granted
 

@@ -146,7 +146,7 @@ class Controller:
                 d.memory.supply.last_proposed = d.proposed.replicas
         shared = share_out(self.config, fleet, proposal, now_s)
         plans = follow(self.config, [self._isolated_plan(d, shared, signals, now_s) for d in fleet], fleet)
-        plans, broken = self._held(plans, fleet, signals)
+        plans, broken = self._held(plans, fleet, shared, signals)
         return Plan(
             tick=self.state.tick,
             now_s=now_s,
@@ -196,14 +196,14 @@ class Controller:
             yield from noticed(d, plan, acting, self.config.tick_s, now_s)
 
     def _held(
-        self, plans: Sequence[DeploymentPlan], fleet: Sequence[Outlook], signals: Signals
+        self, plans: Sequence[DeploymentPlan], fleet: Sequence[Outlook], shared: Shared, signals: Signals
     ) -> tuple[list[DeploymentPlan], list[Breach]]:
         """Plans without those that must not be: such a deployment keeps its level."""
         full = self.config.full_guards or self.policy.guards == "full"
         found: list[Breach] = []
         for plan, d in zip(plans, fleet, strict=True):
             found += invariants.of_deployment(plan, d.observation, d.settings, d.capacity_rps, full)
-        found += invariants.over_budget(signals, plans, self.config)
+        found += invariants.over_budget(signals, plans, self.config, shared.allowances)
         return [_left_as_it_is(plan, found) for plan in plans] if found else list(plans), found
 
     # ------------------------------------------------------------ the level in force

@@ -21,14 +21,23 @@ EXPLAINED = "plan_explained"
 NAMES = (BOUNDS, BUDGET, UNKNOWN, FINITE, EXPLAINED)
 
 
-def breaches(signals: Signals, plan: Plan, config: ControllerConfig, full: bool = True) -> tuple[Breach, ...]:
-    """Everything in `plan` that must not be. `full`: every guard is in force, as in a live cluster."""
+def breaches(
+    signals: Signals,
+    plan: Plan,
+    config: ControllerConfig,
+    full: bool = True,
+    allowances: Mapping[DeploymentKey, int] | None = None,
+) -> tuple[Breach, ...]:
+    """Everything in `plan` that must not be. `full`: every guard is in force, as in a live cluster.
+
+    `allowances`: as in `over_budget`.
+    """
     observations = {one.key: one for one in plan.observations}
     found: list[Breach] = []
     for one in plan.deployments:
         seen = observations.get(one.key)
         found += of_deployment(one, seen, config.settings_for(one.key), plan.capacities_rps.get(one.key), full)
-    return (*found, *over_budget(signals, plan.deployments, config))
+    return (*found, *over_budget(signals, plan.deployments, config, allowances))
 
 
 def of_deployment(
@@ -60,8 +69,17 @@ def of_deployment(
     return found
 
 
-def over_budget(signals: Signals, plans: Sequence[DeploymentPlan], config: ControllerConfig) -> Iterable[Breach]:
-    """No level is raised while the levels of a kind of GPU hold more than its budget together."""
+def over_budget(
+    signals: Signals,
+    plans: Sequence[DeploymentPlan],
+    config: ControllerConfig,
+    allowances: Mapping[DeploymentKey, int] | None = None,
+) -> Iterable[Breach]:
+    """No level is raised while the levels of a kind of GPU hold more than its budget together.
+
+    A level that is not raised counts up to what was granted lately (`allowances`): it is what somebody's dashboard
+    says, and what it says beyond that keeps from others nothing that is theirs. None: each counts whole.
+    """
     if not config.gpu_budget:
         return []
     inventories = {one.key: one.inventory for one in signals.deployments}
@@ -76,9 +94,7 @@ def over_budget(signals: Signals, plans: Sequence[DeploymentPlan], config: Contr
     found: list[Breach] = []
     for kind, of_kind in kinds.items():
         budget = config.gpu_budget[kind]
-        held = sum(
-            gpus * (_level(plan.observed_target) if plan.target is None else plan.target) for plan, gpus in of_kind
-        )
+        held = sum(gpus * _held(plan, allowances) for plan, gpus in of_kind)
         if held <= budget:
             continue
         for plan, _ in of_kind:
@@ -88,6 +104,13 @@ def over_budget(signals: Signals, plans: Sequence[DeploymentPlan], config: Contr
     return found
 
 
+def _held(plan: DeploymentPlan, allowances: Mapping[DeploymentKey, int] | None) -> int:
+    """Replicas of a level that count against its budget."""
+    shown = _level(plan.observed_target)
+    level = shown if plan.target is None else plan.target
+    return level if allowances is None or level > shown else min(level, allowances.get(plan.key, level))
+
+
 def _level(replicas: int | None) -> int:
     return 0 if replicas is None else replicas
 
@@ -95,7 +118,7 @@ def _level(replicas: int | None) -> int:
 def _kind(settings: DeploymentSettings, pools: Mapping[str, str]) -> str:
     if settings.profile is not None:
         return settings.profile.gpu
-    return next((pools[name] for name in settings.node_pools if name in pools), "")
+    return next((pools[name] for name in settings.node_pools if name in pools), settings.gpu)
 
 
 def _finite(seen: Observation, capacity_rps: float | None) -> bool:

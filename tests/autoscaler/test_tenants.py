@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 
 from autoscaler import guard
 from autoscaler.controller import Controller
-from autoscaler.model import DeploymentSettings, DeploymentSignals, Follows, Signals, TenantRules
+from autoscaler.invariants import BUDGET, over_budget
+from autoscaler.model import DeploymentPlan, DeploymentSettings, DeploymentSignals, Follows, Signals, TenantRules
 from autoscaler.sharing import Claim, paced, share
 from autoscaler.sources.kuberay.annotations import read_annotations, settings_for_service
 from autoscaler.tenants import LAST_PRIORITY, Asked, narrowed, unlisted
 from policies.base import DeploymentKey, Slo
 from policies.engines import load_profile
 from tests.autoscaler.build import Says, config, inventory, metrics
+from tests.wanting import WantingPolicy
 
 PROFILE = load_profile("llama-3.1-8b/h100/tp1")
 ENTRY = DeploymentSettings("b/*/chat/*", profile=PROFILE, min_replicas=1, max_replicas=4, slo=Slo(2.0, 0.05, 0.99))
@@ -133,6 +135,38 @@ def test_what_another_dashboard_claims_keeps_a_guarantee_waiting_for_a_drain_at_
     plans = play(controller(OWNERS, ENTRY), 16, rival=1000, draining=1000)
 
     assert plans[-1][OWNER] == 4
+
+
+def test_who_was_lent_gpus_and_then_goes_dark_keeps_a_guarantee_waiting_for_a_drain_at_most() -> None:
+    """The rival is lent four of six while the owner sleeps; then its head falls silent, and the owner wakes."""
+    policy = WantingPolicy({RIVAL: 4, OWNER: 0})
+    limits = config(OWNERS, ENTRY, gpu_budget={PROFILE.gpu: 6}, tenants=TenantRules(drain_s=60.0), full_guards=True)
+    one = Controller(limits, policy=policy)
+    lent = owner = 0
+    for tick in range(40):
+        now_s, dark = 5.0 * tick, tick >= 10
+        if tick == 10:
+            assert lent == 4
+            policy.wants = {OWNER: 4}  # of what it cannot see it says nothing
+        seen = (
+            DeploymentSignals(OWNER, inventory(now_s, running=owner), metrics(now_s)),
+            DeploymentSignals(RIVAL, None if dark else inventory(now_s, running=lent), metrics(now_s)),
+        )
+        targets = {d.key: d.target for d in one.step(Signals(deployments=seen), now_s).deployments}
+        owner = owner if targets[OWNER] is None else targets[OWNER]
+        lent = lent if targets[RIVAL] is None else targets[RIVAL]
+
+    assert owner == 4
+
+
+def test_a_service_without_an_entry_is_seen_by_what_holds_of_every_decision() -> None:
+    settings, _ = unlisted("b/evil/*/*", Asked(max_replicas=8), RULES, [PROFILE.gpu])
+    assert settings is not None
+    limited = config(settings, gpu_budget={PROFILE.gpu: 1})
+    plan = DeploymentPlan(RIVAL, 3, 1, 3, (), (), None, "evil", "raised", "external")
+    seen = Signals((DeploymentSignals(RIVAL, inventory(0.0), metrics(0.0)),))
+
+    assert [one.invariant for one in over_budget(seen, [plan], limited)] == [BUDGET]
 
 
 def test_a_claimed_draining_replica_counts_while_it_may_drain() -> None:
@@ -283,7 +317,8 @@ def test_a_guarantee_holds_whatever_another_tenant_writes_and_its_dashboard_says
     owner = 0
     for tick, (running, draining) in enumerate(claims):
         now_s = 5.0 * tick
-        many = inventory(now_s, running=min(running, 50), stopping=min(draining, 50), gpus_per_replica=gpus)
+        listed = {"running": min(running, 50), "stopping": min(draining, 50)}
+        many = inventory(now_s, **listed, gpus_per_replica=gpus, target=running)
         seen = (
             DeploymentSignals(OWNER, inventory(now_s, running=owner), metrics(now_s)),
             DeploymentSignals(RIVAL, many, metrics(now_s, ongoing=float(running), waiting=float(draining))),
