@@ -68,7 +68,7 @@ class TickLog:
         for one in plan.deployments:
             applied = applied_to.get(str(one.key))
             failed = applied is not None and applied.outcome not in FINE_OUTCOMES
-            if applied is not None and (applied.outcome == "ok" or self._newly_published(applied)):
+            if applied is not None and self._newly_set(applied):
                 log.info("%s: %s", one.key, one.sentence)
             words = f"{one.key}: {applied.outcome}: {applied.why}" if applied is not None and failed else ""
             self.say(f"writing to {one.key}", words, logging.WARNING)
@@ -83,10 +83,14 @@ class TickLog:
         words = f"pool {name}: {applied.outcome}: {applied.why}" if applied.outcome not in FINE_OUTCOMES else ""
         self.say(f"pre-warming {name}", words, logging.WARNING)
 
-    def _newly_published(self, applied: Applied) -> bool:
-        """A level that Serve's controller is to follow by itself; said once, until it is another one."""
-        if applied.outcome != "published":
+    def _newly_set(self, applied: Applied) -> bool:
+        """A level that was posted, or that Serve's controller is to follow by itself. Said once, until it is another
+        one or was reached: what is accepted again and again and never done is a condition, not a line a tick."""
+        subject = f"level {applied.what}"
+        if applied.outcome == "unchanged":
+            self.last.pop(subject, None)
+        if applied.outcome not in ("ok", "published"):
             return False
-        before = self.last.get(f"published {applied.what}")
-        self.last[f"published {applied.what}"] = str(applied.value)
+        before = self.last.get(subject)
+        self.last[subject] = str(applied.value)
         return before != str(applied.value)

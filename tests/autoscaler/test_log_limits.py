@@ -81,3 +81,20 @@ def test_ordinary_work_is_never_left_out(lines: Lines) -> None:
     for i in range(100):
         logging.getLogger("leadtime").info("chat/llm: %d -> %d", i, i + 1)
     assert len(lines.at) == 100
+
+
+def test_a_level_that_is_accepted_at_each_tick_and_never_done_is_said_once(lines: Lines) -> None:
+    log, key = TickLog(), DeploymentKey.parse("chat/llm")
+
+    def tick(number: int, target: int, outcome: str) -> None:
+        sentence = f"5 → {target}: {number} too many wait"
+        plan = Plan(number, 5.0 * number, True, False, (DeploymentPlan(key, target, 5, 9, sentence=sentence),))
+        log.decisions(plan, {str(key): Applied("ray_serve", str(key), outcome, target)})
+
+    for number in range(60):
+        tick(number, 8, "ok")
+    tick(60, 7, "ok")
+    tick(61, 7, "unchanged")
+    tick(62, 7, "ok")
+    said = ["5 → 8: 0 too many wait", "5 → 7: 60 too many wait", "5 → 7: 62 too many wait"]
+    assert [text for _, text in lines.at] == [f"chat/llm: {one}" for one in said]
