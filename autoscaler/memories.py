@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from math import fsum
 
 from policies.base import Totals
 
@@ -54,17 +55,19 @@ class CounterMemory:
         belongs to this interval: traffic of the past is no spike of today. `renamed_is_old`: where every series is new,
         and there were others before, their counts are as old as those.
         """
-        added = fresh = 0.0
         if not current:
             self.started = True
-            return added
+            return 0.0
+        grown: list[float] = []
+        fresh: list[float] = []
         series, started, fallen = self.series, self.started, self.fallen
         news = 0
         for name, value in current.items():
             before = series.get(name)
             if before is None:
                 if 0.0 <= value <= _MOST_COUNTED:
-                    fresh += value if started and name not in baseline else 0.0
+                    if started and name not in baseline:
+                        fresh.append(value)
                     series[name] = [value, at_s]
                     news += 1
                 else:
@@ -78,11 +81,12 @@ class CounterMemory:
                     continue
             if seen_at_s != since_s and since_s is not None and seen_at_s < since_s < at_s:
                 growth *= (at_s - since_s) / (at_s - seen_at_s)
-            added += growth
+            grown.append(growth)
             before[0], before[1] = value, at_s
         self.started = True
         if news and not (renamed_is_old and news == len(current) and len(series) > news):
-            added += fresh
+            grown += fresh
+        added = fsum(grown)  # the same in any order: a page has its own, the journal another
         if since_s is not None and at_s > since_s:
             pace = added / (at_s - since_s)
             self.pace = pace if pace > self.pace else 0.95 * self.pace

@@ -263,3 +263,14 @@ def test_totals_count_everything_since_the_first_reading() -> None:
     take(memory, counted(40.0, 2.0))  # the engine was restarted and has counted two since
     assert memory.totals.first_tokens == 11.0
     assert memory.totals.ttft_s == pytest.approx(2.2)
+
+
+def test_what_was_counted_is_the_same_in_any_order_of_the_series() -> None:
+    """A page has an order of its own, the journal another: a replay must come to the same figures."""
+    values = {f"s{i}": 1000.0 / (i + 3) for i in range(30)}
+    sums = set()
+    for order in (list(values), sorted(values, reverse=True), [*values][::2] + [*values][1::2]):
+        memory = CounterMemory()
+        memory.advance(dict.fromkeys(order, 0.0), 0.0, None)
+        sums.add(memory.advance({name: values[name] for name in order}, 5.0, 0.0))
+    assert len(sums) == 1
