@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
-from math import inf, isnan
+from math import inf, isnan, nan
 from typing import NamedTuple
 
 from autoscaler.fields import MOST_NUMBER
@@ -104,7 +104,8 @@ class Memory:
 def parse(page: bytes, names: frozenset[bytes], memory: Memory | None = None) -> list[Sample]:
     """The samples of `page` whose metric name is in `names`: plain ones in the page's order, then the histograms.
 
-    A histogram without its `+Inf` bucket (a page that was cut off), or with counts that are none, is left out. A
+    A histogram without its `+Inf` bucket (a page that was cut off), or with counts that are none, is left out; so is a
+    series that is there twice with different values. A
     caller that reads the same page again and again hands in the same `memory`, and gets the same Series objects.
     """
     by_raw = {} if memory is None else memory.by_raw
@@ -124,7 +125,10 @@ def parse(page: bytes, names: frozenset[bytes], memory: Memory | None = None) ->
         if edge is None:
             found.append(Sample(series, value))
         else:
-            histograms.setdefault((series.name, series.id), (series, {}))[1][edge] = value
+            counts = histograms.setdefault((series.name, series.id), (series, {}))[1]
+            counts[edge] = value if counts.get(edge, value) == value else nan
+    if len(fresh) < len(found) + sum(len(counts) for _, counts in histograms.values()):
+        found = _agreeing(found)
     if memory is not None:
         memory.by_raw = fresh
     return found + _grouped(histograms.values())
@@ -134,6 +138,14 @@ def _series(name: str, labels: dict[str, str]) -> tuple[Series, float | None]:
     """A series and, for a bucket, its upper edge."""
     edge = _number(labels.pop("le").encode()) if name.endswith("_bucket") and "le" in labels else None
     return Series(name, labels), None if edge is not None and isnan(edge) else edge
+
+
+def _agreeing(samples: list[Sample]) -> list[Sample]:
+    """Those of which a page says one thing only: of two values nobody knows which one is it."""
+    names = [(one.name, one.series.id) for one in samples]
+    values: dict[tuple[str, str], float | Histogram] = {}
+    odd = {name for name, one in zip(names, samples, strict=True) if values.setdefault(name, one.value) != one.value}
+    return [one for name, one in zip(names, samples, strict=True) if name not in odd]
 
 
 def _grouped(histograms: Iterable[tuple[Series, dict[float, float]]]) -> list[Sample]:

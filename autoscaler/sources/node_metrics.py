@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import aiohttp
 
@@ -17,10 +17,11 @@ from autoscaler.addresses import TargetRules, as_address, is_subdomain
 from autoscaler.bodies import ACCEPT, pieces
 from autoscaler.dashboard_client import LARGE_BYTES, Answer, DashboardClient, connection_problem
 from autoscaler.errors import LeadtimeError, SourceError
+from autoscaler.model import Histogram
 from autoscaler.ports import Reading
 from autoscaler.reading_limits import ReadingLimits
 from autoscaler.resolving import AddressRefused, CheckedResolver, Resolve, system_resolve
-from autoscaler.sources.exposition import Memory, parse
+from autoscaler.sources.exposition import Memory, Sample, parse
 from autoscaler.sources.join import NodePage
 from autoscaler.sources.names import NAMES
 from autoscaler.sources.page_reading import Budget, WantedLines, Weight
@@ -34,6 +35,10 @@ _MANY_LINES = 500
 """More are parsed in a thread."""
 
 
+_STILL_S = 30.0
+"""Ray writes what a process counts every ten seconds or so."""
+
+
 @dataclass(slots=True)
 class _Node:
     """What is kept of one target between reads."""
@@ -43,6 +48,29 @@ class _Node:
     weight: Weight = field(default_factory=Weight)
     why: str = ""
     """Why the last read failed; empty when it worked."""
+    moved_at_s: float = 0.0
+    """When something on its page was another value than before."""
+
+    def take(self, samples: tuple[Sample, ...], now_s: float) -> None:
+        if self.page is None or samples != self.page.samples:
+            self.moved_at_s = now_s
+        self.page, self.why = NodePage(now_s, samples, first=self.page is None), ""
+
+    def stands_still(self, now_s: float) -> bool:
+        """Engines that serve count tokens: where nothing moves beside them the page is an old one, shown again."""
+        page = self.page
+        if page is None or now_s - self.moved_at_s <= _STILL_S:
+            return False
+        running = (
+            value for series, value in page.samples if series.role is not None and series.role.field == "running"
+        )
+        return any(not isinstance(value, Histogram) and value > 0.0 for value in running)
+
+    def age(self) -> None:
+        """The page is as old as its last change."""
+        assert self.page is not None
+        self.page = replace(self.page, as_of_s=self.moved_at_s)
+        self.why = f"nothing on it moves since {_STILL_S:g} s, though engines on it serve"
 
 
 class NodeMetricsSource:
@@ -145,7 +173,7 @@ class NodeMetricsSource:
         except LeadtimeError as error:
             node.why = str(error)
         else:
-            node.page, node.why = NodePage(now_s, tuple(samples), first=node.page is None), ""
+            node.take(tuple(samples), now_s)
         finally:
             wanted.undo()
 
@@ -170,6 +198,10 @@ class NodeMetricsSource:
                     await asyncio.sleep(0)  # pieces that are here already would keep everybody waiting
 
     def _reading(self, now_s: float) -> Reading:
+        read = [node for node in self._nodes.values() if node.page is not None and node.page.as_of_s == now_s]
+        still = [node for node in read if node.stands_still(now_s)]
+        for node in still if len(still) < len(read) else ():
+            node.age()
         failed = {target: node.why for target, node in self._nodes.items() if node.why}
         pages = {target: node.page for target, node in self._nodes.items() if node.page is not None}
         up = any(page.as_of_s == now_s for page in pages.values())

@@ -72,8 +72,10 @@ class WantedLines:
         self._take(lines)
 
     def end(self) -> bytes:
-        """The wanted lines as a page of their own, which replaces the one before. Errors: as `feed`."""
-        self._take([self._tail] if self._tail else [])
+        """The wanted lines as a page of their own, which replaces the one before. Errors: SourceError when the page was
+        cut off: the last number may be a part of one, and series are missing that are there."""
+        if self._tail.strip():
+            raise SourceError("it is cut off: its last line has no end")
         self.undo()
         held = self._budget.held
         held.lines += self.weight.lines - self._before.lines

@@ -213,8 +213,8 @@ def lines(count: int, first: int = 0) -> bytes:
     return b"".join(b'up{a="%d"} 1\nother 1\n' % i for i in range(first, first + count))
 
 
-def test_a_page_cut_anywhere_is_the_same_page() -> None:
-    text = lines(20) + b'up{a="last"} 1'
+def test_a_page_that_comes_in_pieces_is_the_same_page() -> None:
+    text = lines(20) + b'up{a="last"} 1\n'
     for size in (1, 7, 1000):
         wanted = WantedLines(frozenset([b"up"]), fresh(100), Weight())
         for i in range(0, len(text), size):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.model import Histogram
-from autoscaler.sources import exposition
+from autoscaler.sources import exposition, names
 from autoscaler.sources.exposition import Memory, Sample, Series, parse
 
 WANTED = frozenset({b"up", b"q_total", b"lat_bucket"})
@@ -59,7 +59,7 @@ def test_escapes_braces_and_commas_in_label_values_are_kept() -> None:
     [b"up", b"up{", b'up{a="b" 1', b'up{a="b"}', b"up one", b"up 1_0", b"\xff\xfe", b"<html>", b"# TYPE up gauge", b""],
 )
 def test_a_garbage_line_is_skipped_and_its_neighbours_are_read(garbage: bytes) -> None:
-    values = [sample.value for sample in parse(b"up 1\n" + garbage + b"\nup 2", WANTED)]
+    values = [sample.value for sample in parse(b'up{n="1"} 1\n' + garbage + b'\nup{n="2"} 2', WANTED)]
     assert values == [1.0, 2.0]
 
 
@@ -145,3 +145,13 @@ class Counted:
     def findall(self, text: bytes) -> list[tuple[bytes, bytes]]:
         self._asked.append(text)
         return self._pattern.findall(text)
+
+
+def test_a_series_that_is_there_twice_with_two_values_is_left_out() -> None:
+    """Halved by the second line it would look like half of the requests, for ever."""
+    of, by = '{application="a",deployment="d",handle="%s"}', '{ReplicaId="%s",le="%s"}'
+    lines = [f"{names.SERVE_ROUTED}{of % handle} {value}" for handle, value in (("x", 8), ("y", 6), ("x", 4), ("y", 6))]
+    for replica, edge, value in (("r", "+Inf", 8), ("r", "+Inf", 4), ("s", "+Inf", 3), ("s", "+Inf", 3)):
+        lines.append(f"{names.VLLM_TTFT_BUCKET}{by % (replica, edge)} {value}")
+    found = parse("\n".join(lines).encode(), names.NAMES)
+    assert {one.labels.get("handle") or one.labels["ReplicaId"] for one in found} == {"y", "s"}

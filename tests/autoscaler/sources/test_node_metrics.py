@@ -228,3 +228,37 @@ async def test_a_name_is_checked_by_the_address_that_it_stands_for(cluster: Clus
     assert not reading.up
     assert "node: not connected to, is leadtime's own machine" in reading.why
     await elsewhere.close()
+
+
+async def test_a_page_that_is_cut_off_counts_as_not_read(cluster: Cluster) -> None:
+    """Its last number may be a part of one: 12345 that ends after 12 looks like a counter that began anew."""
+    first, second = cluster.nodes
+    first.text, second.text = page(1234.0), page(1.0)
+    await cluster.pages(10.0)
+    first.text = page(1234.0).partition("34.0")[0]
+    assert (await cluster.pages(15.0))[first.target] == (10.0, 1234.0)
+    reading = await cluster.source.read(20.0)
+    assert (reading.up, "cut off: its last line has no end" in reading.why) == (True, True)
+
+
+async def test_a_page_that_stands_still_while_its_engines_serve_is_an_old_one(cluster: Cluster) -> None:
+    first, second = cluster.nodes
+    first.text = page(3.0) + f'{names.VLLM_RUNNING}{{ReplicaId="r"}} 2.0\n'
+    for now_s in range(0, 90, 5):
+        second.text = page(now_s)
+        found = await cluster.pages(float(now_s))
+        assert found[first.target] == (0.0 if now_s > 30 else float(now_s), 3.0)
+        assert found[second.target][0] == now_s
+    first.text = first.text.replace("3.0", "4.0")
+    second.text = page(90.0)
+    assert (await cluster.pages(90.0))[first.target] == (90.0, 4.0)
+
+
+@pytest.mark.parametrize(("others", "running"), [(False, 2.0), (True, 0.0)], ids=["nothing moves anywhere", "idle"])
+async def test_a_page_that_stands_still_is_no_old_one(cluster: Cluster, others: bool, running: float) -> None:
+    first, second = cluster.nodes
+    first.text = page(3.0) + f'{names.VLLM_RUNNING}{{ReplicaId="r"}} {running}\n'
+    second.text = page(0.0) + f'{names.VLLM_RUNNING}{{ReplicaId="s"}} 1.0\n'
+    for now_s in range(0, 90, 5):
+        second.text = page(now_s) if others else second.text
+        assert (await cluster.pages(float(now_s)))[first.target] == (now_s, 3.0)
