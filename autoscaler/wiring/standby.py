@@ -52,13 +52,19 @@ def build_standby(config: Config, standby: StandbySettings, clock: Clock | None 
     cluster = cluster_parts(own, board, elect=True, lease_suffix=LEASE_SUFFIX)
     sources, actuators = sources_and_actuators(own, cluster, board)
     pause = PauseSwitch(None)
+    pause.cluster = cluster.switch if cluster else None
+    pages = own.server
+    server = Server(
+        board, pause, pages.host, standby.port, pages.token_file if cluster else None,
+        readers=pages.readers, cert_file=pages.cert_file, key_file=pages.key_file, limits=pages.limits,
+    )  # fmt: skip
     watch.start()
     return Runtime(
         own.controller,
         controller,
         sources,
         actuators,
-        server=Server(board, pause, own.server.host, standby.port, own.server.token_file),
+        server=server,
         board=board,
         pause=pause,
         leader=cluster.leader if cluster else lambda: True,

@@ -194,6 +194,18 @@ VALUES: tuple[Value, ...] = (
         "keepState", False, _BOOL,
         "An uninstall leaves the claim and the kill switch (helm.sh/resource-policy: keep); the next install takes them over.",
     ),
+    Value(
+        "standby.enabled", False, _BOOL,
+        "A second pod that raises levels while the controller is gone, and lowers nothing (docs/install.md).",
+    ),
+    Value(
+        "standby.afterSeconds", 120, {"type": "integer", "minimum": 5, "maximum": 86400},
+        "Silence of the controller after which the standby acts.",
+    ),
+    Value(
+        "standby.caFile", "", {"type": "string", "pattern": "^(/[^\\s\"'\\\\]*)?$"},
+        "File in the pod with certificates (PEM) to trust, where the controller's pages speak TLS.",
+    ),
     Value("service.type", "ClusterIP", _one_of("ClusterIP", "NodePort", "LoadBalancer"), "Of the Service."),
     Value("service.port", 8080, _PORT, "Of the Service."),
     Value("service.annotations", {}, _ANNOTATIONS, "Of the Service."),

@@ -62,14 +62,14 @@ def one(docs: list[Doc], kind: str, name: str | None = None) -> Doc:
     found = [
         doc
         for doc in of_kind(docs, kind)
-        if (not _placeholder(doc) if name is None else doc["metadata"]["name"] == name)
+        if (not _beside_the_controller(doc) if name is None else doc["metadata"]["name"] == name)
     ]
     assert len(found) == 1, f"{kind} {name}: {len(found)}"
     return found[0]
 
 
-def _placeholder(doc: Doc) -> bool:
-    return bool(doc["metadata"].get("labels", {}).get("app.kubernetes.io/component") == "placeholder")
+def _beside_the_controller(doc: Doc) -> bool:
+    return doc["metadata"].get("labels", {}).get("app.kubernetes.io/component") in ("placeholder", "standby")
 
 
 def pod_specs(docs: list[Doc]) -> list[Doc]:

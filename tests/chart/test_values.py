@@ -79,6 +79,9 @@ CHANGES: dict[str, Change] = {
     "persistence.storageClassName": ("fast", {"persistence": {"enabled": True}}),
     "persistence.accessModes": (["ReadWriteOncePod"], {"persistence": {"enabled": True}}),
     "persistence.existingClaim": ("mine", {"persistence": {"enabled": True}}),
+    "standby.enabled": (True, {}),
+    "standby.afterSeconds": (60, {"standby": {"enabled": True}}),
+    "standby.caFile": ("/etc/ca.crt", {"standby": {"enabled": True}}),
     "service.type": ("NodePort", {}),
     "service.port": (80, {}),
     "keepState": (True, {}),
@@ -240,6 +243,10 @@ def test_the_chart_refuses_a_way_where_the_settings_do(way: str, provisioner: st
         (
             {"commonLabels": {"app.kubernetes.io/name": "x"}},
             "commonLabels: the label .app.kubernetes.io/name. is set by",
+        ),
+        (
+            {"standby": {"enabled": True}, "discovery": False, "config": {"services": []}},
+            "standby.enabled: the standby holds a lease of its own",
         ),
         (
             {"podLabels": {"app.kubernetes.io/component": "x"}},
