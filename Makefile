@@ -11,7 +11,7 @@ IMAGE_EXTRAS := kube mqtt prometheus gke
 EXTRAS := ray,kube,mqtt,prometheus,gke,sim,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-vllm test-old-ray check format bench bench-sim fuzz lock sbom audit results results-quick clean
+.PHONY: help venv demo test test-vllm test-old-ray check format bench bench-sim faults fuzz lock sbom audit results results-quick clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -61,6 +61,9 @@ bench: venv  ## the benchmarks (minutes); figures as ratios within one run
 
 bench-sim: venv  ## the simulator's speed: three fixed scenarios on one core (minutes), and Vidur where VIDUR_PATH names it
 	@$(BIN)/python benchmarks/bench_sim.py
+
+faults: venv  ## the whole fault matrix against the real process, and docs/faults.md (10 minutes; SEED=N for other values)
+	@$(BIN)/python -m tests.faults --seed $(or $(SEED),0) $(if $(SEED),,--page)
 
 fuzz: venv  ## every parser of others' bytes, by mutated samples (10 minutes; SECONDS=60 for less)
 	@$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),600)

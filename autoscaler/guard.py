@@ -106,7 +106,7 @@ def above_maximum(c: GuardContext) -> GuardRecord | None:
     It is brought to the maximum in one write, or not touched: a level between the two is one that nobody may ask for.
     """
     number = c.max_replicas
-    for _, check in ((UNKNOWN, _unknown), (FAILING, _failing), (START_UNDER_WAY, _start_under_way)):
+    for check in (_unknown, _second_writer, _failing, _start_under_way):
         found = check(c, number)
         if found is not None:
             return _left_above(c, found[1])

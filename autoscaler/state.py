@@ -226,7 +226,7 @@ class StateStore:
     def _rows(self) -> list[tuple[str, bytes]]:
         try:
             with self._lock:
-                return [(str(n), bytes(v)) for n, v in self._connection.execute("SELECT name, value FROM saved")]
+                return [(str(n), _blob(v)) for n, v in self._connection.execute("SELECT name, value FROM saved")]
         except sqlite3.Error as error:
             raise StateError(f"state file {self.path} cannot be read: {error}") from None
 
@@ -236,7 +236,7 @@ class StateStore:
                 row = self._connection.execute("SELECT value FROM saved WHERE name = ?", (name,)).fetchone()
         except sqlite3.Error as error:
             raise StateError(f"state file {self.path} cannot be read: {error}") from None
-        return None if row is None else bytes(row[0])
+        return None if row is None else _blob(row[0])
 
     def _save(self, name: str, value: bytes) -> None:
         try:
@@ -244,6 +244,11 @@ class StateStore:
                 self._connection.execute("INSERT OR REPLACE INTO saved (name, value) VALUES (?, ?)", (name, value))
         except sqlite3.Error as error:
             raise StateError(f"state file {self.path} cannot be written: {error}") from None
+
+
+def _blob(value: object) -> bytes:
+    """A column holds what it was given, whatever its type says: somebody's editor may have written text."""
+    return value if isinstance(value, bytes) else b"" if value is None else str(value).encode()
 
 
 def _digest(value: bytes) -> bytes:

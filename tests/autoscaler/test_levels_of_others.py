@@ -125,6 +125,16 @@ def test_two_controllers_that_disagree_settle_at_the_higher_level_and_say_so() -
     assert conditions.SECOND_WRITER in two.names
 
 
+def test_two_controllers_with_other_maxima_settle_at_the_higher_level() -> None:
+    """To the one the level of the other is above the most that it may be: three times, and then no more."""
+    two = Two(6, 6)
+    two.controllers[1] = Controller(config(DeploymentSettings("chat/llm", max_replicas=5)), policy=two.policies[1])
+    two.runs(100)
+    assert two.turns <= 8
+    assert two.level == 6
+    assert {conditions.SECOND_WRITER, conditions.ABOVE_MAXIMUM} <= two.names
+
+
 def test_a_second_writer_who_is_quiet_for_ten_minutes_is_forgotten() -> None:
     two = Two(6, 3)
     two.runs(6)

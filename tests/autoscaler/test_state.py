@@ -48,6 +48,19 @@ def test_state_and_pause_survive_a_restart(path: Path) -> None:
     assert again.load_pause() == PauseState(True, frozenset({KEY}))
 
 
+def test_rows_that_an_editor_wrote_as_text_are_read(path: Path) -> None:
+    store = StateStore(path)
+    save(store, b"{}")
+    store.close()
+    with sqlite3.connect(path) as editor:
+        editor.execute("UPDATE saved SET value = '{\"a\": 1}'")
+        editor.execute("INSERT INTO saved VALUES ('controller/none', ''), ('pause', '{\"everything\": true}')")
+    editor.close()
+    again = StateStore(path)
+    assert again.load_controller() == {"row": b'{"a": 1}', "none": b""}
+    assert again.load_pause() == PauseState(True)
+
+
 def test_what_was_written_survives_a_kill(path: Path) -> None:
     store = StateStore(path)
     save(store, b"kept")

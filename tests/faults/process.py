@@ -1,0 +1,65 @@
+"""`leadtime run` whose clock the parent steps: `python -m tests.faults.process FD NOW_S MONOTONIC_S SETTINGS`.
+
+FD is a socket. At the end of each tick the process writes a line with the monotonic time it waits for; the parent
+answers with a line of the wall clock's and the monotonic clock's time. All else is the product as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+
+from autoscaler.cli.main import main
+from autoscaler.config.model import Config
+from autoscaler.runtime import Runtime
+from autoscaler.wiring import controller as wiring
+
+
+class SteppedClock:
+    """Stands still within a tick."""
+
+    def __init__(self, fd: int, now_s: float, monotonic_s: float) -> None:
+        self._fd = fd
+        self._now_s = now_s
+        self._monotonic_s = monotonic_s
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    def now_s(self) -> float:
+        return self._now_s
+
+    def monotonic_s(self) -> float:
+        return self._monotonic_s
+
+    async def wait(self, stop: asyncio.Event, until_monotonic_s: float) -> None:
+        if self._streams is None:
+            self._streams = await asyncio.open_connection(sock=socket.socket(fileno=self._fd))
+        reader, writer = self._streams
+        writer.write(f"{until_monotonic_s!r}\n".encode())
+        answer = asyncio.create_task(reader.readline())
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait((answer, stopped), return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if not answer.done():
+            answer.cancel()
+            return
+        words = answer.result().split()
+        if not words:  # the parent is gone
+            stop.set()
+            return
+        self._now_s, self._monotonic_s = float(words[0]), float(words[1])
+
+
+def run(fd: int, now_s: float, monotonic_s: float, words: list[str]) -> int:
+    clock = SteppedClock(fd, now_s, monotonic_s)
+    build = wiring.build
+
+    def stepped(config: Config) -> Runtime:
+        return build(config, clock=clock)
+
+    wiring.build = stepped  # type: ignore[assignment]
+    return main(words)
+
+
+if __name__ == "__main__":
+    sys.exit(run(int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]), ["run", "--config", *sys.argv[4:]]))
