@@ -114,7 +114,7 @@ class _Room:
 
     def count(self, link: Link) -> None:
         """What is kept of this link now."""
-        before, link.counted = link.counted, (len(link.inventories), link.pages.series)
+        before, link.counted = link.counted, (len(link.inventories) + len(link.unreadable), link.pages.series)
         self.deployments += link.counted[0] - before[0]
         self.series += link.counted[1] - before[1]
 

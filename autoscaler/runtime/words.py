@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from autoscaler import conditions as wrong
-from autoscaler.log_limits import KIND
+from autoscaler.log_limits import KIND, SUBJECT
 from autoscaler.model import FINE_OUTCOMES, Applied, Condition, Plan, Signals
 from autoscaler.outages import KINDS, Outage
 
@@ -26,7 +26,7 @@ class TickLog:
     def say(self, subject: str, words: str, level: int) -> None:
         """Log `words` when they are other than the last ones on `subject`; "" means that all is well again."""
         before = self.last.get(subject, "")
-        kind = {KIND: subject.partition(" ")[0]}
+        kind = {KIND: subject.partition(" ")[0], SUBJECT: subject}
         if words and words != before:
             log.log(level, "%s", words, extra=kind)
         elif before and not words:
@@ -52,14 +52,13 @@ class TickLog:
         """Each condition once, and its end."""
         now = {(one.name, str(one.deployment) if one.deployment else ""): one for one in conditions}
         for name, whose in self._conditions - now.keys():
-            log.info("%s%s: over", f"{whose}: " if whose else "", name, extra={KIND: name})
+            log.info("%s%s: over", f"{whose}: " if whose else "", name, extra={KIND: name, SUBJECT: whose})
         for (name, whose), one in now.items():
             if (name, whose) not in self._conditions:
                 kind = wrong.KINDS[name]
                 level = logging.ERROR if kind.severity == "critical" else logging.WARNING
-                log.log(
-                    level, "%s%s: %s; %s", f"{whose}: " if whose else "", name, one.why, kind.mend, extra={KIND: name}
-                )
+                extra = {KIND: name, SUBJECT: whose}
+                log.log(level, "%s%s: %s; %s", f"{whose}: " if whose else "", name, one.why, kind.mend, extra=extra)
         self._conditions = set(now)
 
     def decisions(self, plan: Plan, applied_to: Mapping[str, Applied]) -> None:

@@ -68,12 +68,30 @@ def test_the_first_line_of_a_new_trouble_is_written_whatever_else_is_going_on(li
     assert len(lines.at) == PER_KIND + 1
 
 
+def test_the_first_line_of_a_new_subject_is_written_while_others_of_its_kind_flap(lines: Lines) -> None:
+    log = TickLog()
+    for tick in range(60):
+        lines.now_s = 5.0 * tick
+        log.say("writing to a/llm", f"a/llm: no answer {tick}", logging.WARNING)
+        log.say("writing to b/llm", f"b/llm: no answer {tick}", logging.WARNING)
+    lines.now_s = 301.0
+    log.say("writing to new/llm", "new/llm: forbidden", logging.WARNING)
+    assert lines.at[-1][1].startswith("new/llm: forbidden")
+
+
+def test_lines_of_different_places_in_the_code_are_different_kinds(lines: Lines) -> None:
+    logger = logging.getLogger("leadtime")
+    for i in range(20):
+        logger.warning("%s", f"one {i}")
+    logger.warning("%s", "another")
+    assert lines.at[-1][1] == "another"
+
+
 def test_what_was_left_out_is_counted_with_the_next_line(lines: Lines) -> None:
     logger = logging.getLogger("leadtime")
-    for _ in range(10):
+    for at_s in (*[0.0] * 10, 61.0):
+        lines.now_s = at_s
         logger.warning("trouble")
-    lines.now_s = 61.0
-    logger.warning("trouble")
     assert lines.at[-1][1] == f"trouble ({10 - PER_KIND} similar lines were left out)"
 
 
