@@ -188,6 +188,11 @@ def kept_aside(play: Play) -> list[str]:
     return ["what the newer leadtime saved is gone"]
 
 
+def deleted(play: Play) -> None:
+    database(play).unlink()
+    play.notes["no state"] = True
+
+
 def last_line_cut(play: Play) -> None:
     newest = max((play.state / "journal").glob("journal-*.jsonl"), key=lambda file: file.stat().st_mtime)
     newest.write_bytes(newest.read_bytes()[:-100])
@@ -401,12 +406,14 @@ def build(rows: Rows, seed: int = 0) -> None:
         ),
         Row("state: read-only",
             Fault(tick=once(_read_only), end=_writable), told=("state_not_saved",), others=True),
-        Row("state: deleted under way", Fault(begin=lambda play: database(play).unlink()),
-            why="the open file goes on; a restart begins anew"),
+        Row(
+            "state: deleted under way",
+            Fault(begin=deleted),
+            why="the open file goes on; a restart begins anew",
+        ),
         Row("journal: its last line is cut", Fault(tick=while_stopped(last_line_cut, kill=True))),
         Row("journal: deleted under way", Fault(begin=journal_gone)),
-        Row("journal: a file in its place", Fault(tick=while_stopped(journal_is_a_file), end=journal_is_none),
-            told=("journal_not_written",)),
+        Row("journal: a file in its place under way", Fault(begin=journal_is_a_file, end=journal_is_none)),
     )  # fmt: skip
     for name, do, level, more in (
         ("max lowered to 4 while 6 run", with_settings(4), "free",
