@@ -11,6 +11,8 @@ from struct import Struct
 
 from autoscaler.memories import DemandMemory
 
+_LONGEST_GAP_S = 35 * 86400.0
+"""Nothing is learned of what nobody saw: of a longer gap (a machine that began in 1970) only the end has bins."""
 _FAILING_SHARE = 0.05
 """From this share of failing requests on, growth may be retries."""
 _CALM_HALF_LIFE_S = 60.0
@@ -51,6 +53,9 @@ def close_bins(
 ) -> Iterator[Bin]:
     """The bins that end in (since_s, now_s]; `arrivals` None = not seen."""
     rate_rps = None if arrivals is None else arrivals / (now_s - since_s)
+    if rate_rps is None and now_s - since_s > _LONGEST_GAP_S:
+        since_s, memory.bin_end_s = now_s - _LONGEST_GAP_S, None
+        memory.bin_arrivals = memory.bin_covered_s = 0.0
     if memory.bin_end_s is None:
         memory.bin_end_s = (since_s // bin_s + 1) * bin_s
     at_s = since_s
