@@ -12,6 +12,7 @@ import sys
 
 from autoscaler.cli.main import main
 from autoscaler.config.model import Config
+from autoscaler.log_limits import LogLimiter
 from autoscaler.runtime import Runtime
 from autoscaler.wiring import controller as wiring
 
@@ -53,6 +54,7 @@ class SteppedClock:
 def run(fd: int, now_s: float, monotonic_s: float, words: list[str]) -> int:
     clock = SteppedClock(fd, now_s, monotonic_s)
     build = wiring.build
+    LogLimiter.__init__.__defaults__ = (clock.monotonic_s,)  # type: ignore[attr-defined]  # its minutes are these
 
     def stepped(config: Config) -> Runtime:
         return build(config, clock=clock)
