@@ -220,6 +220,8 @@ class DemandMemory:
     """Quantity -> when a gauge or counter of it was last there."""
     shares: dict[str, float] = field(default_factory=dict)
     """Series of arrivals -> what it counted lately (faded), where there are several."""
+    still: dict[str, list[float]] = field(default_factory=dict)
+    """Series of arrivals that add nothing while others grow: [requests they should have counted, since when]."""
     unseen_fraction: float = 0.0
     """Share of the arrivals that series which cannot be read now are taken to count."""
     failing: list[float] = field(default_factory=list)

@@ -23,6 +23,8 @@ from policies.base import Slo, Totals
 
 _LONGEST_BRIDGE_S = 600.0
 """A hole in the metrics up to this long is bridged by its mean rate; a longer one stays unknown in the bins."""
+_CLOCK_S = 60.0
+"""What was seen further ahead than that was seen by a clock that was wrong."""
 MOST_RPS = 1e6
 """More than that is no demand but a broken counter."""
 
@@ -37,6 +39,9 @@ def take_in(
 ) -> list[Bin]:
     """Take new metrics into memory; the bins that they close, oldest first. A page already seen changes nothing."""
     since_s = memory.as_of_s
+    if since_s is not None and metrics.as_of_s < since_s - _CLOCK_S:
+        _begin_anew(memory)  # saved by a clock that was ahead
+        since_s = None
     if since_s is not None and metrics.as_of_s <= since_s:
         return []
     now_s = metrics.as_of_s
@@ -46,8 +51,9 @@ def take_in(
     failed = memory.errors.advance(metrics.errors_total, now_s, since_s, metrics.baseline)
     # An ingress whose backend turns requests away fails as well, and those requests were counted when they came.
     rejected = max(0.0, memory.rejected.advance(metrics.rejected_total, now_s, since_s, metrics.baseline) - failed)
-    count_shares(memory, metrics)
+    late = count_shares(memory, metrics)
     counted = memory.arrivals.advance(metrics.arrivals_total, now_s, since_s, metrics.baseline, renamed_is_old=True)
+    counted = max(0.0, counted - late)  # the rate is that of now, not of what comes to light
     frozen_since_s = memory.moved_at_s if memory.frozen else None
     memory.unseen_fraction = unseen_share(memory, metrics, reports, now_s)
     note_known(memory, metrics, now_s)
@@ -76,6 +82,15 @@ def take_in(
     memory.uncounted_rps = (arrivals - demand) / seconds
     remember(memory, now_s, seconds, demand, errors, window_s)
     return list(close_bins(memory, since_s, now_s, demand, bin_s))
+
+
+def _begin_anew(memory: DemandMemory) -> None:
+    """Nothing is compared with times that have not come yet; counters are kept, since they only grow."""
+    forget(memory)
+    memory.as_of_s = memory.bin_end_s = memory.begun_at_s = memory.moved_at_s = memory.served_at_s = None
+    memory.bin_arrivals = memory.bin_covered_s = 0.0
+    memory.still.clear()
+    memory.known_at_s.clear()
 
 
 _TOTALS = attrgetter(*(f.name for f in fields(Totals)))

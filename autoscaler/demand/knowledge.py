@@ -21,6 +21,12 @@ _NOTHING_ENDS_S = 60.0
 """With requests in flight and replicas that run, something is served within this time."""
 _YOUNG_S = 60.0
 """Pages that are read for the first time need not have everything yet."""
+_LEAKED_S = 300.0
+"""In flight at a handle, while every replica and engine has had nothing for so long: nobody waits for that."""
+_FEW, _SPURT = 50.0, 8.0
+"""What can come at once: so many, or so many times as much as lately; a counter that jumps further did not count."""
+_NO_CHANCE = 20.0
+"""Requests that a series should have counted: none at all by chance is e^-20."""
 _SLACK, _SLACK_FRACTION = 5.0, 0.2
 """So many more requests than can have been in flight end by chance of the moments of readings."""
 _RISES, _RISES_FRACTION = 2.0, 0.1
@@ -57,19 +63,55 @@ NO_REPORTS = Reports()
 # ---------------------------------------------------------------- arrivals, at every new page
 
 
-def count_shares(memory: DemandMemory, metrics: DeploymentMetrics) -> None:
-    """What each series of arrivals counts in a second (faded), where there are several. Before they are taken in."""
+def count_shares(memory: DemandMemory, metrics: DeploymentMetrics) -> float:
+    """What each series of arrivals counts in a second lately, where there are several. Before they are taken in.
+
+    The answer: requests that come to light only now, of the time in which their series stood still.
+    """
     current, shares, series = metrics.arrivals_total, memory.shares, memory.arrivals.series
     if len(current) < 2 and not shares:
-        return
+        return 0.0
+    now_s, growths, total_rps = metrics.as_of_s, {}, 0.0
     for name, value in current.items():
         before = series.get(name)
         growth_rps = 0.0
-        if before is not None and before[0] < value < math.inf and before[1] < metrics.as_of_s:
-            growth_rps = (value - before[0]) / (metrics.as_of_s - before[1])
-        shares[name] = _SHARES_KEEP * shares.get(name, 0.0) + growth_rps
+        if before is not None and before[0] < value < math.inf and before[1] < now_s:
+            growth_rps = (value - before[0]) / (now_s - before[1])
+        growths[name] = growth_rps
+        total_rps += growth_rps
+    late, still = 0.0, memory.still
+    for name, growth_rps in growths.items():
+        share = shares.get(name, 0.0)
+        if growth_rps == 0.0 and share > 0.0 and total_rps > 0.0:
+            if _stands_still(memory, name, share, total_rps, now_s):
+                continue
+        elif name in still:
+            _, since_s = still.pop(name)
+            late += growth_rps * (now_s - series[name][1]) * _past(since_s, series[name][1], now_s)
+            growth_rps = share  # what it counts in a second is not what it counted at once
+        shares[name] = _SHARES_KEEP * share + growth_rps
     for name in [name for name in shares if name not in current and name not in series]:
         del shares[name]
+        still.pop(name, None)
+    return late
+
+
+def _stands_still(memory: DemandMemory, name: str, share: float, total_rps: float, now_s: float) -> bool:
+    """A series that adds nothing while others of its deployment grow keeps its share, for a while."""
+    others = sum(memory.shares.values()) - share
+    seen_at_s = memory.arrivals.series[name][1]
+    kept = memory.still.setdefault(name, [0.0, seen_at_s])
+    if others > 0.0:
+        kept[0] += total_rps * share / others * (now_s - seen_at_s)
+    if now_s - kept[1] <= _SPOKE_S:
+        return True
+    del memory.still[name]
+    return False
+
+
+def _past(since_s: float, before_s: float, now_s: float) -> float:
+    """Of what a series added that stood still from `since_s` on, the share that is older than the last look."""
+    return (before_s - since_s) / (now_s - since_s) if now_s > since_s else 0.0
 
 
 def unseen_share(memory: DemandMemory, metrics: DeploymentMetrics, reports: Reports, now_s: float) -> float:
@@ -107,7 +149,8 @@ def judge_arrivals(
         memory.unknown, memory.frozen, memory.idle = _unseen_words(memory, metrics), False, False
         return
     if counted > 0.0:
-        memory.moved_at_s, memory.in_flight_then = now_s, in_flight + counted
+        believed = min(counted, _FEW + _SPURT * _lately_rps(memory) * max(0.0, now_s - memory.moved_at_s))
+        memory.moved_at_s, memory.in_flight_then = now_s, in_flight + believed
         memory.ended, memory.least_in_flight = 0.0, None
         memory.unknown, memory.frozen, memory.idle = "", False, False
         return
@@ -117,7 +160,10 @@ def judge_arrivals(
     if there and still_s <= _STILL_S and not memory.frozen:
         memory.unknown, memory.idle = "", False
         return
-    busy = in_flight > 0.0 or any(r.ongoing or r.running or r.waiting for r in metrics.replicas)
+    in_engines = any(r.ongoing or r.running or r.waiting for r in metrics.replicas)
+    busy = in_flight > 0.0 or in_engines
+    if busy and not in_engines and now_s - memory.served_at_s > _LEAKED_S and _replicas_idle(metrics, reports):
+        busy = False  # a request that a handle has lost count of
     if not busy and _nobody_is_served(metrics, reports) and now_s - memory.served_at_s > _STILL_S:
         memory.moved_at_s, memory.in_flight_then, memory.ended, memory.least_in_flight = now_s, 0.0, 0.0, 0.0
         memory.unknown, memory.frozen, memory.idle = "", False, True
@@ -135,10 +181,21 @@ def judge_arrivals(
         memory.unknown = f"arrivals stand still for {still_s:.0f} s, and no gauge says that nothing is in flight"
 
 
+def _lately_rps(memory: DemandMemory) -> float:
+    """Arrivals over the rate window; infinite before any were seen."""
+    sums = memory.interval_sums
+    return sums[1] / sums[0] if sums and sums[0] > 0.0 else math.inf
+
+
 def _nobody_is_served(metrics: DeploymentMetrics, reports: Reports) -> bool:
     """Serve itself says so: its handles, or every replica that runs."""
     if metrics.ongoing == 0.0 and metrics.arrivals_total:
         return True
+    return _replicas_idle(metrics, reports)
+
+
+def _replicas_idle(metrics: DeploymentMetrics, reports: Reports) -> bool:
+    """Every replica that runs says that it has no request."""
     idle = sum(1 for one in metrics.replicas if one.ongoing == 0.0)
     return bool(reports.running) and idle >= (reports.running or 0)
 
@@ -242,7 +299,7 @@ def knowledge(
     odd = _went_back(memory)
     lost = len(known) < 4 or metrics.ongoing is None or metrics.queued_at_handles is None
     lost = lost or not metrics.prompt_tokens_total or kv_usage_fraction is None
-    if not (memory.unknown or replicas or odd or lost or memory.unseen_fraction or reports.missing):
+    if not (memory.unknown or memory.still or replicas or odd or lost or memory.unseen_fraction or reports.missing):
         return _IDLE if memory.idle else ALL_FRESH
     running = bool(reports.running)
     by_default = IDLE if memory.idle else FRESH
@@ -253,6 +310,8 @@ def knowledge(
         arrivals = _unknown(
             f"{memory.unseen_fraction:.0%} of the arrivals are estimated: their counters cannot be read"
         )
+    elif _some_stand_still(memory):
+        arrivals = _unknown("a counter of its arrivals stands still while the others move")
     elif memory.arrivals.odd_at_s is not None:
         arrivals = _unknown("counters of its arrivals went back or held no number lately")
     in_flight = waiting = tokens = kv = by_default
@@ -260,9 +319,9 @@ def knowledge(
         some = ", ".join(reports.missing[:3])
         count = len(reports.missing)
         in_flight = waiting = _unknown(f"{count} of {reports.running} running replicas stopped reporting: {some}")
-    if metrics.ongoing is None and running and "in_flight" in known:
+    if metrics.ongoing is None and running and "in_flight" in known and not memory.idle:
         in_flight = _unknown("what counts its requests in flight is on no page any more")
-    if metrics.queued_at_handles is None and running and "waiting" in known:
+    if metrics.queued_at_handles is None and running and "waiting" in known and not memory.idle:
         waiting = _unknown("what counts its waiting requests is on no page any more")
     if odd:
         tokens = _unknown("counters of its engines went back or held no number lately")
@@ -271,6 +330,11 @@ def knowledge(
     if busy and kv_usage_fraction is None and _lost(known, "kv_usage", metrics.as_of_s):
         kv = _unknown("its engines serve, and their gauges are on no page any more")
     return Knowledge(arrivals, in_flight, waiting, kv, tokens, _unknown(replicas) if replicas else FRESH)
+
+
+def _some_stand_still(memory: DemandMemory) -> bool:
+    """By chance alone that many requests would not have passed a handle by."""
+    return any(missed > _NO_CHANCE for missed, _ in memory.still.values())
 
 
 def _went_back(memory: DemandMemory) -> bool:

@@ -40,6 +40,8 @@ _LEAST_SPREAD = 0.01
 """Where all requests are alike the smallest change would count."""
 _LEAST_TOKENS = 1e-3
 """Of a request: with fewer nobody counts them, or not any more, and what was counted fades towards nothing."""
+_FEW, _SPURT = 50.0, 8.0
+"""Requests that can come into progress or leave it at once: so many, or so many times what came lately."""
 _QUEUE_SHARE = 0.1
 """Of those being served: with more who wait, the gauges tell of moments too far apart."""
 
@@ -79,6 +81,8 @@ def take_in_mix(
         return tokens
     known = before is not None and serving is not None and _seen_by_the_same(memory, metrics, since_s)
     joined = (serving or 0.0) - (before or 0.0) if known else 0.0
+    if abs(joined) > _FEW + _SPURT * memory.arrivals.pace * (now_s - since_s):
+        known, joined = False, 0.0  # no such number can have come or gone since the last look
     # Tokens are counted as they come, requests when they end. Without those half done the first requests to end would
     # seem to have had everybody's tokens; in the long run as many join as leave.
     added = (*added[:3], added[3] + 0.5 * joined)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import inf
 from typing import TypeVar
 
 from autoscaler.fields import MOST_NUMBER
@@ -22,6 +22,8 @@ _SILENT_S = 30.0
 """A page this much older than the newest one is of a node that answers no more: the others need not wait for it."""
 _FULL = 1.01
 """The fullest that a KV cache can be; sums of floats may end a little above 1."""
+_NO_NUMBER = -1.0
+"""What a counter that holds no possible number is handed on as: none can have counted it, and JSON can hold it."""
 T = TypeVar("T")
 ByRank = dict[Field, dict[int, dict[str, T]]]
 """Of each field the sources that were found, by rank: their values by series id."""
@@ -138,12 +140,13 @@ class _Owners:
                 gathered.baseline.add(series.id)
             if isinstance(value, Histogram):
                 gathered.of(gathered.histograms, role)[series.id] = value
-            elif kind == "histogram" or not value <= (_FULL if role.field == "kv_usage" else MOST_NUMBER):
+            elif kind == "histogram":
                 continue
             elif kind == "counter":
-                if series.counts and isfinite(value):  # what went below 0 is for the demand model to notice
-                    gathered.of(gathered.counters, role)[series.id] = value
-            elif value < 0.0:
+                if series.counts:  # what is no number, or below 0, is for the demand model to notice
+                    good = 0.0 <= value <= MOST_NUMBER
+                    gathered.of(gathered.counters, role)[series.id] = value if good else _NO_NUMBER
+            elif not 0.0 <= value <= (_FULL if role.field == "kv_usage" else MOST_NUMBER):
                 continue
             elif replica_id is not None:
                 if replica_id in self.alive:

@@ -173,7 +173,10 @@ class NodeMetricsSource:
         except LeadtimeError as error:
             node.why = str(error)
         else:
-            node.take(tuple(samples), now_s)
+            if not samples and node.page is not None and node.page.samples:
+                node.why = "holds nothing of what it had: is it another exporter's page?"
+            else:
+                node.take(tuple(samples), now_s)
         finally:
             wanted.undo()
 

@@ -58,7 +58,7 @@ def course(strip: Strip, end_s: float, name: str, clock: Callable[[float, float]
     plots = []
     for plot in (_traffic(strip), _replicas(strip), _nodes(strip), _queue(strip), _first_tokens(strip)):
         top = draw.nice_ticks(0, max(plot.most, 1e-9))[-1] if plot.most > 0 else 1.0
-        picture = draw.svg(plot.shapes(x, draw.Scale(0, top, flip=True)), f"{name}: {plot.label}")
+        picture = Markup(draw.svg(plot.shapes(x, draw.Scale(0, top, flip=True)), f"{name}: {plot.label}"))
         plots.append(CoursePlot(plot.kind, picture, f"{top:.3g}", plot.unit))
     starts = [clock(t, end_s) for t in row_starts(end_s)]
     return Course(name, tuple(plots), Table(_HEADS, tuple(zip(starts, _rows(strip, end_s), strict=True))))

@@ -109,7 +109,9 @@ def _strip(key: str, row: Summary, run: Run, top: float) -> StripPart:
     return StripPart(
         name=name,
         figures=_figures(key, run),
-        picture=draw.svg(_shapes(key, run, top), f"{name}: {exposed} cold starts felt by users, {hidden} hidden"),
+        picture=Markup(
+            draw.svg(_shapes(key, run, top), f"{name}: {exposed} cold starts felt by users, {hidden} hidden")
+        ),
         marks=tuple(
             Mark("square" if kind == "exposed" else "ring", f"{min(t / end_s, 1) * 100:.2f}")
             for t, kind in run.starts.get(key, ())

@@ -65,7 +65,7 @@ def pareto(rows: Sequence[Summary], runs: Sequence[Run]) -> Pareto | None:
         for r in known
     )
     return Pareto(
-        picture=draw.svg(shapes, "Cost against misses: " + said),
+        picture=Markup(draw.svg(shapes, "Cost against misses: " + said)),
         labels=tuple(labels),
         seeds=rows[0].seeds,
         several=len(runs[0].targets) > 1,

@@ -11,8 +11,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from markupsafe import Markup
-
 _UNITS = 1000
 
 
@@ -45,10 +43,10 @@ def nice_ticks(low: float, high: float, wanted: int = 4) -> list[float]:
     return [i * step for i in range(first, last + 1)]
 
 
-def svg(parts: Iterable[str], label: str) -> Markup:
-    """A plot that says in words what it shows; for a template to put in as it is."""
+def svg(parts: Iterable[str], label: str) -> str:
+    """A plot that says in words what it shows."""
     body = "".join(parts)
-    return Markup(
+    return (
         f'<svg viewBox="0 0 {_UNITS} {_UNITS}" preserveAspectRatio="none" role="img" '
         f'aria-label="{escape(label, quote=True)}">{body}</svg>'
     )

@@ -15,6 +15,7 @@ from tests.prometheus.server import promtool
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "grafana.md"
 LABELS = {
+    "condition", "severity", "invariant",
     "namespace", "service", "app", "deployment", "state", "bound", "quantile", "horizon", "pool", "stage", "outcome",
     "source", "actuator", "name", "kind", "version", "le", "result",
 }  # fmt: skip
