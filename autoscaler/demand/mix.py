@@ -40,8 +40,8 @@ _LEAST_SPREAD = 0.01
 """Where all requests are alike the smallest change would count."""
 _LEAST_TOKENS = 1e-3
 """Of a request: with fewer nobody counts them, or not any more, and what was counted fades towards nothing."""
-_FEW, _SPURT = 50.0, 8.0
-"""Requests that can come into progress or leave it at once: so many, or so many times what came lately."""
+_FEW, _SPURT = 200.0, 8.0
+"""Requests that can come into progress or leave it at once: so many, and what arrived, or a multiple of late."""
 _QUEUE_SHARE = 0.1
 """Of those being served: with more who wait, the gauges tell of moments too far apart."""
 
@@ -81,8 +81,8 @@ def take_in_mix(
         return tokens
     known = before is not None and serving is not None and _seen_by_the_same(memory, metrics, since_s)
     joined = (serving or 0.0) - (before or 0.0) if known else 0.0
-    if abs(joined) > _FEW + _SPURT * memory.arrivals.pace * (now_s - since_s):
-        known, joined = False, 0.0  # no such number can have come or gone since the last look
+    if abs(joined) > _FEW and abs(joined) > _FEW + _can_have_moved(memory, metrics, now_s - since_s):
+        known, joined = False, 0.0
     # Tokens are counted as they come, requests when they end. Without those half done the first requests to end would
     # seem to have had everybody's tokens; in the long run as many join as leave.
     added = (*added[:3], added[3] + 0.5 * joined)
@@ -101,6 +101,13 @@ def take_in_mix(
         _begin_anew(memory)
     learn_calm_output(memory, seconds, memory.mix_watched_s >= _WATCHED_FIRST_S)
     return tokens
+
+
+def _can_have_moved(memory: DemandMemory, metrics: DeploymentMetrics, seconds: float) -> float:
+    """The most requests that can have come into progress or left it in that time: a gauge beyond that is wrong."""
+    series = memory.arrivals.series
+    came = sum(max(0.0, value - series[name][0]) for name, value in metrics.arrivals_total.items() if name in series)
+    return max(came, _SPURT * memory.arrivals.pace * seconds)
 
 
 def _seen_by_the_same(memory: DemandMemory, metrics: DeploymentMetrics, since_s: float) -> bool:
