@@ -124,7 +124,8 @@ def test_it_scales_shows_pauses_ends_and_goes_on_where_it_was(serve: LocalServe,
     assert TOKEN not in output
 
     second = start(3, 3)
-    before = max(record.data["tick"] for record in read_journal(second.folder / "journal") if record.line > 1)
+    records = [record.data for record in read_journal(second.folder / "journal")]
+    before = max(data["tick"] for data in records if data["kind"] == "tick")
     serve.wait("some ticks", lambda: second.status()["tick"] >= before + 3)
     assert second.status()["deployments"][str(LLM)]["paused"]
     assert serve.running(LLM.app, LLM.deployment) == 2  # paused: the new minimum has to wait
