@@ -121,7 +121,7 @@ class ServiceHost:
         real = canonical.lower().rstrip(".")
         if self.allow.has(real, address):
             return None
-        if real != self.host and not real.startswith(self.host + "."):
+        if real.startswith(self.host + ".svc.") or (real != self.host and not real.startswith(self.host + ".")):
             return f"it points on to {real[:100]}, which is no Service of the namespace (reading.allow in the settings)"
         return "it points to this machine itself" if address.is_loopback else None
 

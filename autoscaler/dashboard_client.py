@@ -31,6 +31,7 @@ from autoscaler.resolving import CheckedResolver, NoAnswer, Resolve, system_reso
 LARGE_BYTES = 1 << 17
 __all__ = ["Answer", "DashboardClient", "NoAnswer"]
 
+_LONGEST_TOKEN = 8 * 1024
 _EXCERPT_BYTES = 64 * 1024
 """So much of an answer is searched for secrets before it is shortened for a message."""
 
@@ -161,12 +162,13 @@ class DashboardClient:
         return body
 
     def _connector(self) -> aiohttp.TCPConnector:
-        """Anywhere, or to one Service alone."""
+        """Anywhere, or to one Service alone. What a head sent on a connection that is kept would pile up in memory."""
         only = self._only
         if only is None:
-            return aiohttp.TCPConnector()
-        return aiohttp.TCPConnector(
-            resolver=CheckedResolver(lambda _, name, address: only.refusal(name, address), self._resolve)
+            return aiohttp.TCPConnector(force_close=True)
+        return aiohttp.TCPConnector(  # what a head sends on a connection that nobody reads would pile up in memory
+            force_close=True,
+            resolver=CheckedResolver(lambda _, name, address: only.refusal(name, address), self._resolve),
         )
 
     def _headers(self) -> dict[str, str]:
@@ -199,6 +201,8 @@ def read_secret(file: Path, folder: Path | None = None) -> str:
             raise ConfigError(f"token_file {file}: it leads to another place; allowed: a file of a mounted Secret")
         if not stat.S_ISREG(file.stat().st_mode) and not file.is_dir():  # reading a pipe would stop every tick
             raise ConfigError(f"token_file {file}: a pipe or device; allowed: a file")
+        if file.stat().st_size > _LONGEST_TOKEN:
+            raise ConfigError(f"token_file {file}: longer than {_LONGEST_TOKEN} bytes; allowed: one line with a token")
         token = file.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"token_file {file}: {problem(error)}") from None

@@ -190,7 +190,7 @@ class NodeMetricsSource:
         """The wanted lines of the node's page; it needs no token and is never sent one."""
         if self._session is None:
             checked = CheckedResolver(lambda host, _, address: self._rules.refusal(host, address), self._resolve)
-            connector = aiohttp.TCPConnector(limit=0, resolver=checked)
+            connector = aiohttp.TCPConnector(limit=0, force_close=True, resolver=checked)
             self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False, headers=ACCEPT)
         async with self._session.get(f"http://{target}/metrics", allow_redirects=False) as answer:
             if answer.status != 200:

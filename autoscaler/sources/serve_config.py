@@ -6,6 +6,7 @@ time before Serve's own API answers, which counts then. Not for validating the c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,7 +16,10 @@ import yaml
 
 from autoscaler.fields import MOST_COUNT, clean, count, number
 
-_LONGEST = 1_000_000
+_LONGEST = 65_536
+"""Characters of a config that is looked into; of a longer one Serve's API tells all the same, a little later."""
+_SIXTIES = re.compile(r"\d(:[0-5]?\d){8}")
+"""What YAML 1.1 reads as a number in base 60: of many digits it takes quadratic time."""
 _LLM_BUILDERS = ("build_openai_app",)
 _REFUSED_BUILDERS = {
     "build_pd_openai_app": "prefill and decode are separate deployments, which leadtime cannot weigh yet",
@@ -48,10 +52,13 @@ class ServeApp:
 @lru_cache(maxsize=1024)
 def parse_serve_config(text: str) -> tuple[ServeApp, ...]:
     """The applications; empty for a text that is no Serve config."""
-    if not text or len(text) > _LONGEST:
+    if not text or len(text) > _LONGEST or _SIXTIES.search(text):
         return ()
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        config = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        if "*" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=loader)):
+            return ()  # a few hundred characters of aliases can stand for gigabytes
+        config = yaml.load(text, Loader=loader)
     except (yaml.YAMLError, ValueError, RecursionError):
         return ()
     apps = config.get("applications") if isinstance(config, Mapping) else None
@@ -64,24 +71,26 @@ def llm_deployment_name(model_id: str) -> str:
 
 
 def _app(app: Mapping[str, Any]) -> ServeApp:
-    builder = str(app.get("import_path", "")).rpartition(":")[2]
+    builder = _text(app.get("import_path")).rpartition(":")[2]
     deployments = {d.name: d for d in _llm_deployments(app) if builder in _LLM_BUILDERS}
     deployments.update({d.name: d for d in map(_deployment, _maps(app.get("deployments"))) if d.name})
     return ServeApp(
-        name=clean(str(app.get("name") or "default")),
+        name=clean(_text(app.get("name")) or "default"),
         external_scaler_enabled=app.get("external_scaler_enabled") is True,
         deployments=tuple(deployments.values()),
         refused=_REFUSED_BUILDERS.get(builder) or _many_adapters(app),
     )
 
 
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
 def _deployment(entry: Mapping[str, Any]) -> ServeDeployment:
     options = entry.get("ray_actor_options")
     gpus = _number(options.get("num_gpus")) if isinstance(options, Mapping) else None
     bundles = _bundle_gpus(entry.get("placement_group_bundles"))
-    return ServeDeployment(
-        clean(str(entry.get("name", ""))), bundles if bundles is not None else gpus, _replicas(entry)
-    )
+    return ServeDeployment(clean(_text(entry.get("name"))), bundles if bundles is not None else gpus, _replicas(entry))
 
 
 def _llm_deployments(app: Mapping[str, Any]) -> list[ServeDeployment]:

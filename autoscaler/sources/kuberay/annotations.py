@@ -20,6 +20,8 @@ from policies.options import nearest
 
 MOST_REPLICAS = 100_000
 """As many as a policy inside Serve takes; one absurd target would make the whole published plan unusable there."""
+_MOST_PROBLEMS = 16
+"""Unknown annotations of one object that are told of."""
 _YES, _NO = ("true",), ("false",)
 
 
@@ -122,7 +124,8 @@ def read_annotations(found: Iterable[tuple[str, str]], last_good: Annotations | 
     for name, text in found:
         kind = _KINDS.get(name)
         if kind is None:
-            problems.append(f"{ANNOTATION_PREFIX}{name}: no such annotation{nearest(name, _KINDS)}")
+            if len(problems) < _MOST_PROBLEMS:
+                problems.append(f"{ANNOTATION_PREFIX}{name}: no such annotation{nearest(name[:64], _KINDS)}")
             continue
         try:
             values[kind.field] = kind.read(text)

@@ -93,3 +93,20 @@ def test_no_text_makes_it_fail(text: str) -> None:
 
 def test_the_name_of_a_models_deployment() -> None:
     assert llm_deployment_name("Qwen/Qwen2.5-7B") == "LLMServer:Qwen--Qwen2_5-7B"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a [x, x]\nb: &b [*a, *a]\napplications: [{name: *b}]",
+        f"applications: [{{name: {':'.join('1' * 2000)}}}]",
+        "applications: [" + "{name: a}," * 10_000 + "]",
+    ],
+)
+def test_a_text_that_is_small_and_stands_for_much_is_no_config(text: str) -> None:
+    assert parse_serve_config(text) == ()
+
+
+def test_a_name_that_is_no_text_is_no_name() -> None:
+    [app] = parse_serve_config("applications: [{name: [a, b], import_path: {a: b}}]")
+    assert app.name == "default"
