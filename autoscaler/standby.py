@@ -7,14 +7,15 @@ inside Serve does (leadtime_serve_policy). What it then wants: policies/standby.
 
 from __future__ import annotations
 
-import threading
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from leadtime_serve_policy import PlanReader
 from policies.base import DeploymentKey, DeploymentView
 
-READ_EVERY_S = 2.0
+log = logging.getLogger("leadtime")
+
 BACK_OFF_S = 900.0
 """For this long a standby leaves a deployment alone whose level somebody else has lowered."""
 
@@ -28,6 +29,7 @@ class _Seen:
     highest: int | None = None
     """The highest target during this silence."""
     backs_off_until_s: float = -1.0
+    stands_in: bool = False
 
 
 class ControllerWatch:
@@ -46,13 +48,18 @@ class ControllerWatch:
         """When the controller was last known to act; before the first look it gets the benefit of the doubt."""
         self._paused: frozenset[str] = frozenset()
         self._seen: dict[DeploymentKey, _Seen] = {}
-        self._stop = threading.Event()
 
     def released(self, d: DeploymentView, now_s: float) -> str | None:
         """Why the standby looks after `d` now; None while it must not. `now_s` (wall clock) is not used."""
-        moment_s = self._monotonic_s()
-        silent_s = self._silent_for_s(moment_s)
         seen = self._seen.setdefault(d.key, _Seen())
+        why = self._released(seen, d, self._monotonic_s())
+        if seen.stands_in != (why is not None):
+            seen.stands_in = why is not None
+            log.warning("%s: %s", d.key, f"stands in: {why}" if why else "stands in no longer")
+        return why
+
+    def _released(self, seen: _Seen, d: DeploymentView, moment_s: float) -> str | None:
+        silent_s = self._silent_for_s(moment_s)
         if str(d.key) in self._paused:
             return None
         if silent_s >= self._after_s:
@@ -64,22 +71,6 @@ class ControllerWatch:
                 return None
             why = f"the controller has not reached its planned level for {short_s:.0f} s: it cannot write"
         return None if self._somebody_lowers(seen, d.target, moment_s) else why
-
-    def silent(self) -> bool:
-        """Whether the controller as a whole is silent."""
-        return self._silent_for_s(self._monotonic_s()) >= self._after_s
-
-    def run(self) -> None:
-        """Read the plan again and again, in a thread of its own, until `stop`."""
-        while not self._stop.is_set():
-            self._reader.read_once()
-            self._stop.wait(READ_EVERY_S)
-
-    def start(self) -> None:
-        threading.Thread(target=self.run, name="controller-watch", daemon=True).start()
-
-    def stop(self) -> None:
-        self._stop.set()
 
     def _silent_for_s(self, moment_s: float) -> float:
         sighting = self._reader.seen

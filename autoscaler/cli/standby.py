@@ -48,6 +48,10 @@ def run(args: argparse.Namespace) -> int:
     if not 0 <= port <= 65535:
         raise InputError(f"--port: {port}; allowed: 0 to 65535 (0 takes a free one)")
     set_up_logs(args.log_json)
+    from autoscaler.wiring.standby import StandbySettings, build_standby
+
+    settings = StandbySettings(args.plan, args.after_s, port, args.token_file, args.ca_file)
+    runtime = build_standby(config, settings)
     log.info(
         "leadtime %s standby: settings %s, acts after %g s without a plan from %s%s",
         __version__,
@@ -56,8 +60,5 @@ def run(args: argparse.Namespace) -> int:
         args.plan.rpartition("@")[2],
         " (dry run: changes nothing)" if config.controller.dry_run else "",
     )
-    from autoscaler.wiring.standby import StandbySettings, build_standby
-
-    settings = StandbySettings(args.plan, args.after_s, port, args.token_file, args.ca_file)
-    asyncio.run(build_standby(config, settings).run_until_signalled())
+    asyncio.run(runtime.run_until_signalled())
     return 0

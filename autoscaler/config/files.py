@@ -18,8 +18,12 @@ def _paths(settings: Settings) -> Iterator[tuple[Loc, str]]:
             if text is not None:
                 yield ("services", i, key), text
     server = settings.server
-    for key in ("token_file", "read_token_file", "cert_file", "key_file"):
-        text = getattr(server, key)
+    for key, text in (
+        ("token_file", server.token_file),
+        ("read_token_file", server.read_token_file),
+        ("cert_file", server.cert_file),
+        ("key_file", server.key_file),
+    ):
         if text is not None:
             yield ("server", key), text
     for namespace, text in server.plan_token_files.items():
@@ -29,8 +33,13 @@ def _paths(settings: Settings) -> Iterator[tuple[Loc, str]]:
             if text is not None:
                 yield ("prometheus", key), text
     if settings.mqtt is not None:
-        for key in ("password_file", "ca_file", "client_cert_file", "client_key_file"):
-            text = getattr(settings.mqtt, key)
+        mqtt = settings.mqtt
+        for key, text in (
+            ("password_file", mqtt.password_file),
+            ("ca_file", mqtt.ca_file),
+            ("client_cert_file", mqtt.client_cert_file),
+            ("client_key_file", mqtt.client_key_file),
+        ):
             if text is not None:
                 yield ("mqtt", key), text
     if settings.kubernetes is not None:

@@ -85,6 +85,7 @@ def count_shares(memory: DemandMemory, metrics: DeploymentMetrics) -> float:
         if growth_rps == 0.0 and share > 0.0 and total_rps > 0.0:
             if _stands_still(memory, name, share, total_rps, now_s):
                 continue
+            share = 0.0  # it is not used any more
         elif name in still:
             _, since_s = still.pop(name)
             late += growth_rps * (now_s - series[name][1]) * _past(since_s, series[name][1], now_s)
@@ -97,7 +98,7 @@ def count_shares(memory: DemandMemory, metrics: DeploymentMetrics) -> float:
 
 
 def _stands_still(memory: DemandMemory, name: str, share: float, total_rps: float, now_s: float) -> bool:
-    """A series that adds nothing while others of its deployment grow keeps its share, for a while."""
+    """A series that adds nothing while others of its deployment grow keeps its share for `_SPOKE_S`, no longer."""
     others = sum(memory.shares.values()) - share
     seen_at_s = memory.arrivals.series[name][1]
     kept = memory.still.setdefault(name, [0.0, seen_at_s])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,7 +47,8 @@ def build_standby(config: Config, standby: StandbySettings, clock: Clock | None 
     from policies.standby import StandbyPolicy
 
     own = _without_extras(config)
-    watch = ControllerWatch(_reader(standby), standby.after_s, time.monotonic)
+    reader = _reader(standby)
+    watch = ControllerWatch(reader, standby.after_s, time.monotonic)
     controller = Controller(own.controller, None, StandbyPolicy(watch.released))
     board = new_board(own.controller)
     cluster = cluster_parts(own, board, elect=True, lease_suffix=LEASE_SUFFIX)
@@ -58,7 +60,7 @@ def build_standby(config: Config, standby: StandbySettings, clock: Clock | None 
         board, pause, pages.host, standby.port, pages.token_file if cluster else None,
         readers=pages.readers, cert_file=pages.cert_file, key_file=pages.key_file, limits=pages.limits,
     )  # fmt: skip
-    watch.start()
+    reader.start()
     return Runtime(
         own.controller,
         controller,
@@ -88,6 +90,8 @@ def _without_extras(config: Config) -> Config:
 
 
 def _reader(standby: StandbySettings) -> PlanReader:
+    """Errors: ConfigError; also for a file that cannot be read, which later would look like a silent controller."""
+    from autoscaler.dashboard_client import problem, read_secret
     from leadtime_serve_policy import PlanReader, settings_of
 
     kwargs = {"plan": standby.plan}
@@ -97,4 +101,11 @@ def _reader(standby: StandbySettings) -> PlanReader:
     settings, problems = settings_of(kwargs)
     if problems:
         raise ConfigError("; ".join(problem.removeprefix("policy_kwargs.") for problem in problems))
+    if standby.token_file is not None:
+        read_secret(standby.token_file)
+    if standby.ca_file is not None:
+        try:
+            ssl.create_default_context(cafile=standby.ca_file)
+        except OSError as error:
+            raise ConfigError(f"ca_file {standby.ca_file}: {problem(error)}; allowed: a PEM file") from None
     return PlanReader(settings)

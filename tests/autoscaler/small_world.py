@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from autoscaler import guard
 from autoscaler.controller import Controller
 from autoscaler.model import (
     ControllerConfig,
@@ -155,6 +156,8 @@ class World:
         metrics = self.metrics(inventory)
         self.plan: Plan = self.controller.step(Signals((DeploymentSignals(KEY, inventory, metrics),)), self.now_s)
         [decision] = self.plan.deployments
+        failed = [record.why for record in decision.guards if record.name == guard.DECISION_FAILED]
+        assert not failed, failed  # a bug in a decision looks like a level that is held
         if decision.target is not None and decision.target != inventory.target:
             self.posts.append(decision.target)
             self.target = decision.target

@@ -51,6 +51,16 @@ def test_metadata_and_link_local_addresses_are_never_read_whatever_is_allowed(ad
     assert ServiceHost("head", "llm", everything).refusal("head.llm.svc.cluster.local", found)
 
 
+def test_a_service_of_a_namespace_that_is_called_svc_is_not_the_one_that_was_asked_for() -> None:
+    """A search path completes `head.llm.svc` to `head.llm.svc.svc.cluster.local`: a pod's name in a namespace `svc`."""
+    address = as_address("10.0.0.7")
+    assert address is not None
+    asked = ServiceHost("head", "llm")
+    assert asked.refusal("head.llm.svc.cluster.local", address) is None
+    assert asked.refusal("HEAD.llm.svc.example.com.", address) is None
+    assert "points on" in str(asked.refusal("head.llm.svc.svc.cluster.local", address))
+
+
 @pytest.mark.parametrize("name", ["metadata.google.internal", "metadata", "METADATA.google.internal.", "metadata.goog"])
 def test_metadata_names_are_never_read_whatever_they_stand_for(name: str) -> None:
     assert TargetRules(AllowList.of([".google.internal", "10.0.0.0/8"])).refusal(name, as_address("10.0.0.1"))

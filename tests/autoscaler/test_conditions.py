@@ -162,7 +162,6 @@ def test_one_deployment_that_fails_keeps_its_level_and_the_others_are_decided(
     elif where == "plan":
         monkeypatch.setattr(Controller, "_plan", bad_plan)
     else:
-        pytest.importorskip("policies.predictive")
         entries = (DeploymentSettings("*/*", min_replicas=1, max_replicas=9),)
         subject = Controller(ControllerConfig(deployments=entries, dry_run=False, full_guards=True))
         real = outlook._forecast

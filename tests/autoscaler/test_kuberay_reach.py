@@ -101,6 +101,12 @@ def test_all_secrets_of_a_namespace_in_one_mount_are_read(tmp_path: Path) -> Non
     assert read_secret(Tokens(tmp_path).file("llm", "chat") or Path(), tmp_path) == "s3cret"
 
 
+def test_a_file_that_is_too_long_for_a_token_is_refused_unread(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="longer than 8192 bytes") as caught:
+        read_secret(mounted(tmp_path, "llm", "chat", CANARY + "x" * 8192), tmp_path)
+    assert CANARY not in str(caught.value)
+
+
 def _file_elsewhere(folder: Path, outside: Path) -> None:
     (folder / "llm" / "chat").mkdir(parents=True)
     (folder / "llm" / "chat" / "auth_token").symlink_to(outside)

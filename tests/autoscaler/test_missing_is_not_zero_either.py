@@ -71,6 +71,17 @@ def test_one_node_s_arrivals_that_stand_still_are_not_fewer_arrivals_and_no_burs
         assert world.target <= before + 1
 
 
+def test_a_handle_that_is_no_longer_used_and_stays_on_its_page_is_forgotten_after_15_minutes() -> None:
+    """Nobody asks it any more, and the other handles are asked less."""
+    world = busy()
+    before = world.target
+    world.bend = only(1, Frozen())
+    world.rps *= 0.3
+    assert lowest(world, 14) >= before
+    assert lowest(world, 3) == 2
+    assert lowest(world, 30) == 2
+
+
 def test_a_counter_that_jumps_and_stands_still_is_not_idle() -> None:
     world = busy()
     before = world.target

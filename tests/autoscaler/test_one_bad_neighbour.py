@@ -294,6 +294,20 @@ async def test_a_namespace_fills_up_its_own_room_only() -> None:
         await fleet.close()
 
 
+async def test_deployments_that_cannot_be_read_take_room_as_well() -> None:
+    world = World()
+    answer = json.loads(listing(4))
+    for app in answer["applications"].values():
+        app["deployments"] = dict.fromkeys(app["deployments"], "no mapping")
+    async with head(list=body(json.dumps(answer).encode())) as url:
+        limits = ReadingLimits(namespace_deployments=3)
+        fleet = KubeRayFleet(world, Reach(limits=limits, dashboard=lambda _: url, timeout_s=60.0), wait_s=60.0)
+        spec = objects.cluster_spec(authOptions={"mode": "disabled"})
+        world.show(objects.ray_service("a", cluster=spec, status=objects.service_status("a-1")))
+        assert "have more than 3 deployments" in (await fleet.inventories.read(1.0)).why
+        await fleet.close()
+
+
 async def test_a_service_that_makes_no_sense_ends_nobody_elses_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever bug a strange answer may find: it is that service's."""
     world = World()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import pytest
+
 from autoscaler.standby import BACK_OFF_S, ControllerWatch
 from leadtime_serve_policy import PublishedPlan, Sighting
 from policies.base import DeploymentKey, DeploymentView
@@ -19,9 +21,6 @@ class Reader:
 
     seen: Sighting | None = None
     why: str = "connection refused"
-
-    def read_once(self) -> None:
-        pass
 
 
 @dataclass
@@ -83,6 +82,21 @@ def test_a_returned_controller_is_left_to_its_work_at_once() -> None:
     assert world.released(3) is not None
     world.plan()
     assert world.released(3) is None
+
+
+def test_standing_in_is_logged_when_it_begins_and_when_it_ends(caplog: pytest.LogCaptureFixture) -> None:
+    world = Watched()
+    assert world.released() is None
+    world.now_s += AFTER_S + 1
+    for _ in range(3):
+        world.released()
+    world.plan()
+    for _ in range(3):
+        world.released()
+    assert caplog.messages == [
+        "chat/llm: stands in: no plan of a controller that acts for 61 s (connection refused)",
+        "chat/llm: stands in no longer",
+    ]
 
 
 def test_what_was_paused_when_the_controller_fell_silent_stays_paused() -> None:

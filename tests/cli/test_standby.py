@@ -15,6 +15,9 @@ from tests.cli.helpers import leadtime_process
         (["--after-s", "1"], "--after-s: 1; allowed: 5 to 86400 seconds"),
         (["--after-s", "nan"], "--after-s: nan; allowed: 5 to 86400 seconds"),
         (["--port", "70000"], "--port: 70000; allowed: 0 to 65535"),
+        (["--token-file", "/no/such/token"], "token_file /no/such/token: no such file"),
+        (["--ca-file", "/no/such/ca.pem"], "ca_file /no/such/ca.pem: no such file"),
+        (["--ca-file", __file__], f"ca_file {__file__}: "),
         (["--plan", "leadtime:8080"], "plan: 'leadtime:8080'; allowed: http://HOST:PORT"),
     ],
 )
@@ -27,3 +30,4 @@ def test_wrong_arguments_are_one_line_that_says_what_is_allowed(
     assert ran.code == 2
     assert words in ran.err
     assert "Traceback" not in ran.err
+    assert "acts after" not in ran.err

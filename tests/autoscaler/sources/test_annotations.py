@@ -23,6 +23,12 @@ WITHIN = Annotations(True, False, 2, 3, 4.0, 0.1, 0.95)
 READ = Annotations(True, False, 2, 8, 1.5, 0.03, 0.995)
 
 
+def test_of_many_unknown_annotations_only_some_are_named() -> None:
+    reading = read_annotations([(f"odd-{i}", "x") for i in range(500)])
+
+    assert len(reading.problems) == 16
+
+
 def test_all_annotations_are_read() -> None:
     reading = read_annotations(GOOD)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 from aiohttp import web
@@ -28,6 +28,8 @@ class FakeNode:
     hang: bool = False
     target: str = ""
     reads: int = 0
+    peers: list[object] = field(default_factory=list)
+    """Address and port that each read came from."""
 
     @contextlib.asynccontextmanager
     async def serve(self) -> AsyncIterator[FakeNode]:
@@ -45,6 +47,8 @@ class FakeNode:
     async def _page(self, request: web.Request) -> web.Response:
         self.reads += 1
         assert "Authorization" not in request.headers
+        assert request.transport is not None
+        self.peers.append(request.transport.get_extra_info("peername"))
         if self.hang:
             await asyncio.Event().wait()
         return web.Response(text=self.text, status=self.status)
@@ -97,6 +101,12 @@ async def test_a_silent_node_keeps_its_last_page_with_its_age_and_is_named(
     assert reading.up
     assert "1 of 2" in reading.why
     assert b.target in reading.why
+
+
+async def test_no_connection_to_a_node_is_kept_for_what_it_might_send_meanwhile(cluster: Cluster) -> None:
+    await cluster.pages(1.0)
+    await cluster.pages(2.0)
+    assert [len(set(node.peers)) for node in cluster.nodes] == [2, 2]
 
 
 async def test_a_node_that_comes_back_is_fresh_again(cluster: Cluster) -> None:

@@ -26,6 +26,7 @@ def test_a_preset_runs_under_its_policy_and_serves_requests(name: str) -> None:
     found = simulate(scenario, make_policy(scenario, Choice()))
     assert sum(d.outcomes.requests for d in found.deployments) > 0
     assert guard.INVARIANT not in found.guards, "no decision breaks what must hold of every one"
+    assert guard.DECISION_FAILED not in found.guards, "a bug in a decision looks like a level that is held"
 
 
 @pytest.mark.parametrize("name", preset_names())
