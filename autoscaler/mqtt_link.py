@@ -1,6 +1,6 @@
 """What both MQTT parts share: the broker's settings and secrets, topics, and a connection that is kept.
 
-It knows no MQTT library: the two files that use one (sources/mqtt_hints.py, actuators/mqtt_plans.py) hand in how to
+It knows no MQTT library: the two files that connect (sources/mqtt_hints.py, actuators/mqtt_plans.py) hand in how to
 connect and which errors to expect. Secrets are read from their file at each connection and reach no message.
 """
 

@@ -1,7 +1,7 @@
 """Publishes plans and whether we are there at an MQTT broker: for people, dashboards and other programs.
 
 It writes nothing to any cluster. Only who leads publishes; what is published is retained and changes only when the plan
-does. Only here and in sources/mqtt_hints.py is aiomqtt used.
+does. Only here, in mqtt_client.py and in sources/mqtt_hints.py is aiomqtt used.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import aiomqtt
 import msgspec
 
 from autoscaler.model import Applied, DeploymentPlan, Outcome, Plan
+from autoscaler.mqtt_client import Client
 from autoscaler.mqtt_link import Backoff, Link, MqttBroker, topic_of
 
 ONLINE, OFFLINE = b"online", b"offline"
@@ -76,7 +77,7 @@ class MqttPlansActuator:
         return changed
 
     def _client(self) -> aiomqtt.Client:
-        return aiomqtt.Client(
+        return Client(
             **self._broker.connection("plans"),
             clean_session=True,
             protocol=aiomqtt.ProtocolVersion.V311,

@@ -232,7 +232,7 @@ def _newer(one: Announced, withdrawn: Announced) -> bool:
 
 def _decoded(payload: bytes) -> object:
     if len(payload) > MOST_BYTES:
-        raise SourceError(f"{len(payload)} bytes; allowed: {MOST_BYTES}")
+        raise SourceError(f"longer than {MOST_BYTES} bytes")
     try:
         said = msgspec.json.decode(payload)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

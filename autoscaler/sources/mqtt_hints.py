@@ -3,7 +3,7 @@
 It connects by itself, in the background, and again after every failure; hints that were heard stay in force until they
 end or are withdrawn, whether the broker is there or not. Who leads takes over the release's session, which the broker
 keeps while a pod is replaced; all others hear in passing, under a name of their own (docs/decisions/0035).
-Only here and in actuators/mqtt_plans.py is aiomqtt used.
+Only here, in mqtt_client.py and in actuators/mqtt_plans.py is aiomqtt used.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import cast
 
 import aiomqtt
 
+from autoscaler.mqtt_client import Client
 from autoscaler.mqtt_link import Again, Backoff, Link, MqttBroker, namespace_of
 from autoscaler.ports import Reading
 from autoscaler.sources.hint_messages import HintBook, Taken
@@ -82,7 +83,7 @@ class MqttHintsSource:
         there; of a process of its own the broker keeps nothing, or dead pods would leave sessions behind."""
         self._as_release = self._takes_over()
         self._another.clear()
-        return aiomqtt.Client(
+        return Client(
             **self._broker.connection("hints", self._as_release),
             clean_session=not self._as_release,
             protocol=aiomqtt.ProtocolVersion.V311,

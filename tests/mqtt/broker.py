@@ -48,6 +48,8 @@ class Mosquitto:
     durable: bool = False
     asks: bool = False
     acl: str = ACL
+    more: str = ""
+    """Further lines of its settings."""
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -70,6 +72,7 @@ class Mosquitto:
 
     def _settings(self) -> str:
         lines = [f"listener {self.port} 127.0.0.1", "user root", "max_queued_messages 100000"]
+        lines += self.more.splitlines()
         if self.secured:
             lines += [f"cafile {self.authority}", f"certfile {self.authority}", f"keyfile {self.key}"]
             lines += ["require_certificate true"] if self.asks else []

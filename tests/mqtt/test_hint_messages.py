@@ -54,7 +54,7 @@ def test_without_a_name_it_was_asked_for_over_mqtt(book: HintBook) -> None:
         (b'{"id": NaN}', "not JSON"),
         (b'"launch"', "expected a JSON object"),
         (b"[]", "an empty list; an empty payload withdraws hints"),
-        (b" " * 20_000, "20000 bytes; allowed: 16384"),
+        (b" " * 20_000, "longer than 16384 bytes"),
         (message(id=None), "id: missing; allowed: up to 200 printable characters"),
         (message(id=7), "id: 7; allowed: up to 200 printable characters"),
         (message(id="a\nb"), "id: 'a\\nb'; allowed: up to 200 printable characters"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -261,6 +262,58 @@ async def test_what_waits_is_bounded_and_a_flood_in_one_namespace_drops_its_own(
     for _ in range(10):
         queue.put_nowait(waiting("hostile", b"x" * (1 << 20)))
     assert queue.qsize() == 4, "by its bytes, too"
+
+
+async def test_one_message_of_any_size_takes_bounded_memory_and_is_told(
+    broker: Mosquitto, caplog: pytest.LogCaptureFixture
+) -> None:
+    await broker.publish(TOPIC, b"x" * (64 << 20), retain=True)
+    tracemalloc.start()
+    try:
+        async with listening(broker.settings()) as source:
+            await until(counted(source, "malformed"))
+            assert tracemalloc.get_traced_memory()[1] < 4 << 20
+            await broker.publish(OTHER, good())
+            await until(counted(source, "accepted"))
+    finally:
+        tracemalloc.stop()
+    assert f"hint on '{TOPIC}' ignored: longer than" in caplog.text
+
+
+async def test_messages_that_are_too_long_silence_nobody_else(broker: Mosquitto) -> None:
+    """mosquitto 2.0 stops sending to a client that refuses twenty long packets by MQTT 5."""
+    async with listening(broker.settings(release="leadtime-llm-prod")) as source:
+        async with broker.client() as client:
+            for _ in range(30):
+                await client.publish(TOPIC, b"x" * (1 << 20), qos=1)
+        await until(counted(source, "malformed", 30))
+        await broker.publish(OTHER, good())
+        await until(counted(source, "accepted"))
+    async with broker.client() as client:
+        for _ in range(30):
+            await client.publish(TOPIC, b"x" * (1 << 20), qos=1)
+    await broker.publish(OTHER, good(id="while away"))
+    async with listening(broker.settings(release="leadtime-llm-prod")) as again:
+        await until(counted(again, "accepted"))
+        assert hint_ids(again) == ["while away"]
+    async with listening(broker.settings(release="leadtime-llm-prod")) as acknowledged:
+        await broker.publish(OTHER, good(id="later"))
+        await until(counted(acknowledged, "accepted"))
+        assert acknowledged.counts == {"accepted": 1}
+
+
+async def test_a_broker_limits_messages_by_its_own_setting(tmp_path: Path) -> None:
+    """The setting that docs/events.md says."""
+    limited = Mosquitto(tmp_path / "limited", more="message_size_limit 65536")
+    await limited.start()
+    try:
+        async with listening(limited.settings()) as source:
+            await limited.publish(TOPIC, b"x" * (4 << 20))
+            await limited.publish(TOPIC, good())
+            await until(counted(source, "accepted"))
+            assert source.counts == {"accepted": 1}
+    finally:
+        await limited.stop()
 
 
 # ---------------------------------------------------------------- lost connections
