@@ -24,6 +24,7 @@ from autoscaler.addresses import ServiceHost, is_loopback
 from autoscaler.bodies import ACCEPT, TooLarge, pieces
 from autoscaler.errors import ConfigError
 from autoscaler.fields import without_surrogates
+from autoscaler.http_answers import OneAnswerConnector, TooMuchAround
 from autoscaler.reading_limits import ReadingLimits
 from autoscaler.redaction import blank, remember
 from autoscaler.resolving import CheckedResolver, NoAnswer, Resolve, system_resolve
@@ -165,9 +166,8 @@ class DashboardClient:
         """Anywhere, or to one Service alone. What a head sent on a connection that is kept would pile up in memory."""
         only = self._only
         if only is None:
-            return aiohttp.TCPConnector(force_close=True)
-        return aiohttp.TCPConnector(  # what a head sends on a connection that nobody reads would pile up in memory
-            force_close=True,
+            return OneAnswerConnector()
+        return OneAnswerConnector(
             resolver=CheckedResolver(lambda _, name, address: only.refusal(name, address), self._resolve),
         )
 
@@ -231,6 +231,8 @@ def problem(error: Exception) -> str:
 
 def connection_problem(error: Exception) -> str:
     """One line for a failed connection; never the request's headers or URL."""
+    if isinstance(error, TooMuchAround):
+        return str(error)
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "the host name is not known"
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):

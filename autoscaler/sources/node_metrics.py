@@ -17,6 +17,7 @@ from autoscaler.addresses import TargetRules, as_address, is_subdomain
 from autoscaler.bodies import ACCEPT, pieces
 from autoscaler.dashboard_client import LARGE_BYTES, Answer, DashboardClient, connection_problem
 from autoscaler.errors import LeadtimeError, SourceError
+from autoscaler.http_answers import OneAnswerConnector
 from autoscaler.model import Histogram
 from autoscaler.ports import Reading
 from autoscaler.reading_limits import ReadingLimits
@@ -190,7 +191,7 @@ class NodeMetricsSource:
         """The wanted lines of the node's page; it needs no token and is never sent one."""
         if self._session is None:
             checked = CheckedResolver(lambda host, _, address: self._rules.refusal(host, address), self._resolve)
-            connector = aiohttp.TCPConnector(limit=0, force_close=True, resolver=checked)
+            connector = OneAnswerConnector(limit=0, resolver=checked)
             self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False, headers=ACCEPT)
         async with self._session.get(f"http://{target}/metrics", allow_redirects=False) as answer:
             if answer.status != 200:

@@ -11,8 +11,9 @@ import gzip
 import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from aiohttp import web
@@ -20,6 +21,7 @@ from aiohttp import web
 from autoscaler.bodies import TooLarge
 from autoscaler.dashboard_client import DashboardClient, NoAnswer
 from autoscaler.errors import SourceError
+from autoscaler.http_answers import OneAnswer, TooMuchAround
 from autoscaler.kuberay.fleet import KubeRayFleet
 from autoscaler.kuberay.reach import Reach
 from autoscaler.reading_limits import ReadingLimits
@@ -151,6 +153,83 @@ async def test_a_hostile_head_costs_the_others_less_than_a_tick_and_64_mb(kind: 
     assert why in said["why"], said
     print(kind, said)
     assert said["kept"] <= ReadingLimits().deployments
+
+
+# ---------------------------------------------------------------- what comes around an answer
+
+INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
+EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@asynccontextmanager
+async def sending(first: bytes, again: bytes = b"") -> AsyncIterator[str]:
+    """Answers every request with these bytes, the second ones without an end."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(first)
+            while again:
+                writer.write(again)
+                await writer.drain()
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize(
+    ("first", "again", "why"),
+    [
+        (b"", INTERIM * 5000, r"more than 8 interim answers \(1xx\)"),
+        (INTERIM * 9 + EMPTY, b"", r"more than 8 interim answers \(1xx\)"),
+        (CHUNKED, b"1\r\n \r\n" * 5000, "too long a head, or too small chunks"),
+        (CHUNKED, b"20;" + b"x" * 500 + b"\r\n" + b" " * 32 + b"\r\n", "too long a head, or too small chunks"),
+    ],
+    ids=["without an end", "one too many", "chunks of a byte", "chunks with much to say"],
+)
+async def test_interim_answers_and_tiny_chunks_without_an_end_are_given_up(
+    first: bytes, again: bytes, why: str
+) -> None:
+    async with sending(first, again) as url:
+        client = DashboardClient(url, timeout_s=60.0)
+        with pytest.raises(NoAnswer, match=why):
+            await client.get(LIST)
+        await client.close()
+        source = NodeMetricsSource("m", "default", "local", DashboardClient(url), timeout_s=60.0)
+        with pytest.raises(TooMuchAround, match=why):
+            await source._fetch(url.removeprefix("http://"), WantedLines(frozenset(), fresh(1), Weight()))
+        await source.close()
+
+
+@pytest.mark.parametrize("head", [INTERIM * 8, b""], ids=["interim", "none"])
+async def test_a_few_interim_answers_and_chunks_of_a_line_are_read(head: bytes) -> None:
+    async with sending(head + CHUNKED + b"28\r\n" + b"x" * 40 + b"\r\n", b"") as url:
+        client = DashboardClient(url, timeout_s=60.0)
+        with pytest.raises(NoAnswer, match="cut off"):
+            await client.get(LIST)
+        await client.close()
+    whole = head + CHUNKED + (b"28\r\n" + b"x" * 40 + b"\r\n") * 5000 + b"0\r\n\r\n"
+    async with sending(whole) as url:
+        client = DashboardClient(url, timeout_s=60.0)
+        assert (await client.get(LIST)).body == b"x" * 200_000
+        await client.close()
+
+
+async def test_what_follows_an_answer_is_dropped_unread() -> None:
+    """Ten thousand further answers in one read would be parsed, and kept."""
+    connection = OneAnswer(loop=asyncio.get_running_loop())
+    connection.connection_made(Mock(asyncio.Transport))
+    connection.set_response_params()
+    connection.data_received(EMPTY * 7000)
+    assert len(connection) == 1
+    connection.data_received(EMPTY * 7000)
+    assert len(connection) == 1
+    connection.connection_lost(None)
 
 
 # ---------------------------------------------------------------- each limit by itself
