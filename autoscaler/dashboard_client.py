@@ -33,6 +33,8 @@ LARGE_BYTES = 1 << 17
 __all__ = ["Answer", "DashboardClient", "NoAnswer"]
 
 _LONGEST_TOKEN = 8 * 1024
+_WRITTEN_BYTES = 64 * 1024
+"""An answer to a write is a line of JSON, or an error's text; it is read on the event loop, for each deployment."""
 _EXCERPT_BYTES = 64 * 1024
 """So much of an answer is searched for secrets before it is shortened for a message."""
 
@@ -60,8 +62,8 @@ class Answer:
         """The beginning of the body in one line, for a message; of JSON `{"error": ...}` only the text."""
         text = self.body[:_EXCERPT_BYTES].decode(errors="replace")
         try:
-            document = self.json()
-            text = str(document["error"])
+            if len(self.body) <= _EXCERPT_BYTES:
+                text = str(self.json()["error"])
         except (ValueError, KeyError, TypeError):
             pass
         line = " ".join(blank(text[:_EXCERPT_BYTES]).split())
@@ -138,23 +140,32 @@ class DashboardClient:
             self._session = aiohttp.ClientSession(connector=self._connector(), auto_decompress=False)
         try:
             async with asyncio.timeout(limit_s), self._session.request(method, url, **arguments) as answer:
-                return Answer(answer.status, await self._body(answer, on_large))
+                if method == "GET":
+                    return Answer(answer.status, await self._body(answer, self.limits.answer_bytes, on_large))
+                most_bytes = min(_WRITTEN_BYTES, self.limits.answer_bytes)
+                return Answer(answer.status, await self._body(answer, most_bytes))
         except TimeoutError:
             raise NoAnswer(f"{self.shown}: no answer within {limit_s:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
             raise NoAnswer(f"{self.shown}: {connection_problem(error)}") from None
 
-    async def _body(self, answer: aiohttp.ClientResponse, on_large: Callable[[], Awaitable[None]] | None) -> bytes:
+    async def _body(
+        self,
+        answer: aiohttp.ClientResponse,
+        most_bytes: int,
+        on_large: Callable[[], Awaitable[None]] | None = None,
+    ) -> bytes:
         """Errors: NoAnswer when it is more than may be read: as JSON it would take many times its size in memory."""
         limits, taken, size = self.limits, [], 0
         try:
-            async for piece in pieces(answer, limits.answer_bytes):
+            async for piece in pieces(answer, most_bytes):
                 taken.append(piece)
                 size += len(piece)
                 if size > LARGE_BYTES and on_large is not None:
                     await on_large()
         except TooLarge as error:
-            raise TooLarge(f"{self.shown}: the answer is {error} (reading.answer_bytes)") from None
+            setting = " (reading.answer_bytes)" if most_bytes == limits.answer_bytes else ""
+            raise TooLarge(f"{self.shown}: the answer is {error}{setting}") from None
         except NoAnswer as error:
             raise NoAnswer(f"{self.shown}: the answer is {error}") from None
         body = b"".join(taken)

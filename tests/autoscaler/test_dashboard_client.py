@@ -9,6 +9,7 @@ from aiohttp import web
 
 from autoscaler.addresses import AllowList, ServiceHost
 from autoscaler.dashboard_client import Answer, DashboardClient, NoAnswer
+from autoscaler.reading_limits import ReadingLimits
 
 
 async def test_a_port_on_which_nobody_listens_refuses_the_connection() -> None:
@@ -52,3 +53,35 @@ def test_a_name_that_utf8_has_no_bytes_for_becomes_one_that_can_be_written(body:
 
 def test_a_name_beyond_the_first_plane_is_a_name() -> None:
     assert Answer(200, rb'["\ud83d\ude00"]').json() == ["\U0001f600"]
+
+
+@pytest.mark.parametrize("most", [None, 10_000])
+async def test_a_long_answer_to_a_write_is_not_read(most: int | None) -> None:
+    """Each would be made sense of on the event loop, for each deployment of the service."""
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.json_response({"message": "x" * int(request.query["size"])})
+
+    application = web.Application()
+    application.router.add_route("*", "/", answer)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    limits = ReadingLimits() if most is None else ReadingLimits(answer_bytes=most)
+    client = DashboardClient(f"http://127.0.0.1:{runner.addresses[0][1]}", timeout_s=60.0, limits=limits)
+    shown = "65536 bytes" if most is None else "10000 bytes"
+    for request in (client.post_json("/?size=70000", {}), client.delete("/?size=70000")):
+        with pytest.raises(NoAnswer, match=f"the answer is longer than {shown}"):
+            await request
+    for request in (client.post_json("/?size=9000", {}), client.delete("/?size=9000")):
+        assert len((await request).body) > 9000
+    if most is None:
+        assert len((await client.get("/?size=70000")).body) > 70_000
+    await client.close()
+    await runner.cleanup()
+
+
+def test_of_a_long_error_the_beginning_is_shown_without_reading_it_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("json.loads", lambda _: pytest.fail("read"))
+    assert Answer(500, b'{"error": "' + b"x" * 100_000 + b'"}').excerpt().startswith('{"error": "xxx')
