@@ -247,6 +247,8 @@ class StartMemory:
     asked_at_s: float
     path: str
     seen_at_s: float
+    watched: bool = True
+    """It was seen soon after it began: when that was, and by which path, is known."""
 
 
 @dataclass(slots=True)
@@ -256,6 +258,8 @@ class SupplyMemory:
     starts: dict[str, StartMemory] = field(default_factory=dict)
     known: list[str] = field(default_factory=list)
     """Replica ids seen in the last inventory, whatever their state."""
+    looked_at_s: float | None = None
+    """Of when the last inventory was."""
     raised_at_s: float | None = None
     """When the plan last asked for more than Serve had as its target."""
     failed_starts: list[float] = field(default_factory=list)

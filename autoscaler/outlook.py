@@ -176,9 +176,11 @@ def look(
     replicas = supply.why_unknown(memory.supply, inventory)
     if inventory is not None and inventory.as_of_s <= now_s and not replicas:
         stages = believed.stages
-        ended = supply.take_in_replicas(key, memory.supply, inventory, path, now_s, room)
+        gap_s = supply.longest_gap_s(config.tick_s)
+        ended = supply.take_in_replicas(key, memory.supply, inventory, path, now_s, room, gap_s)
         shown = pool is not None and pool.shows_workers
-        learned = [supply.learn_replica(state.book, s, stages[s.path], now_s, shown) for s in ended if s.runs]
+        watched = [start for start in ended if start.runs and start.watched]
+        learned = [supply.learn_replica(state.book, s, stages[s.path], now_s, shown) for s in watched]
         supply.learn_under_way(state.book, memory.supply, stages, pool is not None and pool.nodes_come, now_s)
     times = believed.lead_times(state.book)
     starts = supply.starts_under_way(memory.supply, times, now_s)

@@ -5,6 +5,8 @@ asked for one median lead time earlier. Live, a miss is known only when the late
 that waited for this very replica is after it runs: a start is judged a while after its end, and misses of that while
 count as its own. Requests that never got a token are not seen. The simulator judges by the requests themselves.
 
+Of a start that fell into a gap between two looks nothing is said.
+
 Reads plans in order and decides nothing; lost at a restart, as counters may be. Pure.
 """
 
@@ -53,6 +55,8 @@ class Score:
         for seen in plan.observations:
             self._take_in_requests(seen)
         for start in plan.ended:
+            if not start.watched:
+                continue
             if not start.runs:
                 self.starts[start.key, "cancelled"] += 1
                 continue

@@ -39,8 +39,20 @@ _RAISE_TO_START_S = 15.0
 """A replica that appears within this time of our raising the target is ours, and was asked for then."""
 _LEAD_LEVEL = 0.9
 """Nodes that end within this quantile of a new node's lead time are as good as gone."""
+LONGEST_GAP_S = 60.0
+"""Of a start that falls into a longer gap between two looks nothing is learned: it ended somewhere in the gap.
+
+With a look every 5 s an end is told 2.5 s late in the mean. One that falls into a gap is told half the gap late, and
+30 s is the most by which a start that takes minutes may be misjudged; 60 s are also twelve looks that failed.
+With longer ticks it is two of them (`longest_gap_s`): so coarse is everything then.
+"""
 _OF_WORKERS = ("/image_pull", "/worker_start")
 """Ends of the keys of the stages that worker pods show."""
+
+
+def longest_gap_s(tick_s: float) -> float:
+    """Between two looks, so that what happened in between is known well enough to learn from."""
+    return max(LONGEST_GAP_S, 2.0 * tick_s)
 
 
 def gpus_per_replica(settings: DeploymentSettings | None, inventory: DeploymentInventory | None) -> int:
@@ -71,13 +83,19 @@ def take_in_replicas(
     path: LeadPath,
     now_s: float,
     now_room: Sequence[int] = (),
+    most_gap_s: float = LONGEST_GAP_S,
 ) -> list[EndedStart]:
     """Follow replicas from STARTING to RUNNING; the starts that ended since the last inventory.
 
     A start has gone the way that the room of the look before allows (`now_room` is that of this one: the GPUs of those
-    that are starting may count as used already); `path` where nobody sees nodes.
+    that are starting may count as used already); `path` where nobody sees nodes. After a gap of more than `most_gap_s`
+    between inventories, or where the last one is not known, ends are marked as not watched, and beginnings are unless
+    the replica itself says that it began lately.
     """
-    before, memory.room = memory.room, list(now_room)
+    since_s = inventory.as_of_s - most_gap_s
+    watched = memory.looked_at_s is not None and memory.looked_at_s >= since_s
+    before, memory.room = memory.room if watched else [], list(now_room)
+    memory.looked_at_s = inventory.as_of_s
     if not memory.starts and _all_known(memory, inventory):
         return []
     ended: list[EndedStart] = []
@@ -87,20 +105,24 @@ def take_in_replicas(
     for replica in inventory.replicas:
         if replica.state in _NOT_YET_RUNNING and replica.replica_id not in memory.starts:
             memory.starts[replica.replica_id] = StartMemory(
-                _asked_at_s(memory, replica.start_time_s, now_s), next(paths), now_s
+                _asked_at_s(memory, replica.start_time_s, now_s),
+                next(paths),
+                now_s,
+                watched or (replica.start_time_s is not None and replica.start_time_s >= since_s),
             )
         elif replica.state == "RUNNING" and replica.replica_id not in known and memory.raised_at_s is not None:
             # So quick that nobody saw it STARTING.
             asked_at_s = _asked_at_s(memory, replica.start_time_s, now_s)
             if replica.replica_id not in memory.starts:
-                memory.starts[replica.replica_id] = StartMemory(asked_at_s, next(paths), now_s)
+                memory.starts[replica.replica_id] = StartMemory(asked_at_s, next(paths), now_s, watched)
     for replica_id, start in list(memory.starts.items()):
         seen = alive.get(replica_id)
         if seen is not None and seen.state in _NOT_YET_RUNNING:
             continue
         del memory.starts[replica_id]
         runs = seen is not None and seen.state == "RUNNING"
-        ended.append(EndedStart(key, start.asked_at_s, inventory.as_of_s, _as_path(start.path), runs))
+        seen_whole = watched and start.watched
+        ended.append(EndedStart(key, start.asked_at_s, inventory.as_of_s, _as_path(start.path), runs, seen_whole))
     memory.known = list(alive)
     if ended or memory.failed_starts:
         _count_failed(memory, ended, inventory.target)
@@ -108,12 +130,15 @@ def take_in_replicas(
 
 
 def _count_failed(memory: SupplyMemory, ended: Sequence[EndedStart], target: int) -> None:
-    """Starts that ended before the replica ran, although the level still wants them; one that runs ends the row."""
+    """Starts that ended before the replica ran, although the level still wants them; one that runs ends the row.
+
+    What went in a gap between two looks may have run before.
+    """
     if any(one.runs for one in ended):
         memory.failed_starts = []
     lowered = memory.last_observed_target is not None and target < memory.last_observed_target
     if not lowered:
-        memory.failed_starts += [one.ended_at_s for one in ended if not one.runs]
+        memory.failed_starts += [one.ended_at_s for one in ended if not one.runs and one.watched]
     del memory.failed_starts[:-_MOST_FAILED]
 
 

@@ -61,6 +61,8 @@ class EndedStart:
     ended_at_s: float
     path: LeadPath
     runs: bool
+    watched: bool = True
+    """Looks were close enough to each other to tell when it began and ended, and how."""
 
 
 @record(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from autoscaler.model import (
     Signals,
     WorkerSignal,
 )
+from autoscaler.supply import longest_gap_s
 from autoscaler.supply_pools import learn_nodes, learn_pool, refused_share
 from policies.durations import Duration
 from tests.autoscaler.build import KEY, Says, config, inventory, metrics, signals
@@ -26,8 +27,9 @@ def start(controller: Controller, name: str, asked_at_s: float, takes_s: float) 
     policy = controller.policy
     assert isinstance(policy, Says)
     plan = None
+    starting = [(at_s, "STARTING", 2) for at_s in (1.0, *range(30, int(takes_s), 30))]
     for at_s, state, wants in (
-        (0.0, None, 2), (1.0, "STARTING", 2), (takes_s, "RUNNING", 2), (takes_s + 60.0, None, 1),
+        (0.0, None, 2), *starting, (takes_s, "RUNNING", 2), (takes_s + 60.0, None, 1),
     ):  # fmt: skip
         now_s = asked_at_s + at_s
         policy.replicas = wants
@@ -47,6 +49,59 @@ def test_a_shift_is_followed_within_a_few_starts() -> None:
     assert medians[2] > 120
     assert medians[4] > 170
     assert medians == sorted(medians)
+
+
+def replaced_unseen(gap_s: float, name: str, state: str, began_s: float) -> tuple[float, float]:
+    """Its replica is replaced while nobody looks for so long; the median lead time before and after, once it runs."""
+    controller = Controller(config(), policy=Says(2))
+    for i in range(20):
+        before_s = start(controller, f"a{i}", 1000.0 * i, 27.0)
+    policy = controller.policy
+    assert isinstance(policy, Says)
+    policy.replicas = 2
+    last_s = 30_000.0
+    for now_s, replica in (
+        (last_s, ReplicaSignal("r1", "RUNNING", last_s - 87.0)),
+        (last_s + gap_s, ReplicaSignal(name, state, last_s + began_s)),
+        (last_s + gap_s + 5.0, ReplicaSignal(name, "RUNNING", last_s + began_s)),
+    ):
+        found = inventory(now_s, running=2, replicas=(ReplicaSignal("r0", "RUNNING", 0.0), replica))
+        plan = controller.step(signals(found, metrics(now_s)), now_s)
+    return before_s, plan.lead_times[KEY].free_gpu.median_s
+
+
+@pytest.mark.parametrize(
+    ("state", "began_s"), [("RUNNING", 600.0), ("STARTING", 600.0), ("RUNNING", 1490.0)],
+    ids=["it runs for long", "it starts for long", "it runs since lately"],
+)  # fmt: skip
+def test_replicas_that_were_replaced_while_nobody_looked_teach_nothing(state: str, began_s: float) -> None:
+    """The dashboard was away for 25 minutes: when the new replica ran is not known, or by which path it came."""
+    before_s, after_s = replaced_unseen(1500.0, "r2", state, began_s)
+    assert 25.0 < before_s < 30.0
+    assert after_s == pytest.approx(before_s, rel=0.02)
+
+
+def test_a_start_that_began_shortly_before_the_first_look_after_a_gap_is_learned() -> None:
+    before_s, after_s = replaced_unseen(1500.0, "r2", "STARTING", 1450.0)
+    assert after_s > 1.05 * before_s
+
+
+def test_a_gap_of_a_few_looks_does_no_harm() -> None:
+    before_s, after_s = replaced_unseen(55.0, "r2", "RUNNING", 5.0)
+    assert after_s > 1.05 * before_s
+
+
+def test_with_long_ticks_two_of_them_are_no_gap() -> None:
+    assert [longest_gap_s(tick_s) for tick_s in (0.5, 5.0, 30.0, 300.0)] == [60.0, 60.0, 60.0, 600.0]
+
+
+def test_a_start_that_went_while_nobody_looked_did_not_fail() -> None:
+    controller = Controller(config(), policy=Says(2))
+    for i in range(10):
+        now_s = 1500.0 * i
+        replicas = (ReplicaSignal("r0", "RUNNING", 0.0), ReplicaSignal(f"s{i}", "STARTING", now_s - 10.0))
+        controller.step(signals(inventory(now_s, replicas=replicas, target=2), metrics(now_s)), now_s)
+    assert controller.state.deployments[KEY.full].supply.failed_starts == []
 
 
 def under_way(controller: Controller, now_s: float, *starting: str) -> Duration:
@@ -127,7 +182,8 @@ def test_starts_on_a_warm_node_are_followed_when_they_take_longer_than_believed(
         taken = NodeSignal("n1", "ready", gpus=1, gpus_used=1, workers=1)
         policy.replicas = 2
         controller.step(on_nodes(at_s, busy, warm), at_s)
-        controller.step(on_nodes(at_s + 5.0, busy, taken, starting=(f"s{i}",)), at_s + 5.0)
+        for after_s in (5.0, *range(50, 400, 50)):
+            controller.step(on_nodes(at_s + after_s, busy, taken, starting=(f"s{i}",)), at_s + after_s)
         plan = controller.step(on_nodes(at_s + 400.0, busy, taken, running=("r", f"s{i}")), at_s + 400.0)
         medians.append(plan.lead_times[KEY].warm_node.median_s)
         assert "(warm node)" in plan.learned[-1]
