@@ -11,7 +11,7 @@ IMAGE_EXTRAS := kube mqtt prometheus gke
 EXTRAS := ray,kube,mqtt,prometheus,gke,sim,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-vllm test-old-ray check format bench bench-sim faults fuzz lock sbom audit results results-quick clean
+.PHONY: help venv demo test cluster-parts cluster test-cluster test-vllm test-old-ray check format bench bench-sim faults fuzz lock sbom audit results results-quick clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -27,8 +27,17 @@ venv: $(VENV)/.made  ## make .venv with all of the product's dependencies and .v
 demo: venv  ## the main job on this machine: real local Ray Serve, emulated engines, the controller acting (4 minutes)
 	@$(BIN)/leadtime demo
 
-test: venv  ## all tests: those with a real local Ray, and all others beside them
+test: venv  ## all tests but those of a cluster: those with a real local Ray, and all others beside them
 	@$(BIN)/python -m tests.side_by_side
+
+cluster-parts: venv  ## build a real Kubernetes from Go modules into ~/.cache/leadtime-parts (or LEADTIME_PARTS): 12 minutes, once
+	@nice -n 10 $(BIN)/python -m tests.cluster.parts
+
+cluster: venv  ## a real Kubernetes control plane on this machine until Ctrl-C, of those parts
+	@$(BIN)/python -m tests.cluster
+
+test-cluster: venv  ## the tests that need it; without the parts they are skipped, each with the part's name
+	@$(BIN)/python -m pytest -m cluster tests/cluster tests/kube
 
 $(VLLM)/.made: constraints-vllm.txt tests/vllm/install.sh
 	PYTHON=$(PYTHON) sh tests/vllm/install.sh $(VLLM)

@@ -1,4 +1,5 @@
-"""All tests in two processes: those that start a real local Ray, which mostly wait, and beside them all others.
+"""All tests but those of a cluster, in two processes: those with a real local Ray, which mostly wait, and all others.
+
 
     python -m tests.side_by_side [PYTEST ARGUMENTS]
 
@@ -17,9 +18,11 @@ def main(arguments: list[str]) -> int:
     """Run both and print both; pytest's status."""
     pytest = [sys.executable, "-m", "pytest", *arguments]
     with tempfile.TemporaryFile("w+") as said:
-        with subprocess.Popen([*pytest, "-m", "ray"], stdout=said, stderr=subprocess.STDOUT) as with_ray:
+        with subprocess.Popen(
+            [*pytest, "-m", "ray and not cluster"], stdout=said, stderr=subprocess.STDOUT
+        ) as with_ray:
             try:
-                others = subprocess.run([*pytest, "-m", "not ray"], check=False).returncode
+                others = subprocess.run([*pytest, "-m", "not ray and not cluster"], check=False).returncode
                 beside = with_ray.wait()
             finally:
                 with_ray.terminate()

