@@ -164,6 +164,7 @@ class Handlers:
                     422,
                     'PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: is required for apply patch',
                 )
+            self._refuse_undeclared_fields(target, body)
             if self._missing(target):
                 return self._create(request, target)
         self._refuse_unknown_fields(request, target, body)
@@ -199,6 +200,16 @@ class Handlers:
             listed = ", ".join(f'unknown field "{path}"' for path in dropped)
             what = f"{target.kind.kind} in version {target.kind.version!r} cannot be handled"
             raise ApiError(400, f"{what}: strict decoding error: {listed}")
+
+    def _refuse_undeclared_fields(self, target: Target, body: Any) -> None:
+        """A server-side apply is strict about fields by itself."""
+        if target.kind.schema is None:
+            return
+        _, dropped = target.kind.schema.admit(body)
+        if dropped:
+            place = f"{body.get('metadata', {}).get('namespace', '')}/{target.name}"
+            what = f"({place}; {target.kind.api_version}, Kind={target.kind.kind}): .{dropped[0]}"
+            raise ApiError(500, f"failed to create typed patch object {what}: field not declared in schema", None)
 
     def may_create(self, request: Request, target: Target) -> Attributes | None:
         """A server-side apply of an object that is not there also needs the right to create it."""

@@ -32,7 +32,7 @@ def decode(content_type: str, raw: bytes) -> Any:
     """The body of a patch. Errors: ApiError 400, 415."""
     kind = media_type(content_type)
     if kind not in _ACCEPTED:
-        raise _unsupported(kind, _ACCEPTED)
+        raise ApiError(415, "415: Unsupported Media Type", details={})
     try:
         body = yaml.safe_load(raw) if kind == APPLY_PATCH else json.loads(raw)
     except (ValueError, yaml.YAMLError) as error:
@@ -50,7 +50,7 @@ def apply(content_type: str, current: Mapping[str, Any], patch: Any, *, custom: 
         return _json_patch(before, patch)
     if kind == STRATEGIC_PATCH:
         if custom:
-            raise _unsupported(kind, (JSON_PATCH, MERGE_PATCH, APPLY_PATCH))
+            raise _unsupported((JSON_PATCH, MERGE_PATCH, APPLY_PATCH))
         if _holds_a_list(patch):
             raise ApiError(501, "this fake does strategic merge patches only without lists", "NotImplemented")
     return merge(before, patch)
@@ -84,7 +84,7 @@ def _holds_a_list(value: Any) -> bool:
     return isinstance(value, list)
 
 
-def _unsupported(kind: str, accepted: tuple[str, ...]) -> ApiError:
+def _unsupported(accepted: tuple[str, ...]) -> ApiError:
     allowed = ", ".join(accepted)
     text = "the body of the request was in an unknown format - accepted media types include: "
-    return ApiError(415, f"{text}{allowed}" if kind else f"{text}{allowed} (none was given)")
+    return ApiError(415, f"{text}{allowed}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.kube.schema import CustomSchema
+from tests.kube.status import ApiError
 
 Check = Callable[[Mapping[str, Any]], list[tuple[str, str]]]
 """A built-in kind's own validation: (field, what is wrong) pairs."""
@@ -61,7 +62,8 @@ def _check_lease(obj: Mapping[str, Any]) -> list[tuple[str, str]]:
     for name in ("renewTime", "acquireTime"):
         value = spec.get(name)
         if value is not None and not _is_micro_time(value):
-            problems.append((f"spec.{name}", f'parsing time "{value}" as "2006-01-02T15:04:05.000000Z07:00"'))
+            why = f'parsing time "{value}" as "2006-01-02T15:04:05.000000Z07:00"'
+            raise ApiError(400, f'Lease in version "v1" cannot be handled as a Lease: {why}')
     return problems
 
 

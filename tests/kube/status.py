@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 _REASONS = {
@@ -28,24 +28,27 @@ class ApiError(Exception):
 
     code: int
     message: str
-    reason: str = ""
-    details: dict[str, Any] = field(default_factory=dict)
+    reason: str | None = ""
+    """"" = the one that goes with the code; None = left out, as by errors that are no Status inside of the server."""
+    details: dict[str, Any] | None = None
+    """Parts that are empty are left out; {} is sent as such."""
     retry_after_s: int | None = None
 
     def body(self) -> dict[str, Any]:
-        details = dict(self.details)
+        details = None if self.details is None else {part: value for part, value in self.details.items() if value}
         if self.retry_after_s is not None:
-            details["retryAfterSeconds"] = self.retry_after_s
+            details = {**(details or {}), "retryAfterSeconds": self.retry_after_s}
         status: dict[str, Any] = {
             "kind": "Status",
             "apiVersion": "v1",
             "metadata": {},
             "status": "Failure",
             "message": self.message,
-            "reason": self.reason or _REASONS.get(self.code, ""),
             "code": self.code,
         }
-        if details:
+        if self.reason is not None:
+            status["reason"] = self.reason or _REASONS.get(self.code, "")
+        if details is not None:
             status["details"] = details
         return status
 
@@ -83,4 +86,4 @@ def expired(version: int, oldest: int) -> ApiError:
 
 def patch_refused() -> ApiError:
     """What a real server says of a JSON patch whose `test` failed: no cause, no name."""
-    return ApiError(422, "the server rejected our request due to an error in our request", "Invalid")
+    return ApiError(422, "the server rejected our request due to an error in our request", "Invalid", {})

@@ -194,6 +194,9 @@ class Store:
         problems: list[tuple[str, str]] = []
         if not _NAME.match(name) or len(name) > 253:
             problems.append(("metadata.name", f'Invalid value: "{name}": a lowercase RFC 1123 subdomain is needed'))
+        prefix = obj["metadata"].get("generateName") or ""
+        if prefix and not _NAME.match(f"{prefix[:-1]}a" if prefix.endswith("-") else prefix):
+            problems.append(("metadata.generateName", f'Invalid value: "{prefix}": a lowercase RFC 1123 subdomain'))
         if kind.schema is not None:
             obj, _ = kind.schema.admit(obj)
             problems += kind.schema.problems(obj)

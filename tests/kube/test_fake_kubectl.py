@@ -11,13 +11,18 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.cluster import parts
 from tests.kube import objects
 from tests.kube.fake_api import FakeApi
+
+BOTH_SERVERS = True
 
 
 def find_kubectl() -> str | None:
     if given := os.environ.get("LEADTIME_KUBECTL"):
         return given
+    if parts.where("kubectl").is_file():
+        return str(parts.where("kubectl"))
     beside = Path(sys.executable).parent / "kubectl"
     return str(beside) if beside.is_file() else shutil.which("kubectl")
 

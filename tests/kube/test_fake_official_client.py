@@ -14,6 +14,8 @@ from tests.kube.crds import KUBERAY
 from tests.kube.fake_api import FakeApi
 from tests.kube.rbac import Rbac
 
+BOTH_SERVERS = True
+DELAY = {"rayClusterDeletionDelaySeconds": 7}
 RAY = ("ray.io", "v1", "llm", "rayservices")
 
 
@@ -35,6 +37,12 @@ def custom(connection: client.ApiClient) -> client.CustomObjectsApi:
 
 def config_map(name: str = "a", **data: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "llm"}, "data": data}
+
+
+def secret(name: str = "a", **labels: str) -> dict[str, Any]:
+    """For lists and watches of everything: a real namespace always has a ConfigMap, and no Secret."""
+    meta = {"name": name, "namespace": "llm", "labels": labels}
+    return {"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": meta}
 
 
 def refusal(call: Any) -> ApiException:
@@ -101,22 +109,22 @@ def test_the_generation_counts_changes_of_the_spec_only(api: FakeApi, custom: cl
     custom.create_namespaced_custom_object(*RAY, objects.ray_service())
     labelled = custom.patch_namespaced_custom_object(*RAY, "chat-llm", {"metadata": {"labels": {"a": "b"}}})
     api.set_status(objects.ray_service(), objects.service_status())
-    suspended = custom.patch_namespaced_custom_object(*RAY, "chat-llm", {"spec": {"suspend": True}})
+    changed = custom.patch_namespaced_custom_object(*RAY, "chat-llm", {"spec": DELAY})
 
     assert labelled["metadata"]["generation"] == 1
-    assert suspended["metadata"]["generation"] == 2
+    assert changed["metadata"]["generation"] == 2
 
 
 def test_status_and_spec_are_written_apart(custom: client.CustomObjectsApi) -> None:
     made = custom.create_namespaced_custom_object(*RAY, objects.ray_service(status={"numServeEndpoints": 9}))
     by_status = custom.patch_namespaced_custom_object_status(
-        *RAY, "chat-llm", {"spec": {"suspend": True}, "status": {"numServeEndpoints": 3}}
+        *RAY, "chat-llm", {"spec": DELAY, "status": {"numServeEndpoints": 3}}
     )
     by_spec = custom.patch_namespaced_custom_object(*RAY, "chat-llm", {"status": {"numServeEndpoints": 7}})
 
     assert "status" not in made
     assert by_status["status"] == {"numServeEndpoints": 3}
-    assert "suspend" not in by_status["spec"]
+    assert not DELAY.keys() & by_status["spec"].keys()
     assert by_spec["status"] == {"numServeEndpoints": 3}
 
 
@@ -217,11 +225,9 @@ def test_a_delete_with_another_uid_is_a_conflict(core: client.CoreV1Api) -> None
 )
 def test_label_selectors(core: client.CoreV1Api, selector: str, found: list[str]) -> None:
     for name, labels in (("a", {"team": "x", "tier": "gold"}), ("b", {"team": "y"}), ("c", {})):
-        body = config_map(name)
-        body["metadata"]["labels"] = labels
-        core.create_namespaced_config_map("llm", body)
+        core.create_namespaced_secret("llm", secret(name, **labels))
 
-    listed = core.list_namespaced_config_map("llm", label_selector=selector)
+    listed = core.list_namespaced_secret("llm", label_selector=selector)
 
     assert [item.metadata.name for item in listed.items] == found
 
@@ -238,16 +244,16 @@ def test_field_selectors_and_unknown_ones(api: FakeApi, core: client.CoreV1Api) 
 
 def test_a_list_comes_in_pages_of_one_version_and_old_pages_expire(api: FakeApi, core: client.CoreV1Api) -> None:
     for name in ("a", "b", "c"):
-        core.create_namespaced_config_map("llm", config_map(name))
-    first = core.list_namespaced_config_map("llm", limit=2)
-    core.create_namespaced_config_map("llm", config_map("d"))
-    second = core.list_namespaced_config_map("llm", limit=2, _continue=first.metadata._continue)
+        core.create_namespaced_secret("llm", secret(name))
+    first = core.list_namespaced_secret("llm", limit=2)
+    core.create_namespaced_secret("llm", secret("d"))
+    second = core.list_namespaced_secret("llm", limit=2, _continue=first.metadata._continue)
 
     assert [i.metadata.name for i in first.items + second.items] == ["a", "b", "c"]
     assert first.metadata.remaining_item_count == 1
     assert second.metadata.resource_version == first.metadata.resource_version
     api.compact()
-    error = refusal(lambda: core.list_namespaced_config_map("llm", limit=2, _continue=first.metadata._continue))
+    error = refusal(lambda: core.list_namespaced_secret("llm", limit=2, _continue=first.metadata._continue))
     assert error.status == 410
 
 
@@ -266,9 +272,9 @@ def test_a_watch_resumes_from_a_version_and_ends_with_its_time(api: FakeApi, cor
 
 
 def test_a_watch_without_a_version_starts_with_what_is_there(api: FakeApi, core: client.CoreV1Api) -> None:
-    api.add(config_map("a"))
+    api.add(secret("a"))
 
-    events = list(watch.Watch().stream(core.list_namespaced_config_map, "llm", timeout_seconds=1))
+    events = list(watch.Watch().stream(core.list_namespaced_secret, "llm", timeout_seconds=1))
 
     assert [(e["type"], e["object"].metadata.name) for e in events] == [("ADDED", "a")]
 
@@ -288,26 +294,41 @@ def test_an_object_that_leaves_the_selection_is_deleted_for_the_watch(api: FakeA
     assert [e["type"] for e in events] == ["ADDED", "DELETED"]
 
 
-def test_a_watch_from_a_forgotten_version_is_410_both_ways(api: FakeApi, core: client.CoreV1Api) -> None:
-    version = core.list_namespaced_config_map("llm").metadata.resource_version
-    api.add(config_map("a"))
+def test_a_watch_from_a_forgotten_version_is_410(api: FakeApi, core: client.CoreV1Api) -> None:
+    version = core.list_namespaced_secret("llm").metadata.resource_version
+    api.add(secret("a"))
     api.compact()
 
-    for as_status in (False, True):
-        api.expired_as_status = as_status
-        stream = watch.Watch().stream(
-            core.list_namespaced_config_map, "llm", resource_version=version, timeout_seconds=1
-        )
-        assert refusal(lambda stream=stream: list(stream)).status == 410
+    stream = watch.Watch().stream(core.list_namespaced_secret, "llm", resource_version=version, timeout_seconds=1)
+
+    assert refusal(lambda: list(stream)).status == 410
 
 
-def test_bookmarks_come_when_asked_for(core: client.CoreV1Api) -> None:
+@pytest.mark.fake_only
+def test_a_watch_from_a_forgotten_version_can_also_be_a_plain_410(api: FakeApi, core: client.CoreV1Api) -> None:
+    version = core.list_namespaced_secret("llm").metadata.resource_version
+    api.add(secret("a"))
+    api.compact()
+    api.expired_as_status = True
+
+    stream = watch.Watch().stream(core.list_namespaced_secret, "llm", resource_version=version, timeout_seconds=1)
+
+    assert refusal(lambda: list(stream)).status == 410
+
+
+def test_a_watch_without_a_version_says_by_a_bookmark_that_its_beginning_is_over(
+    api: FakeApi, core: client.CoreV1Api
+) -> None:
+    api.add(secret("a"))
+
     def kinds(**more: Any) -> list[str]:
-        stream = watch.Watch().stream(core.list_namespaced_config_map, "llm", timeout_seconds=1, **more)
+        stream = watch.Watch().stream(core.list_namespaced_secret, "llm", timeout_seconds=1, **more)
         return [event["type"] for event in stream]
 
-    assert kinds(allow_watch_bookmarks=True) == ["BOOKMARK"]
-    assert kinds() == []
+    assert kinds(allow_watch_bookmarks=True) == ["ADDED", "BOOKMARK"]
+    assert kinds() == ["ADDED"]
+    version = core.list_namespaced_secret("llm").metadata.resource_version
+    assert kinds(allow_watch_bookmarks=True, resource_version=version) == [], "the next one comes after a minute"
 
 
 def test_rights_come_from_the_role_and_unused_ones_are_listed() -> None:

@@ -13,8 +13,10 @@ from tests.kube import objects
 from tests.kube.fake_api import FakeApi
 from tests.kube.traffic import Fault, when
 
+BOTH_SERVERS = True
 HTTP = urllib3.PoolManager(retries=False)
 SERVICE = "/apis/ray.io/v1/namespaces/llm/rayservices/chat-llm"
+DELAY = {"rayClusterDeletionDelaySeconds": 7}
 REPLICAS = "/spec/rayClusterConfig/workerGroupSpecs/0/replicas"
 
 
@@ -63,7 +65,7 @@ def test_a_failing_operation_is_422_without_a_cause_and_changes_nothing(
 
     assert code == 422
     assert status["reason"] == "Invalid"
-    assert "details" not in status
+    assert status["details"] == {}
     assert api.read(service) == service
 
 
@@ -83,7 +85,7 @@ def test_a_merge_patch_replaces_the_whole_list_of_groups(api: FakeApi, service: 
 
 
 def test_a_merge_patch_with_a_stale_version_is_a_conflict(api: FakeApi, service: dict[str, Any]) -> None:
-    patch = {"metadata": {"resourceVersion": "1"}, "spec": {"suspend": True}}
+    patch = {"metadata": {"resourceVersion": "1"}, "spec": {"rayClusterDeletionDelaySeconds": 7}}
     assert call(api, "PATCH", SERVICE, patch, "application/merge-patch+json")[0] == 409
 
 
@@ -100,10 +102,22 @@ def test_an_apply_creates_and_then_merges_and_needs_a_manager(api: FakeApi) -> N
 
     assert call(api, "PATCH", SERVICE, {**body, "spec": spec}, apply)[0] == 422
     assert call(api, "PATCH", SERVICE + "?fieldManager=t", {**body, "spec": spec}, apply)[0] == 201
-    code, after = call(api, "PATCH", SERVICE + "?fieldManager=t", {**body, "spec": {"suspend": True}}, apply)
+    code, after = call(api, "PATCH", SERVICE + "?fieldManager=t", {**body, "spec": {**spec, **DELAY}}, apply)
     assert code == 200
-    assert after["spec"]["suspend"] is True
+    assert after["spec"]["rayClusterDeletionDelaySeconds"] == 7
     assert after["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+
+
+def test_an_apply_with_a_field_that_no_definition_knows_is_an_error_of_the_server(api: FakeApi) -> None:
+    body = {"apiVersion": "ray.io/v1", "kind": "RayService", "metadata": {"name": "chat-llm"}}
+    spec = {"rayClusterConfig": objects.cluster_spec(), "nonsense": 1}
+    code, status = call(
+        api, "PATCH", SERVICE + "?fieldManager=t", {**body, "spec": spec}, "application/apply-patch+yaml"
+    )
+
+    assert code == 500
+    assert ".spec.nonsense: field not declared in schema" in status["message"]
+    assert "reason" not in status
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/vnd.kubernetes.protobuf", "application/json"])
@@ -111,22 +125,29 @@ def test_a_patch_of_another_content_type_is_415(api: FakeApi, service: dict[str,
     assert call(api, "PATCH", SERVICE, {"spec": {}}, content_type)[0] == 415
 
 
-def test_a_protobuf_body_is_415_and_broken_json_400(api: FakeApi) -> None:
+def test_a_body_of_no_known_format_is_415_and_broken_json_400(api: FakeApi) -> None:
     path = "/api/v1/namespaces/llm/configmaps"
-    assert call(api, "POST", path, b"k8s\x00", "application/vnd.kubernetes.protobuf")[0] == 415
+    assert call(api, "POST", path, b"name: a", "text/plain")[0] == 415
     assert call(api, "POST", path, b"{", "application/json")[0] == 400
 
 
 def test_the_scale_of_a_deployment_is_read_and_patched_by_itself(api: FakeApi) -> None:
-    meta = {"name": "hold", "namespace": "llm"}
-    api.add({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": {"replicas": 1, "template": {}}})
+    pod = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    made = api.add(
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "hold", "namespace": "llm"},
+            "spec": {"replicas": 1, "selector": {"matchLabels": {"a": "b"}}, "template": pod},
+        }
+    )
     path = "/apis/apps/v1/namespaces/llm/deployments/hold"
 
     patch = [{"op": "replace", "path": "/spec/replicas", "value": 5}]
     code, scale = call(api, "PATCH", path + "/scale", patch, "application/json-patch+json")
 
     assert (code, scale["kind"], scale["spec"]) == (200, "Scale", {"replicas": 5})
-    assert call(api, "GET", path)[1]["spec"] == {"replicas": 5, "template": {}}
+    assert call(api, "GET", path)[1]["spec"] == {**made["spec"], "replicas": 5}
 
 
 def test_events_are_checked_as_the_events_group_does(api: FakeApi) -> None:
@@ -134,7 +155,7 @@ def test_events_are_checked_as_the_events_group_does(api: FakeApi) -> None:
     event = {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"generateName": "chat-llm."},
+        "metadata": {"generateName": "chat-llm-"},
         "eventTime": "2026-03-01T10:00:00.000000Z",
         "reportingController": "leadtime.dev/controller",
         "reportingInstance": "pod",
@@ -145,6 +166,8 @@ def test_events_are_checked_as_the_events_group_does(api: FakeApi) -> None:
     }
 
     assert call(api, "POST", path, event)[0] == 201
+    code, status = call(api, "POST", path, {**event, "metadata": {"generateName": "chat-llm."}})
+    assert (code, "metadata.generateName" in status["message"]) == (422, True)
     for field in ("eventTime", "action", "type", "reportingInstance"):
         code, status = call(api, "POST", path, {k: v for k, v in event.items() if k != field})
         assert code == 422
@@ -152,6 +175,7 @@ def test_events_are_checked_as_the_events_group_does(api: FakeApi) -> None:
     assert call(api, "POST", path, {**event, "note": "x" * 1025})[0] == 422
 
 
+@pytest.mark.fake_only
 def test_faults_answer_wait_or_break_the_connection(api: FakeApi, service: dict[str, Any]) -> None:
     api.traffic.hooks += [
         when("get", "rayservices", times=1, fault=Fault(status=503, text="upstream connect error")),
@@ -174,6 +198,7 @@ def test_faults_answer_wait_or_break_the_connection(api: FakeApi, service: dict[
     assert time.monotonic() - before >= 0.2
 
 
+@pytest.mark.fake_only
 def test_a_write_can_be_done_and_its_answer_lost(api: FakeApi, service: dict[str, Any]) -> None:
     api.traffic.hooks.append(when("patch", "rayservices", times=1, fault=Fault(drop_after=True)))
 
@@ -183,6 +208,7 @@ def test_a_write_can_be_done_and_its_answer_lost(api: FakeApi, service: dict[str
     assert api.read(service)["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]["replicas"] == 3
 
 
+@pytest.mark.fake_only
 def test_a_watch_can_be_cut(api: FakeApi) -> None:
     answer = HTTP.request("GET", api.url + "/api/v1/pods?watch=1", preload_content=False, timeout=60)
     events = answer.stream()
@@ -206,6 +232,7 @@ def test_the_log_forgets_by_itself_when_it_is_full() -> None:
     assert (event["type"], event["object"]["code"], event["object"]["reason"]) == ("ERROR", 410, "Expired")
 
 
+@pytest.mark.fake_only
 def test_every_request_is_logged_with_its_verb_and_body(api: FakeApi, service: dict[str, Any]) -> None:
     json_patch(api, {"op": "replace", "path": REPLICAS, "value": 3})
 

@@ -25,6 +25,7 @@ from autoscaler.errors import (
 from autoscaler.kube.api import KubernetesApi, connect
 from autoscaler.kube.resources import (
     CONFIG_MAPS,
+    LEASES,
     PODS,
     RAY_SERVICES,
     Expired,
@@ -38,6 +39,8 @@ from tests.kube.fake_api import FakeApi
 from tests.kube.helpers import client_of, kubeconfig, until
 from tests.kube.rbac import Rbac
 from tests.kube.traffic import Fault, when
+
+BOTH_SERVERS = True
 
 
 @pytest.fixture
@@ -68,6 +71,7 @@ async def test_objects_are_created_read_replaced_patched_and_deleted(api: FakeAp
         await client.get(CONFIG_MAPS, "llm", "a")
 
 
+@pytest.mark.fake_only
 async def test_a_patch_of_a_custom_resource_is_a_json_patch_on_the_wire(api: FakeApi, client: KubernetesApi) -> None:
     api.add(objects.ray_service())
     path = "/spec/rayClusterConfig/workerGroupSpecs/0/replicas"
@@ -80,6 +84,7 @@ async def test_a_patch_of_a_custom_resource_is_a_json_patch_on_the_wire(api: Fak
     assert sent.headers["User-Agent"].startswith("leadtime/")
 
 
+@pytest.mark.fake_only
 async def test_a_list_comes_in_pages_and_is_begun_again_when_they_expire(api: FakeApi, client: KubernetesApi) -> None:
     for i in range(7):
         api.add(config_map(f"c{i}"))
@@ -117,6 +122,7 @@ async def test_selectors_reach_the_server(api: FakeApi, client: KubernetesApi) -
     assert await found() == ["p1", "p2"]
 
 
+@pytest.mark.fake_only
 @pytest.mark.parametrize(
     ("fault", "error"),
     [
@@ -149,6 +155,7 @@ async def test_every_failure_has_its_error(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.fake_only
 async def test_a_throttled_call_says_when_to_come_back(api: FakeApi, client: KubernetesApi) -> None:
     api.traffic.hooks.append(when(fault=Fault(status=429, retry_after_s=7)))
 
@@ -158,6 +165,7 @@ async def test_a_throttled_call_says_when_to_come_back(api: FakeApi, client: Kub
     assert caught.value.retry_after_s == 7
 
 
+@pytest.mark.fake_only
 async def test_nothing_is_repeated_by_itself(api: FakeApi, client: KubernetesApi) -> None:
     api.traffic.hooks.append(when(fault=Fault(drop=True)))
 
@@ -168,6 +176,7 @@ async def test_nothing_is_repeated_by_itself(api: FakeApi, client: KubernetesApi
     assert [r.method for r in api.requests] == ["GET", "PUT"]
 
 
+@pytest.mark.fake_only
 async def test_a_server_that_never_answers_costs_the_deadline(api: FakeApi, client: KubernetesApi) -> None:
     api.traffic.hooks.append(when(fault=Fault(hang=True)))
     async with asyncio.timeout(60):
@@ -175,6 +184,7 @@ async def test_a_server_that_never_answers_costs_the_deadline(api: FakeApi, clie
             await client.get(CONFIG_MAPS, "llm", "a", timeout_s=0.3)
 
 
+@pytest.mark.fake_only
 async def test_a_call_that_waited_too_long_for_a_thread_is_never_sent(api: FakeApi) -> None:
     client = client_of(api, threads=1)
     api.traffic.hooks.append(when("get", "configmaps", fault=Fault(delay_s=2.0)))
@@ -192,6 +202,7 @@ async def test_a_call_that_waited_too_long_for_a_thread_is_never_sent(api: FakeA
     await client.close()
 
 
+@pytest.mark.fake_only
 async def test_a_refused_connection_is_unavailable_and_a_closed_client_too(api: FakeApi) -> None:
     nobody = KubernetesApi(Configuration(host="http://127.0.0.1:1"))
     with pytest.raises(Unavailable):
@@ -304,7 +315,7 @@ async def test_a_watch_tells_what_happens_after_a_version_and_ends_in_time(api: 
 
     events = [e async for batch in client.watch(CONFIG_MAPS, "llm", version, lasts_s=1) for e in batch]
 
-    assert [e.type for e in events] == ["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
+    assert [e.type for e in events] == ["ADDED", "MODIFIED", "DELETED"]
     assert [int(e.resource_version) for e in events] == sorted(int(e.resource_version) for e in events)
 
 
@@ -313,21 +324,23 @@ async def test_events_of_a_watch_arrive_while_it_is_open(api: FakeApi, client: K
     batches: list[int] = []
 
     async def follow() -> None:
-        async for batch in client.watch(CONFIG_MAPS, "llm", "", lasts_s=30):
+        async for batch in client.watch(LEASES, "llm", "", lasts_s=30):
             batches.append(len(batch))
-            seen.extend(batch)
+            seen.extend(event for event in batch if event.type != "BOOKMARK")
             if len(seen) >= 2:
                 return
 
     task = asyncio.ensure_future(follow())
     for name in ("a", "b"):
-        api.add(config_map(name))
+        meta = {"name": name, "namespace": "llm"}
+        api.add({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": {}})
     await asyncio.wait_for(task, 60)
 
     assert [e.object["metadata"]["name"] for e in seen] == ["a", "b"]
     assert batches[0] == 0  # the watch stands
 
 
+@pytest.mark.fake_only
 @pytest.mark.parametrize("as_status", [False, True])
 async def test_a_watch_from_a_forgotten_version_is_expired(
     api: FakeApi, client: KubernetesApi, as_status: bool
@@ -340,6 +353,7 @@ async def test_a_watch_from_a_forgotten_version_is_expired(
         [b async for b in client.watch(CONFIG_MAPS, "llm", "1", lasts_s=1)]
 
 
+@pytest.mark.fake_only
 async def test_a_watch_that_is_cut_or_silent_is_unavailable(api: FakeApi, client: KubernetesApi) -> None:
     api.add(config_map("a"))
     api.traffic.hooks.append(when("watch", times=1, fault=Fault(cut_after_events=1)))
@@ -349,6 +363,7 @@ async def test_a_watch_that_is_cut_or_silent_is_unavailable(api: FakeApi, client
         [b async for b in client.watch(CONFIG_MAPS, "llm", "", lasts_s=30, silence_s=0.3)]
 
 
+@pytest.mark.fake_only
 async def test_cancelling_a_watch_frees_its_thread_and_its_connection(api: FakeApi, client: KubernetesApi) -> None:
     async def follow() -> None:
         async for _ in client.watch(CONFIG_MAPS, "llm", "", lasts_s=600, silence_s=600):

@@ -36,11 +36,11 @@ class Watch:
             raise expired(self.version, self._store.oldest)
 
     def first(self) -> list[dict[str, Any]]:
-        """What a watch without a version starts with: every object that is there, as ADDED."""
+        """What a watch without a version starts with: every object that is there, as ADDED, and a bookmark."""
         if not self._from_start:
             return []
         found, self.version = self._store.find(self._target.kind, self._target.namespace, self._matches)
-        return [{"type": "ADDED", "object": o} for o in found]
+        return [*({"type": "ADDED", "object": o} for o in found), *self.bookmark()]
 
     def more(self) -> list[dict[str, Any]]:
         """What happened since. Errors: ApiError 410."""
@@ -69,7 +69,9 @@ def _version(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise ApiError(400, f'Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax') from None
+        raise ApiError(
+            500, f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax', None
+        ) from None
 
 
 async def stream(
@@ -96,7 +98,7 @@ async def stream(
             await response.write(msgspec.json.encode({"type": "ERROR", "object": error.body()}) + b"\n")
             return response
         now = loop.time()
-        if now >= next_bookmark_at or now >= ends_at:
+        if now >= next_bookmark_at:
             events += watch.bookmark()
             next_bookmark_at = now + bookmark_s
         for event in events:
