@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import fsum
 
@@ -15,6 +15,8 @@ _FEW_COUNTED, _SPURT = 10.0, 8.0
 """A series that begins anew has counted no more than a few, or so many times what was counted in that time lately."""
 _STEADY_S = 120.0
 """A series that went back and rises again for so long is believed: what it counted meanwhile is not known."""
+_ANEW_S = 900.0
+"""A series that began anew and is back at once where it was within this time had not begun anew."""
 WITHIN = "<"
 """At the end of the id of a series that counts what was within a limit."""
 _FLOAT64_BYTES = 8
@@ -39,6 +41,9 @@ class CounterMemory:
     """Series that went back: id -> [the value to pass, since when it has not gone back further, when it was well]."""
     odd_at_s: float | None = None
     """When a series last went back, or held no possible value; None: that is long over."""
+    anew: dict[str, list[float]] = field(default_factory=dict)
+    """Series that seem to have begun anew lately: id -> [what they had counted, when that was seen, what they have
+    counted since and is not added yet]. It is with the next reading, if that does not take it back."""
 
     def advance(
         self,
@@ -47,20 +52,23 @@ class CounterMemory:
         since_s: float | None,
         baseline: Collection[str] = (),
         renamed_is_old: bool = False,
+        none_is_zero: bool = True,
     ) -> float:
         """What was added in (since_s, at_s].
 
         The first reading ever is a baseline and adds nothing; nor does a new series in `baseline`, whose count may have
         begun long before we first saw it. A series that was missing for a while adds only the share of its growth that
         belongs to this interval: traffic of the past is no spike of today. `renamed_is_old`: where every series is new,
-        and there were others before, their counts are as old as those.
+        and there were others before, their counts are as old as those. So is that of a new one which holds more than
+        can have been counted since the last reading. `none_is_zero`: a reading without any series says that nothing
+        was counted so far; else it says nothing, and is not the first.
         """
         if not current:
-            self.started = True
+            self.started = self.started or none_is_zero
             return 0.0
         grown: list[float] = []
         fresh: list[float] = []
-        series, started, fallen = self.series, self.started, self.fallen
+        series, started, fallen, anew = self.series, self.started, self.fallen, self.anew
         news = 0
         for name, value in current.items():
             before = series.get(name)
@@ -75,7 +83,7 @@ class CounterMemory:
                 continue
             last, seen_at_s = before
             growth = value - last
-            if fallen or not 0.0 <= growth <= _MOST_COUNTED:  # nor is NaN
+            if fallen or anew or not 0.0 <= growth <= _MOST_COUNTED:  # nor is NaN
                 growth = self._growth(name, value, before, at_s)
                 if growth < 0.0:
                     continue
@@ -84,12 +92,15 @@ class CounterMemory:
             grown.append(growth)
             before[0], before[1] = value, at_s
         self.started = True
-        if news and not (renamed_is_old and news == len(current) and len(series) > news):
-            grown += fresh
+        if fresh and not (renamed_is_old and news == len(current) and len(series) > news):
+            grown += fresh if len(series) == news else self._new(fresh, at_s, since_s)
         added = fsum(grown)  # the same in any order: a page has its own, the journal another
         if since_s is not None and at_s > since_s:
             pace = added / (at_s - since_s)
             self.pace = pace if pace > self.pace else 0.95 * self.pace
+        if anew:
+            for name in [name for name, found in anew.items() if found[1] < at_s - _ANEW_S]:
+                del anew[name]
         if self.odd_at_s is not None:
             self._settle(at_s)
         if len(series) > _MANY_SERIES:
@@ -108,10 +119,11 @@ class CounterMemory:
             return -1.0
         fell, low = value < last, self.fallen.get(name)
         if low is None and not fell:
-            return value - last
+            return self._growth_anew(name, value, before, at_s)
         if fell and value <= min(0.5 * last, _FEW_COUNTED + _SPURT * self.pace * (at_s - seen_at_s)):
             self.fallen.pop(name, None)
-            return value
+            self.anew.setdefault(name, [last, seen_at_s, 0.0])[2] += value
+            return 0.0
         if low is None:
             if not name.endswith(WITHIN):  # those within a limit fall where the limit does
                 self.fallen[name] = [last, at_s, seen_at_s]
@@ -124,6 +136,26 @@ class CounterMemory:
         elif at_s - low[1] >= _STEADY_S:
             del self.fallen[name]
         return 0.0
+
+    def _growth_anew(self, name: str, value: float, before: list[float], at_s: float) -> float:
+        """What counts of a series that rose. Back at once where it was, it had not begun anew."""
+        last, seen_at_s = before
+        found = self.anew.get(name)
+        if found is None:
+            return value - last
+        was, was_at_s, held = found
+        if value >= was and value - last > _FEW_COUNTED + self.pace * (at_s - seen_at_s):
+            del self.anew[name]
+            return (value - was) * (at_s - seen_at_s) / (at_s - was_at_s)
+        found[2] = 0.0
+        return value - last + held
+
+    def _new(self, fresh: Sequence[float], at_s: float, since_s: float | None) -> list[float]:
+        """Of new series beside known ones: the counts that are of this interval. The others were hidden before."""
+        if since_s is None or at_s <= since_s:
+            return list(fresh)
+        most = _FEW_COUNTED + _SPURT * self.pace * (at_s - since_s)
+        return [value for value in fresh if value <= most]
 
     def _settle(self, at_s: float) -> None:
         """What nobody exports any more is not waited for; and some time after the last fall all is well again."""
@@ -138,6 +170,7 @@ class CounterMemory:
         for name in gone:
             del self.series[name]
             self.fallen.pop(name, None)
+            self.anew.pop(name, None)
 
 
 @dataclass(slots=True)

@@ -19,14 +19,23 @@ _NOTHING: frozenset[str] = frozenset()
 
 
 def take_in_latencies(
-    memory: DemandMemory, metrics: DeploymentMetrics, slo: Slo, now_s: float, since_s: float | None
+    memory: DemandMemory,
+    metrics: DeploymentMetrics,
+    slo: Slo,
+    now_s: float,
+    since_s: float | None,
+    none_is_zero: bool,
 ) -> tuple[float, float, float, float]:
-    """What was added: seconds to first tokens and how many, seconds between tokens and how many gaps."""
-    ttft_good, ttft_all = _within(memory.ttft, metrics.ttft, slo.ttft_s, now_s, since_s, metrics.baseline)
-    itl_good, itl_all = _within(memory.itl, metrics.itl, slo.itl_s, now_s, since_s, metrics.baseline)
+    """What was added: seconds to first tokens and how many, seconds between tokens and how many gaps.
+
+    `none_is_zero`: as of `CounterMemory.advance`.
+    """
+    at = (now_s, since_s, metrics.baseline, none_is_zero)
+    ttft_good, ttft_all = _within(memory.ttft, metrics.ttft, slo.ttft_s, *at)
+    itl_good, itl_all = _within(memory.itl, metrics.itl, slo.itl_s, *at)
     _remember_attained(memory, now_s, (ttft_good, ttft_all, itl_good, itl_all))
-    ttft_s = memory.ttft_sum.advance(metrics.ttft_sum_s, now_s, since_s, metrics.baseline)
-    itl_s = memory.itl_sum.advance(metrics.itl_sum_s, now_s, since_s, metrics.baseline)
+    ttft_s = memory.ttft_sum.advance(metrics.ttft_sum_s, now_s, since_s, metrics.baseline, none_is_zero=none_is_zero)
+    itl_s = memory.itl_sum.advance(metrics.itl_sum_s, now_s, since_s, metrics.baseline, none_is_zero=none_is_zero)
     return ttft_s, ttft_all, itl_s, itl_all
 
 
@@ -80,6 +89,7 @@ def _within(
     now_s: float,
     since_s: float | None,
     baseline: Collection[str],
+    none_is_zero: bool,
 ) -> tuple[float, float]:
     """How many new observations were within the limit, and how many there were (linear inside a bucket)."""
     good: dict[str, float] = {}
@@ -91,9 +101,9 @@ def _within(
         total[every] = count
     started = memory.started
     marked = frozenset(f"{series}{mark}" for series in baseline for mark in "<=") if baseline else _NOTHING
-    new_good = memory.advance(good, now_s, since_s, marked)
+    new_total = memory.advance(total, now_s, since_s, marked, none_is_zero=none_is_zero)
     memory.started = started
-    new_total = memory.advance(total, now_s, since_s, marked)
+    new_good = memory.advance(good, now_s, since_s, marked, none_is_zero=none_is_zero)
     return min(new_good, new_total), new_total
 
 

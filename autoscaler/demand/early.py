@@ -33,6 +33,13 @@ def take_in_early(memory: DemandMemory, early: float, moved: float, since_last_s
     memory.mix_moved = memory.mix_moved * math.pow(0.5, since_last_s / _MOVED_HALF_LIFE_S) + moved
 
 
+def suppose_early(memory: DemandMemory, ended: float) -> None:
+    """Of `ended` requests nobody can tell how many more ended early: as large a share as so far."""
+    early, requests = memory.mix_early, memory.mix_sums[3]
+    share = early[0] / requests if requests > 0.0 else 0.0
+    memory.mix_early = [early[0] + share * ended, early[1] + share * ended]
+
+
 def fade_early(memory: DemandMemory, kept: float, kept_lately: float) -> None:
     """The shares that the sums of the mix and those of lately keep."""
     early = memory.mix_early

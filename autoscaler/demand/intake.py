@@ -14,6 +14,7 @@ from autoscaler.demand.knowledge import (
     judge_arrivals,
     judge_failures,
     note_known,
+    serves_nobody,
     unseen_share,
 )
 from autoscaler.demand.mix import take_in_mix
@@ -45,14 +46,23 @@ def take_in(
     if since_s is not None and metrics.as_of_s <= since_s:
         return []
     now_s = metrics.as_of_s
-    latencies = take_in_latencies(memory, metrics, slo, now_s, since_s)
+    # A page without counters is one of a deployment that counted nothing only where something says that it is idle.
+    none_is_zero = serves_nobody(metrics, reports)
+    latencies = take_in_latencies(memory, metrics, slo, now_s, since_s, none_is_zero)
     # Before arrivals: the mix asks who counted those of the last page.
-    tokens = take_in_mix(memory, metrics, now_s, since_s, first_tokens=latencies[1])
+    tokens = take_in_mix(memory, metrics, now_s, since_s, latencies[1], none_is_zero)
     failed = memory.errors.advance(metrics.errors_total, now_s, since_s, metrics.baseline)
     # An ingress whose backend turns requests away fails as well, and those requests were counted when they came.
-    rejected = max(0.0, memory.rejected.advance(metrics.rejected_total, now_s, since_s, metrics.baseline) - failed)
+    # Serve creates those series with the first request that fails: beside counted arrivals their absence is none.
+    rejected = memory.rejected.advance(
+        metrics.rejected_total, now_s, since_s, metrics.baseline,
+        none_is_zero=none_is_zero or bool(metrics.arrivals_total),
+    )  # fmt: skip
+    rejected = max(0.0, rejected - failed)
     late = count_shares(memory, metrics)
-    counted = memory.arrivals.advance(metrics.arrivals_total, now_s, since_s, metrics.baseline, renamed_is_old=True)
+    counted = memory.arrivals.advance(
+        metrics.arrivals_total, now_s, since_s, metrics.baseline, renamed_is_old=True, none_is_zero=none_is_zero
+    )
     counted = max(0.0, counted - late)  # the rate is that of now, not of what comes to light
     frozen_since_s = memory.moved_at_s if memory.frozen else None
     memory.unseen_fraction = unseen_share(memory, metrics, reports, now_s)

@@ -72,10 +72,12 @@ def count_shares(memory: DemandMemory, metrics: DeploymentMetrics) -> float:
     if len(current) < 2 and not shares:
         return 0.0
     now_s, growths, total_rps = metrics.as_of_s, {}, 0.0
+    fallen, anew = memory.arrivals.fallen, memory.arrivals.anew
     for name, value in current.items():
         before = series.get(name)
         growth_rps = 0.0
-        if before is not None and before[0] < value < math.inf and before[1] < now_s:
+        back = name in fallen or (name in anew and value >= anew[name][0])
+        if before is not None and before[0] < value < math.inf and before[1] < now_s and not back:
             growth_rps = (value - before[0]) / (now_s - before[1])
         growths[name] = growth_rps
         total_rps += growth_rps
@@ -146,6 +148,8 @@ def judge_arrivals(
     memory.in_flight = in_flight
     if memory.begun_at_s is None or memory.moved_at_s is None or memory.served_at_s is None:
         memory.begun_at_s = memory.moved_at_s = memory.served_at_s = now_s
+    if memory.unseen_fraction > 0.0 and counted <= 0.0 and _is_witnessed(memory, metrics, reports, now_s):
+        memory.unseen_fraction = 0.0  # whom a handle that is not seen lets in is served by replicas that are
     if memory.unseen_fraction > _MOST_UNSEEN:
         memory.unknown, memory.frozen, memory.idle = _unseen_words(memory, metrics), False, False
         return
@@ -182,6 +186,15 @@ def judge_arrivals(
         memory.unknown = f"arrivals stand still for {still_s:.0f} s, and no gauge says that nothing is in flight"
 
 
+def _is_witnessed(memory: DemandMemory, metrics: DeploymentMetrics, reports: Reports, now_s: float) -> bool:
+    """Whether the replicas alone say that nobody asks: each that runs has no request, and none served any for a while.
+
+    Whatever a handle counts, or does not: its requests are at replicas, or on their way to one that is free.
+    """
+    served_at_s = now_s if memory.served_at_s is None else memory.served_at_s
+    return now_s - served_at_s > _STILL_S and not reports.missing and _replicas_idle(metrics, reports)
+
+
 def _lately_rps(memory: DemandMemory) -> float:
     """Arrivals over the rate window; infinite before any were seen."""
     sums = memory.interval_sums
@@ -193,6 +206,11 @@ def _nobody_is_served(metrics: DeploymentMetrics, reports: Reports) -> bool:
     if metrics.ongoing == 0.0 and metrics.arrivals_total:
         return True
     return _replicas_idle(metrics, reports)
+
+
+def serves_nobody(metrics: DeploymentMetrics, reports: Reports) -> bool:
+    """No replica runs, or every one that does says that it has no request. Not told of: False."""
+    return reports.running == 0 or _replicas_idle(metrics, reports)
 
 
 def _replicas_idle(metrics: DeploymentMetrics, reports: Reports) -> bool:
@@ -304,6 +322,7 @@ def knowledge(
         return _IDLE if memory.idle else ALL_FRESH
     running = bool(reports.running)
     by_default = IDLE if memory.idle else FRESH
+    idle = memory.idle and _is_witnessed(memory, metrics, reports, metrics.as_of_s)
     arrivals = by_default
     if memory.unknown:
         arrivals = _unknown(memory.unknown)
@@ -313,7 +332,7 @@ def knowledge(
         )
     elif _some_stand_still(memory):
         arrivals = _unknown("a counter of its arrivals stands still while the others move")
-    elif memory.arrivals.odd_at_s is not None:
+    elif memory.arrivals.odd_at_s is not None and not idle:
         arrivals = _unknown("counters of its arrivals went back or held no number lately")
     in_flight = waiting = tokens = kv = by_default
     if reports.missing:
@@ -324,7 +343,7 @@ def knowledge(
         in_flight = _unknown("what counts its requests in flight is on no page any more")
     if metrics.queued_at_handles is None and running and "waiting" in known and not memory.idle:
         waiting = _unknown("what counts its waiting requests is on no page any more")
-    if odd:
+    if odd and not idle:
         tokens = _unknown("counters of its engines went back or held no number lately")
     elif busy and not metrics.prompt_tokens_total and _lost(known, "tokens", metrics.as_of_s):
         tokens = _unknown("its engines serve, and what counts their tokens is on no page any more")

@@ -17,9 +17,11 @@ from autoscaler.demand.early import (
     learn_calm_output,
     left_lately,
     output_tokens,
+    suppose_early,
     take_in_early,
     weight_of_early,
 )
+from autoscaler.demand.engines import engine_of, only, told_in_part
 from autoscaler.idle_engines import engine_gauges
 from autoscaler.memories import DemandMemory
 from autoscaler.model import DeploymentMetrics
@@ -59,18 +61,26 @@ class TokenSums:
 
 
 def take_in_mix(
-    memory: DemandMemory, metrics: DeploymentMetrics, now_s: float, since_s: float | None, first_tokens: float
+    memory: DemandMemory,
+    metrics: DeploymentMetrics,
+    now_s: float,
+    since_s: float | None,
+    first_tokens: float,
+    none_is_zero: bool,
 ) -> tuple[float, float, float, float]:
-    """What was added: finished requests, prompt, output and cached prompt tokens. `first_tokens`: what was of those."""
+    """What was added: finished requests, prompt, output and cached prompt tokens. `first_tokens`: what was of those.
+
+    `none_is_zero`: as of `CounterMemory.advance`.
+    """
     # Where no engine had counted anything before, nobody was in progress either, whatever gauges did not say.
     fresh = memory.prompt_tokens.started and not memory.prompt_tokens.series
-    added = (
-        memory.prompt_tokens.advance(metrics.prompt_tokens_total, now_s, since_s, metrics.baseline),
-        memory.output_tokens.advance(metrics.output_tokens_total, now_s, since_s, metrics.baseline),
-        memory.cached_tokens.advance(metrics.cached_tokens_total, now_s, since_s, metrics.baseline),
-        memory.finished.advance(metrics.finished_total, now_s, since_s, metrics.baseline),
-    )
+    in_part = told_in_part(memory, metrics)
+    share = _share_told(metrics, in_part)
+    added = _advance(memory, metrics, now_s, since_s, none_is_zero, in_part, inside=False)
     tokens = (added[3], added[0], added[1], added[2])
+    if in_part:
+        more = _advance(memory, metrics, now_s, since_s, none_is_zero, in_part, inside=True)
+        tokens = (added[3] + more[3], added[0] + more[0], added[1] + more[1], added[2] + more[2])
     # Those that only wait at an engine have had no token yet.
     waiting = 0.0
     for one in engine_gauges(metrics):
@@ -83,24 +93,60 @@ def take_in_mix(
     joined = (serving or 0.0) - (before or 0.0) if known else 0.0
     if abs(joined) > _FEW and abs(joined) > _FEW + _can_have_moved(memory, metrics, now_s - since_s):
         known, joined = False, 0.0
+    joined *= share
+    ended = added[3]
     # Tokens are counted as they come, requests when they end. Without those half done the first requests to end would
     # seem to have had everybody's tokens; in the long run as many join as leave.
-    added = (*added[:3], added[3] + 0.5 * joined)
-    # Without traffic nothing fades: the last known mix is still the best guess for the next request.
-    traffic = tokens[0] > 0 or (first_tokens > 0 and weight_of_early(memory) > 0.0)
+    added = (*added[:3], ended + 0.5 * joined)
+    # Without traffic nothing fades: the last known mix is still the best guess for the next request. Nor does it where
+    # no engine tells of all that it serves.
+    traffic = ended > 0 or (first_tokens > 0 and share > 0.0 and weight_of_early(memory) > 0.0)
     seconds = now_s - since_s if traffic else 0.0
     kept, kept_lately = 0.5 ** (seconds / _MIX_HALF_LIFE_S), 0.5 ** (seconds / _LATELY_HALF_LIFE_S)
     memory.mix_sums = _faded(memory.mix_sums, added, kept)
-    memory.mix_lately = _faded(memory.mix_lately, (*added, tokens[0] + joined), kept_lately)
+    memory.mix_lately = _faded(memory.mix_lately, (*added, ended + joined), kept_lately)
     fade_early(memory, kept, kept_lately)
-    if known and metrics.ttft and metrics.finished_total:
+    if in_part:
+        suppose_early(memory, ended)
+    elif known and metrics.ttft and metrics.finished_total:
         moved = max(first_tokens, abs(joined))
-        take_in_early(memory, first_tokens - joined - tokens[0], moved, now_s - since_s)
+        take_in_early(memory, first_tokens - joined - ended, moved, now_s - since_s)
     calm = waiting <= _QUEUE_SHARE * (memory.in_progress or 0.0)
     if calm and _longer_by_no_chance(memory, seconds):
         _begin_anew(memory)
     learn_calm_output(memory, seconds, memory.mix_watched_s >= _WATCHED_FIRST_S)
     return tokens
+
+
+def _advance(
+    memory: DemandMemory,
+    metrics: DeploymentMetrics,
+    now_s: float,
+    since_s: float | None,
+    none_is_zero: bool,
+    in_part: frozenset[str],
+    inside: bool,
+) -> tuple[float, float, float, float]:
+    """Prompt, output and cached tokens and ended requests, of engines told of in part (`inside`) or of the others."""
+    added = []
+    for counter, current in (
+        (memory.prompt_tokens, metrics.prompt_tokens_total),
+        (memory.output_tokens, metrics.output_tokens_total),
+        (memory.cached_tokens, metrics.cached_tokens_total),
+        (memory.finished, metrics.finished_total),
+    ):
+        some = only(current, in_part, inside) if in_part else current
+        added.append(counter.advance(some, now_s, since_s, metrics.baseline, none_is_zero=none_is_zero))
+    return added[0], added[1], added[2], added[3]
+
+
+def _share_told(metrics: DeploymentMetrics, in_part: frozenset[str]) -> float:
+    """Of the engines on the pages, the share that tell of all they serve."""
+    if not in_part:
+        return 1.0
+    series = (metrics.prompt_tokens_total, metrics.output_tokens_total, metrics.finished_total)
+    engines = {engine_of(one) for of_kind in series for one in of_kind}
+    return len(engines - in_part) / len(engines) if engines else 0.0
 
 
 def _can_have_moved(memory: DemandMemory, metrics: DeploymentMetrics, seconds: float) -> float:

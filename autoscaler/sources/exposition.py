@@ -17,6 +17,8 @@ from autoscaler.model import Histogram
 from autoscaler.sources.names import (
     APPLICATION,
     DEPLOYMENT,
+    FINISHED_REASON,
+    GOOD_FINISHES,
     REPLICA,
     REPLICA_ID,
     ROLES,
@@ -60,13 +62,19 @@ class Series:
     @property
     def id(self) -> str:
         if self._id is None:
+            # An engine counts ends by reason: before the slash is the id that its other counters have.
+            reason = self.labels.get(FINISHED_REASON, "")
+            by_reason = reason in GOOD_FINISHES
             kept = sorted(
                 (name, value)
                 for name, value in self.labels.items()
-                if name not in _NOT_IDENTIFYING and not name.startswith("otel_")
+                if name not in _NOT_IDENTIFYING
+                and not name.startswith("otel_")
+                and not (by_reason and name == FINISHED_REASON)
             )
             text = "\0".join(f"{name}\0{value}" for name, value in kept)
-            self._id = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
+            engine = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
+            self._id = f"{engine}/{reason}" if by_reason else engine
         return self._id
 
     def __repr__(self) -> str:

@@ -152,9 +152,9 @@ def test_the_first_requests_to_end_are_not_taken_for_all_who_were_served() -> No
 
 
 def test_engines_that_had_counted_nothing_before_had_nothing_in_progress() -> None:
-    """The first page shows no engine yet, and no gauge: the same as above must come of it."""
+    """No replica runs yet, so the first page shows no engine and no gauge: the same as above must come of it."""
     memory = DemandMemory()
-    take(memory, page(0.0, {}, ongoing=None))
+    demand.take_in(memory, page(0.0, {}, ongoing=None), Slo(), 30.0, 10.0, demand.Reports(running=0))
     some = {"prompt_tokens_total": {"r": 500.0}, "output_tokens_total": {"r": 3000.0}, "finished_total": {"r": 10.0}}
     take(memory, page(50.0, {}, **some, ongoing=40.0))
     mix = demand.token_mix(memory)
@@ -261,8 +261,9 @@ def test_totals_count_everything_since_the_first_reading() -> None:
         take(memory, counted(10.0 * i, 3.0 * i))
     assert memory.totals == Totals(9.0, 9.0, 900.0, 450.0, 180.0, pytest.approx(1.8), 9.0, pytest.approx(4.5), 441.0)
     take(memory, counted(40.0, 2.0))  # the engine was restarted and has counted two since
-    assert memory.totals.first_tokens == 11.0
-    assert memory.totals.ttft_s == pytest.approx(2.2)
+    take(memory, counted(50.0, 3.0))  # and the next page does not take that back
+    assert memory.totals.first_tokens == 12.0
+    assert memory.totals.ttft_s == pytest.approx(2.4)
 
 
 def test_what_was_counted_is_the_same_in_any_order_of_the_series() -> None:
