@@ -29,6 +29,7 @@ DECISION_FAILED = "decision_failed"
 INVARIANT = "invariant_broken"
 STATE_NOT_SAVED = "state_not_saved"
 JOURNAL_NOT_WRITTEN = "journal_not_written"
+CERTIFICATE_NOT_RENEWED = "certificate_not_renewed"
 
 
 STARTS_THAT_MAKE_A_LOOP = 3
@@ -70,6 +71,10 @@ KINDS: Mapping[str, Kind] = {
         Kind(INVARIANT, "InvariantBroken", "critical", "report it with the journal: the level stays meanwhile"),
         Kind(STATE_NOT_SAVED, "StateNotSaved", "warning", "free or make writable the disk of state.path"),
         Kind(JOURNAL_NOT_WRITTEN, "JournalNotWritten", "warning", "free or make writable the disk of journal.path"),
+        Kind(
+            CERTIFICATE_NOT_RENEWED, "CertificateNotRenewed", "warning",
+            "write a certificate and the key that belongs to it to server.cert_file and server.key_file",
+        ),
     )
 }  # fmt: skip
 

@@ -20,6 +20,7 @@ from autoscaler.conditions import KINDS
 from autoscaler.errors import LeadtimeError, NotFound
 from autoscaler.kube.resources import EVENTS, ClusterApi, Object, PatchOperation, micro_time
 from autoscaler.model import FINE_OUTCOMES, Applied, Condition, DeploymentPlan, Outcome, Plan
+from autoscaler.outages import LASTS_S, Outage, OutageKind
 from autoscaler.redaction import blank
 from policies.base import DeploymentKey
 
@@ -81,6 +82,27 @@ def notices_of(
         ref = ref_of(condition.deployment) if condition.deployment is not None else None
         if ref is not None and condition.deployment is not None:
             notices.append(_of_condition(ref, condition, condition.deployment))
+    return notices
+
+
+_OUTAGES: Mapping[OutageKind, str] = {"reading": "NothingReadable", "writing": "NothingWritable"}
+
+
+def own_notices(
+    pod: ObjectRef, conditions: Sequence[Condition], outages: Sequence[Outage], now_s: float
+) -> list[Notice]:
+    """What is wrong with the controller as a whole, as Events of its own pod: the reasons may name any service, which
+    who looks at one service is not to read."""
+    notices = [
+        Notice(pod, _OUTAGES[one.kind], f"{one.why}; levels stay", one.kind, action="Control", warning=True)
+        for one in outages
+        if now_s - one.since_s >= LASTS_S
+    ]
+    for condition in conditions:
+        if condition.deployment is None:
+            kind = KINDS[condition.name]
+            note = f"{condition.why}; {kind.mend}"
+            notices.append(Notice(pod, kind.reason, note, condition.name, action="Control", warning=True))
     return notices
 
 

@@ -14,6 +14,7 @@ import logging
 import socket
 import ssl
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,9 @@ class Connection:
 class Certificate:
     """A server's certificate and key, read again when a file changed. Errors: ConfigError at the start."""
 
-    def __init__(self, cert_file: Path, key_file: Path | None) -> None:
-        """`key_file` None: the key is in `cert_file`, too."""
+    def __init__(self, cert_file: Path, key_file: Path | None, told: Callable[[str], None] = lambda why: None) -> None:
+        """`key_file` None: the key is in `cert_file`, too. `told`: hears `problem` after each look at changed files."""
+        self._told = told
         self._files = (cert_file, key_file)
         self._stamp = self._stamps()
         self.problem = ""
@@ -83,12 +85,11 @@ class Certificate:
             self._context()  # both files belong together, before the one in use is touched
             self._load(self.context)
         except ConfigError as error:
-            if self.problem != str(error):
-                log.error("%s; the certificate before it goes on", error)
             self.problem = str(error)
         else:
             self._stamp, self.problem = stamp, ""
             log.info("pages: a new certificate is in use")
+        self._told(self.problem and f"{self.problem}; the certificate before it goes on")
 
     def _context(self) -> ssl.SSLContext:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

@@ -16,6 +16,10 @@ OutageKind = Literal["reading", "writing"]
 KINDS: tuple[OutageKind, ...] = ("reading", "writing")
 
 
+LASTS_S = 30.0
+"""Shorter ones are a start, or a hiccup that sources are told of: neither log nor Event says them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outage:
     """One that lasts: since when, and the first reason met."""

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from prometheus_client.exposition import choose_encoder
 
 from autoscaler.access import Access, AccessRefused, Readers
 from autoscaler.board import Board
+from autoscaler.conditions import CERTIFICATE_NOT_RENEWED
 from autoscaler.errors import ConfigError, LeadtimeError, StateError
 from autoscaler.listener import Certificate, ConnectionLimits, Listener, begun, streams
 from autoscaler.metrics import Exporter
@@ -78,7 +80,9 @@ class Server:
 
     async def start(self) -> None:
         """Errors: ConfigError when the address is taken or not ours, or the certificate cannot be used."""
-        certificate = None if self._certificate_files is None else Certificate(*self._certificate_files)
+        certificate = None
+        if self._certificate_files is not None:
+            certificate = Certificate(*self._certificate_files, told=self._pages.certificate)
         self._runner = web.AppRunner(self._pages.application(), shutdown_timeout=1.0, access_log=None)
         await self._runner.setup()
         assert self._runner.server is not None
@@ -108,6 +112,8 @@ class _Pages:
         now_s: Callable[[], float], monotonic_s: Callable[[], float],
     ) -> None:  # fmt: skip
         self._board = board
+        self.certificate = partial(board.report, CERTIFICATE_NOT_RENEWED)
+        """Hears why a renewed certificate is not used."""
         self._pause = pause
         self._access = access
         self._now_s = now_s

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from autoscaler.audit import Audit, writer_of
 from autoscaler.board import Board
-from autoscaler.events import EventWriter, Notice, ObjectRef, notices_of
+from autoscaler.events import EventWriter, Notice, ObjectRef, notices_of, own_notices
 from autoscaler.kube.lease import KubernetesLease
 from autoscaler.kube.resources import ClusterApi, Object
 from autoscaler.kuberay.fleet import KubeRayFleet
@@ -123,6 +123,14 @@ def connected_parts(
     return kubernetes_parts(settings, config, board, api, election, memory=memory, audit=audit)
 
 
+def own_pod() -> ObjectRef | None:
+    """The pod that this runs in, as the chart's environment says; None elsewhere."""
+    name, namespace = os.environ.get("POD_NAME"), os.environ.get("POD_NAMESPACE")
+    if not name or not namespace:
+        return None
+    return ObjectRef("Pod", namespace, name, os.environ.get("POD_UID", ""), "v1")
+
+
 def own_namespace() -> str:
     """Where this pod runs; `default` outside of a cluster."""
     from autoscaler.kube import api
@@ -195,7 +203,7 @@ def kubernetes_parts(
     if settings.events and not config.dry_run:
         writer = EventWriter(api, elector.settings.identity if elector else process_identity(), now_s=now_s)
         background.append(writer.run)
-    teller = _Teller(discovery, writer, lambda: elector is None or elector.is_leader(elector.clock()))
+    teller = _Teller(discovery, writer, lambda: elector is None or elector.is_leader(elector.clock()), own_pod())
     background += [teller.look, lambda: teller.follow(board)]
     if elector is not None and lease is not None:
         background.append(lambda: _closing(elector.serve(), lease[0]))
@@ -235,8 +243,15 @@ async def _closing(work: Awaitable[object], api: ClusterApi) -> None:
 class _Teller:
     """Tells people: of services that come, go and switch, of wrong annotations, of what a plan did."""
 
-    def __init__(self, discovery: KubernetesDiscovery, writer: EventWriter | None, leads: Callable[[], bool]) -> None:
-        self._discovery, self._writer, self._leads = discovery, writer, leads
+    def __init__(
+        self,
+        discovery: KubernetesDiscovery,
+        writer: EventWriter | None,
+        leads: Callable[[], bool],
+        pod: ObjectRef | None = None,
+    ) -> None:
+        """`pod`: what this runs in; None: nowhere that is known."""
+        self._discovery, self._writer, self._leads, self._pod = discovery, writer, leads, pod
         self._said: set[tuple[str, str]] = set()
 
     async def look(self) -> None:
@@ -266,6 +281,8 @@ class _Teller:
             await changed.wait()
             if self._writer is None or board.plan is None:
                 continue
+            if self._pod is not None:
+                self._writer.tell(own_notices(self._pod, board.conditions, board.outages, board.plan.now_s))
             services = {service.key: service for service in self._discovery.services()}
 
             def ref(key: DeploymentKey, services: dict[tuple[str, str], KubeService] = services) -> ObjectRef | None:

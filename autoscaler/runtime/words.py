@@ -8,12 +8,9 @@ from collections.abc import Mapping, Sequence
 from autoscaler import conditions as wrong
 from autoscaler.log_limits import KIND, SUBJECT
 from autoscaler.model import FINE_OUTCOMES, Applied, Condition, Plan, Signals
-from autoscaler.outages import KINDS, Outage
+from autoscaler.outages import KINDS, LASTS_S, Outage
 
 log = logging.getLogger("leadtime")
-
-_OUTAGE_LASTS_S = 30.0
-"""Shorter ones are a start, or a hiccup that sources are told of."""
 
 
 class TickLog:
@@ -43,7 +40,7 @@ class TickLog:
 
     def outages(self, outages: Sequence[Outage], now_s: float) -> None:
         """Once when nothing can be read or written for a while, and once when it can again."""
-        there = {one.kind: one.why for one in outages if now_s - one.since_s >= _OUTAGE_LASTS_S}
+        there = {one.kind: one.why for one in outages if now_s - one.since_s >= LASTS_S}
         for kind in KINDS:
             if not there.get(kind) or not self.last.get(f"{kind} as a whole"):
                 self.say(f"{kind} as a whole", there.get(kind, ""), logging.ERROR)

@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 
 from autoscaler.access import Readers
+from autoscaler.conditions import CERTIFICATE_NOT_RENEWED
 from autoscaler.errors import ConfigError
 from autoscaler.listener import Certificate, ConnectionLimits
 from autoscaler.server import Server
@@ -324,6 +325,12 @@ async def test_pages_have_tls_and_a_renewed_certificate_is_taken_up(guarded: Gua
     assert guarded.server._listener._certificate is not None
     guarded.server._listener._certificate.renew()
     assert await tls_status(guarded, first) == 503  # the one before goes on
+    guarded.runtime.board.take_conditions(None, 100.0)
+    guarded.runtime.board.take_conditions(None, 130.0)
+    (told,) = guarded.runtime.board.conditions
+    assert (told.name, told.deployment) == (CERTIFICATE_NOT_RENEWED, None)
+    assert told.why.endswith("live.pem: they do not fit; allowed: a certificate (PEM) and its private key; "
+                             "the certificate before it goes on")  # fmt: skip
     live.write_bytes(second.read_bytes())
     async with asyncio.timeout(20):
         while True:
@@ -332,6 +339,8 @@ async def test_pages_have_tls_and_a_renewed_certificate_is_taken_up(guarded: Gua
                 break
     with pytest.raises(aiohttp.ClientConnectorCertificateError):
         await tls_status(guarded, first)
+    guarded.runtime.board.take_conditions(None, 200.0)
+    assert guarded.runtime.board.conditions == ()
 
 
 async def test_a_handshake_that_does_not_end_is_closed(guarded: Guarded, tmp_path: Path) -> None:

@@ -9,9 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler import guard
-from autoscaler.events import EventBook, EventLimits, Notice, ObjectRef, Saying, event_object, notices_of
+from autoscaler.conditions import CERTIFICATE_NOT_RENEWED, STATE_NOT_SAVED
+from autoscaler.events import (
+    EventBook,
+    EventLimits,
+    Notice,
+    ObjectRef,
+    Saying,
+    event_object,
+    notices_of,
+    own_notices,
+)
 from autoscaler.kube.resources import micro_time
-from autoscaler.model import Applied, DeploymentPlan, GuardRecord, Outcome, Plan
+from autoscaler.kube.shell import own_pod
+from autoscaler.model import Applied, Condition, DeploymentPlan, GuardRecord, Outcome, Plan
+from autoscaler.outages import Outage
 from policies.base import DeploymentKey
 
 KEY = DeploymentKey("llm", "chat-llm", "chat", "LLMServer:llama-70b")
@@ -74,6 +86,39 @@ def test_followers_and_dry_runs_say_nothing(options: dict[str, bool]) -> None:
 
 def test_a_deployment_without_an_object_is_skipped() -> None:
     assert notices_of(plan(UP), [outcome("ok")], lambda key: None) == []
+
+
+def test_what_is_wrong_as_a_whole_is_told_of_the_pod_and_not_of_a_tenants_service() -> None:
+    """The reason may name the deployment of somebody else."""
+    pod = ObjectRef("Pod", "lt", "lt-0", "u9", "v1")
+    own = Condition(CERTIFICATE_NOT_RENEWED, None, 900.0, "they do not fit")
+    of_service = Condition(STATE_NOT_SAVED, KEY, 900.0, "no")
+    outages = (Outage("reading", 900.0, "nothing can be read: source x: 403"), Outage("writing", 990.0, "no"))
+
+    notices = own_notices(pod, (own, of_service), outages, 1000.0)
+
+    assert [(n.regarding, n.reason, n.warning) for n in notices] == [
+        (pod, "NothingReadable", True),
+        (pod, "CertificateNotRenewed", True),
+    ]
+    assert notices[0].note == "nothing can be read: source x: 403; levels stay"
+    assert notices[1].note.startswith("they do not fit; write a certificate")
+    assert len(own_notices(pod, (), outages, 1020.0)) == 2
+
+
+def test_an_event_of_the_pod_is_one_that_kubectl_describe_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("POD_NAME", "POD_NAMESPACE", "POD_UID"):
+        monkeypatch.delenv(name, raising=False)
+    assert own_pod() is None
+    monkeypatch.setenv("POD_NAME", "lt-0")
+    monkeypatch.setenv("POD_NAMESPACE", "lt")
+    monkeypatch.setenv("POD_UID", "u9")
+    pod = own_pod()
+    assert pod is not None
+    (notice,) = own_notices(pod, (), (Outage("writing", 0.0, "no"),), 1000.0)
+    made = event_object(notice, "e", datetime.fromtimestamp(0, UTC), "me")
+    assert made["metadata"]["namespace"] == "lt"
+    assert made["regarding"] == {"apiVersion": "v1", "kind": "Pod", "namespace": "lt", "name": "lt-0", "uid": "u9"}
 
 
 # ---------------------------------------------------------------- limits

@@ -81,6 +81,14 @@ DISCOVERY = {
 EVENTS = rights("lt", "events.k8s.io", "events", "", "create", "patch")
 LEASE = rights("lt", "coordination.k8s.io", "leases", "demo-leadtime", "get", "update")
 """Part of DISCOVERY: also one pod is elected."""
+OF_SERVICES = {right for right in DISCOVERY if right[3] in ("rayservices", "rayclusters", "pods")}
+
+
+def in_namespace(name: str) -> set[Any]:
+    """What a watched namespace beside its own needs."""
+    return {(kind, name, *rest) for kind, _, *rest in OF_SERVICES | EVENTS}
+
+
 PODS = {
     *rights("lt", "", "pods", "", "list", "watch"),
     *rights("lt", "events.k8s.io", "events", "", "list", "watch"),
@@ -96,6 +104,8 @@ NODES = {("ClusterRole", "", "", "nodes", "", verb) for verb in ("list", "watch"
     [
         ({}, DISCOVERY),
         (LIVE, DISCOVERY | EVENTS),
+        (LIVE | {"watchNamespaces": ["lt", "b"]}, DISCOVERY | EVENTS | in_namespace("b")),
+        (LIVE | {"watchNamespaces": ["b"]}, DISCOVERY - OF_SERVICES | EVENTS | in_namespace("b")),
         ({"config": {"dry_run": False, "kubernetes": {"events": False}}}, DISCOVERY),
         ({"replicas": 2}, DISCOVERY),
         ({"replicas": 2, **LIVE}, DISCOVERY | EVENTS),

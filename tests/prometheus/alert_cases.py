@@ -85,6 +85,9 @@ CASES = (
         "15m", {**OF_KEY, "condition": "node_silent"}),
     Case("LeadtimeCondition", "it is over after five minutes", {
         f'leadtime_condition{{{KEY}, condition="node_silent", severity="warning"}}': "1x5 _x60"}, "15m"),
+    Case("LeadtimeCondition", "a renewed certificate cannot be used", {
+        f'leadtime_condition{{{POD}, condition="certificate_not_renewed", severity="warning"}}': "1x60"},
+        "15m", {**OF_JOB, "condition": "certificate_not_renewed"}),
     Case("LeadtimeConditionCritical", "Serve does not take a level", {
         f'leadtime_condition{{{KEY}, condition="not_done", severity="critical"}}': "1x60"},
         "5m", {**OF_KEY, "condition": "not_done"}),

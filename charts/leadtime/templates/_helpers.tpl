@@ -221,7 +221,7 @@ annotations:
 {{- fail (printf "extraVolumeMounts: there is no volume %q; allowed: %s" (toString .name) (keys $volumes | sortAlpha | join ", ")) -}}
 {{- end -}}
 {{- end -}}
-{{- $variables := dict "POD_NAME" "the chart" "POD_NAMESPACE" "the chart" -}}
+{{- $variables := dict "POD_NAME" "the chart" "POD_NAMESPACE" "the chart" "POD_UID" "the chart" -}}
 {{- range $values.extraEnv -}}
 {{- include "leadtime.once" (list $variables .name "variable" "extraEnv") -}}
 {{- end -}}
