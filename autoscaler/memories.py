@@ -97,6 +97,8 @@ class CounterMemory:
         added = fsum(grown)  # the same in any order: a page has its own, the journal another
         if since_s is not None and at_s > since_s:
             pace = added / (at_s - since_s)
+            if self.pace > 0.0:  # what jumps further is no measure of what can be
+                pace = min(pace, _SPURT * self.pace + _FEW_COUNTED)
             self.pace = pace if pace > self.pace else 0.95 * self.pace
         if anew:
             for name in [name for name, found in anew.items() if found[1] < at_s - _ANEW_S]:

@@ -44,6 +44,8 @@ _LEAST_TOKENS = 1e-3
 """Of a request: with fewer nobody counts them, or not any more, and what was counted fades towards nothing."""
 _FEW, _SPURT = 200.0, 8.0
 """Requests that can come into progress or leave it at once: so many, and what arrived, or a multiple of late."""
+_FIRST_TOKENS = 1e6
+"""So many tokens more can be counted at once, whatever requests were before: of a few with the longest contexts."""
 _QUEUE_SHARE = 0.1
 """Of those being served: with more who wait, the gauges tell of moments too far apart."""
 
@@ -94,6 +96,8 @@ def take_in_mix(
     if abs(joined) > _FEW and abs(joined) > _FEW + _can_have_moved(memory, metrics, now_s - since_s):
         known, joined = False, 0.0
     joined *= share
+    if not _is_possible(memory, metrics, now_s - since_s, first_tokens, added, before):
+        return tokens
     ended = added[3]
     # Tokens are counted as they come, requests when they end. Without those half done the first requests to end would
     # seem to have had everybody's tokens; in the long run as many join as leave.
@@ -147,6 +151,31 @@ def _share_told(metrics: DeploymentMetrics, in_part: frozenset[str]) -> float:
     series = (metrics.prompt_tokens_total, metrics.output_tokens_total, metrics.finished_total)
     engines = {engine_of(one) for of_kind in series for one in of_kind}
     return len(engines - in_part) / len(engines) if engines else 0.0
+
+
+def _is_possible(
+    memory: DemandMemory,
+    metrics: DeploymentMetrics,
+    seconds: float,
+    first_tokens: float,
+    added: Sequence[float],
+    in_progress: float | None,
+) -> bool:
+    """Whether so much can have been served in that time; what jumps further is no mix, in whichever direction.
+
+    No more requests end, or have a first token, than there were or came. Tokens are those of some times as many
+    requests of the mix as were served or are there: requests do become longer, but not all at once by so much.
+    """
+    prompt, output, _, ended = added
+    most = _FEW + _can_have_moved(memory, metrics, seconds) + (in_progress or 0.0)
+    if max(ended, first_tokens) > most:
+        return False
+    of_prompt, of_output, _, requests = memory.mix_sums
+    if requests < _MIX_MIN_REQUESTS:
+        return True
+    served = _FEW + max(ended, first_tokens, in_progress or 0.0)
+    longest = _SPURT * served / requests
+    return prompt <= longest * of_prompt + _FIRST_TOKENS and output <= longest * of_output + _FIRST_TOKENS
 
 
 def _can_have_moved(memory: DemandMemory, metrics: DeploymentMetrics, seconds: float) -> float:

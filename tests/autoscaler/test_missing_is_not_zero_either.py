@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -278,3 +279,43 @@ def test_under_load_a_counter_that_is_lower_at_one_look_in_two_minutes_changes_n
     before = world.target
     world.bend = once_in(2 * MINUTE, pattern, factor)
     assert {*world.runs(12.0)} == {before}
+
+
+# ---------------------------------------------------------------- odd values here and there
+
+ODD: tuple[Callable[[float], object], ...] = (
+    lambda value: 0.0, lambda value: -value, lambda value: "NaN", lambda value: "+Inf", lambda value: "many",
+    lambda value: 1e9, lambda value: 2.0 * value, lambda value: 0.5 * value, lambda value: 1.3 * value,
+    lambda value: value + 1000.0, lambda value: value + 50.0,
+)  # fmt: skip
+
+
+def here_and_there(share: float, pattern: str, seed: int) -> Bend:
+    """Pages of which a share of the matching lines holds another value, drawn anew at each look."""
+    dice = random.Random(seed)
+
+    def bend(text: str, node: int) -> str:
+        lines = []
+        for line in text.splitlines():
+            name, _, number = line.rpartition(" ")
+            odd = re.match(pattern, line) and dice.random() < share
+            lines.append(f"{name} {dice.choice(ODD)(float(number))}" if odd else line)
+        return "\n".join(lines) + "\n"
+
+    return bend
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("pattern", ["ray_vllm_(prompt|generation|request_success)", "ray_vllm_time"])
+@pytest.mark.parametrize("share", [0.02, 0.2])
+def test_counters_of_engines_that_jump_here_and_there_take_nothing_away(share: float, pattern: str, seed: int) -> None:
+    """What jumped was learned as the mix of tokens: five replicas became twelve, and one when all was well again."""
+    world = World(replicas=6, rps=3.5 * carries_rps())
+    world.runs(30.0)
+    before = world.target
+    world.bend = here_and_there(share, pattern, seed)
+    during = world.runs(20.0)
+    assert min(during) >= before
+    assert share > 0.02 or max(during) <= before + 1
+    world.bend = lambda text, node: text
+    assert min(world.runs(15.0)) >= before
