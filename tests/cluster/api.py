@@ -118,11 +118,14 @@ def _call(line: dict[str, Any]) -> Call | None:
 
 
 class RealApi:
-    """As the administrator."""
+    """One account's view of the API."""
 
-    def __init__(self, plane: ControlPlane) -> None:
+    def __init__(self, plane: ControlPlane, token: str = "") -> None:
+        """With a token, as the account that it is of; else as the administrator."""
         self.plane = plane
         self.traffic = AuditLog(plane)
+        self._http = plane.http if not token else plane.anonymous
+        self._authorization = {"Authorization": f"Bearer {token}"} if token else {}
         self._ready: set[str] = set()
         self._plurals: dict[tuple[str, str], tuple[str, bool]] = {}
 
@@ -134,11 +137,11 @@ class RealApi:
         """The answer; asked again while the server says that it is not ready for it (429). Errors: ApiError."""
         ends_at_s = time.monotonic() + PATIENCE_S
         while True:
-            answer = self.plane.http.request(
+            answer = self._http.request(
                 method,
                 self.plane.url + path + ("?" + "&".join(f"{k}={v}" for k, v in query.items()) if query else ""),
                 body=None if body is None else msgspec.json.encode(body),
-                headers={"Content-Type": content_type, "Accept": JSON},
+                headers={"Content-Type": content_type, "Accept": JSON, **self._authorization},
                 timeout=30,
                 retries=False,
             )
@@ -224,6 +227,19 @@ class RealApi:
             process.stdout.close()
 
     # ------------------------------------------------------------ beyond
+
+    def token(self, namespace: str, account: str, pod: Object | None = None) -> str:
+        """A token of a service account; bound to a pod, it ends with it."""
+        spec: dict[str, Any] = {"expirationSeconds": 3600}
+        if pod is not None:
+            meta = pod["metadata"]
+            spec["boundObjectRef"] = {"apiVersion": "v1", "kind": "Pod", "name": meta["name"], "uid": meta["uid"]}
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
+        path = self.path("v1", "ServiceAccount", namespace, account)
+        return str(self.request("POST", f"{path}/token", body)["status"]["token"])
+
+    def as_account(self, namespace: str, account: str) -> RealApi:
+        return RealApi(self.plane, self.token(namespace, account))
 
     def namespace(self, name: str) -> str:
         """A namespace that pods can be made in: its account and the cluster's authority are there."""

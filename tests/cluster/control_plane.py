@@ -170,6 +170,9 @@ class ControlPlane:
         context = ssl.create_default_context(cafile=str(self.ca))
         context.load_cert_chain(self.folder / "admin.crt", self.folder / "admin.key")
         self.http = urllib3.PoolManager(16, ssl_context=context, maxsize=16)
+        trusting = ssl.create_default_context(cafile=str(self.ca))
+        self.anonymous = urllib3.PoolManager(16, ssl_context=trusting, maxsize=16)
+        """For requests that bring a token."""
 
     def kubeconfig(self, path: Path, credentials: dict[str, str], url: str = "", namespace: str = "default") -> Path:
         """A kubeconfig file with one context; `credentials` as kubeconfig writes a user's."""
