@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Generic, TypeVar
 
-from autoscaler.errors import Forbidden, LeadtimeError, NotFound
+from autoscaler.errors import Forbidden, LeadtimeError, NotFound, Unavailable
 from autoscaler.fields import mapping, text
 from autoscaler.kube.resources import ClusterApi, Expired, Object, Resource, Throttled, WatchEvent
 
@@ -142,8 +142,17 @@ class ObjectCache(Generic[V]):
             self.resource, self.namespace, self._version, labels=self._labels, fields=self._fields,
             lasts_s=lasts_s, silence_s=self._times.silence_s,
         )  # fmt: skip
-        async for batch in watch:
-            self._apply(batch)
+        said = False
+        try:
+            async for batch in watch:
+                said = said or bool(batch)
+                self._apply(batch)
+        except Unavailable:
+            if not said and self._now_s() - began_at_s >= self._times.silence_s:
+                # Not even a bookmark: a dead connection, or an etcd that was restored from a backup. There versions
+                # went back, and a watch from one that is not there yet stands and tells nothing until it is.
+                self._version = ""
+            raise
         self._failures = 0
         if self._now_s() - began_at_s < self._times.backoff_s:
             await self._pause(self._times.backoff_s)  # a server that ends every watch at once is not asked without end

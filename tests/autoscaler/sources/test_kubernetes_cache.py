@@ -139,6 +139,22 @@ def test_a_forgotten_version_is_listed_anew_and_what_went_meanwhile_is_gone() ->
     assert shown(cache) == ["b=new"]
 
 
+def test_a_watch_that_stood_and_said_nothing_at_all_is_listed_anew() -> None:
+    """After a restore of etcd from a backup versions go back; a watch from a later one stands, and tells nothing."""
+    silent = [(), 90.0, Unavailable("silence")]
+    cache, api, _ = follow([[obj("a", 500), obj("lost", 501)], [obj("a", 3, "new")]], [silent])
+
+    assert [call for _, call in api.calls] == ["list", "watch 10", "list", "watch 10"]
+    assert shown(cache) == ["a=new"]
+
+
+def test_a_watch_that_fell_silent_after_a_bookmark_goes_on_from_it() -> None:
+    said_something = [(), 60.0, (event("BOOKMARK", "", 40),), 90.0, Unavailable("silence")]
+    _, api, _ = follow([[]], [said_something], lasts_s=200.0)
+
+    assert [call for _, call in api.calls] == ["list", "watch 10", "watch 40"]
+
+
 def test_a_server_that_calls_every_version_too_old_is_not_asked_without_end() -> None:
     _, api, _ = follow([], [[(), Expired("too old")]] * 50, lasts_s=600)
 
