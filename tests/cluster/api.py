@@ -27,6 +27,7 @@ CLEARED = (
     ("ray.io/v1", "RayService"), ("ray.io/v1", "RayCluster"),
     ("autoscaling.x-k8s.io/v1beta1", "CapacityBuffer"), ("autoscaling.x-k8s.io/v1", "ProvisioningRequest"),
 )  # fmt: skip
+_TRANSIENT = ("Event", "ComponentStatus", "EndpointSlice", "Endpoints")
 JSON, MERGE_PATCH = "application/json", "application/merge-patch+json"
 
 
@@ -182,7 +183,13 @@ class RealApi:
         return self.request("PATCH", path, patch, MERGE_PATCH)
 
     def set_status(self, obj: Object, status: Object) -> dict[str, Any]:
-        return self.request("PUT", self.path_of(obj) + "/status", {**self.read(obj), "status": status})
+        """Replace it; controllers write there too, so that a conflict is tried again."""
+        while True:
+            try:
+                return self.request("PUT", self.path_of(obj) + "/status", {**self.read(obj), "status": status})
+            except ApiError as error:
+                if error.code != 409:
+                    raise
 
     def remove(self, obj: Object) -> None:
         self.request("DELETE", self.path_of(obj), {"gracePeriodSeconds": 0, "propagationPolicy": "Background"})
@@ -269,6 +276,21 @@ class RealApi:
                 return False
             raise
         return True
+
+    def everything(self) -> set[tuple[str, str, str]]:
+        """(kind, namespace, name) of all objects that somebody made: no events, leases of nodes or endpoints."""
+        found = set()
+        groups = ["v1", *(g["preferredVersion"]["groupVersion"] for g in self.request("GET", "/apis")["groups"])]
+        for api_version in groups:
+            root = f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
+            for kind in self.request("GET", root)["resources"]:
+                if "/" in kind["name"] or "list" not in kind["verbs"] or kind["kind"] in _TRANSIENT:
+                    continue
+                for item in self.request("GET", f"{root}/{kind['name']}")["items"]:
+                    meta = item["metadata"]
+                    if meta.get("namespace") != "kube-node-lease":
+                        found.add((kind["kind"], meta.get("namespace", ""), meta["name"]))
+        return found
 
     def define(self, crds: Iterable[Object]) -> None:
         """Create CustomResourceDefinitions and wait until they are served."""

@@ -25,7 +25,7 @@ from tests.cluster.pki import Authority, service_account_keys
 
 CORE = ("etcd", "kube-apiserver", "kube-controller-manager")
 SCHEDULER = "kube-scheduler"
-PATIENCE_S = 180.0
+PATIENCE_S = 90.0
 """With a machine that does other things too; nothing is timed by it."""
 ADMIN = "kubernetes-admin"
 _ISSUER = "https://kubernetes.default.svc"

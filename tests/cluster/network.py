@@ -73,7 +73,7 @@ class Relay:
                 there, onward = await asyncio.open_connection("127.0.0.1", self.to_port)
             except OSError:
                 return
-            with self._held(onward):
+            with self._held(onward), contextlib.suppress(asyncio.CancelledError):
                 await asyncio.gather(self._carry(reader, onward), self._carry(there, writer))
 
     @contextlib.contextmanager

@@ -1,5 +1,7 @@
 """A process that competes for the lease and writes its name whenever it may: `python -m tests.kube.elected_writer`.
 
+It is told a URL or a kubeconfig, and its name.
+
 Started by test_leader.py as real processes, to be stopped, woken, killed and terminated. Writes carry no version guard,
 as those to Ray Serve carry none: only the elector keeps a late one from starting. Says on stdout what it does. Asked by
 SIGUSR1 it stops itself (SIGSTOP) between two writes: stopped from outside, a busy machine might catch it in a write.
@@ -8,14 +10,16 @@ SIGUSR1 it stops itself (SIGSTOP) between two writes: stopped from outside, a bu
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import sys
+from pathlib import Path
 
 from kubernetes.client import Configuration
 
 from autoscaler.errors import Unavailable
-from autoscaler.kube.api import KubernetesApi
+from autoscaler.kube.api import KubernetesApi, connect
 from autoscaler.kube.lease import KubernetesLease
 from autoscaler.kube.resources import CONFIG_MAPS, PatchOperation
 from autoscaler.leader import LeaderElector, LeaseSettings
@@ -23,8 +27,13 @@ from autoscaler.leader import LeaderElector, LeaseSettings
 LEASE_S, DEADLINE_S, RETRY_S = 3.0, 2.2, 0.25
 
 
-async def main(url: str, name: str) -> None:
-    api, lease_api = KubernetesApi(Configuration(host=url)), KubernetesApi(Configuration(host=url), threads=2)
+def connected(where: str, threads: int) -> KubernetesApi:
+    return KubernetesApi(Configuration(host=where), threads=threads) if "://" in where else connect(Path(where))
+
+
+async def main(where: str, name: str) -> None:
+    api, lease_api = connected(where, 8), connected(where, 2)
+    numbers = itertools.count()
     elector = LeaderElector(
         KubernetesLease(lease_api, "leadtime", "leadtime"), LeaseSettings(name, LEASE_S, DEADLINE_S, RETRY_S)
     )
@@ -35,9 +44,10 @@ async def main(url: str, name: str) -> None:
     while not ended.is_set():
         budget_s = elector.write_budget_s(elector.clock())
         if budget_s > 0:
-            operation = PatchOperation("add", "/data/writer", name)
+            written = {"writer": name, "n": str(next(numbers))}  # each write is a change, and gets a version
+            operations = [PatchOperation("add", f"/data/{key}", value) for key, value in written.items()]
             try:
-                await api.patch(CONFIG_MAPS, "leadtime", "target", [operation], timeout_s=budget_s)
+                await api.patch(CONFIG_MAPS, "leadtime", "target", operations, timeout_s=budget_s)
             except Unavailable:
                 print("had no answer in time", flush=True)
                 continue

@@ -23,12 +23,12 @@ def client_of(api: FakeApi, token: str | None = None, **options: Any) -> Kuberne
     return KubernetesApi(configuration, **{"timeout_s": 5.0, **options})
 
 
-async def until(true: Callable[[], bool], limit_s: float = 60.0) -> None:
+async def until(true: Callable[[], bool], limit_s: float = 60.0, every_s: float = 0.01) -> None:
     """Wait for something that happens on another thread or task; fails when it does not."""
     ends_at = time.monotonic() + limit_s
     while not true():
         assert time.monotonic() < ends_at, "it did not happen"
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(every_s)
 
 
 def kubeconfig(path: Path, server: str, token: str) -> Path:

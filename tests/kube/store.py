@@ -190,6 +190,7 @@ class Store:
             raise conflict(kind.qualified, name, f"Precondition failed: UID in precondition: {uid}")
 
     def _admit(self, kind: ResourceType, obj: dict[str, Any]) -> dict[str, Any]:
+        _drop_empty_maps(kind, obj)
         name = obj["metadata"].get("name") or ""
         problems: list[tuple[str, str]] = []
         if not _NAME.match(name) or len(name) > 253:
@@ -238,6 +239,15 @@ class Store:
             number, digit = divmod(number, len(_SUFFIX))
             text += _SUFFIX[digit]
         return text
+
+
+def _drop_empty_maps(kind: ResourceType, obj: dict[str, Any]) -> None:
+    """Empty maps are not stored: a JSON patch that adds a key to one has no place to add it to."""
+    for name in ("labels", "annotations"):
+        if not obj["metadata"].get(name, True):
+            del obj["metadata"][name]
+    if kind.kind in ("ConfigMap", "Secret") and not obj.get("data", True):
+        del obj["data"]
 
 
 def _spec_of(obj: Object) -> dict[str, Any]:

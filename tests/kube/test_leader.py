@@ -21,7 +21,12 @@ from tests.kube.helpers import client_of, until
 from tests.kube.traffic import Fault, when
 
 LEASE = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "lt", "namespace": "leadtime"}}
-TARGET = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "target", "namespace": "leadtime"}, "data": {}}
+TARGET = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "metadata": {"name": "target", "namespace": "leadtime"},
+    "data": {"n": "0"},
+}
 
 
 class Clock:

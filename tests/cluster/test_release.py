@@ -1,0 +1,54 @@
+"""The chart on a real API server, by the real helm, with its pods as processes under their own accounts and rights."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.api import RealApi
+from tests.cluster.release import released, values
+
+pytestmark = pytest.mark.cluster
+
+
+async def test_it_is_installed_acts_is_upgraded_rolled_back_and_uninstalled(cluster: RealApi, tmp_path: Path) -> None:
+    async with released(cluster, tmp_path, "lt", None) as release:
+        before = cluster.everything()
+        one = values(release.wants_file)
+        await asyncio.to_thread(release.helm.install, one)
+        await release.rolled_out(1)
+        release.wants(3, 2)
+        await release.until(lambda: release.target == 3, "replicas are set")
+        await release.until(lambda: release.holds(2), "every way holds two nodes")
+
+        # a revision whose buffer says 0 chunks, a field that leadtime owns by now, is put back by force only
+        with pytest.raises(AssertionError, match=r'conflict with "leadtime" using .*: .spec.replicas'):
+            await asyncio.to_thread(release.helm.rollback, 1)
+
+        # two pods instead of one: what is held stays
+        await asyncio.to_thread(release.helm.upgrade, {**one, "replicas": 2})
+        await release.rolled_out(2)
+        await release.until(lambda: release.holds(2), "the new leader holds them again")
+        release.wants(4, 3)
+        await release.until(lambda: release.target == 4, "the new leader acts")
+        await release.until(lambda: release.holds(3), "every way holds three nodes")
+
+        # back to the first revision
+        await asyncio.to_thread(release.helm.rollback, 1, "--force-conflicts")
+        await release.rolled_out(1)
+        release.wants(5, 1)
+        await release.until(lambda: release.target == 5, "the old revision acts")
+        await release.until(lambda: release.holds(1), "every way holds one node")
+        assert [one["status"] for one in release.helm.history()] == ["superseded"] * 3 + ["deployed"]
+        refused = [f"{call.verb} {call.resource} {call.name}" for call in release.calls() if call.status == 403]
+        assert refused == []
+
+        # the hook gives back what is held, then everything goes
+        await asyncio.to_thread(release.helm.uninstall)
+        assert release.held() == dict.fromkeys(release.held(), 0)
+        assert release.target == 5, "replicas stay as they are"
+        await release.until(lambda: release.pods.pods == {}, "no process is left")
+        left = cluster.everything() ^ before
+        assert left == set()
