@@ -3,14 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
+from tests.chart import chart
+from tests.cluster import parts
 from tests.cluster.api import RealApi
 from tests.cluster.release import released, values
 
 pytestmark = pytest.mark.cluster
+
+
+@pytest.mark.parametrize("case", chart.CASES)
+def test_the_server_takes_every_object_of_every_case_with_strict_validation(
+    case: str, cluster: RealApi, tmp_path: Path
+) -> None:
+    """kubectl apply --dry-run=server: defaults, validation and admission as for a real write."""
+    docs = chart.render(chart.values_of(case))
+    served = [doc for doc in docs if not doc["apiVersion"].startswith("monitoring.")]
+    for namespace in {doc["metadata"].get("namespace", "") for doc in served} - {""}:
+        cluster.namespace(namespace)
+    file = tmp_path / "rendered.yaml"
+    file.write_text(yaml.safe_dump_all(served))
+    kubectl = [str(parts.require("kubectl")), f"--kubeconfig={cluster.plane.admin}"]
+    command = [*kubectl, "apply", "--dry-run=server", "--validate=strict", "-f", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == len(served)
 
 
 async def test_it_is_installed_acts_is_upgraded_rolled_back_and_uninstalled(cluster: RealApi, tmp_path: Path) -> None:
