@@ -63,6 +63,14 @@ def values(wants: Path, *, pods: int = 1, ways: Mapping[str, str] = WAYS) -> dic
     }
 
 
+_LEVELS = ("rayservices", "deployments/scale", "capacitybuffers", "provisioningrequests")
+
+
+def _holder(lease: Mapping[str, Any]) -> str:
+    """The pod that a lease names."""
+    return str((lease.get("spec") or {}).get("holderIdentity") or "").partition("_")[0]
+
+
 class Release:
     """`helm`, the pods, and what the plan should want."""
 
@@ -94,8 +102,7 @@ class Release:
     def holder(self) -> str:
         """The pod that the lease names."""
         lease = self.api.path("coordination.k8s.io/v1", "Lease", self.namespace, "demo-leadtime")
-        spec = self.api.request("GET", lease).get("spec") or {}
-        return str(spec.get("holderIdentity") or "").partition("_")[0]
+        return _holder(self.api.request("GET", lease))
 
     def held(self) -> dict[str, int]:
         """Pool -> what its way holds."""
@@ -129,6 +136,16 @@ class Release:
 
         await self.until(done, f"{pods} new pods and no old one")
         return await self.leading()
+
+    def check_one_writer(self) -> int:
+        """At the version of each write of a level the lease names the pod that wrote it; how many there were."""
+        renewals = [call for call in self.calls("update", "leases") if call.revision]
+        holders = sorted((call.revision, _holder(call.answer)) for call in renewals)
+        writes = [call for call in self.calls() if call.writes and call.revision and call.resource in _LEVELS]
+        for call in writes:
+            holder = next((who for version, who in reversed(holders) if version < call.revision), "")
+            assert holder == call.pod, f"{call.pod} wrote {call.resource} while {holder or 'nobody'} held the lease"
+        return len(writes)
 
     def replace_pods(self) -> None:
         """As after a node's death: new pods come for those that are gone at once."""

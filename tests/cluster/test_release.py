@@ -58,20 +58,30 @@ async def test_it_is_installed_acts_is_upgraded_rolled_back_and_uninstalled(clus
         await release.until(lambda: release.target == 4, "the new leader acts")
         await release.until(lambda: release.holds(3), "every way holds three nodes")
 
+        # the leader is killed
+        leader = await release.leading()
+        leader.process.kill()
+        release.wants(5, 2)
+        await release.until(lambda: release.target == 5 and release.holds(2), "the other one leads and acts")
+        assert release.holder() != leader.name
+        await release.rolled_out(2)
+
         # back to the first revision
         await asyncio.to_thread(release.helm.rollback, 1, "--force-conflicts")
         await release.rolled_out(1)
-        release.wants(5, 1)
-        await release.until(lambda: release.target == 5, "the old revision acts")
+        release.wants(6, 1)
+        await release.until(lambda: release.target == 6, "the old revision acts")
         await release.until(lambda: release.holds(1), "every way holds one node")
         assert [one["status"] for one in release.helm.history()] == ["superseded"] * 3 + ["deployed"]
         refused = [f"{call.verb} {call.resource} {call.name}" for call in release.calls() if call.status == 403]
         assert refused == []
 
+        assert release.check_one_writer() > 10
+
         # the hook gives back what is held, then everything goes
         await asyncio.to_thread(release.helm.uninstall)
         assert release.held() == dict.fromkeys(release.held(), 0)
-        assert release.target == 5, "replicas stay as they are"
+        assert release.target == 6, "replicas stay as they are"
         await release.until(lambda: release.pods.pods == {}, "no process is left")
         left = cluster.everything() ^ before
         assert left == set()
