@@ -106,6 +106,11 @@ class ControlPlane:
         ready = {"etcd": self._etcd_ready, "kube-apiserver": self._api_ready}.get(program, lambda: True)
         self.until(ready, f"{program} is ready", program)
 
+    def add(self, program: str) -> None:
+        """Start a part that this plane was not begun with."""
+        self._files[program] = parts.require(program)
+        self.start(program)
+
     def kill(self, program: str) -> None:
         """kill -9."""
         process, log = self._running.pop(program)
