@@ -25,7 +25,8 @@ pytestmark = pytest.mark.cluster
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "kubernetes.md"
 Right = tuple[str, str, str]
 """(where, resource, verb)."""
-SELDOM: dict[Right, str] = {(SERVICES, "events", "patch"): "a repeated Event is patched after five minutes only"}
+SELDOM = {(SERVICES, "events", "patch"), ("rights", "events", "patch"), ("rights", "events", "create")}
+"""A lasting Event's count is written after five minutes only, and Events of the pod are for trouble of the whole."""
 ROLES = ("Role", "ClusterRole")
 
 
@@ -167,12 +168,15 @@ async def test_every_right_is_enough_and_none_is_too_many(cluster: RealApi, tmp_
                 def refused(wanted: set[Right] = wanted) -> set[Right]:
                     return wanted & {right_of(call) for call in release.calls() if call.status == 403}
 
-                def silent(wanted: set[Right] = wanted) -> set[Right]:
-                    return {right for right in wanted if not says(release, right)}
+                # what is wrong with the election is said at most so often, and this test breaks its connection often
+                told = {right for right in wanted if right[1] != "leases"}
+
+                def silent(told: set[Right] = told) -> set[Right]:
+                    return {right for right in told if not says(release, right)}
 
                 await until(lambda w=wanted, r=refused: r() == w, lambda w=wanted, r=refused: f"refusals of {w - r()}")
                 # of several lists or watches that one source lacks it names one
-                enough = len(wanted) - 1 if takes in ANEW else 0
+                enough = max(0, len(told) - 1) if takes in ANEW else 0
                 await until(lambda s=silent, n=enough: len(s()) <= n, lambda s=silent: f"words about {s()}")
                 seen |= gone
             if takes in ANEW:  # what was refused is asked for again after a minute only
