@@ -7,6 +7,7 @@ What must be refused and what admitted is the list that tests/chart/test_admissi
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -61,10 +62,13 @@ def account(cluster: RealApi, tmp_path_factory: pytest.TempPathFactory) -> Itera
     helm.install({"admissionPolicy": {"enabled": True}})
     cluster.add(WIDE)
     as_account = cluster.as_account(NAMESPACE, "demo-leadtime")
-    probe = cluster.add(OBJECTS["rayclusters"])
-    cluster.plane.until(
-        lambda: refused(lambda: as_account.change(probe, {"metadata": {"labels": {"a": "b"}}})), "it is in force"
-    )
+    probe, tries = cluster.add(OBJECTS["rayclusters"]), itertools.count()
+
+    def in_force() -> bool:
+        """A change that was let through is none the second time."""
+        return refused(lambda: as_account.change(probe, {"metadata": {"labels": {"try": str(next(tries))}}}))
+
+    cluster.plane.until(in_force, "the policy is in force")
     cluster.remove(probe)
     yield as_account
     helm.uninstall()

@@ -68,11 +68,10 @@ def rights(role: dict[str, Any]) -> set[Right]:
 
 
 def roles(api: RealApi, namespace: str) -> list[dict[str, Any]]:
-    """The release's Roles and ClusterRoles."""
+    """The release's Roles and its ClusterRole."""
     found = [role for kind in ROLES for role in api.all("rbac.authorization.k8s.io/v1", kind)]
-    return [
-        role for role in found if role["metadata"]["name"].removeprefix(f"{namespace}-").startswith("demo-leadtime")
-    ]
+    named = {(SERVICES, "demo-leadtime"), (namespace, "demo-leadtime-own"), ("", f"{namespace}-demo-leadtime-nodes")}
+    return [role for role in found if (role["metadata"].get("namespace", ""), role["metadata"]["name"]) in named]
 
 
 def right_of(call: Call) -> Right:
