@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from autoscaler.errors import InputError
+from autoscaler.common.errors import InputError
 from benchmarks.attainment_fluid import (
     BIN_S,
     DAY,
@@ -49,9 +49,9 @@ from benchmarks.command import INTERRUPTED, play_missing, run_and_exit, tell
 from benchmarks.pages import Marks
 from benchmarks.results.store import ROOT, Store, what_it_does
 from benchmarks.results.traces import public_traces, traces_argument
-from policies.shadow.price import PriceSettings
-from policies.shadow.rules import Family
-from simulator.parallel.workers import Workers, workers
+from policies.predictive.rules.family import Family
+from policies.predictive.rules.shadow_price import PriceSettings
+from simulator.experiments.parallel.workers import Workers, workers
 
 MARKS = Marks("python -m benchmarks.attainment")
 LIST = ROOT / "benchmarks" / "attainment.yaml"

@@ -18,12 +18,12 @@ import numpy as np
 from policies.base import ForecastSpec
 from policies.forecasting import create
 from policies.predictive import PredictiveOptions
-from policies.shadow.ahead import Ahead
-from policies.shadow.fleet import HALF_LIVES_S, LONG, ROWS, patience
-from policies.shadow.price import Account, PriceSettings, choose
-from policies.shadow.rules import LEVELS, Family, Floats, Ints
-from policies.shadow.sizing import CHOOSE_EVERY_S, Closed, Frame, Sizing, SizingMemory
-from simulator.traffic.traces import read_rates
+from policies.predictive.rules.family import LEVELS, Family, Floats, Ints
+from policies.predictive.rules.fleet import HALF_LIVES_S, LONG, ROWS, patience
+from policies.predictive.rules.horizons import Ahead
+from policies.predictive.rules.shadow_price import Account, PriceSettings, choose
+from policies.predictive.rules.sizing import CHOOSE_EVERY_S, Closed, Frame, Sizing, SizingMemory
+from simulator.workload.traces import read_rates
 
 BIN_S = PredictiveOptions().bin_s
 DAY = round(86400.0 / BIN_S)

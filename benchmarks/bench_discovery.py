@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from kubernetes.client import Configuration
 
-from autoscaler.kube.api import KubernetesApi
-from autoscaler.model import DeploymentSettings, PoolSettings
+from autoscaler.core.types import DeploymentSettings, PoolSettings
+from autoscaler.kubernetes.api import KubernetesApi
 from autoscaler.sources.kubernetes.discovery import KubernetesDiscovery, KubernetesPools
 from tests.kube import objects
 from tests.kube.crds import KUBERAY

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from policies.engines import EngineProfile, StepLaw, load_profile
+from policies.capacity import EngineProfile, StepLaw, load_profile
 from simulator.dataplane.plane import DataPlane
 
 PRESETS = {

@@ -32,10 +32,10 @@ import msgspec
 
 from policies.base import ForecastSpec
 from policies.forecasting import create, forecaster_names
-from policies.forecasting.together import Together
-from simulator import backtest
-from simulator.backtest import DAY_S, LEVELS, Course, Floats, Series, Track
-from simulator.traffic.traces import read_rates
+from policies.forecasting.batch import Together
+from simulator.experiments import backtest
+from simulator.experiments.backtest import DAY_S, LEVELS, Course, Floats, Series, Track
+from simulator.workload.traces import read_rates
 
 ROOT = Path(__file__).parents[1]
 OURS = "mixture"

@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from autoscaler.sources.exposition import Memory, parse
-from simulator.traffic.traces import read_requests
+from simulator.workload.traces import read_requests
 
 _ROUNDS = 5
 _ROWS = 200_000

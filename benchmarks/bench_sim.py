@@ -58,8 +58,8 @@ def play(job: str, duration_s: float | None) -> JobRun:
     """One job in this process. The clock starts when the scenario is read and the kernels are there."""
     import numpy as np
 
-    from autoscaler.controller import Controller
-    from autoscaler.model import Plan, Signals
+    from autoscaler.core.controller import Controller
+    from autoscaler.core.types import Plan, Signals
     from simulator.run import Choice, make_policy, simulate
     from simulator.scenario.load import load_scenario
 

@@ -21,8 +21,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from leadtime.demo.local_ray import local_ray
-from simulator.parallel.workers import Workers, workers
-from simulator.tuning.tuner import Plan, Tuned, Tuner
+from simulator.experiments.parallel.workers import Workers, workers
+from simulator.experiments.tuning.tuner import Plan, Tuned, Tuner
 
 
 def main() -> int:

@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from autoscaler.errors import InputError, LeadtimeError
+from autoscaler.common.errors import InputError, LeadtimeError
 from benchmarks.pages import Marks
 from benchmarks.results.store import Store
 from benchmarks.results.traces import tell_stand_ins, traces_argument
 from benchmarks.results.world import Pair
 from policies.options import nearest
-from simulator.parallel.workers import Workers, workers
+from simulator.experiments.parallel.workers import Workers, workers
 
 INTERRUPTED = 130
 """Exit status of a command that was ended with Ctrl-C."""

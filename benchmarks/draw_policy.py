@@ -15,9 +15,9 @@ import numpy as np
 
 from policies.base import FleetProposal, FleetView
 from policies.predictive import PredictiveOptions, PredictivePolicy
+from policies.predictive.rules.fleet import COST, MISSED, SHORT, Shadow
+from policies.predictive.rules.shadow_price import lower_hull
 from policies.predictive.state import PredictiveState, ShadowBook
-from policies.shadow.fleet import COST, MISSED, SHORT, Shadow
-from policies.shadow.price import lower_hull
 from simulator.report import svg as draw
 from simulator.run import simulate
 from simulator.scenario.load import load_scenario

@@ -13,7 +13,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from simulator.league import Job, Run, play
+from simulator.experiments.league import Job, Run, play
 from simulator.report import svg as draw
 
 _WIDTH, _ROW, _LEFT = 900, 130, 60

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from policies.base import DeploymentView, FleetProposal, FleetView, ForecastSpec, ReplicaProposal, Term
-from policies.each import in_system
+from policies.baselines.each import in_system
 
 FILL_FRACTION = 0.7
 """Share of what a replica can hold in flight that is planned for: the rest is room while the next one starts."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from autoscaler.prewarm import CONTROLLER_DEFAULT, SCENARIO_DEFAULT
+from autoscaler.core.types.pools import CONTROLLER_DEFAULT, SCENARIO_DEFAULT
 from policies.base import LeadPath, TokenMix
-from policies.durations import Duration
-from policies.engines import capacity
+from policies.base.durations import Duration
+from policies.capacity import capacity
 from simulator.cluster.nodes import NodePool
-from simulator.outcomes import StartWindow, cold_starts
+from simulator.environment import Live
+from simulator.kernel.outcomes import StartWindow, cold_starts
 from simulator.result import DeploymentFigures, PoolFigures
 from simulator.scenario.load import Deployment, Scenario
-from simulator.world import Live
 
 
 def deployment_figures(scenario: Scenario, one: Live) -> DeploymentFigures:

@@ -17,11 +17,11 @@ from typing import IO, Any
 
 import numpy as np
 
-from autoscaler.errors import InputError
-from autoscaler.escaping import csv_cell
-from autoscaler.safe_files import check_no_link, create_output, make_output_folder, write_output
+from autoscaler.common.errors import InputError
+from autoscaler.common.escaping import csv_cell
+from autoscaler.common.safe_files import check_no_link, create_output, make_output_folder, write_output
 from policies.base import DeploymentKey
-from simulator.outcomes import STATUS_NAMES, Ended
+from simulator.kernel.outcomes import STATUS_NAMES, Ended
 from simulator.result import to_json
 from simulator.run import Outputs
 from simulator.timeline import CsvSink, Sink, StripSink, Tee

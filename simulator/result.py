@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from policies.base import DeploymentKey
-from simulator.outcomes import ColdStarts, Outcomes
-from simulator.samples import Samples
+from simulator.kernel.outcomes import ColdStarts, Outcomes
+from simulator.kernel.samples import Samples
 
 RESULT_VERSION = 1
 _LEVELS = (0.5, 0.9, 0.95, 0.99)

@@ -19,25 +19,25 @@ from typing import Any, Protocol
 import numpy as np
 
 from policies.base import DeploymentKey, Policy, PolicyError
-from policies.oracle import OracleLeadPolicy, OraclePolicy
+from policies.baselines.schedule import SchedulePolicy
+from policies.references.oracle import OracleLeadPolicy, OraclePolicy
+from policies.references.static import StaticPolicy
+from policies.references.static_mean import StaticMeanPolicy
 from policies.registry import create_policy
-from policies.schedule import SchedulePolicy
-from policies.static import StaticPolicy
-from policies.static_mean import StaticMeanPolicy
-from simulator.clairvoyant.bound import bound_result
-from simulator.clairvoyant.completion import resolve
-from simulator.clairvoyant.constant import ConstantFleet, constant_sizes
 from simulator.control.loop import ControlLoop
 from simulator.control.settings import policy_options
-from simulator.events import Priority
+from simulator.environment import Live, World, tail_s
+from simulator.experiments.references.bound import bound_result
+from simulator.experiments.references.completion import resolve
+from simulator.experiments.references.constant import ConstantFleet, constant_sizes
 from simulator.figures import deployment_figures, pool_figures, prewarm_notes
-from simulator.outcomes import Batches, Ended
+from simulator.kernel.events import Priority
+from simulator.kernel.outcomes import Batches, Ended
 from simulator.result import Result
 from simulator.scenario.load import Scenario
 from simulator.scenario.overrides import same_policy
 from simulator.telemetry.spec import PROFILES, TelemetrySpec
 from simulator.timeline import Row, Sink
-from simulator.world import Live, World, tail_s
 
 _FEED_S = 300.0
 _NS = 1e-9

@@ -16,8 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from autoscaler.escaping import no_formula
-from autoscaler.safe_files import create_output
+from autoscaler.common.escaping import no_formula
+from autoscaler.common.safe_files import create_output
 
 
 @dataclass(frozen=True, slots=True)

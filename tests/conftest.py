@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
-from autoscaler.redaction import forget
+from autoscaler.common.redaction import forget
 
 if TYPE_CHECKING:
     from tests.cluster.api import RealApi

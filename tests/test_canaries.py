@@ -26,14 +26,14 @@ from aiohttp import web
 
 from autoscaler.cli import main as cli
 from autoscaler.cli.logs import set_up_logs
-from autoscaler.config import load_config
-from autoscaler.dashboard_client import Answer
-from autoscaler.errors import Forbidden, Unavailable
-from autoscaler.events import EventWriter, Notice, ObjectRef
-from autoscaler.kube.wire import Call, refusal, wrapped
-from autoscaler.model import Applied, Outcome
-from autoscaler.mqtt_link import Link, MqttBroker, words_of
-from autoscaler.redaction import MARK, blank, remember
+from autoscaler.clients.mqtt import Link, MqttBroker, words_of
+from autoscaler.clients.ray_dashboard import Answer
+from autoscaler.common.errors import Forbidden, Unavailable
+from autoscaler.common.redaction import MARK, blank, remember
+from autoscaler.core.types import Applied, Outcome
+from autoscaler.kubernetes.events import EventWriter, Notice, ObjectRef
+from autoscaler.kubernetes.wire import Call, refusal, wrapped
+from autoscaler.settings import load_config
 from autoscaler.wiring.controller import build
 
 RAY, PROMETHEUS, PAGES, MQTT, KUBERNETES, GOOGLE = (
@@ -264,7 +264,7 @@ def test_the_token_of_the_service_account_is_known_before_it_is_sent() -> None:
     pytest.importorskip("kubernetes", reason="the extra `kubernetes` is not installed")
     from kubernetes.client import Configuration
 
-    from autoscaler.kube.api import KubernetesApi
+    from autoscaler.kubernetes.api import KubernetesApi
 
     configuration = Configuration()
     configuration.api_key = {"authorization": f"Bearer {KUBERNETES}"}
@@ -324,7 +324,7 @@ class _Repeats:
 
 @pytest.mark.parametrize("raises", [False, True])
 async def test_what_any_actuator_says_holds_no_secret(raises: bool, tmp_path: Path) -> None:
-    from autoscaler.controller import Controller
+    from autoscaler.core.controller import Controller
     from autoscaler.runtime import Runtime
     from tests.autoscaler.shell_fakes import LLM, Fleet, FleetSource, settings
     from tests.wanting import WantingPolicy

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.redaction import KEPT_S, MARK, SHORTEST, Secrets
+from autoscaler.common.redaction import KEPT_S, MARK, SHORTEST, Secrets
 
 CANARY = "cAnAry-Zx81+/=q~T0k3n"
 PRINTABLE = st.text(st.characters(min_codepoint=33, max_codepoint=0x2FF), min_size=SHORTEST, max_size=60)

@@ -12,11 +12,11 @@ from typing import Any
 
 from autoscaler.actuators.placeholder_pods import refuse_others, replicas_patch, set_replicas
 from autoscaler.actuators.prewarm import Allowed, Held, shown
-from autoscaler.errors import ActuatorError, NotFound, Rejected
-from autoscaler.fields import mapping, mappings, text, time_s, whole
-from autoscaler.kube.resources import CAPACITY_BUFFERS, ClusterApi, Object, Resource
-from autoscaler.model import PoolPlan
-from autoscaler.prewarm import WarmPool
+from autoscaler.common.errors import ActuatorError, NotFound, Rejected
+from autoscaler.common.fields import mapping, mappings, text, time_s, whole
+from autoscaler.core.types import PoolPlan
+from autoscaler.core.types.pools import WarmPool
+from autoscaler.kubernetes.resources import CAPACITY_BUFFERS, ClusterApi, Object, Resource
 
 GKE_LEAST = (1, 35, 2, 1842000)
 """GKE's first version with active buffers."""

@@ -22,11 +22,11 @@ from google.auth.exceptions import GoogleAuthError
 from google.cloud import container_v1
 
 from autoscaler.actuators.prewarm import Allowed, Held
-from autoscaler.errors import ActuatorError, Conflict, Forbidden, NotFound, Rejected, Unavailable
-from autoscaler.kube.resources import Throttled
-from autoscaler.model import PoolPlan
-from autoscaler.prewarm import GkePool, WarmPool
-from autoscaler.redaction import blank, remember
+from autoscaler.common.errors import ActuatorError, Conflict, Forbidden, NotFound, Rejected, Unavailable
+from autoscaler.common.redaction import blank, remember
+from autoscaler.core.types import PoolPlan
+from autoscaler.core.types.pools import GkePool, WarmPool
+from autoscaler.kubernetes.resources import Throttled
 
 OPERATION_WITHIN_S = 900.0
 """An operation that takes longer is said to be late; it goes on, and no other one can begin."""

@@ -16,12 +16,12 @@ from typing import Any
 import msgspec
 
 from autoscaler.actuators.prewarm import Allowed, Held
-from autoscaler.errors import ActuatorError, NotFound, Rejected
-from autoscaler.fields import mapping, mappings, text, whole
-from autoscaler.kube.resources import RAY_SERVICES, ClusterApi, Object, Throttled, list_all
-from autoscaler.kuberay.patch import GroupChange, patch_of, set_group
-from autoscaler.model import PoolPlan, ServiceGpus
-from autoscaler.prewarm import WarmPool, shares
+from autoscaler.common.errors import ActuatorError, NotFound, Rejected
+from autoscaler.common.fields import mapping, mappings, text, whole
+from autoscaler.core.types import PoolPlan, ServiceGpus
+from autoscaler.core.types.pools import WarmPool, shares
+from autoscaler.kubernetes.resources import RAY_SERVICES, ClusterApi, Object, Throttled, list_all
+from autoscaler.kubernetes.worker_groups import GroupChange, patch_of, set_group
 
 Place = tuple[str, str]
 """(namespace, RayService)."""

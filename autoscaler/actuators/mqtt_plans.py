@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 import aiomqtt
 import msgspec
 
-from autoscaler.model import Applied, DeploymentPlan, Outcome, Plan
-from autoscaler.mqtt_client import Client
-from autoscaler.mqtt_link import Backoff, Link, MqttBroker, topic_of
+from autoscaler.clients.mqtt import Backoff, Link, MqttBroker, topic_of
+from autoscaler.clients.mqtt_client import Client
+from autoscaler.core.types import Applied, DeploymentPlan, Outcome, Plan
 
 ONLINE, OFFLINE = b"online", b"offline"
 _FAREWELL_S = 2.0

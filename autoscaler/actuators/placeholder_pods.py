@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from autoscaler.actuators.prewarm import Allowed, Held, shown
-from autoscaler.errors import Conflict, Rejected
-from autoscaler.fields import mapping, mappings, time_s, whole
-from autoscaler.kube.resources import DEPLOYMENTS, ClusterApi, Object, PatchOperation, Resource
-from autoscaler.model import PoolPlan
-from autoscaler.prewarm import WarmPool
+from autoscaler.common.errors import Conflict, Rejected
+from autoscaler.common.fields import mapping, mappings, time_s, whole
+from autoscaler.core.types import PoolPlan
+from autoscaler.core.types.pools import WarmPool
+from autoscaler.kubernetes.resources import DEPLOYMENTS, ClusterApi, Object, PatchOperation, Resource
 
 OWNER_LABEL = "leadtime.dev/prewarm"
 """On everything that the chart makes for pre-warming; its value is the pool."""

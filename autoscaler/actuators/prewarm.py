@@ -15,10 +15,10 @@ from typing import Any, Protocol
 
 import msgspec
 
-from autoscaler.errors import ActuatorError, ConfigError, LeadtimeError, SourceError, Unavailable
-from autoscaler.kube.resources import PatchOperation, Throttled
-from autoscaler.model import Applied, Outcome, Plan, PoolPlan
-from autoscaler.prewarm import WarmPool
+from autoscaler.common.errors import ActuatorError, ConfigError, LeadtimeError, SourceError, Unavailable
+from autoscaler.core.types import Applied, Outcome, Plan, PoolPlan
+from autoscaler.core.types.pools import WarmPool
+from autoscaler.kubernetes.resources import PatchOperation, Throttled
 
 _LONGEST_WAIT_S = 120.0
 Allowed = Callable[[], float]

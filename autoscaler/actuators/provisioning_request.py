@@ -16,11 +16,11 @@ import msgspec
 
 from autoscaler.actuators.placeholder_pods import OWNER_LABEL, refuse_others
 from autoscaler.actuators.prewarm import Allowed, Held
-from autoscaler.errors import NotFound
-from autoscaler.fields import mapping, mappings, text, time_s, whole
-from autoscaler.kube.resources import PROVISIONING_REQUESTS, ClusterApi, Object
-from autoscaler.model import PoolPlan
-from autoscaler.prewarm import WarmPool
+from autoscaler.common.errors import NotFound
+from autoscaler.common.fields import mapping, mappings, text, time_s, whole
+from autoscaler.core.types import PoolPlan
+from autoscaler.core.types.pools import WarmPool
+from autoscaler.kubernetes.resources import PROVISIONING_REQUESTS, ClusterApi, Object
 
 BOOKED_S = 600.0
 """How long provisioned nodes wait for the pods that were to come."""

@@ -18,12 +18,12 @@ from typing import Any
 from urllib.parse import quote
 
 from autoscaler.actuators.prewarm import Allowed, Held
-from autoscaler.dashboard_client import Answer, DashboardClient, NoAnswer
-from autoscaler.errors import ActuatorError, Forbidden, NotFound, Rejected, Unavailable
-from autoscaler.fields import mapping, text
-from autoscaler.kube.resources import Throttled
-from autoscaler.model import PoolPlan, ServiceGpus
-from autoscaler.prewarm import WarmPool, shares
+from autoscaler.clients.ray_dashboard import Answer, DashboardClient, NoAnswer
+from autoscaler.common.errors import ActuatorError, Forbidden, NotFound, Rejected, Unavailable
+from autoscaler.common.fields import mapping, text
+from autoscaler.core.types import PoolPlan, ServiceGpus
+from autoscaler.core.types.pools import WarmPool, shares
+from autoscaler.kubernetes.resources import Throttled
 
 JOBS = "/api/jobs/"
 MARK = "leadtime.dev/prewarm"

@@ -12,9 +12,9 @@ import math
 from collections.abc import Callable
 from urllib.parse import quote
 
-from autoscaler.dashboard_client import Answer, DashboardClient, NoAnswer
-from autoscaler.errors import ActuatorError, ConfigError, Conflict, Forbidden, NotFound, Rejected, Unavailable
-from autoscaler.model import Applied, DeploymentPlan, Outcome, Plan
+from autoscaler.clients.ray_dashboard import Answer, DashboardClient, NoAnswer
+from autoscaler.common.errors import ActuatorError, ConfigError, Conflict, Forbidden, NotFound, Rejected, Unavailable
+from autoscaler.core.types import Applied, DeploymentPlan, Outcome, Plan
 from policies.base import DeploymentKey
 
 MEND_AUTOSCALED = (

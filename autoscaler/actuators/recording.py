@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection
 
-from autoscaler.model import Applied, DeploymentPlan, Outcome, Plan, PoolPlan
+from autoscaler.core.types import Applied, DeploymentPlan, Outcome, Plan, PoolPlan
 
 KEPT = 10_000
 

@@ -15,7 +15,7 @@ from autoscaler.cli.compare import add_comparison, compare
 
 if TYPE_CHECKING:
     from simulator.scenario.load import Deployment, Scenario
-    from simulator.traffic.traces import RateTrace
+    from simulator.workload.traces import RateTrace
 
 DESCRIPTION = """What leadtime and others would have done over recorded traffic: the rates of a file stand in for a
 deployment's traffic in a scenario, which describes the rest (replicas, engine, nodes, start-up, lengths of requests).
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from simulator.scenario.load import load_scenario
-    from simulator.traffic.traces import read_rates
+    from simulator.workload.traces import read_rates
 
     trace = read_rates(args.rates)
     from_s = _begin(trace, args.from_s)
@@ -100,7 +100,7 @@ def _whose(scenario: Scenario, wanted: str | None) -> tuple[int, Deployment]:
 
 def _workload(deployment: Deployment, rates: Path, from_s: float) -> dict[str, Any]:
     """The traffic of the file, with the lengths that the scenario states of this deployment's requests."""
-    from autoscaler.settings_file.blocks import plain_spread
+    from autoscaler.settings.document.blocks import plain_spread
 
     stated = deployment.block.workload
     written: dict[str, Any] = {"rates": str(rates), "start_s": from_s}

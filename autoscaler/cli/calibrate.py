@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from autoscaler.cli.progress import at_work, share_done
 from autoscaler.cli.text import say, warn
-from autoscaler.safe_files import write_output
+from autoscaler.common.safe_files import write_output
 
 if TYPE_CHECKING:
-    from policies.engines.profile import EngineProfile
-    from simulator.calibration.profile import Calibrated, Engine, Identity
-    from simulator.observed import ClosedBatches
+    from policies.capacity.profile import EngineProfile
+    from simulator.experiments.calibration.profile import Calibrated, Engine, Identity
+    from simulator.experiments.observed import ClosedBatches
 
 DESCRIPTION = """Fit an engine profile to your own engine: to vLLM's step log (--enable-logging-iteration-details), to
 tables of step times, or to an OpenAI-compatible endpoint that is measured with a bounded plan of closed batches. Prints
@@ -73,17 +73,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _base(args: argparse.Namespace) -> EngineProfile | None:
-    from policies.engines import load_profile
+    from policies.capacity import load_profile
 
     return load_profile(args.like) if args.like else None
 
 
 def _from_steps(args: argparse.Namespace) -> Calibrated:
     from autoscaler.cli.parser import UsageError
-    from simulator.calibration.fit import fit
-    from simulator.calibration.profile import calibrated, parse_engine
-    from simulator.calibration.step_log import read_steps
-    from simulator.observed import read_measured
+    from simulator.experiments.calibration.fit import fit
+    from simulator.experiments.calibration.profile import calibrated, parse_engine
+    from simulator.experiments.calibration.step_log import read_steps
+    from simulator.experiments.observed import read_measured
 
     base = _base(args)
     engine = parse_engine(args.engine, base)
@@ -103,9 +103,9 @@ def _from_steps(args: argparse.Namespace) -> Calibrated:
 def _from_tables(args: argparse.Namespace) -> Calibrated:
     from dataclasses import replace
 
-    from simulator.calibration.fit import fit, read_tables
-    from simulator.calibration.profile import calibrated, parse_engine, parse_words
-    from simulator.observed import read_measured
+    from simulator.experiments.calibration.fit import fit, read_tables
+    from simulator.experiments.calibration.profile import calibrated, parse_engine, parse_words
+    from simulator.experiments.observed import read_measured
 
     base = _base(args)
     engine = parse_engine(args.engine, base)
@@ -127,7 +127,7 @@ def _from_endpoint(args: argparse.Namespace) -> Calibrated:
     import asyncio
 
     from autoscaler.cli.parser import UsageError
-    from simulator.calibration.profile import calibrated_from_batches
+    from simulator.experiments.calibration.profile import calibrated_from_batches
 
     if args.requests or args.form or args.scale:
         raise UsageError("leadtime calibrate: --requests, --form and --scale do not go with ENDPOINT")
@@ -149,10 +149,10 @@ async def _measure(args: argparse.Namespace, base: EngineProfile | None) -> tupl
     import aiohttp
 
     from autoscaler.cli.parser import UsageError
-    from autoscaler.errors import SourceError
-    from simulator.calibration.client import HttpEndpoint, first_model, kv_tokens
-    from simulator.calibration.endpoint import Patience, Progress, measure, plan
-    from simulator.calibration.profile import parse_engine
+    from autoscaler.common.errors import SourceError
+    from simulator.experiments.calibration.client import HttpEndpoint, first_model, kv_tokens
+    from simulator.experiments.calibration.endpoint import Patience, Progress, measure, plan
+    from simulator.experiments.calibration.profile import parse_engine
 
     engine = parse_engine(args.engine, base)
     url = args.endpoint.rstrip("/").removesuffix("/v1")
@@ -183,8 +183,8 @@ async def _measure(args: argparse.Namespace, base: EngineProfile | None) -> tupl
 def _headers(key_file: Path | None) -> dict[str, str]:
     if key_file is None:
         return {}
-    from autoscaler.errors import InputError
-    from autoscaler.redaction import remember
+    from autoscaler.common.errors import InputError
+    from autoscaler.common.redaction import remember
 
     try:
         key = key_file.read_text(encoding="utf-8").strip()
@@ -203,8 +203,8 @@ def _names(paths: list[Path]) -> str:
 def _identity(
     args: argparse.Namespace, base: EngineProfile | None, source: str, gpu: str | None = None, tp: str | None = None
 ) -> Identity:
-    from autoscaler.settings_file.gpu_kinds import UNKNOWN_KIND
-    from simulator.calibration.profile import Identity
+    from autoscaler.settings.document.gpu_kinds import UNKNOWN_KIND
+    from simulator.experiments.calibration.profile import Identity
 
     tensor_parallel = int(tp) if tp and tp.isdecimal() else None
     gpus, kind = args.gpus or tensor_parallel, args.gpu or gpu
@@ -219,8 +219,8 @@ def _identity(
 
 
 def _write(made: Calibrated, out: Path) -> None:
-    from autoscaler.settings_file.gpu_kinds import UNKNOWN_KIND
-    from policies.engines.write import profile_yaml
+    from autoscaler.settings.document.gpu_kinds import UNKNOWN_KIND
+    from policies.capacity.write import profile_yaml
 
     profile = made.profile
     write_output(out, profile_yaml(profile))

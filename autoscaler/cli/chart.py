@@ -12,7 +12,7 @@ from typing import Any
 
 from autoscaler import __version__
 from autoscaler.cli.text import say, say_block
-from autoscaler.errors import ConfigError
+from autoscaler.common.errors import ConfigError
 
 DESCRIPTION = """\
 Print the controller as a sidecar of a Ray head: a ConfigMap with its settings, and what to put into the head's pod.
@@ -99,7 +99,7 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
     }
     if args.config is None:
         return needed
-    from autoscaler.settings_file.reading import read_settings_file
+    from autoscaler.settings.document.reading import read_settings_file
 
     given = read_settings_file(args.config).data
     for key, value in given.items():
@@ -110,7 +110,7 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _refuse_what_no_sidecar_can(settings: dict[str, Any], path: Path) -> None:
-    from policies.engines import preset_names
+    from policies.capacity import preset_names
 
     port = settings["server"].get("port")
     if port in _RAY_PORTS or port == 0:
@@ -131,7 +131,7 @@ def _refuse_what_no_sidecar_can(settings: dict[str, Any], path: Path) -> None:
 
 def _check(text: str) -> None:
     """What is printed must be what `leadtime run` takes. Errors: ConfigError."""
-    from autoscaler.config import load_config
+    from autoscaler.settings import load_config
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "leadtime.yaml"
@@ -141,8 +141,8 @@ def _check(text: str) -> None:
 
 def _check_file(path: Path) -> None:
     """Errors: ConfigError for anything wrong with a settings file but that it lists no service or version."""
-    from autoscaler.config import load_config
-    from autoscaler.settings_file.problems import BadSettings
+    from autoscaler.settings import load_config
+    from autoscaler.settings.document.problems import BadSettings
 
     try:
         load_config(path, look_at_files=False)

@@ -13,12 +13,12 @@ from autoscaler.cli.progress import share_done
 from autoscaler.cli.simulate import add_override
 from autoscaler.cli.text import console, say_json, warn
 from autoscaler.cli.tune import add_workers
-from autoscaler.safe_files import write_output
+from autoscaler.common.safe_files import write_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from simulator.league import Job, League, Run, Summary
+    from simulator.experiments.league import Job, League, Run, Summary
 
 DESCRIPTION = """Run scenarios under several policies with the same traffic and the same provisioning luck, and compare
 cost and SLO attainment. Policies that know the traffic beforehand are marked."""
@@ -57,9 +57,9 @@ def run(args: argparse.Namespace) -> int:
 def compare(args: argparse.Namespace, name: str) -> int:
     """Plays `args.scenarios` with `args.overrides` under all policies and tells of it; `name` of the command."""
     from autoscaler.cli.parser import UsageError
-    from simulator.league import jobs_of, judge, leave_out, play_all
+    from simulator.experiments.league import jobs_of, judge, leave_out, play_all
+    from simulator.experiments.parallel.workers import workers
     from simulator.outputs import make_room
-    from simulator.parallel.workers import workers
     from simulator.report.page import render
     from simulator.result import to_json
 
@@ -106,7 +106,7 @@ def _policies(text: str, command: str) -> list[str]:
     """Names in order, each once. Errors: UsageError for an empty list."""
     from autoscaler.cli.parser import UsageError
     from policies.registry import policy_names
-    from simulator.league import DEFAULT_POLICIES
+    from simulator.experiments.league import DEFAULT_POLICIES
 
     if text.strip() == "all":
         return list(policy_names())

@@ -47,8 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.action == "validate":
         return _validate(args.file, not args.no_files)
-    from autoscaler.config import settings_schema
-    from autoscaler.config.reference import example
+    from autoscaler.settings import settings_schema
+    from autoscaler.settings.reference import example
 
     schema = settings_schema()
     say_block((json.dumps(schema, indent=2) if args.action == "schema" else example(schema).rstrip()) + "\n")
@@ -56,8 +56,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _validate(path: Path, look_at_files: bool) -> int:
-    from autoscaler.config import load_config
-    from autoscaler.settings_file.problems import BadSettings
+    from autoscaler.settings import load_config
+    from autoscaler.settings.document.problems import BadSettings
 
     try:
         config = load_config(path, look_at_files)

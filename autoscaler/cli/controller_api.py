@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from autoscaler.errors import InputError, LeadtimeError
-from autoscaler.redaction import remember
+from autoscaler.common.errors import InputError, LeadtimeError
+from autoscaler.common.redaction import remember
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 URL_VARIABLE = "LEADTIME_URL"

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autoscaler.cli.parser import UsageError
-from autoscaler.errors import InputError
-from autoscaler.extras import install
-from autoscaler.safe_files import make_output_folder
+from autoscaler.common.errors import InputError
+from autoscaler.common.extras import install
+from autoscaler.common.safe_files import make_output_folder
 
 if TYPE_CHECKING:
     from leadtime.demo.spec import Spec

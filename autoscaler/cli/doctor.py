@@ -14,7 +14,7 @@ from autoscaler.cli.text import say
 from autoscaler.diagnosis.finding import Finding
 
 if TYPE_CHECKING:
-    from autoscaler.config.model import Config
+    from autoscaler.settings.model import Config
 
 DESCRIPTION = """\
 Check versions, access and metric names. With --config: every Ray service that the settings name or find, whether its
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
 
     config = None
     if args.config is not None:
-        from autoscaler.config import load_config
+        from autoscaler.settings import load_config
 
         config = load_config(args.config)
     findings = [*versions(), *(asyncio.run(_of(config)) if config is not None else ())]
@@ -45,8 +45,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _of(config: Config) -> list[Finding]:
-    from autoscaler.addresses import TargetRules
-    from autoscaler.dashboard_client import DashboardClient
+    from autoscaler.clients.addresses import TargetRules
+    from autoscaler.clients.ray_dashboard import DashboardClient
     from autoscaler.diagnosis.ray_service import service_findings
 
     findings = [_settings(config)]

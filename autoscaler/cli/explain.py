@@ -11,8 +11,8 @@ from typing import Any
 
 from autoscaler.cli.parser import did_you_mean
 from autoscaler.cli.text import counted, moment, number, parse_moment, percent, say, span
-from autoscaler.errors import InputError, JournalError
-from autoscaler.journal_file import read_journal
+from autoscaler.common.errors import InputError, JournalError
+from autoscaler.runtime.journal_file import read_journal
 
 DESCRIPTION = """\
 Say in words why a journal's decisions were made: one sentence a decision, changes only, and nodes that were taken away.
@@ -46,7 +46,7 @@ def _ticks(path: Path) -> Iterator[Mapping[str, Any]]:
 
     Errors: JournalError naming the file and the versions.
     """
-    from autoscaler.journal import JOURNAL_VERSION
+    from autoscaler.core.journal import JOURNAL_VERSION
 
     for record in read_journal(path):
         if record.data["kind"] in ("tick", "audit"):
@@ -105,7 +105,7 @@ def _sentences(ticks: Iterator[Mapping[str, Any]], args: argparse.Namespace) -> 
 
 def _taken_away(record: Mapping[str, Any]) -> list[str]:
     """Nodes that went with replicas on them: nobody decided that, and what follows is decided because of it."""
-    from autoscaler.supply_losses import TAKEN_AWAY
+    from autoscaler.core.supply.preemptions import TAKEN_AWAY
 
     return [words for words in record.get("learned", ()) if words.endswith(TAKEN_AWAY)]
 

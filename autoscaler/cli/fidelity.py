@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from autoscaler.cli.text import say, say_json
-from autoscaler.safe_files import make_output_folder, write_output
+from autoscaler.common.safe_files import make_output_folder, write_output
 
 DESCRIPTION = """How well an engine profile reproduces requests that were observed on one real engine: every request
 is sent to the simulated engine at its own time; percentiles of both are compared (error = simulated / observed - 1,
@@ -31,9 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from autoscaler.cli.parser import UsageError
-    from policies.engines import load_profile
-    from simulator.fidelity import compare, quantile_plot
-    from simulator.observed import read_observed
+    from policies.capacity import load_profile
+    from simulator.experiments.fidelity import compare, quantile_plot
+    from simulator.experiments.observed import read_observed
     from simulator.result import to_json
 
     if args.cached_prompt_tokens < 0:
@@ -53,10 +53,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _counts(text: str) -> dict[str, float]:
-    from autoscaler.errors import InputError
+    from autoscaler.common.errors import InputError
     from policies.options import nearest
-    from simulator.calibration.profile import parse_words
-    from simulator.fidelity import COUNTS
+    from simulator.experiments.calibration.profile import parse_words
+    from simulator.experiments.fidelity import COUNTS
 
     counts: dict[str, float] = {}
     for key, word in parse_words("--observed", text).items():
@@ -73,7 +73,7 @@ def _counts(text: str) -> dict[str, float]:
 
 def _lines(document: dict[str, Any], refused: int) -> list[str]:
     from autoscaler.cli.text import table
-    from simulator.fidelity import COUNTS, MEASURES
+    from simulator.experiments.fidelity import COUNTS, MEASURES
 
     observed, simulated, errors = document["observed"], document["simulated"], document["error_fraction"]
     rows = [

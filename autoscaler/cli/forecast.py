@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from autoscaler.cli.progress import share_done
 from autoscaler.cli.text import console, say, say_json, warn
-from autoscaler.safe_files import make_output_folder, write_output
+from autoscaler.common.safe_files import make_output_folder, write_output
 
 if TYPE_CHECKING:
-    from simulator.backtest import Course, Score, Series
+    from simulator.experiments.backtest import Course, Score, Series
 
 _MEASURE = "last"
 """What the table relates losses to; played beside the forecaster that was named."""
@@ -46,9 +46,9 @@ def run(args: argparse.Namespace) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # matrices are tiny: threads only wait for each other
     from policies.base import ForecastSpec
     from policies.forecasting import check_spec
-    from simulator import backtest
+    from simulator.experiments import backtest
     from simulator.report.fan_chart import fan_chart
-    from simulator.traffic.traces import read_rates
+    from simulator.workload.traces import read_rates
 
     series = backtest.series_of(read_rates(args.rates), args.bin_s)
     course = backtest.course_of(series, args.horizon_s)

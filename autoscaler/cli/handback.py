@@ -9,7 +9,7 @@ from typing import Any
 
 from autoscaler.cli.controller_api import add_read_token_argument, add_url_argument, ask
 from autoscaler.cli.text import say
-from autoscaler.errors import InputError
+from autoscaler.common.errors import InputError
 from policies.base import DeploymentKey, PolicyError
 
 DESCRIPTION = """\

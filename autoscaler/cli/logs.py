@@ -11,9 +11,9 @@ import sys
 import threading
 from datetime import UTC, datetime
 
-from autoscaler.escaping import for_terminal, in_json
-from autoscaler.log_limits import LogLimiter
-from autoscaler.redaction import blank
+from autoscaler.common.escaping import for_terminal, in_json
+from autoscaler.common.log_limits import LogLimiter
+from autoscaler.common.redaction import blank
 
 _LINES = "\n\t"
 

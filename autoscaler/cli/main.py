@@ -16,7 +16,7 @@ from autoscaler import __version__
 from autoscaler.cli.parser import Parser, UsageError, did_you_mean
 from autoscaler.cli.registry import COMMANDS, Command, find_command
 from autoscaler.cli.text import say, say_block, warn
-from autoscaler.errors import InputError, LeadtimeError
+from autoscaler.common.errors import InputError, LeadtimeError
 
 _BROKEN_PIPE = 128 + 13
 """What a shell reports for a program that SIGPIPE ended."""

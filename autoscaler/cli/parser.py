@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
-from autoscaler.errors import InputError
+from autoscaler.common.errors import InputError
 
 
 class UsageError(InputError):

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from autoscaler.cli.controller_api import add_url_argument, ask
 from autoscaler.cli.text import say
-from autoscaler.errors import InputError, LeadtimeError
-from autoscaler.extras import missing
+from autoscaler.common.errors import InputError, LeadtimeError
+from autoscaler.common.extras import missing
 
 DESCRIPTION = """\
 Stop a running controller from changing anything, or one deployment. It goes on observing and planning.
@@ -79,7 +79,7 @@ def _in_cluster(paused: bool, args: argparse.Namespace) -> str:
             f"KEY: {args.key!r}; allowed: APP/DEPLOYMENT or NAMESPACE/SERVICE/APP/DEPLOYMENT, or a pattern"
         )
     try:
-        from autoscaler.kube.api import connect
+        from autoscaler.kubernetes.api import connect
     except ImportError as error:
         raise LeadtimeError(f"--cluster: {missing('kube', error)}") from None
     from autoscaler.sources.kubernetes.pause import ClusterPause, set_paused

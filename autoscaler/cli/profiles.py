@@ -26,10 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from autoscaler.errors import ConfigError
-    from autoscaler.settings_file.blocks import typed_promise
+    from autoscaler.common.errors import ConfigError
+    from autoscaler.settings.document.blocks import typed_promise
     from policies.base import TokenMix
-    from policies.engines import load_profile, preset_names
+    from policies.capacity import load_profile, preset_names
     from policies.options import exact
 
     for name in ("prompt_tokens", "output_tokens"):
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _row(profile: Any, mix: Any, slo: Any) -> dict[str, Any]:
-    from policies.engines import capacity
+    from policies.capacity import capacity
 
     found = capacity(profile, mix, slo)
     errors = profile.fit.get("error_fraction", {})

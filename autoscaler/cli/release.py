@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from autoscaler.cli.logs import set_up_logs
 from autoscaler.cli.text import say
-from autoscaler.errors import ConfigError, InputError
-from autoscaler.extras import missing
+from autoscaler.common.errors import ConfigError, InputError
+from autoscaler.common.extras import missing
 
 if TYPE_CHECKING:
-    from autoscaler.config.model import Config
-    from autoscaler.model import Applied
+    from autoscaler.core.types import Applied
+    from autoscaler.settings.model import Config
 
 DESCRIPTION = """\
 Give back what pre-warming holds of every pool of the settings: placeholders and buffers to 0, floors of worker groups
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from autoscaler.config import load_config
+    from autoscaler.settings import load_config
 
     config = load_config(args.config)
     set_up_logs(args.log_json)
@@ -66,13 +66,13 @@ async def _work(config: Config, pause: bool) -> list[Applied]:
 
 async def pull_switch(config: Config) -> None:
     """Pause every controller of the release. Errors: InputError without a switch; LeadtimeError when it stays."""
-    from autoscaler.kube.shell import own_namespace
     from autoscaler.sources.kubernetes.pause import set_paused
+    from autoscaler.wiring.kubernetes import own_namespace
 
     if config.kubernetes is None:
         raise InputError("--pause: these settings have no kubernetes, hence no switch; stop the controller instead")
     try:
-        from autoscaler.kube.api import connect
+        from autoscaler.kubernetes.api import connect
     except ImportError as error:
         raise ConfigError(f"--pause: {missing('kube', error)}") from None
     api = connect(config.kubernetes.kubeconfig, config.kubernetes.context)

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoscaler.cli.text import counted, moment, say, say_json
-from autoscaler.errors import JournalError
-from autoscaler.journal_file import Record, read_journal
+from autoscaler.common.errors import JournalError
+from autoscaler.runtime.journal_file import Record, read_journal
 
 if TYPE_CHECKING:
-    from autoscaler.controller import Controller
-    from autoscaler.model import ControllerConfig
+    from autoscaler.core.controller import Controller
+    from autoscaler.core.types import ControllerConfig
     from policies.base import Policy
 
 DESCRIPTION = """\
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     config = None
     if args.config is not None:
-        from autoscaler.config import load_config
+        from autoscaler.settings import load_config
 
         config = load_config(args.config, look_at_files=False).controller
     report = replay(args.journal, config, args.trust_policy)
@@ -178,7 +178,7 @@ def replay(path: Path, config: ControllerConfig | None = None, trust_policy: boo
 
     `trust_policy`: import what the journal names as its policy, too; a `config` is trusted as it is.
     """
-    from autoscaler import journal
+    from autoscaler.core import journal
 
     report = Report()
     controller: Controller | None = None
@@ -208,8 +208,8 @@ def _where(record: Record) -> str:
 
 def _controller(record: Record, config: ControllerConfig | None, report: Report, trust_policy: bool) -> Controller:
     """A controller that goes on from a checkpoint."""
-    from autoscaler import journal
-    from autoscaler.controller import Controller
+    from autoscaler.core import journal
+    from autoscaler.core.controller import Controller
 
     if config is None and "settings" not in record.data:
         raise JournalError(f"{_where(record)}: the checkpoint holds no settings; give them with --config FILE")
@@ -242,7 +242,7 @@ def _found_fleet(settings: ControllerConfig) -> Policy | None:
     sizes = settings.policy_options.get("replicas")
     if settings.policy_name != "static" or not isinstance(sizes, Mapping):
         return None
-    from simulator.clairvoyant.constant import ConstantFleet, ConstantOptions
+    from simulator.experiments.references.constant import ConstantFleet, ConstantOptions
 
     return ConstantFleet(ConstantOptions(dict(sizes)))
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from autoscaler import __version__
 from autoscaler.cli.logs import set_up_logs
 from autoscaler.cli.text import say
-from autoscaler.errors import LeadtimeError
+from autoscaler.common.errors import LeadtimeError
 
 if TYPE_CHECKING:
-    from autoscaler.config.model import Config
     from autoscaler.runtime import Runtime
+    from autoscaler.settings.model import Config
 
 DESCRIPTION = """\
 Run the controller: every tick it reads the Ray Serve services of the settings file, decides, explains and acts.
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from autoscaler.config import load_config
+    from autoscaler.settings import load_config
 
     config = load_config(args.config)
     set_up_logs(args.log_json)

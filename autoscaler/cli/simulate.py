@@ -46,7 +46,7 @@ def add_override(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from autoscaler.cli.parser import UsageError
-    from simulator.league import Job, as_run, judge
+    from simulator.experiments.league import Job, as_run, judge
     from simulator.outputs import RunFolder
     from simulator.report.page import render
     from simulator.result import to_json

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from autoscaler import __version__
 from autoscaler.cli.logs import set_up_logs
-from autoscaler.errors import InputError
+from autoscaler.common.errors import InputError
 
 DESCRIPTION = """\
 Stand in for a controller that is gone. It reads the plan that the controller publishes; while no acting controller has
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from autoscaler.config import load_config
+    from autoscaler.settings import load_config
 
     if not _LEAST_AFTER_S <= args.after_s <= _MOST_AFTER_S:
         raise InputError(f"--after-s: {args.after_s:g}; allowed: {_LEAST_AFTER_S:g} to {_MOST_AFTER_S:g} seconds")

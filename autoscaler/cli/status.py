@@ -9,7 +9,7 @@ from typing import Any
 
 from autoscaler.cli.controller_api import add_read_token_argument, add_url_argument, ask
 from autoscaler.cli.text import moment, number, percent, say, say_json, span, table
-from autoscaler.errors import LeadtimeError
+from autoscaler.common.errors import LeadtimeError
 
 DESCRIPTION = "Ask a running controller how it and its deployments stand. `?` means unknown."
 EXAMPLE = """

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
-from autoscaler.errors import InputError
-from autoscaler.escaping import for_terminal, in_json
-from autoscaler.redaction import blank
+from autoscaler.common.errors import InputError
+from autoscaler.common.escaping import for_terminal, in_json
+from autoscaler.common.redaction import blank
 
 if TYPE_CHECKING:
     from rich.console import Console

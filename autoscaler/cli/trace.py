@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from autoscaler.cli.text import console, say, say_json
 
 if TYPE_CHECKING:
-    from simulator.traffic.traces import Floats, RateTrace, RequestTrace
+    from simulator.workload.traces import Floats, RateTrace, RequestTrace
 
 DESCRIPTION = """Workload traces: what is in one, making one up, and reading those that others published."""
 EXAMPLE = """leadtime trace describe requests.csv.gz
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _describe(args: argparse.Namespace) -> int:
     from simulator.result import to_json
-    from simulator.traffic.traces import kind_of, read_rates, read_requests
+    from simulator.workload.traces import kind_of, read_rates, read_requests
 
     figures = (
         _of_rates(read_rates(args.file)) if kind_of(args.file) == "rates" else _of_requests(read_requests(args.file))
@@ -151,11 +151,11 @@ def _day_strength(trace: RateTrace) -> float | None:
 
 def _generate(args: argparse.Namespace) -> int:
     from autoscaler.cli.parser import UsageError
-    from simulator.draws import component_seed
+    from simulator.kernel.draws import component_seed
     from simulator.scenario.load import read_synthetic
-    from simulator.traffic.synthetic import generate_for
-    from simulator.traffic.traces import write_rates, write_requests
-    from simulator.traffic.workload import Lengths, rate_arrivals, with_means
+    from simulator.workload.synthetic import generate_for
+    from simulator.workload.traces import write_rates, write_requests
+    from simulator.workload.workload import Lengths, rate_arrivals, with_means
 
     if args.seed < 0:
         raise UsageError(f"leadtime trace generate: --seed {args.seed}: allowed: a whole number >= 0")
@@ -182,7 +182,7 @@ def _generate(args: argparse.Namespace) -> int:
 
 def _convert(args: argparse.Namespace) -> int:
     from autoscaler.cli.parser import UsageError
-    from simulator.traffic.convert import convert, write_observed
+    from simulator.workload.convert import convert, write_observed
 
     if args.observed and args.format != "vllm-bench":
         raise UsageError(

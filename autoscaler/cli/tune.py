@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from autoscaler.cli.progress import share_done
 from autoscaler.cli.simulate import add_override
 from autoscaler.cli.text import console, say_json, warn
-from autoscaler.escaping import no_formula
-from autoscaler.safe_files import create_output, write_output
+from autoscaler.common.escaping import no_formula
+from autoscaler.common.safe_files import create_output, write_output
 
 if TYPE_CHECKING:
-    from simulator.tuning.tuner import Final, Tuned
+    from simulator.experiments.tuning.tuner import Final, Tuned
 
 DESCRIPTION = """Search the options that a policy declares as worth searching, for the cheapest that keep the SLO. Many
 settings are tried on the six hours in which traffic rises the most (scenarios of up to twelve: on everything), the best
@@ -61,10 +61,10 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from autoscaler.cli.parser import UsageError
     from policies.options import exact
+    from simulator.experiments.parallel.workers import workers
+    from simulator.experiments.tuning.tuner import Plan, Tuner
     from simulator.outputs import make_room
-    from simulator.parallel.workers import workers
     from simulator.result import to_json
-    from simulator.tuning.tuner import Plan, Tuner
 
     for name, least in (("trials", 1), ("jobs", 0), ("seed", 0)):
         value = getattr(args, name)
@@ -144,8 +144,8 @@ def _print(found: Tuned, out: Path | None, before: int) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
+    from simulator.experiments.tuning.tuner import times
     from simulator.report.text import dollars
-    from simulator.tuning.tuner import times
 
     out_to = console(soft_wrap=True)
     table = Table(box=SIMPLE_HEAD, title=f"{found.policy}: judged on the whole scenarios", title_justify="left")

@@ -7,13 +7,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from autoscaler.config.model import Config, KubernetesConfig
+from autoscaler.common.errors import ConfigError, LeadtimeError, NotFound
+from autoscaler.common.extras import install
 from autoscaler.diagnosis.finding import Finding
 from autoscaler.diagnosis.ray_service import service_findings
-from autoscaler.errors import ConfigError, LeadtimeError, NotFound
-from autoscaler.extras import install
-from autoscaler.kube.lease import lost_lease, record_of
-from autoscaler.kube.resources import (
+from autoscaler.kuberay.reach import Reach
+from autoscaler.kubernetes.lease import lost_lease, record_of
+from autoscaler.kubernetes.resources import (
     CAPACITY_BUFFERS,
     CONFIG_MAPS,
     DEPLOYMENTS,
@@ -27,11 +27,11 @@ from autoscaler.kube.resources import (
     ClusterApi,
     Resource,
 )
-from autoscaler.kube.shell import own_namespace
-from autoscaler.kuberay.reach import Reach
+from autoscaler.settings.model import Config, KubernetesConfig
 from autoscaler.sources.kuberay.services import ServeCluster
 from autoscaler.sources.kubernetes.discovery import KubernetesDiscovery, run_caches
 from autoscaler.sources.kubernetes.pods import RayPods
+from autoscaler.wiring.kubernetes import own_namespace
 
 ACCESS_REVIEWS = Resource(
     "authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview", namespaced=False
@@ -126,7 +126,7 @@ async def kubernetes_findings(
 ) -> list[Finding]:
     """`api` None: the cluster of the settings."""
     try:
-        from autoscaler.kube.api import connect
+        from autoscaler.kubernetes.api import connect
 
         api = api or connect(block.kubeconfig, block.context)
     except (ConfigError, ImportError) as error:

@@ -6,13 +6,13 @@ import time
 from collections.abc import Iterator, Mapping
 
 from autoscaler.actuators.ray_serve import MEND_AUTOSCALED, MEND_SWITCHED_OFF
-from autoscaler.addresses import TargetRules
-from autoscaler.dashboard_client import DashboardClient
+from autoscaler.clients.addresses import TargetRules
+from autoscaler.clients.ray_dashboard import DashboardClient
+from autoscaler.common.errors import LeadtimeError
+from autoscaler.core.types import ActWay, ControllerConfig, DeploymentInventory, DeploymentSettings
 from autoscaler.diagnosis.finding import Finding
 from autoscaler.diagnosis.serve_policy import policy_findings
 from autoscaler.diagnosis.versions import of_version
-from autoscaler.errors import LeadtimeError
-from autoscaler.model import ActWay, ControllerConfig, DeploymentInventory, DeploymentSettings
 from autoscaler.sources.join import NodePage
 from autoscaler.sources.names import (
     ROLES,

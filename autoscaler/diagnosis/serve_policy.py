@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from autoscaler.acting import blocked_because
+from autoscaler.core.types import ControllerConfig, DeploymentInventory, DeploymentSettings, ServeAutoscaling
+from autoscaler.core.write_access import blocked_because
 from autoscaler.diagnosis.finding import Finding
-from autoscaler.model import ControllerConfig, DeploymentInventory, DeploymentSettings, ServeAutoscaling
 from leadtime_serve_policy import settings_of
 from policies.base import DeploymentKey
 

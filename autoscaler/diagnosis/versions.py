@@ -7,7 +7,7 @@ from importlib import metadata
 
 from autoscaler import __version__
 from autoscaler.diagnosis.finding import Finding
-from autoscaler.versions import RAY, TABLE, VLLM, dotted
+from autoscaler.diagnosis.supported import RAY, TABLE, VLLM, dotted
 
 
 def versions() -> Iterator[Finding]:

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from autoscaler.actuators.ray_serve import RayServeActuator
-from autoscaler.dashboard_client import DashboardClient
-from autoscaler.errors import LeadtimeError
+from autoscaler.clients.ray_dashboard import DashboardClient
+from autoscaler.clients.reading_limits import ReadingLimits
+from autoscaler.common.errors import LeadtimeError
+from autoscaler.core.ports import Reading
+from autoscaler.core.types import DeploymentInventory, DeploymentMetrics
 from autoscaler.kuberay.reach import Reach
-from autoscaler.model import DeploymentInventory, DeploymentMetrics
-from autoscaler.ports import Reading
-from autoscaler.reading_limits import ReadingLimits
 from autoscaler.sources.join import NodePage, collect
 from autoscaler.sources.kuberay.services import KubeService, ServeCluster, ServiceKey
 from autoscaler.sources.kuberay.upgrade import combined

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from autoscaler.addresses import TargetRules
-from autoscaler.dashboard_client import DashboardClient
-from autoscaler.errors import SourceError
+from autoscaler.clients.addresses import TargetRules
+from autoscaler.clients.ray_dashboard import DashboardClient
+from autoscaler.clients.reading_limits import ReadingLimits
+from autoscaler.clients.resolving import Resolve, system_resolve
+from autoscaler.common.errors import SourceError
 from autoscaler.kuberay.tokens import Tokens
-from autoscaler.reading_limits import ReadingLimits
-from autoscaler.resolving import Resolve, system_resolve
 from autoscaler.sources.kuberay.services import KubeService, ServeCluster
 
 

@@ -1,7 +1,7 @@
 """Where the tokens of found Ray clusters are: a place that follows from namespace and Secret alone.
 
 Pure. Which Secret a RayCluster names is its owner's word; that it is of the same namespace is not. Reading the file,
-and seeing that it is where its name says: dashboard_client.py.
+and seeing that it is where its name says: clients/ray_dashboard.py.
 """
 
 from __future__ import annotations

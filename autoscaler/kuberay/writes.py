@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
+from autoscaler.core.types import FINE_OUTCOMES, Applied, DeploymentPlan, Outcome, Plan
 from autoscaler.kuberay.fleet import KubeRayFleet
-from autoscaler.model import FINE_OUTCOMES, Applied, DeploymentPlan, Outcome, Plan
 from autoscaler.sources.kuberay.services import KubeService
 from autoscaler.sources.kuberay.upgrade import ClusterLevel, cluster_levels, replicas_that_fit
 

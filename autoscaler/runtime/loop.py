@@ -13,27 +13,27 @@ import signal
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
-from autoscaler import conditions, journal
-from autoscaler.assembly import assemble
-from autoscaler.audit import Audit
-from autoscaler.board import Board
-from autoscaler.controller import Controller
-from autoscaler.errors import PolicyFault, StateError
-from autoscaler.history import HistoryAtStart
-from autoscaler.journal_file import JournalWriter
-from autoscaler.journal_stream import JournalStream
-from autoscaler.model import Applied, ControllerConfig, DeploymentSettings, Outcome, Plan, Signals
-from autoscaler.pause import PauseSwitch
-from autoscaler.polling import Polling
-from autoscaler.ports import Actuator, Source
-from autoscaler.redaction import blank, blank_json
-from autoscaler.refits import Refits
+from autoscaler.api.server import Server
+from autoscaler.api.telemetry import Board
+from autoscaler.common.errors import PolicyFault, StateError
+from autoscaler.common.redaction import blank, blank_json
+from autoscaler.core import conditions, journal
+from autoscaler.core.audit import Audit
+from autoscaler.core.checkpoint import SAVE_EVERY_S, row_names, to_rows, unreadable
+from autoscaler.core.controller import Controller
+from autoscaler.core.pause import PauseSwitch
+from autoscaler.core.ports import Actuator, Source
+from autoscaler.core.types import Applied, ControllerConfig, DeploymentSettings, Outcome, Plan, Signals
+from autoscaler.runtime.assembly import assemble
 from autoscaler.runtime.clock import Clock, SteadyTime, SystemClock
+from autoscaler.runtime.history import HistoryAtStart
+from autoscaler.runtime.journal_file import JournalWriter
+from autoscaler.runtime.journal_stream import JournalStream
+from autoscaler.runtime.messages import TickLog
+from autoscaler.runtime.polling import Polling
+from autoscaler.runtime.refits import Refits
 from autoscaler.runtime.restore import new_board
-from autoscaler.runtime.words import TickLog
-from autoscaler.server import Server
-from autoscaler.state import StateStore
-from autoscaler.state_rows import SAVE_EVERY_S, row_names, to_rows, unreadable
+from autoscaler.runtime.store import StateStore
 from policies.base import PolicyError
 
 log = logging.getLogger("leadtime")

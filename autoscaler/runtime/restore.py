@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 
-from autoscaler.board import Board
-from autoscaler.controller import Controller
-from autoscaler.errors import LeadtimeError, PolicyFault, StateError
-from autoscaler.model import ControllerConfig
-from autoscaler.state import StateStore
-from autoscaler.state_rows import from_rows
+from autoscaler.api.telemetry import Board
+from autoscaler.common.errors import LeadtimeError, PolicyFault, StateError
+from autoscaler.core.checkpoint import from_rows
+from autoscaler.core.controller import Controller
+from autoscaler.core.types import ControllerConfig
+from autoscaler.runtime.store import StateStore
 from policies.base import Policy
 from policies.registry import create_policy
 

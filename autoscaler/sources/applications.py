@@ -12,9 +12,9 @@ from collections.abc import Collection, Mapping
 from math import ceil
 from typing import Any
 
-from autoscaler.errors import SourceError
-from autoscaler.fields import MOST_COUNT, REPLACED, clean, count, identifier, number, text
-from autoscaler.model import ActWay, DeploymentInventory, ReplicaSignal, ServeAutoscaling
+from autoscaler.common.errors import SourceError
+from autoscaler.common.fields import MOST_COUNT, REPLACED, clean, count, identifier, number, text
+from autoscaler.core.types import ActWay, DeploymentInventory, ReplicaSignal, ServeAutoscaling
 from autoscaler.sources.readings import Inventories
 from policies.base import DeploymentKey
 

@@ -12,8 +12,8 @@ from hashlib import blake2b
 from math import inf, isnan, nan
 from typing import NamedTuple
 
-from autoscaler.fields import MOST_NUMBER
-from autoscaler.model import Histogram
+from autoscaler.common.fields import MOST_NUMBER
+from autoscaler.core.types import Histogram
 from autoscaler.sources.names import (
     APPLICATION,
     DEPLOYMENT,

@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from autoscaler.errors import SourceError
-from autoscaler.model import Hint
-from autoscaler.mqtt_link import key_of
+from autoscaler.clients.mqtt import key_of
+from autoscaler.common.errors import SourceError
+from autoscaler.core.types import Hint
 from policies.base import DeploymentKey
 from policies.options import exact, percent_hint
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from math import inf
 from typing import TypeVar
 
-from autoscaler.fields import MOST_NUMBER
-from autoscaler.model import DeploymentInventory, DeploymentMetrics, Histogram
+from autoscaler.common.fields import MOST_NUMBER
+from autoscaler.core.types import DeploymentInventory, DeploymentMetrics, Histogram
 from autoscaler.sources.exposition import Sample, Series
 from autoscaler.sources.names import Field, Role
 from policies.base import DeploymentKey, ReplicaMetrics

@@ -18,9 +18,9 @@ from typing import cast
 
 import aiomqtt
 
-from autoscaler.mqtt_client import Client
-from autoscaler.mqtt_link import Again, Backoff, Link, MqttBroker, namespace_of
-from autoscaler.ports import Reading
+from autoscaler.clients.mqtt import Again, Backoff, Link, MqttBroker, namespace_of
+from autoscaler.clients.mqtt_client import Client
+from autoscaler.core.ports import Reading
 from autoscaler.sources.hint_messages import HintBook, Taken
 from autoscaler.sources.readings import Hints
 

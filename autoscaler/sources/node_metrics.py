@@ -13,15 +13,15 @@ from dataclasses import dataclass, field, replace
 
 import aiohttp
 
-from autoscaler.addresses import TargetRules, as_address, is_subdomain
-from autoscaler.bodies import ACCEPT, pieces
-from autoscaler.dashboard_client import LARGE_BYTES, Answer, DashboardClient, connection_problem
-from autoscaler.errors import LeadtimeError, SourceError
-from autoscaler.http_answers import OneAnswerConnector
-from autoscaler.model import Histogram
-from autoscaler.ports import Reading
-from autoscaler.reading_limits import ReadingLimits
-from autoscaler.resolving import AddressRefused, CheckedResolver, Resolve, system_resolve
+from autoscaler.clients.addresses import TargetRules, as_address, is_subdomain
+from autoscaler.clients.bodies import ACCEPT, pieces
+from autoscaler.clients.http_answers import OneAnswerConnector
+from autoscaler.clients.ray_dashboard import LARGE_BYTES, Answer, DashboardClient, connection_problem
+from autoscaler.clients.reading_limits import ReadingLimits
+from autoscaler.clients.resolving import AddressRefused, CheckedResolver, Resolve, system_resolve
+from autoscaler.common.errors import LeadtimeError, SourceError
+from autoscaler.core.ports import Reading
+from autoscaler.core.types import Histogram
 from autoscaler.sources.exposition import Memory, Sample, parse
 from autoscaler.sources.join import NodePage
 from autoscaler.sources.names import NAMES

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from autoscaler.errors import SourceError
-from autoscaler.reading_limits import ReadingLimits
+from autoscaler.clients.reading_limits import ReadingLimits
+from autoscaler.common.errors import SourceError
 
 LINE_BYTES = 40
 """A line counts as so many at least: lines are what costs time."""

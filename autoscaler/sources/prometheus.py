@@ -21,11 +21,11 @@ from prometheus_api_client import PrometheusConnect
 from prometheus_api_client.exceptions import PrometheusApiClientException
 from urllib3.util.retry import Retry
 
-from autoscaler.dashboard_client import read_secret
-from autoscaler.demand import TokenSums
-from autoscaler.errors import LeadtimeError, SourceError
-from autoscaler.ports import Reading
-from autoscaler.redaction import blank
+from autoscaler.clients.ray_dashboard import read_secret
+from autoscaler.common.errors import LeadtimeError, SourceError
+from autoscaler.common.redaction import blank
+from autoscaler.core.demand import TokenSums
+from autoscaler.core.ports import Reading
 from autoscaler.sources.prometheus_samples import (
     filled_in,
     history_query,

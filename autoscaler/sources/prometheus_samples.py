@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isnan, nan
 from typing import Any
 
-from autoscaler.errors import SourceError
-from autoscaler.fields import MOST_NUMBER, clean
+from autoscaler.common.errors import SourceError
+from autoscaler.common.fields import MOST_NUMBER, clean
 from autoscaler.sources.exposition import Sample, Series, histogram_of
 from autoscaler.sources.join import NodePage
 from autoscaler.sources.names import (

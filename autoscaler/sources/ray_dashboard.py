@@ -1,6 +1,6 @@
 """The inventory source: what Ray Serve's dashboard says of applications, targets and replicas.
 
-It reads and never writes. What the answer means is in `applications`; the HTTP is in `dashboard_client`.
+It reads and never writes. What the answer means is in `applications`; the HTTP is in `clients/ray_dashboard.py`.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
-from autoscaler.dashboard_client import LARGE_BYTES, Answer, DashboardClient
-from autoscaler.errors import LeadtimeError, SourceError
-from autoscaler.model import ActWay
-from autoscaler.ports import Reading
+from autoscaler.clients.ray_dashboard import LARGE_BYTES, Answer, DashboardClient
+from autoscaler.common.errors import LeadtimeError, SourceError
+from autoscaler.core.ports import Reading
+from autoscaler.core.types import ActWay
 from autoscaler.sources.applications import read_applications
 from autoscaler.sources.readings import Inventories
 from autoscaler.sources.sizes import check_sizes

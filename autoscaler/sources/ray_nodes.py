@@ -15,11 +15,11 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
-from autoscaler.dashboard_client import DashboardClient
-from autoscaler.errors import LeadtimeError, SourceError
-from autoscaler.fields import MOST_COUNT, MOST_NUMBER, count, mapping, mappings, text
-from autoscaler.model import NodeSignal, PoolSettings, PoolSignals
-from autoscaler.ports import Reading
+from autoscaler.clients.ray_dashboard import DashboardClient
+from autoscaler.common.errors import LeadtimeError, SourceError
+from autoscaler.common.fields import MOST_COUNT, MOST_NUMBER, count, mapping, mappings, text
+from autoscaler.core.ports import Reading
+from autoscaler.core.types import NodeSignal, PoolSettings, PoolSignals
 from autoscaler.sources.kubernetes.nodes import pool_name
 from autoscaler.sources.ray_dashboard import check_status
 from autoscaler.sources.readings import Pools

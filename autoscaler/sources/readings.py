@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from autoscaler.model import DeploymentInventory, DeploymentMetrics, Hint, PauseState, PoolSignals
+from autoscaler.core.types import DeploymentInventory, DeploymentMetrics, Hint, PauseState, PoolSignals
 from autoscaler.sources.join import NodePage
 from policies.base import DeploymentKey
 

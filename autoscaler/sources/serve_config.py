@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from autoscaler.fields import MOST_COUNT, clean, count, number
+from autoscaler.common.fields import MOST_COUNT, clean, count, number
 
 _LONGEST = 65_536
 """Characters of a config that is looked into; of a longer one Serve's API tells all the same, a little later."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from autoscaler.errors import SourceError
-from autoscaler.reading_limits import ReadingLimits
+from autoscaler.clients.reading_limits import ReadingLimits
+from autoscaler.common.errors import SourceError
 
 _TEXTS = ("replica_id", "state", "node_id", "worker_id")
 

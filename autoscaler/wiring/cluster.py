@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from autoscaler.errors import ConfigError
-from autoscaler.extras import missing
+from autoscaler.common.errors import ConfigError
+from autoscaler.common.extras import missing
 
 if TYPE_CHECKING:
-    from autoscaler.audit import Audit
-    from autoscaler.board import Board
-    from autoscaler.config.model import Config
-    from autoscaler.kube.shell import KubernetesParts
+    from autoscaler.api.telemetry import Board
+    from autoscaler.core.audit import Audit
+    from autoscaler.settings.model import Config
     from autoscaler.sources.kubernetes.pause import SwitchMemory
+    from autoscaler.wiring.kubernetes import KubernetesParts
 
 
 def cluster_parts(
@@ -28,8 +28,8 @@ def cluster_parts(
     if block is None:
         return None
     try:
-        from autoscaler.kube.shell import KubernetesSettings, connected_parts, process_identity
-        from autoscaler.leader import LeaseSettings
+        from autoscaler.kubernetes.leader import LeaseSettings
+        from autoscaler.wiring.kubernetes import KubernetesSettings, connected_parts, process_identity
 
         settings = KubernetesSettings(
             watch_namespaces=block.watch_namespaces,
@@ -59,6 +59,6 @@ def own_place(config: Config) -> str:
     """Where the lease, the kill switch and the chart's objects are."""
     if config.kubernetes is None:
         return "default"
-    from autoscaler.kube.shell import own_namespace
+    from autoscaler.wiring.kubernetes import own_namespace
 
     return config.kubernetes.namespace or own_namespace()

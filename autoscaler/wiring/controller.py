@@ -7,28 +7,28 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from autoscaler.errors import StateError
+from autoscaler.common.errors import StateError
 from autoscaler.wiring.cluster import cluster_parts
 from autoscaler.wiring.ports import history_at_start, sources_and_actuators
 
 if TYPE_CHECKING:
-    from autoscaler.audit import Audit
-    from autoscaler.config.model import Config
-    from autoscaler.kube.shell import KubernetesParts
+    from autoscaler.core.audit import Audit
     from autoscaler.runtime import Clock, Runtime
-    from autoscaler.state import StateStore
+    from autoscaler.runtime.store import StateStore
+    from autoscaler.settings.model import Config
+    from autoscaler.wiring.kubernetes import KubernetesParts
 
 
 def build(config: Config, clock: Clock | None = None, serve_pages: bool = True, elect: bool = True) -> Runtime:
     """Everything of a running controller. `elect` False: it does not stand for election, and where others do, it
     writes nothing. Errors: LeadtimeError (a state file in use, say); PolicyError."""
-    from autoscaler.audit import Audit
-    from autoscaler.journal_file import JournalWriter
-    from autoscaler.journal_stream import JournalStream
-    from autoscaler.pause import PauseSwitch
+    from autoscaler.api.server import Server
+    from autoscaler.core.audit import Audit
+    from autoscaler.core.pause import PauseSwitch
     from autoscaler.runtime import Runtime, new_board, restored_controller
-    from autoscaler.server import Server
-    from autoscaler.state import StateStore
+    from autoscaler.runtime.journal_file import JournalWriter
+    from autoscaler.runtime.journal_stream import JournalStream
+    from autoscaler.runtime.store import StateStore
 
     store = StateStore(config.state_path)
     try:

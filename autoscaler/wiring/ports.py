@@ -7,18 +7,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from autoscaler.errors import ConfigError
-from autoscaler.extras import missing
+from autoscaler.common.errors import ConfigError
+from autoscaler.common.extras import missing
 from autoscaler.wiring.cluster import own_place
 
 if TYPE_CHECKING:
     from autoscaler.actuators.ray_request_resources import RayHead
-    from autoscaler.board import Board
-    from autoscaler.config.model import Config, MqttConfig, ServiceConfig
-    from autoscaler.history import HistoryAtStart
-    from autoscaler.kube.shell import KubernetesParts
-    from autoscaler.ports import Actuator, Source
+    from autoscaler.api.telemetry import Board
+    from autoscaler.core.ports import Actuator, Source
+    from autoscaler.runtime.history import HistoryAtStart
+    from autoscaler.settings.model import Config, MqttConfig, ServiceConfig
     from autoscaler.sources.prometheus import PrometheusClient
+    from autoscaler.wiring.kubernetes import KubernetesParts
 
 log = logging.getLogger("leadtime")
 
@@ -29,8 +29,8 @@ def sources_and_actuators(
     from autoscaler.actuators.ray_request_resources import RayHead
     from autoscaler.actuators.ray_serve import RayServeActuator
     from autoscaler.actuators.recording import RecordingActuator
-    from autoscaler.addresses import TargetRules
-    from autoscaler.dashboard_client import DashboardClient
+    from autoscaler.clients.addresses import TargetRules
+    from autoscaler.clients.ray_dashboard import DashboardClient
     from autoscaler.sources.node_metrics import NodeMetricsSource
     from autoscaler.sources.ray_dashboard import RayDashboardSource
     from autoscaler.sources.ray_nodes import RayNodesSource
@@ -77,7 +77,7 @@ def history_at_start(config: Config) -> HistoryAtStart | None:
     client = _prometheus(config)
     if client is None or config.prometheus is None or config.prometheus.history_s <= 0:
         return None
-    from autoscaler.history import HistoryAtStart
+    from autoscaler.runtime.history import HistoryAtStart
     from autoscaler.sources.prometheus import PrometheusHistory
 
     return HistoryAtStart(PrometheusHistory(client, config.prometheus.match), config.prometheus.history_s)

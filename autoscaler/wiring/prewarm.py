@@ -9,16 +9,16 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from autoscaler.errors import LeadtimeError, SourceError
+from autoscaler.common.errors import LeadtimeError, SourceError
 
 if TYPE_CHECKING:
     from autoscaler.actuators.prewarm import PrewarmActuator, Refusal
     from autoscaler.actuators.ray_request_resources import RayHead
-    from autoscaler.config.model import Config
-    from autoscaler.kube.resources import ClusterApi
-    from autoscaler.kube.shell import KubernetesParts
-    from autoscaler.ports import Source
+    from autoscaler.core.ports import Source
+    from autoscaler.kubernetes.resources import ClusterApi
+    from autoscaler.settings.model import Config
     from autoscaler.sources.kubernetes.discovery import KubernetesPools
+    from autoscaler.wiring.kubernetes import KubernetesParts
     from autoscaler.wiring.ways import Surroundings
 
 
@@ -46,7 +46,7 @@ def within_s(tick_s: float) -> float:
 
 def _teller(pools: KubernetesPools) -> Callable[[Refusal], None]:
     """What a way hears of refused capacity goes where the Events' is."""
-    from autoscaler.model import PoolRefusal
+    from autoscaler.core.types import PoolRefusal
 
     def tell(one: Refusal) -> None:
         pools.hear(one.pool, PoolRefusal(one.at_s, one.kind, one.zone, one.words))
@@ -88,7 +88,7 @@ def _heads(listed: Sequence[RayHead], cluster: KubernetesParts | None) -> Callab
 async def standing_prewarm(config: Config) -> AsyncIterator[list[PrewarmActuator]]:
     """The actuators that pre-warm, without a controller around them. Errors: ConfigError."""
     from autoscaler.actuators.ray_request_resources import RayHead
-    from autoscaler.dashboard_client import DashboardClient
+    from autoscaler.clients.ray_dashboard import DashboardClient
     from autoscaler.runtime import new_board
     from autoscaler.wiring.cluster import cluster_parts
     from autoscaler.wiring.ways import prewarm_actuators

@@ -1,4 +1,4 @@
-"""A standby from the settings of the controller that it stands in for. What it is for: autoscaler/standby.py."""
+"""A standby from the settings of the controller that it stands in for. What it is for: autoscaler/runtime/standby.py."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autoscaler.errors import ConfigError
+from autoscaler.common.errors import ConfigError
 from autoscaler.wiring.cluster import cluster_parts
 from autoscaler.wiring.ports import sources_and_actuators
 
 if TYPE_CHECKING:
-    from autoscaler.config.model import Config
     from autoscaler.runtime import Clock, Runtime
+    from autoscaler.settings.model import Config
     from leadtime_serve_policy import PlanReader
 
 LEASE_SUFFIX = "-standby"
@@ -39,11 +39,11 @@ def build_standby(config: Config, standby: StandbySettings, clock: Clock | None 
     It reads the same services, obeys the same limits, budget, dry run and kill switch, and lowers nothing. It neither
     pre-warms nor talks MQTT nor asks Prometheus for history. Errors: ConfigError (also for a wrong URL or file).
     """
-    from autoscaler.controller import Controller
-    from autoscaler.pause import PauseSwitch
+    from autoscaler.api.server import Server
+    from autoscaler.core.controller import Controller
+    from autoscaler.core.pause import PauseSwitch
     from autoscaler.runtime import Runtime, new_board
-    from autoscaler.server import Server
-    from autoscaler.standby import ControllerWatch
+    from autoscaler.runtime.standby import ControllerWatch
     from policies.standby import StandbyPolicy
 
     own = _without_extras(config)
@@ -91,7 +91,7 @@ def _without_extras(config: Config) -> Config:
 
 def _reader(standby: StandbySettings) -> PlanReader:
     """Errors: ConfigError; also for a file that cannot be read, which later would look like a silent controller."""
-    from autoscaler.dashboard_client import problem, read_secret
+    from autoscaler.clients.ray_dashboard import problem, read_secret
     from leadtime_serve_policy import PlanReader, settings_of
 
     kwargs = {"plan": standby.plan}

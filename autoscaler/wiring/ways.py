@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 
 from autoscaler.actuators.prewarm import PrewarmActuator, PrewarmWay, Refusal
 from autoscaler.actuators.ray_request_resources import RayHead
-from autoscaler.errors import ConfigError
-from autoscaler.extras import missing
-from autoscaler.fields import mapping, text
-from autoscaler.kube.resources import ClusterApi, Object
-from autoscaler.prewarm import KUBERNETES_WAYS, WarmPool
+from autoscaler.common.errors import ConfigError
+from autoscaler.common.extras import missing
+from autoscaler.common.fields import mapping, text
+from autoscaler.core.types.pools import KUBERNETES_WAYS, WarmPool
+from autoscaler.kubernetes.resources import ClusterApi, Object
 
 
 @dataclass(frozen=True, slots=True)

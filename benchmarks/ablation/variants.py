@@ -16,14 +16,14 @@ from functools import partial
 from typing import Any
 from unittest import mock
 
-from autoscaler.demand import mix
+from autoscaler.core.demand import token_mix
 from benchmarks.results.store import what_it_does
-from policies.predictive import PredictivePolicy, following, looks, policy
-from policies.shadow import fleets, rules, sizing
-from policies.shadow.fleet import Shadow
-from policies.shadow.noise import Felt
-from policies.shadow.rules import Floats
-from policies.shadow.sizing import Frame
+from policies.predictive import PredictivePolicy, context, policy, rule_selection
+from policies.predictive.rules import family, simulate, sizing
+from policies.predictive.rules.family import Floats
+from policies.predictive.rules.fleet import Shadow
+from policies.predictive.rules.sizing import Frame
+from policies.predictive.rules.smoothing import Felt
 
 _BEYOND = 1e12
 """Misses of a rule that may not be followed: it is not worth it at any price."""
@@ -96,7 +96,7 @@ def _no_steady_rules(bench: Bench) -> None:
 
 
 def _no_room(bench: Bench) -> None:
-    for module in (rules, fleets):
+    for module in (family, simulate):
         bench.set(module, "STAYS", 1.0)
 
 
@@ -114,7 +114,7 @@ def _no_cost_of_a_start(bench: Bench) -> None:
 
 
 def _no_feedback(bench: Bench) -> None:
-    bench.set(following, "_got", lambda *_: None)
+    bench.set(rule_selection, "_got", lambda *_: None)
 
 
 def _no_rehearsal(bench: Bench) -> None:
@@ -125,12 +125,12 @@ def _no_rehearsal(bench: Bench) -> None:
 
 
 def _not_fitted(bench: Bench) -> None:
-    def frame(look: looks.Look, bin_s: float) -> Frame:
+    def frame(look: context.Look, bin_s: float) -> Frame:
         return replace(before(look, bin_s), lasts_s=0.0, serve_bins=0)
 
-    before = looks.Look.frame
-    bench.set(looks.Look, "frame", frame)
-    bench.set(looks, "_AGE_SHARE", 0.7)
+    before = context.Look.frame
+    bench.set(context.Look, "frame", frame)
+    bench.set(context, "_AGE_SHARE", 0.7)
     bench.set(policy, "Sizing", partial(sizing.Sizing, soft=0.1))
     _counts_as_they_are(bench)
 
@@ -147,7 +147,7 @@ def _median_lead(bench: Bench) -> None:
 
 
 def _no_watch(bench: Bench) -> None:
-    bench.set(mix, "_NO_CHANCE", math.inf)
+    bench.set(token_mix, "_NO_CHANCE", math.inf)
 
 
 def _no_prewarm(bench: Bench) -> None:

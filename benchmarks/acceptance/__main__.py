@@ -25,7 +25,7 @@ from benchmarks.acceptance.runs import Case, Found, kept, newest, play
 from benchmarks.acceptance.section import Line, Section
 from benchmarks.command import INTERRUPTED, play_missing, seeds
 from benchmarks.results.store import ROOT, Store
-from simulator.parallel.workers import Workers, workers
+from simulator.experiments.parallel.workers import Workers, workers
 
 LINES = (constant.LINE, square_wave.LINE, sweep.LINE, starts.LINE, budget.LINE, failing.LINE, hours.LINE)
 

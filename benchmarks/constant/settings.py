@@ -13,9 +13,9 @@ from typing import Any
 
 from benchmarks.ablation.variants import Bench
 from benchmarks.results.store import what_it_does
-from policies.shadow import sizing
-from policies.shadow.fleet import Shadow
-from policies.shadow.price import Account
+from policies.predictive.rules import sizing
+from policies.predictive.rules.fleet import Shadow
+from policies.predictive.rules.shadow_price import Account
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from autoscaler.errors import InputError
+from autoscaler.common.errors import InputError
 from benchmarks.command import INTERRUPTED, check_names, run_and_exit
 from benchmarks.results.alone import alone
 from benchmarks.results.league import read_league
@@ -25,7 +25,7 @@ from benchmarks.results.session import JUDGED, SHORT, WHOLE, Session
 from benchmarks.results.store import ROOT
 from benchmarks.results.traces import public_traces, tell_stand_ins, traces_argument
 from benchmarks.results.world import build
-from simulator.parallel.workers import workers
+from simulator.experiments.parallel.workers import workers
 
 
 def main() -> None:

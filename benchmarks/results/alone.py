@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from autoscaler.errors import LeadtimeError
+from autoscaler.common.errors import LeadtimeError
 
 
 @contextmanager

@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError
 
-from autoscaler.errors import ScenarioError
-from autoscaler.settings_file.blocks import Block, TargetFraction, words
-from autoscaler.settings_file.problems import Problem, problem_of
-from autoscaler.settings_file.reading import read_settings_file
+from autoscaler.common.errors import ScenarioError
+from autoscaler.settings.document.blocks import Block, TargetFraction, words
+from autoscaler.settings.document.problems import Problem, problem_of
+from autoscaler.settings.document.reading import read_settings_file
 from simulator.scenario.kinds import DurationS
 
 LEAGUE = Path(__file__).resolve().parent.parent / "league.yaml"

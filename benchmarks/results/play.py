@@ -8,18 +8,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from autoscaler.errors import ScenarioError
+from autoscaler.common.errors import ScenarioError
 from policies.base import Policy
-from policies.oracle import OracleLeadPolicy
-from policies.oracle_hindsight import HindsightOptions, HindsightPolicy
-from simulator.clairvoyant.completion import hindsight, oracle_lead
-from simulator.clairvoyant.known import known_world
-from simulator.parallel.workers import InProcess
+from policies.references.hindsight import HindsightOptions, HindsightPolicy
+from policies.references.oracle import OracleLeadPolicy
+from simulator.experiments.parallel.workers import InProcess
+from simulator.experiments.references.completion import hindsight, oracle_lead
+from simulator.experiments.references.known import known_world
+from simulator.experiments.tuning.trial import misses_of
+from simulator.experiments.tuning.tuner import Plan, Tuner
 from simulator.result import Result
 from simulator.run import Choice, make_policy, simulate
 from simulator.scenario.load import Scenario, load_scenario
-from simulator.tuning.trial import misses_of
-from simulator.tuning.tuner import Plan, Tuner
 
 Options = Mapping[str, Any]
 _SHARES = (1.0, 0.8, 0.5)

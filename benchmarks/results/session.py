@@ -16,7 +16,7 @@ from benchmarks.results.progress import Costs, Kind, in_words
 from benchmarks.results.store import Store, key_of, write_whole
 from benchmarks.results.table import Entry, Table
 from benchmarks.results.world import FULL, QUICK, Pair, Window
-from simulator.parallel.workers import Workers
+from simulator.experiments.parallel.workers import Workers
 
 RIVALS = (
     "predictive", "hpa_ongoing", "hpa_queue", "hpa_kv", "knative", "keda", "ray_serve", "apa", "wva",

@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from autoscaler.errors import LeadtimeError
+from autoscaler.common.errors import LeadtimeError
 from policies.registry import create_policy
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from autoscaler.errors import InputError
+from autoscaler.common.errors import InputError
 from benchmarks.results.store import ROOT
 from benchmarks.results.world import Pair
 

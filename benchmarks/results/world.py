@@ -16,12 +16,12 @@ import yaml
 
 from benchmarks.results.store import write_whole
 from policies.base import Slo, TokenMix
-from policies.durations import Duration
-from policies.engines import EngineProfile, capacity, load_profile
-from simulator.draws import component_seed
+from policies.base.durations import Duration
+from policies.capacity import EngineProfile, capacity, load_profile
+from simulator.kernel.draws import component_seed
 from simulator.scenario.load import read_synthetic
-from simulator.traffic.synthetic import generate
-from simulator.traffic.traces import Floats, RateTrace, read_rates
+from simulator.workload.synthetic import generate
+from simulator.workload.traces import Floats, RateTrace, read_rates
 
 HERE = Path(__file__).resolve().parent.parent
 DAY_S = 86400.0

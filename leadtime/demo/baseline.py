@@ -26,7 +26,7 @@ from leadtime.demo.users import Served
 from policies.base import DeploymentKey
 
 if TYPE_CHECKING:
-    from simulator.outcomes import Ended
+    from simulator.kernel.outcomes import Ended
 
 _POOL = "laptop"
 

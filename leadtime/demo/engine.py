@@ -16,7 +16,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from policies.engines import EngineProfile, load_profile
+from policies.capacity import EngineProfile, load_profile
 
 if TYPE_CHECKING:
     from simulator.dataplane.plane import DataPlane

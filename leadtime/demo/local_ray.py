@@ -24,7 +24,7 @@ from typing import Any
 
 import aiohttp
 
-from autoscaler.errors import LeadtimeError
+from autoscaler.common.errors import LeadtimeError
 from leadtime.demo import processes
 from leadtime.demo.nodes import HEAD_ADDRESS, Nodes, prepare
 

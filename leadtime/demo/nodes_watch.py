@@ -10,9 +10,9 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from autoscaler.board import Board
-from autoscaler.model import FINE_OUTCOMES, EndedStart, Plan, PoolSignals
-from autoscaler.status import nodes_by_state
+from autoscaler.api.status import nodes_by_state
+from autoscaler.api.telemetry import Board
+from autoscaler.core.types import FINE_OUTCOMES, EndedStart, Plan, PoolSignals
 from leadtime.demo.nodes import POOL
 from leadtime.demo.scene import Decision
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from autoscaler.config import load_config
-from autoscaler.config.model import Config
 from autoscaler.runtime import Runtime
+from autoscaler.settings import load_config
+from autoscaler.settings.model import Config
 from leadtime.demo import baseline, summary
 from leadtime.demo.local_ray import DemoError, LocalRay, Serve, free_ports, local_ray
 from leadtime.demo.nodes import Nodes

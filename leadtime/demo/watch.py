@@ -9,8 +9,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from autoscaler.board import Board
-from autoscaler.model import DeploymentPlan, Observation, Plan
+from autoscaler.api.telemetry import Board
+from autoscaler.core.types import DeploymentPlan, Observation, Plan
 from leadtime.demo.nodes_watch import NodesWatch
 from leadtime.demo.scene import Chart, Decision, Lane, Scene
 from leadtime.demo.spec import APP, Spec

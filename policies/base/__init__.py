@@ -10,19 +10,28 @@ How it reads: `view` is what a policy is shown, `proposal` what it answers, `pol
 
 from policies.base.errors import PolicyError
 from policies.base.forecast import Diary, Forecast, ForecastSpec
-from policies.base.key import DEFAULT_NAMESPACE, DEFAULT_SERVICE, DeploymentKey
-from policies.base.measured import HandleReport, ReplicaMetrics, TokenMix, Totals
 from policies.base.policy import Policy
-from policies.base.promise import (
+from policies.base.proposal import FleetProposal, PoolProposal, ReplicaProposal, Term
+from policies.base.view import (
+    DEFAULT_NAMESPACE,
+    DEFAULT_SERVICE,
     LEAST_TARGET_FRACTION,
     LONGEST_ITL_S,
     LONGEST_TTFT_S,
     TARGET_FRACTION_BELOW,
+    DeploymentKey,
+    DeploymentView,
+    FleetView,
+    HandleReport,
+    LeadPath,
+    LeadTimes,
+    PoolView,
+    ReplicaMetrics,
     Slo,
+    StartView,
+    TokenMix,
+    Totals,
 )
-from policies.base.proposal import FleetProposal, PoolProposal, ReplicaProposal, Term
-from policies.base.starts import LeadPath, LeadTimes, StartView
-from policies.base.view import DeploymentView, FleetView, PoolView
 
 __all__ = [
     "DEFAULT_NAMESPACE",

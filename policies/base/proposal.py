@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from policies.base.key import DeploymentKey
 from policies.base.record import record
+from policies.base.view import DeploymentKey
 
 
 @record(frozen=True, slots=True)

@@ -1,21 +1,153 @@
-"""What a policy may see: every deployment, every pool and the budget at one moment."""
+"""What a policy may see: every deployment, every pool and the budget at one moment, and what these are made of.
+
+Keys, promises to users, measurements, starts under way; then the views themselves. Forecasts are in forecast.py.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from policies.announced import Announcement
+from policies.base.announced import Announcement
+from policies.base.durations import Duration
+from policies.base.errors import PolicyError
 from policies.base.forecast import Forecast
-from policies.base.key import DeploymentKey
-from policies.base.measured import HandleReport, ReplicaMetrics, TokenMix, Totals
-from policies.base.promise import Slo
-from policies.base.starts import LeadPath, LeadTimes, StartView
-from policies.durations import Duration
+from policies.base.record import record
 
 if TYPE_CHECKING:
-    from policies.engines.profile import EngineProfile
+    from policies.capacity.profile import EngineProfile
+
+DEFAULT_NAMESPACE = "default"
+DEFAULT_SERVICE = "local"
+
+
+class DeploymentKey(NamedTuple):
+    """Which deployment: `[NAMESPACE/SERVICE/]APP/DEPLOYMENT`; the service is the RayService, `local` for a bare Ray."""
+
+    namespace: str
+    service: str
+    app: str
+    deployment: str
+
+    @classmethod
+    def parse(cls, text: str) -> DeploymentKey:
+        """Two parts (`APP/DEPLOYMENT`) or four. Errors: PolicyError naming the text."""
+        parts = text.split("/")
+        if len(parts) == 2:
+            parts = [DEFAULT_NAMESPACE, DEFAULT_SERVICE, *parts]
+        if len(parts) != 4 or not all(parts):
+            raise PolicyError(f"deployment key {text!r}: expected APP/DEPLOYMENT or NAMESPACE/SERVICE/APP/DEPLOYMENT")
+        return cls(*parts)
+
+    @property
+    def full(self) -> str:
+        return f"{self.namespace}/{self.service}/{self.app}/{self.deployment}"
+
+    def __str__(self) -> str:
+        """The shortest form that `parse` reads back."""
+        if self.namespace == DEFAULT_NAMESPACE and self.service == DEFAULT_SERVICE:
+            return f"{self.app}/{self.deployment}"
+        return self.full
+
+    def matches(self, pattern: str) -> bool:
+        """Shell-style pattern over the key's parts, `*` within one part; two parts leave the first two open."""
+        wanted = pattern.split("/")
+        if len(wanted) == 2:
+            wanted = ["*", "*", *wanted]
+        own = (self.namespace, self.service, self.app, self.deployment)
+        return len(wanted) == 4 and all(fnmatchcase(o, w) for o, w in zip(own, wanted, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Slo:
+    """What users were promised: time to first token, mean time between tokens, and the share that gets both."""
+
+    ttft_s: float | None = 2.0
+    itl_s: float | None = 0.05
+    target_fraction: float = 0.99
+
+
+LONGEST_TTFT_S, LONGEST_ITL_S = 600.0, 10.0
+"""Promises beyond these are taken for milliseconds, wherever settings are read."""
+LEAST_TARGET_FRACTION, TARGET_FRACTION_BELOW = 0.5, 1
+"""A promise is kept for half of the requests at least, and nobody can promise all of them: 1 leaves nothing that may
+miss, and no fleet is large enough for it. The same wherever settings are read."""
+
+
+@record(frozen=True, slots=True)
+class TokenMix:
+    """Mean tokens of a request: prompt, output, and the part of the prompt found in the prefix cache."""
+
+    prompt_tokens: float
+    output_tokens: float
+    cached_prompt_tokens: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaMetrics:
+    """One replica's own gauges, as a pod metric would give them."""
+
+    replica_id: str
+    ongoing: float | None = None
+    running: float | None = None
+    waiting: float | None = None
+    kv_usage_fraction: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HandleReport:
+    """What one Serve handle pushed to Serve's own autoscaler: series of (time_s, value). Only that policy reads it."""
+
+    handle: str
+    queued: tuple[tuple[float, float], ...]
+    running: tuple[tuple[str, tuple[tuple[float, float], ...]], ...]
+
+
+@record(frozen=True, slots=True)
+class Totals:
+    """What was counted of a deployment since its metrics were first read: what happened between two moments is the
+    difference of their totals. `ttft_s` sums the times to first token of `first_tokens` requests, `itl_s` those between
+    tokens of `gaps` gaps (of requests, where the engine exports one mean for each).
+    """
+
+    arrivals: float = 0.0
+    finished: float = 0.0
+    prompt_tokens: float = 0.0
+    output_tokens: float = 0.0
+    cached_prompt_tokens: float = 0.0
+    ttft_s: float = 0.0
+    first_tokens: float = 0.0
+    itl_s: float = 0.0
+    gaps: float = 0.0
+
+
+LeadPath = Literal["free_gpu", "warm_node", "new_node"]
+"""How a new replica gets its GPUs: free in a running worker; a Ready node without a worker; a node yet to come."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeadTimes:
+    """How long from asking for a replica until it is RUNNING, by the path it takes."""
+
+    free_gpu: Duration
+    warm_node: Duration
+    new_node: Duration
+
+    def path(self, path: LeadPath) -> Duration:
+        found: Duration = getattr(self, path)
+        return found
+
+
+@record(frozen=True, slots=True)
+class StartView:
+    """A replica that was asked for and is not RUNNING yet."""
+
+    asked_at_s: float
+    path: LeadPath
+    stage: str
+    expected_ready_at_s: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from policies.options import nearest
 
 if TYPE_CHECKING:
     from policies.forecasting.classic_rules import Rule
-    from policies.forecasting.mixture.grid import Grid
+    from policies.forecasting.ensemble.grid import Grid
 
 __all__ = ["Forecaster", "ForecasterState", "check_spec", "create", "forecaster_names"]
 
@@ -54,7 +54,7 @@ def create(spec: ForecastSpec) -> Forecaster:
     """A forecaster without a memory. Errors: as `check_spec`."""
     check_spec(spec)
     if spec.forecaster == "mixture":
-        from policies.forecasting.mixture.forecaster import MixtureForecaster
+        from policies.forecasting.ensemble.forecaster import MixtureForecaster
 
         return MixtureForecaster(spec)
     if spec.forecaster in _CLASSIC:

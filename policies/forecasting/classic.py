@@ -17,11 +17,11 @@ from policies.forecasting.base import Floats, ForecasterState, known_rate
 from policies.forecasting.check import CoverageCheck
 from policies.forecasting.classic_rules import Rule
 from policies.forecasting.conformal import conformal
-from policies.forecasting.mixture.answers import Answers
-from policies.forecasting.mixture.grid import DAY_S, HORIZONS_S, LEVELS, SCORES, Grid
-from policies.forecasting.mixture.kept import Kept
-from policies.forecasting.mixture.memory import SeriesMemory
-from policies.forecasting.mixture.profile import close_steps
+from policies.forecasting.ensemble.grid import DAY_S, HORIZONS_S, LEVELS, SCORES, Grid
+from policies.forecasting.ensemble.interpolation import Answers
+from policies.forecasting.ensemble.memory import SeriesMemory
+from policies.forecasting.ensemble.profile import close_steps
+from policies.forecasting.ensemble.serialization import Kept
 
 _REFRESH_S = 300.0
 _FEW = 20

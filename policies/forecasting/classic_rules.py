@@ -12,11 +12,11 @@ from typing import Literal
 import numpy as np
 
 from policies.forecasting.base import Floats, ForecasterState
-from policies.forecasting.mixture.grid import Grid
-from policies.forecasting.mixture.kept import Kept
-from policies.forecasting.mixture.memory import SeriesMemory
-from policies.forecasting.mixture.recursions import Recursions
-from policies.forecasting.mixture.refits import RefitPlan
+from policies.forecasting.ensemble.grid import Grid
+from policies.forecasting.ensemble.memory import SeriesMemory
+from policies.forecasting.ensemble.recursions import Recursions
+from policies.forecasting.ensemble.refits import RefitPlan
+from policies.forecasting.ensemble.serialization import Kept
 
 
 class Rule(Kept):

@@ -19,8 +19,8 @@ import numpy as np
 
 from policies.forecasting.base import Floats
 from policies.forecasting.classic_rules import Rule
-from policies.forecasting.mixture.grid import DAY_S, Grid
-from policies.forecasting.mixture.memory import SeriesMemory
+from policies.forecasting.ensemble.grid import DAY_S, Grid
+from policies.forecasting.ensemble.memory import SeriesMemory
 
 _INTERVAL_S = 180.0
 _MOST_ORDER = 2

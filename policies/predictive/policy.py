@@ -26,14 +26,15 @@ from policies.base import (
     ReplicaProposal,
     Term,
 )
-from policies.durations import Duration
+from policies.base.durations import Duration
 from policies.forecasting import check_spec
 from policies.options import between, option
-from policies.predictive.dear import dearer, spared
-from policies.predictive.following import SETTLES_S, followed_term, in_force, live, next_term
-from policies.predictive.looks import Everybody, Look, Start, idle, quantum, start_s, stop_s, watch, way
+from policies.predictive.context import Everybody, Look, Start, idle, quantum, start_s, stop_s, watch, way
+from policies.predictive.pool_cost import dearer, spared
 from policies.predictive.pools import Claim, pool_proposals
-from policies.predictive.risk import taken_away, takes_away
+from policies.predictive.preemptions import taken_away, takes_away
+from policies.predictive.rule_selection import SETTLES_S, followed_term, in_force, live, next_term
+from policies.predictive.rules.sizing import Sizing
 from policies.predictive.state import (
     DeploymentMemory,
     PredictiveState,
@@ -56,7 +57,6 @@ from policies.predictive.terms import (
     saturation_term,
     serving_term,
 )
-from policies.shadow.sizing import Sizing
 
 _WANTS = attrgetter("wants")
 _LEAD_LEVEL = 0.9

@@ -7,7 +7,7 @@ from functools import lru_cache
 from statistics import NormalDist
 
 from policies.base import Diary
-from policies.shadow.sizing import SizingMemory
+from policies.predictive.rules.sizing import SizingMemory
 
 _NORMAL = NormalDist()
 _score = lru_cache(maxsize=64)(_NORMAL.inv_cdf)

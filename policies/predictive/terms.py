@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
-from policies.announced import announced
 from policies.base import DeploymentView, Forecast, Term
+from policies.base.announced import announced
+from policies.base.durations import Duration
 from policies.base.record import record
-from policies.durations import Duration
 from policies.predictive.state import DeploymentMemory, Reflex, level
 
 KV_SATURATED = 0.9

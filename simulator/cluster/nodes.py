@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from autoscaler.model import ServiceGpus
-from simulator.cluster.nouns import Node, PoolSpec
-from simulator.draws import Draws
-from simulator.events import EventQueue
-from simulator.meters import Meter
+from autoscaler.core.types import ServiceGpus
+from simulator.cluster.types import Node, PoolSpec
+from simulator.kernel.draws import Draws
+from simulator.kernel.events import EventQueue
+from simulator.kernel.meters import Meter
 
 BOOKED_S = 600.0
 """How long a queued node waits for its first worker; and of queued ones all come at once, or none."""

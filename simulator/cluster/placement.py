@@ -12,13 +12,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from autoscaler.model import NodeSignal, PoolSignals, ServiceGpus
+from autoscaler.core.types import NodeSignal, PoolSignals, ServiceGpus
 from policies.base import LeadPath
 from simulator.cluster.nodes import NodePool
-from simulator.cluster.nouns import Claim, Node, PoolSpec, Worker
+from simulator.cluster.types import Claim, Node, PoolSpec, Worker
 from simulator.cluster.warm_workers import WorkerFloor
-from simulator.draws import Draws
-from simulator.events import Event, EventQueue
+from simulator.kernel.draws import Draws
+from simulator.kernel.events import Event, EventQueue
 
 
 @dataclass(slots=True)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from autoscaler.model import ServiceGpus
-from autoscaler.prewarm import shares
+from autoscaler.core.types import ServiceGpus
+from autoscaler.core.types.pools import shares
 
 
 def service_name(one: ServiceGpus) -> str:

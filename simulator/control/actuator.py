@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from autoscaler.model import Applied, DeploymentPlan, Outcome, Plan, PoolPlan, ServiceGpus
+from autoscaler.core.types import Applied, DeploymentPlan, Outcome, Plan, PoolPlan, ServiceGpus
 from policies.base import DeploymentKey
 from simulator.cluster.nodes import NodePool
 from simulator.control.faults import Faults

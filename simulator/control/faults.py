@@ -1,7 +1,7 @@
 """Makes a scenario's faults happen, each at its time, and says what is in trouble now.
 
 Every fault draws its luck from a stream of its own, so that policies meet the same. What a controller does without its
-memory is loop.py's, what it still knows of a source that is down is sight.py's.
+memory is loop.py's, what it still knows of a source that is down is observation.py's.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from policies.base import DeploymentKey
-from simulator.draws import Draws
-from simulator.events import EventQueue
+from simulator.kernel.draws import Draws
+from simulator.kernel.events import EventQueue
 from simulator.scenario.faults import RESTART_S
 from simulator.scenario.file import FaultBlock
 from simulator.serve.lifecycle import Serve

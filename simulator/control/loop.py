@@ -10,20 +10,20 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from autoscaler.controller import Controller, rehearses
-from autoscaler.journal import checkpoint_record, encode, tick_record
-from autoscaler.model import Outcome, Plan, Signals
-from autoscaler.state_rows import SAVE_EVERY_S, from_rows, row_names, to_rows
+from autoscaler.core.checkpoint import SAVE_EVERY_S, from_rows, row_names, to_rows
+from autoscaler.core.controller import Controller, rehearses
+from autoscaler.core.journal import checkpoint_record, encode, tick_record
+from autoscaler.core.types import Outcome, Plan, Signals
 from policies.base import Policy
 from simulator.control.actuator import SimulatedPools, SimulatedServe
 from simulator.control.faults import Faults, Restart
+from simulator.control.observation import Sight
 from simulator.control.settings import controller_config
-from simulator.control.sight import Sight
-from simulator.events import Event, Priority
+from simulator.environment import World
+from simulator.kernel.events import Event, Priority
 from simulator.scenario.load import Scenario
 from simulator.telemetry.spec import TelemetrySpec
-from simulator.traffic.history import history_bins, taught_forecasters
-from simulator.world import World
+from simulator.workload.history import history_bins, taught_forecasters
 
 _NS = 1e-9
 Journal = Callable[[bytes], object]
@@ -115,7 +115,7 @@ class ControlLoop:
             self._next = self._queue.at(next_s, self._decide, Priority.DECIDE)
 
     def _refit(self) -> None:
-        """Slow estimations that are due, beside the tick as in the pod (autoscaler/refits.py): the same comes of it."""
+        """Slow estimations that are due, beside the tick as in the pod (autoscaler/runtime/refits.py): the same comes of it."""
         for forecaster in self._controller.state.forecasters.values():
             if hasattr(forecaster, "needs_refit") and forecaster.needs_refit():
                 forecaster.refit()

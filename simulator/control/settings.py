@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from autoscaler.model import ControllerConfig, DeploymentSettings, PoolSettings, Startup
+from autoscaler.core.types import ControllerConfig, DeploymentSettings, PoolSettings, Startup
 from policies.base import Policy
 from simulator.scenario.load import Scenario
 

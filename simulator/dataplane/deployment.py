@@ -11,14 +11,14 @@ from itertools import accumulate
 
 import numpy as np
 
-from autoscaler.model import Histogram
-from policies.engines import EngineProfile
+from autoscaler.core.types import Histogram
+from policies.capacity import EngineProfile
 from simulator.dataplane.plane import CompletedRequests, DataPlane
 from simulator.dataplane.records import SHOWN
 from simulator.engine.layout import ITL_EDGES_S, TTFT_EDGES_S, Ints
-from simulator.outcomes import OK, Ended
+from simulator.kernel.outcomes import OK, Ended
 from simulator.telemetry.figures import HandleFigures, ReplicaFigures
-from simulator.traffic.workload import Requests
+from simulator.workload.workload import Requests
 
 _TTFT_EDGES_S = (*TTFT_EDGES_S, float("inf"))
 _ITL_EDGES_S = (*ITL_EDGES_S, float("inf"))

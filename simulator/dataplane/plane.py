@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from policies.engines.profile import EngineProfile
+from policies.capacity.profile import EngineProfile
 from simulator.dataplane.records import (
     CompletedRequests,
     Counters,

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.base import PolicyError
-from policies.engines.plausible import held_tokens
-from policies.engines.profile import EngineProfile
+from policies.capacity.profile import EngineProfile
+from policies.capacity.validation import held_tokens
 
 Ints = NDArray[np.int64]
 Reals = NDArray[np.float64]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from simulator.league import Run, Summary
+from simulator.experiments.league import Run, Summary
 from simulator.report import text as text
 
 _COLUMNS = (

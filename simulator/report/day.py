@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from simulator.league import Run, Summary
+from simulator.experiments.league import Run, Summary
 from simulator.report import svg as draw
 from simulator.report import text as text
-from simulator.report.course import Course, course
 from simulator.report.table import Table, row_starts, strips_table
+from simulator.report.timeline import Course, course
 from simulator.timeline import Strip
 
 _MISS_BINS = 180

@@ -13,7 +13,7 @@ from functools import lru_cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from autoscaler import __version__
-from simulator.league import League, Run, Summary
+from simulator.experiments.league import League, Run, Summary
 from simulator.report import text as text
 from simulator.report.bill import Bill, bill
 from simulator.report.day import Day, day

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from simulator.league import Run, Summary
+from simulator.experiments.league import Run, Summary
 from simulator.report import svg as draw
 from simulator.report import text as text
 from simulator.report.table import Table, pareto_table

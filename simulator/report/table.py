@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from simulator.league import Run, Summary
+from simulator.experiments.league import Run, Summary
 from simulator.report import svg as draw
 from simulator.report import text as text
 from simulator.timeline import Strip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from simulator.league import Run, Summary
+from simulator.experiments.league import Run, Summary
 
 _OWN = "predictive"
 _MOST_NAMED = 2

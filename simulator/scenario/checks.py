@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from autoscaler.settings_file.gpu_kinds import naming_hint
-from autoscaler.settings_file.problems import Problem, did_you_mean, shown
-from autoscaler.settings_file.reading import Loc
+from autoscaler.settings.document.gpu_kinds import naming_hint
+from autoscaler.settings.document.problems import Problem, did_you_mean, shown
+from autoscaler.settings.document.reading import Loc
 from policies.base import DeploymentKey, PolicyError
-from policies.engines import EngineProfile
+from policies.capacity import EngineProfile
 from policies.options import exact
 from simulator.scenario.faults import check_faults
 from simulator.scenario.file import ScenarioFile
 from simulator.scenario.fleet import DeploymentBlock, NodePoolBlock
 from simulator.scenario.traffic import HistoryBlock, SyntheticBlock, WorkloadBlock
-from simulator.traffic.traces import MAX_REQUESTS_PER_BIN
+from simulator.workload.traces import MAX_REQUESTS_PER_BIN
 
 _MAX_BINS = 1e7
 

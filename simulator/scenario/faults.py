@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
-from autoscaler.settings_file.problems import Problem, did_you_mean
-from autoscaler.settings_file.reading import Loc
+from autoscaler.settings.document.problems import Problem, did_you_mean
+from autoscaler.settings.document.reading import Loc
 from policies.options import exact
 from simulator.scenario.file import FaultBlock
 from simulator.scenario.fleet import DeploymentBlock

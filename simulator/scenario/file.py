@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from autoscaler.settings_file.blocks import Block, Guards, words
+from autoscaler.settings.document.blocks import Block, Guards, words
 from simulator.scenario.fleet import DeploymentBlock, NodePoolBlock
 from simulator.scenario.kinds import MAX_DURATION_S, Fraction
 

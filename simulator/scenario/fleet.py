@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from autoscaler.prewarm import SCENARIO_DEFAULT, Way
-from autoscaler.settings_file.blocks import Block, Name, SloBlock, words
-from policies.durations import Duration
+from autoscaler.core.types.pools import SCENARIO_DEFAULT, Way
+from autoscaler.settings.document.blocks import Block, Name, SloBlock, words
+from policies.base.durations import Duration
 from simulator.scenario.kinds import MAX_NODES, DurationS, Fraction
 from simulator.scenario.traffic import HintBlock, HistoryBlock, WorkloadBlock
 

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
 
-from autoscaler.settings_file.blocks import plain_spread, spread_up_to, words
-from policies.durations import Duration
+from autoscaler.settings.document.blocks import plain_spread, spread_up_to, words
+from policies.base.durations import Duration
 
 MAX_DURATION_S = 3.2e8
 """Ten years: what is longer is a slip of units, and would be simulated until memory ends."""

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from autoscaler.errors import ConfigError, ScenarioError
-from autoscaler.settings_file.problems import Problem, problem_of
-from autoscaler.settings_file.reading import Loc, SettingsFile, dotted, read_settings_file
-from autoscaler.settings_file.which import mistaken_for_scenario
+from autoscaler.common.errors import ConfigError, ScenarioError
+from autoscaler.settings.document.problems import Problem, problem_of
+from autoscaler.settings.document.reading import Loc, SettingsFile, dotted, read_settings_file
+from autoscaler.settings.document.which import mistaken_for_scenario
 from policies.base import DeploymentKey, PolicyError, Slo
-from policies.durations import Duration
-from policies.engines import EngineProfile, load_profile
+from policies.base.durations import Duration
+from policies.capacity import EngineProfile, load_profile
 from policies.options import exact, nearest
 from simulator.scenario.checks import check_file, check_profiles
 from simulator.scenario.file import ScenarioFile
@@ -27,7 +27,7 @@ from simulator.scenario.fleet import DeploymentBlock, NodePoolBlock
 from simulator.scenario.overrides import override
 from simulator.scenario.reading import ProblemsError, Traffic, read_traffic
 from simulator.scenario.traffic import SyntheticBlock
-from simulator.traffic.synthetic import Synthetic
+from simulator.workload.synthetic import Synthetic
 
 _PRESETS = Path(__file__).parents[1] / "presets"
 _PREFIX = "preset:"

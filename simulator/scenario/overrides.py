@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from autoscaler.errors import ScenarioError
-from autoscaler.settings_file.reading import Loc, SettingsFile, dotted
+from autoscaler.common.errors import ScenarioError
+from autoscaler.settings.document.reading import Loc, SettingsFile, dotted
 from policies.yaml_core import load_yaml
 
 

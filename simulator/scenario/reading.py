@@ -1,7 +1,7 @@
 """Reads a deployment's traces: its traffic, and what the forecaster may see of the past.
 
 What is wrong with a trace is told at the scenario's key that names it. Not for keys (checks.py), and not for what
-becomes of rows (traffic/workload.py).
+becomes of rows (workload/workload.py).
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from autoscaler.errors import TraceError
-from autoscaler.settings_file.problems import Problem
-from autoscaler.settings_file.reading import Loc
-from policies.durations import Duration
+from autoscaler.common.errors import TraceError
+from autoscaler.settings.document.problems import Problem
+from autoscaler.settings.document.reading import Loc
+from policies.base.durations import Duration
 from policies.options import exact
 from simulator.scenario.fleet import DeploymentBlock
-from simulator.traffic.synthetic import Synthetic
-from simulator.traffic.traces import RateTrace, RequestTrace, read_rates, read_requests
+from simulator.workload.synthetic import Synthetic
+from simulator.workload.traces import RateTrace, RequestTrace, read_rates, read_requests
 
 Traffic = RequestTrace | RateTrace | Synthetic
 

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from autoscaler.settings_file.blocks import Block, Name, words
+from autoscaler.settings.document.blocks import Block, Name, words
 from simulator.scenario.kinds import MAX_DURATION_S, MAX_SCALE, Fraction, PathText, Tokens
-from simulator.traffic.synthetic import Bursts, Day, MixKnot, Spike, Synthetic
+from simulator.workload.synthetic import Bursts, Day, MixKnot, Spike, Synthetic
 
 
 class DayBlock(Block):

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-from autoscaler.model import DeploymentInventory, ReplicaSignal
-from simulator.cluster.nouns import Claim
+from autoscaler.core.types import DeploymentInventory, ReplicaSignal
 from simulator.cluster.placement import Cluster
-from simulator.draws import Draws
-from simulator.events import Event, EventQueue
-from simulator.meters import Meter
+from simulator.cluster.types import Claim
+from simulator.kernel.draws import Draws
+from simulator.kernel.events import Event, EventQueue
+from simulator.kernel.meters import Meter
 from simulator.serve.replicas import Plane, Replica, ServeSpec, Start
 from simulator.serve.rollout import Update, outdated, stopping_first, surging
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from autoscaler.model import ReplicaSignal
+from autoscaler.core.types import ReplicaSignal
 from policies.base import DeploymentKey, LeadPath
-from policies.durations import Duration
-from simulator.cluster.nouns import Claim
-from simulator.events import Event
+from policies.base.durations import Duration
+from simulator.cluster.types import Claim
+from simulator.kernel.events import Event
 
 
 class Plane(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from autoscaler.model import Histogram
+from autoscaler.core.types import Histogram
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from policies.base import HandleReport
-from simulator.events import EventQueue, Priority
+from simulator.kernel.events import EventQueue, Priority
 from simulator.serve.lifecycle import Serve
 from simulator.telemetry.figures import Figures
 

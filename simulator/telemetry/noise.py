@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from autoscaler.model import Histogram
+from autoscaler.core.types import Histogram
 from autoscaler.sources.exposition import Sample
-from simulator.draws import Draws
+from simulator.kernel.draws import Draws
 
 _COUNTS = ("_total", "_bucket", "_sum")
 Value = float | Histogram

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from autoscaler.model import DeploymentInventory, DeploymentMetrics
+from autoscaler.core.types import DeploymentInventory, DeploymentMetrics
 from autoscaler.sources.exposition import Sample
 from autoscaler.sources.join import NodePage, collect
 from policies.base import DeploymentKey
-from simulator.draws import Draws
-from simulator.events import EventQueue
+from simulator.kernel.draws import Draws
+from simulator.kernel.events import EventQueue
 from simulator.telemetry.handles import HandleRecorder
 from simulator.telemetry.noise import Noise
 from simulator.telemetry.processes import DeploymentTelemetry

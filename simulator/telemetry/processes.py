@@ -9,7 +9,7 @@ from functools import partial
 from hashlib import blake2b
 
 from autoscaler.sources.exposition import Sample
-from simulator.events import EventQueue, Priority
+from simulator.kernel.events import EventQueue, Priority
 from simulator.serve.lifecycle import Serve
 from simulator.serve.replicas import Replica
 from simulator.telemetry.figures import Figures, ReplicaLook

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-from autoscaler.model import Histogram
+from autoscaler.core.types import Histogram
 from autoscaler.sources import names
 from autoscaler.sources.exposition import Sample, Series
 from policies.base import DeploymentKey

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from autoscaler.model import (
+from autoscaler.core.types import (
     ControllerConfig,
     DeploymentInventory,
     DeploymentMetrics,

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from autoscaler.model import (
+from autoscaler.core.ports import Reading
+from autoscaler.core.types import (
     Applied,
     ControllerConfig,
     DeploymentInventory,
@@ -20,7 +21,6 @@ from autoscaler.model import (
     PoolSignals,
     ReplicaSignal,
 )
-from autoscaler.ports import Reading
 from autoscaler.sources.readings import Inventories, JoinedMetrics, Pools
 from policies.base import DeploymentKey
 

@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from autoscaler import guard
-from autoscaler.controller import Controller
-from autoscaler.model import (
+from autoscaler.core import guards
+from autoscaler.core.controller import Controller
+from autoscaler.core.types import (
     ControllerConfig,
     DeploymentInventory,
     DeploymentMetrics,
@@ -28,7 +28,7 @@ from autoscaler.sources.exposition import Memory, parse
 from autoscaler.sources.join import NodePage, collect
 from autoscaler.sources.names import NAMES
 from policies.base import DeploymentKey, TokenMix
-from policies.engines import capacity, load_profile
+from policies.capacity import capacity, load_profile
 
 KEY = DeploymentKey.parse("chat/llm")
 TICK_S = 5.0
@@ -156,7 +156,7 @@ class World:
         metrics = self.metrics(inventory)
         self.plan: Plan = self.controller.step(Signals((DeploymentSignals(KEY, inventory, metrics),)), self.now_s)
         [decision] = self.plan.deployments
-        failed = [record.why for record in decision.guards if record.name == guard.DECISION_FAILED]
+        failed = [record.why for record in decision.guards if record.name == guards.DECISION_FAILED]
         assert not failed, failed  # a bug in a decision looks like a level that is held
         if decision.target is not None and decision.target != inventory.target:
             self.posts.append(decision.target)

@@ -18,21 +18,21 @@ from unittest.mock import Mock
 import pytest
 from aiohttp import web
 
-from autoscaler.bodies import TooLarge
-from autoscaler.dashboard_client import DashboardClient, NoAnswer
-from autoscaler.errors import SourceError
-from autoscaler.http_answers import OneAnswer, TooMuchAround
+from autoscaler.clients.bodies import TooLarge
+from autoscaler.clients.http_answers import OneAnswer, TooMuchAround
+from autoscaler.clients.ray_dashboard import DashboardClient, NoAnswer
+from autoscaler.clients.reading_limits import ReadingLimits
+from autoscaler.common.errors import SourceError
 from autoscaler.kuberay.fleet import KubeRayFleet
 from autoscaler.kuberay.reach import Reach
-from autoscaler.reading_limits import ReadingLimits
 from autoscaler.sources import names
 from autoscaler.sources.node_metrics import NodeMetricsSource
 from autoscaler.sources.page_reading import Budget, WantedLines, Weight
 from autoscaler.sources.ray_dashboard import RayDashboardSource
 from autoscaler.sources.sizes import check_sizes
+from tests.autoscaler.kuberay.test_fleet import World
 from tests.autoscaler.neighbours import TICK_S
 from tests.autoscaler.sources.test_node_metrics import FakeNode, page
-from tests.autoscaler.test_kuberay_fleet import World
 from tests.contract.fake_dashboard import FakeApplication, FakeDashboard, FakeDeployment
 from tests.kube import objects
 

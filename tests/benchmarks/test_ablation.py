@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autoscaler.controller import rehearses
-from autoscaler.demand import mix
+from autoscaler.core.controller import rehearses
+from autoscaler.core.demand import token_mix
 from benchmarks.ablation import __main__ as command
 from benchmarks.ablation.__main__ import MARKS, main
 from benchmarks.ablation.page import Ablation, page
@@ -21,12 +21,12 @@ from benchmarks.ablation.variants import FLAGSHIP, VARIANTS, Bench, Variant
 from benchmarks.results.store import Store
 from benchmarks.results.table import Entry
 from benchmarks.results.world import Pair
-from policies.predictive import PredictiveOptions, PredictivePolicy, following, looks, policy
-from policies.shadow import sizing
-from policies.shadow.fleet import COST, MISSED, SHORT, Shadow, ShadowMemory
-from policies.shadow.noise import Felt
-from policies.shadow.price import Account, PriceSettings
-from policies.shadow.rules import Family, Floats
+from policies.predictive import PredictiveOptions, PredictivePolicy, context, policy, rule_selection
+from policies.predictive.rules import sizing
+from policies.predictive.rules.family import Family, Floats
+from policies.predictive.rules.fleet import COST, MISSED, SHORT, Shadow, ShadowMemory
+from policies.predictive.rules.shadow_price import Account, PriceSettings
+from policies.predictive.rules.smoothing import Felt
 from tests.benchmarks.calls import call
 from tests.benchmarks.test_results import small_pair
 
@@ -137,9 +137,9 @@ def test_what_else_is_taken_out_is_out() -> None:
         assert not rehearses(PredictivePolicy(PredictiveOptions()))
     assert rehearses(PredictivePolicy(PredictiveOptions()))
     with NAMED["no feedback"].at_work():
-        assert following._got(sizing.Sizing(), None) is None  # type: ignore[arg-type]
+        assert rule_selection._got(sizing.Sizing(), None) is None  # type: ignore[arg-type]
     with NAMED["no watch on the mix"].at_work():
-        assert mix._NO_CHANCE > 1e9
+        assert token_mix._NO_CHANCE > 1e9
     with NAMED["no pre-warmed nodes"].at_work():
         assert policy.pool_proposals(None, {}) == {}  # type: ignore[arg-type]
     with NAMED["no reflexes"].at_work():
@@ -151,7 +151,7 @@ def test_what_else_is_taken_out_is_out() -> None:
         with NAMED[name].at_work():
             assert felt.quantiles(counted, *about)[0, 0, 1] == 9.0
     with NAMED["replay not fitted"].at_work():
-        assert looks._AGE_SHARE == 0.7
+        assert context._AGE_SHARE == 0.7
         assert PredictivePolicy(PredictiveOptions()).sizing.soft == 0.1
 
 

@@ -30,7 +30,7 @@ from benchmarks.acceptance.runs import Case, Found, Track, kept, newest
 from benchmarks.acceptance.section import Line, because
 from benchmarks.acceptance.worlds import HOUR_S, Service, Start, world
 from benchmarks.results.store import Store
-from simulator.parallel.workers import InProcess
+from simulator.experiments.parallel.workers import InProcess
 from simulator.scenario.load import load_scenario
 
 MINUTE_S = 60.0

@@ -26,7 +26,7 @@ from benchmarks.attainment_fluid import (
     rivals,
 )
 from benchmarks.attainment_page import Played, mean, page, verdict
-from policies.shadow.rules import LEVELS, Family
+from policies.predictive.rules.family import LEVELS, Family
 from tests.benchmarks.calls import call
 
 ROOT = Path(__file__).resolve().parents[2]

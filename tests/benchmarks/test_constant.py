@@ -18,10 +18,10 @@ from benchmarks.constant.settings import FLAGSHIP, SETTINGS, Setting
 from benchmarks.results.league import read_league
 from benchmarks.results.store import Store
 from benchmarks.results.table import Entry
-from policies.shadow import sizing
-from policies.shadow.fleet import COST, MISSED, Shadow, ShadowMemory
-from policies.shadow.price import Account, PriceSettings
-from policies.shadow.rules import Family
+from policies.predictive.rules import sizing
+from policies.predictive.rules.family import Family
+from policies.predictive.rules.fleet import COST, MISSED, Shadow, ShadowMemory
+from policies.predictive.rules.shadow_price import Account, PriceSettings
 from tests.benchmarks.calls import call
 from tests.benchmarks.test_results import document, small_pair
 

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks.draw_policy import Look, Record, Rule, day_picture, kind_of, rules_picture
-from policies.shadow.rules import Family
+from policies.predictive.rules.family import Family
 
 
 def paths(svg: str, kind: str) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autoscaler.errors import InputError, LeadtimeError
+from autoscaler.common.errors import InputError, LeadtimeError
 from benchmarks.results import play as room
 from benchmarks.results.alone import alone
 from benchmarks.results.further import contenders
@@ -28,8 +28,8 @@ from benchmarks.results.session import SHORT, Session, Size
 from benchmarks.results.store import ROOT, Store, code_of, key_of, what_it_does
 from benchmarks.results.table import Entry, Table
 from benchmarks.results.world import FULL, QUICK, Pair, build
-from simulator.clairvoyant.known import traffic_of
-from simulator.parallel.workers import InProcess
+from simulator.experiments.parallel.workers import InProcess
+from simulator.experiments.references.known import traffic_of
 from simulator.scenario.load import load_scenario
 from tests.simulator.scenarios import SMALL, write
 
@@ -321,7 +321,7 @@ def test_a_searched_reference_is_one_setting_on_all_seeds(tmp_path: Path) -> Non
 
 
 def test_only_a_constant_fleet_may_fail_to_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from autoscaler.errors import ScenarioError
+    from autoscaler.common.errors import ScenarioError
 
     def simulate(*_: Any) -> Any:
         raise ScenarioError("does not fit")

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from autoscaler.cli.registry import find_command
-from autoscaler.config import load_config
-from autoscaler.prewarm import WHERE, Provisioner
+from autoscaler.core.types.pools import WHERE, Provisioner
+from autoscaler.settings import load_config
 from autoscaler.sources.serve_config import parse_serve_config
 from tests.chart.chart import NAME, ROOT, one, render
 

@@ -9,7 +9,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from autoscaler.config import load_config
+from autoscaler.settings import load_config
 from tests.chart.chart import Doc
 from tests.cli.helpers import leadtime
 

@@ -11,8 +11,8 @@ import helm_python as helm
 import pytest
 import yaml
 
-from autoscaler.config import load_config, settings_schema
-from autoscaler.prewarm import WHERE, Provisioner
+from autoscaler.core.types.pools import WHERE, Provisioner
+from autoscaler.settings import load_config, settings_schema
 from charts.generate.__main__ import INSTALL, ROOT
 from charts.generate.files import generated_files, values_schema, with_values
 from charts.generate.values import VALUES

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from autoscaler import journal
-from autoscaler.controller import Controller
-from autoscaler.model import Applied, ControllerConfig, DeploymentSettings, PauseState
+from autoscaler.core import journal
+from autoscaler.core.controller import Controller
+from autoscaler.core.types import Applied, ControllerConfig, DeploymentSettings, PauseState
 from tests.autoscaler.build import inventory, metrics, signals
 
 START_S = 1_790_000_000.0

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from autoscaler.cli.registry import COMMANDS
-from autoscaler.versions import TABLE, dotted
+from autoscaler.diagnosis.supported import TABLE, dotted
 from tests.cli.helpers import ROOT, leadtime
 
 TEXT = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")

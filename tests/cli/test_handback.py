@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from autoscaler.cli.handback import chosen, handback_lines
-from autoscaler.errors import InputError
+from autoscaler.common.errors import InputError
 
 LLM = "llm/chat-llm/chat/LLMServer:llama-70b"
 

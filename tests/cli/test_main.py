@@ -13,7 +13,7 @@ import pytest
 
 from autoscaler import __version__
 from autoscaler.cli.registry import COMMANDS, Command
-from autoscaler.errors import ActuatorError, ConfigError, SourceError
+from autoscaler.common.errors import ActuatorError, ConfigError, SourceError
 from policies.base import PolicyError
 from tests.cli.helpers import ROOT, leadtime, leadtime_process, python
 
@@ -46,7 +46,12 @@ def test_help_loads_no_command_and_little_else_of_ours() -> None:
         "print('loaded:', sorted(m for m in sys.modules if m.split('.')[0] in ('autoscaler', 'policies', 'simulator')))"
     )
     ours = ["autoscaler", "autoscaler.cli", "autoscaler.cli.main", "autoscaler.cli.parser", "autoscaler.cli.registry"]
-    ours += ["autoscaler.cli.text", "autoscaler.errors", "autoscaler.escaping", "autoscaler.redaction"]
+    ours += [
+        "autoscaler.cli.text",
+        "autoscaler.common.errors",
+        "autoscaler.common.escaping",
+        "autoscaler.common.redaction",
+    ]
     assert ran.out.splitlines()[-1] == f"loaded: {ours}", ran.err
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from autoscaler import journal as journal_records
+from autoscaler.core import journal as journal_records
 from tests.cli.helpers import Ran, leadtime
 from tests.cli.journals import CONFIG, records, write_journal
 

@@ -25,7 +25,7 @@ POLICY = """\
 import json
 from pathlib import Path
 from policies.base import FleetProposal, PoolProposal, ReplicaProposal, Term
-from policies.static import StaticState
+from policies.references.static import StaticState
 
 class Told:
     name, period_s, guards, clairvoyant, telemetry, forecast, options = "told", None, "full", False, None, None, None

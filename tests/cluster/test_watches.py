@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from autoscaler.errors import Unavailable
-from autoscaler.kube.api import KubernetesApi, connect
-from autoscaler.kube.resources import CONFIG_MAPS, Object, Throttled
+from autoscaler.common.errors import Unavailable
+from autoscaler.kubernetes.api import KubernetesApi, connect
+from autoscaler.kubernetes.resources import CONFIG_MAPS, Object, Throttled
 from autoscaler.sources.kubernetes.cache import ObjectCache, WatchTimes
 from tests.cluster.api import ROOT_CA, ApiError, RealApi
 from tests.cluster.control_plane import PATIENCE_S

@@ -9,8 +9,8 @@ from typing import Protocol
 
 import pytest
 
-from autoscaler.model import Applied, DeploymentPlan, Outcome, Plan
-from autoscaler.ports import Actuator
+from autoscaler.core.ports import Actuator
+from autoscaler.core.types import Applied, DeploymentPlan, Outcome, Plan
 from policies.base import DeploymentKey
 
 

@@ -9,8 +9,8 @@ from typing import Protocol
 
 import pytest
 
-from autoscaler.model import Applied, Plan, PoolPlan, ServiceGpus
-from autoscaler.ports import Prewarm
+from autoscaler.core.ports import Prewarm
+from autoscaler.core.types import Applied, Plan, PoolPlan, ServiceGpus
 
 
 class WarmWorld(Protocol):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from autoscaler.actuators.prewarm import PrewarmActuator, Refusal
-from autoscaler.kube.api import KubernetesApi
+from autoscaler.kubernetes.api import KubernetesApi
 from tests.kube.fake_api import FakeApi
 from tests.kube.helpers import client_of
 

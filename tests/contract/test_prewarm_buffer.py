@@ -9,8 +9,8 @@ import pytest
 
 from autoscaler.actuators.capacity_buffer import CapacityBuffers, too_old
 from autoscaler.actuators.prewarm import PrewarmActuator
-from autoscaler.kube.resources import CAPACITY_BUFFERS as RESOURCES
-from autoscaler.prewarm import WarmPool
+from autoscaler.core.types.pools import WarmPool
+from autoscaler.kubernetes.resources import CAPACITY_BUFFERS as RESOURCES
 from tests.contract.prewarm_contract import PrewarmContract, apply, plan_of
 from tests.contract.prewarm_kubernetes import LABELS, KubernetesWorld, api_with
 from tests.kube import discovery

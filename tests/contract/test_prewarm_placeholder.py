@@ -10,9 +10,9 @@ import pytest
 
 from autoscaler.actuators.placeholder_pods import PlaceholderPods
 from autoscaler.actuators.prewarm import PrewarmActuator, Refusal
-from autoscaler.kube.api import KubernetesApi
-from autoscaler.kube.resources import DEPLOYMENTS
-from autoscaler.prewarm import WarmPool
+from autoscaler.core.types.pools import WarmPool
+from autoscaler.kubernetes.api import KubernetesApi
+from autoscaler.kubernetes.resources import DEPLOYMENTS
 from tests.contract.prewarm_contract import PrewarmContract, apply, plan_of
 from tests.kube.fake_api import FakeApi
 from tests.kube.helpers import client_of

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from autoscaler.actuators.prewarm import Allowed, Held, PrewarmActuator
-from autoscaler.kube.resources import Throttled
-from autoscaler.model import Plan, PoolPlan
-from autoscaler.prewarm import WarmPool
+from autoscaler.core.types import Plan, PoolPlan
+from autoscaler.core.types.pools import WarmPool
+from autoscaler.kubernetes.resources import Throttled
 
 
 class ToldWay:

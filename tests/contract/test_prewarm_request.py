@@ -11,8 +11,8 @@ import pytest
 
 from autoscaler.actuators.prewarm import PrewarmActuator
 from autoscaler.actuators.provisioning_request import ProvisioningRequests
-from autoscaler.model import Applied, Plan, PoolPlan
-from autoscaler.prewarm import WarmPool
+from autoscaler.core.types import Applied, Plan, PoolPlan
+from autoscaler.core.types.pools import WarmPool
 from tests.contract.prewarm_contract import PrewarmContract, apply, plan_of
 from tests.contract.prewarm_kubernetes import KubernetesWorld, api_with
 from tests.kube.crds_autoscaling import AUTOSCALING

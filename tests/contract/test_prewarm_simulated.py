@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from autoscaler.model import Plan, PoolPlan, ServiceGpus
-from policies.durations import Duration
+from autoscaler.core.types import Plan, PoolPlan, ServiceGpus
+from policies.base.durations import Duration
 from simulator.control.actuator import SimulatedPools
 from tests.contract.prewarm_contract import PrewarmContract, apply, plan_of
 from tests.simulator.fleet import Fleet, fleet, pool

@@ -9,8 +9,8 @@ import pytest
 
 from autoscaler.actuators.kuberay_workers import KubeRayWorkers
 from autoscaler.actuators.prewarm import PrewarmActuator
-from autoscaler.model import Plan, PoolPlan, ServiceGpus
-from autoscaler.prewarm import WarmPool
+from autoscaler.core.types import Plan, PoolPlan, ServiceGpus
+from autoscaler.core.types.pools import WarmPool
 from autoscaler.wiring.ways import consent
 from tests.contract.prewarm_contract import PrewarmContract, apply, plan_of
 from tests.contract.prewarm_kubernetes import KubernetesWorld, api_with

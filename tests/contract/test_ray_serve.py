@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from autoscaler.actuators.ray_serve import RayServeActuator
-from autoscaler.dashboard_client import DashboardClient
+from autoscaler.clients.ray_dashboard import DashboardClient
 from policies.base import DeploymentKey
 from tests.contract.actuator_contract import ActuatorContract, apply, plan_of
 from tests.contract.fake_dashboard import FakeApplication, FakeDashboard, FakeDeployment

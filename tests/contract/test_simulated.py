@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from autoscaler.model import Plan, PoolPlan
+from autoscaler.core.types import Plan, PoolPlan
 from policies.base import DeploymentKey
 from simulator.control.actuator import SimulatedPools, SimulatedServe
 from tests.contract.actuator_contract import ActuatorContract, apply, plan_of

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from autoscaler.journal_file import read_journal
+from autoscaler.runtime.journal_file import read_journal
 from simulator.run import Choice, Outputs, make_policy, simulate
 from simulator.scenario.load import load_scenario
 from simulator.timeline import Row

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from autoscaler.config import load_config
+from autoscaler.settings import load_config
 from leadtime.demo.baseline import Simulated, simulate, write_scenario
 from leadtime.demo.local_ray import DemoError
 from leadtime.demo.play import PROFILE

@@ -9,7 +9,7 @@ import pytest
 
 from leadtime.demo.engine import EngineLoop, Load, WallEngine, demo_profile, start_s
 from policies.base import Slo, TokenMix
-from policies.engines import capacity
+from policies.capacity import capacity
 from simulator.dataplane.plane import DataPlane
 
 

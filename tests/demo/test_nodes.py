@@ -9,9 +9,9 @@ from typing import Literal
 import pytest
 import yaml
 
-from autoscaler.config import load_config
-from autoscaler.model import Applied, EndedStart, NodeSignal, Outcome, Plan, PoolPlan, PoolSignals, Signals
+from autoscaler.core.types import Applied, EndedStart, NodeSignal, Outcome, Plan, PoolPlan, PoolSignals, Signals
 from autoscaler.runtime import new_board
+from autoscaler.settings import load_config
 from leadtime.demo import baseline, play, summary
 from leadtime.demo.nodes import POOL, Nodes, cluster_config
 from leadtime.demo.nodes_watch import NodesWatch

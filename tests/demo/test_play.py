@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from autoscaler.board import Board
-from autoscaler.controller import Controller
-from autoscaler.errors import ConfigError
+from autoscaler.api.telemetry import Board
+from autoscaler.common.errors import ConfigError
+from autoscaler.core.controller import Controller
 from autoscaler.runtime import new_board
 from leadtime.demo import play
 from leadtime.demo.local_ray import DemoError, LocalRay

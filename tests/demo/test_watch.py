@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from autoscaler.board import Board
-from autoscaler.controller import Controller
-from autoscaler.model import (
+from autoscaler.api.telemetry import Board
+from autoscaler.core.controller import Controller
+from autoscaler.core.types import (
     Applied,
     ControllerConfig,
     DeploymentInventory,
@@ -24,7 +24,7 @@ from autoscaler.runtime import new_board
 from leadtime.demo.spec import Spec
 from leadtime.demo.users import Served
 from leadtime.demo.watch import Sample, Texts, Watch, held_seconds, key_of
-from policies.static import StaticOptions, StaticPolicy
+from policies.references.static import StaticOptions, StaticPolicy
 
 BEGIN_S = 1000.0
 TEXTS = Texts("title", "http://127.0.0.1:1", ("words",))

@@ -7,8 +7,8 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from autoscaler.state import StateStore
-from autoscaler.state_rows import from_rows
+from autoscaler.core.checkpoint import from_rows
+from autoscaler.runtime.store import StateStore
 from tests.faults.play import TICK_S, Play
 from tests.faults.world import LLM
 

@@ -11,9 +11,9 @@ import socket
 import sys
 
 from autoscaler.cli.main import main
-from autoscaler.config.model import Config
-from autoscaler.log_limits import LogLimiter
+from autoscaler.common.log_limits import LogLimiter
 from autoscaler.runtime import Runtime
+from autoscaler.settings.model import Config
 from autoscaler.wiring import controller as wiring
 
 

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import leadtime_serve_policy
-from autoscaler import journal
-from autoscaler.config import load_config
-from autoscaler.errors import LeadtimeError
-from autoscaler.journal_file import read_journal
-from autoscaler.kube.lease import record_of
+from autoscaler.common.errors import LeadtimeError
+from autoscaler.core import journal
+from autoscaler.core.checkpoint import from_rows, to_rows
+from autoscaler.kubernetes.lease import record_of
+from autoscaler.runtime.journal_file import read_journal
+from autoscaler.settings import load_config
 from autoscaler.sources.applications import parse_applications
 from autoscaler.sources.exposition import parse
 from autoscaler.sources.hint_messages import HintBook
@@ -32,11 +33,10 @@ from autoscaler.sources.node_metrics import parse_targets
 from autoscaler.sources.prometheus_samples import pages_of, rates_of
 from autoscaler.sources.ray_nodes import parse_asked, parse_nodes
 from autoscaler.sources.serve_config import parse_serve_config
-from autoscaler.state_rows import from_rows, to_rows
 from policies.base import PolicyError
 from simulator.scenario.load import load_scenario
-from simulator.traffic.convert import FORMATS
-from simulator.traffic.traces import read_rates, read_requests
+from simulator.workload.convert import FORMATS
+from simulator.workload.traces import read_rates, read_requests
 from tests.cli.journals import records
 from tests.kube import objects
 from tests.mqtt.messages import NOW_S, TOPIC, message

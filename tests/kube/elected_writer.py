@@ -18,11 +18,11 @@ from pathlib import Path
 
 from kubernetes.client import Configuration
 
-from autoscaler.errors import Unavailable
-from autoscaler.kube.api import KubernetesApi, connect
-from autoscaler.kube.lease import KubernetesLease
-from autoscaler.kube.resources import CONFIG_MAPS, PatchOperation
-from autoscaler.leader import LeaderElector, LeaseSettings
+from autoscaler.common.errors import Unavailable
+from autoscaler.kubernetes.api import KubernetesApi, connect
+from autoscaler.kubernetes.leader import LeaderElector, LeaseSettings
+from autoscaler.kubernetes.lease import KubernetesLease
+from autoscaler.kubernetes.resources import CONFIG_MAPS, PatchOperation
 
 LEASE_S, DEADLINE_S, RETRY_S = 3.0, 2.2, 0.25
 

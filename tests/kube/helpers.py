@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from kubernetes.client import Configuration
 
-from autoscaler.kube.api import KubernetesApi
+from autoscaler.kubernetes.api import KubernetesApi
 from tests.kube.fake_api import FakeApi
 
 

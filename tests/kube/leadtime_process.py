@@ -11,15 +11,15 @@ import sys
 from pathlib import Path
 
 from autoscaler.cli.main import main
-from autoscaler.kube import shell
 from autoscaler.sources.kuberay.services import ServeCluster
+from autoscaler.wiring import kubernetes
 
 
 def run(addresses: Path, words: list[str]) -> int:
     def dashboard(cluster: ServeCluster) -> str:
         return str(json.loads(addresses.read_text()).get(cluster.name, "http://127.0.0.1:9"))
 
-    defaults = shell.kubernetes_parts.__kwdefaults__
+    defaults = kubernetes.kubernetes_parts.__kwdefaults__
     assert "dashboard" in defaults
     defaults["dashboard"] = dashboard
     return main(words)

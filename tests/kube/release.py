@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from autoscaler.cli.replay import replay
-from autoscaler.journal_file import read_journal
+from autoscaler.runtime.journal_file import read_journal
 from tests.chart import chart
 from tests.kube import objects
 from tests.kube.crds import KUBERAY
@@ -37,7 +37,7 @@ STALE_AFTER_S = 5.0
 POLICY = """\
 from math import ceil
 from policies.base import FleetProposal, ReplicaProposal, Term
-from policies.static import StaticState
+from policies.references.static import StaticState
 
 class Quick:
     name, period_s, guards, clairvoyant, telemetry, forecast, options = "quick", None, "full", False, None, None, None

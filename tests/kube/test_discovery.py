@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from autoscaler.model import DeploymentSettings, PauseState, PoolRefusal, PoolSettings
+from autoscaler.core.types import DeploymentSettings, PauseState, PoolRefusal, PoolSettings
 from autoscaler.sources.kubernetes.cache import WatchTimes
 from autoscaler.sources.kubernetes.discovery import KubernetesDiscovery, KubernetesPools
 from autoscaler.sources.kubernetes.pause import AnnotationPauseSource, KubernetesPauseSource, set_paused

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from autoscaler.config import load_config
-from autoscaler.config.model import Config
-from autoscaler.dashboard_client import DashboardClient
+from autoscaler.clients.ray_dashboard import DashboardClient
+from autoscaler.core.types import ControllerConfig, DeploymentSettings
 from autoscaler.diagnosis.cluster import kubernetes_findings, rights
 from autoscaler.diagnosis.finding import Finding
 from autoscaler.diagnosis.ray_service import metric_findings, service_findings
+from autoscaler.diagnosis.supported import RAY
 from autoscaler.diagnosis.versions import of_version
-from autoscaler.model import ControllerConfig, DeploymentSettings
+from autoscaler.settings import load_config
+from autoscaler.settings.model import Config
 from autoscaler.sources.exposition import parse
 from autoscaler.sources.join import NodePage
 from autoscaler.sources.names import NAMES
-from autoscaler.versions import RAY
 from tests.cli.helpers import leadtime
 from tests.contract.fake_dashboard import FakeApplication, FakeDashboard, FakeDeployment
 from tests.kube import objects

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from autoscaler.config import load_config
-from autoscaler.config.model import Config
+from autoscaler.core.types.pools import WHERE
 from autoscaler.diagnosis.cluster import Right, kubernetes_findings, rights, rights_findings
-from autoscaler.prewarm import WHERE
+from autoscaler.settings import load_config
+from autoscaler.settings.model import Config
 from tests.chart.chart import one, render
 from tests.kube.fake_api import FakeApi
 from tests.kube.helpers import client_of

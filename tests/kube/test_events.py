@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from autoscaler.events import EventBook, EventLimits, EventWriter, Notice, ObjectRef
+from autoscaler.kubernetes.events import EventBook, EventLimits, EventWriter, Notice, ObjectRef
 from tests.kube.fake_api import FakeApi
 from tests.kube.helpers import client_of
 from tests.kube.traffic import Fault, when

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from autoscaler.audit import Audit
-from autoscaler.kube.resources import ClusterApi
-from autoscaler.model import PauseState
-from autoscaler.pause import NotPulled, PauseSwitch
+from autoscaler.core.audit import Audit
+from autoscaler.core.pause import NotPulled, PauseSwitch
+from autoscaler.core.types import PauseState
+from autoscaler.kubernetes.resources import ClusterApi
+from autoscaler.runtime.store import StateStore
 from autoscaler.sources.kubernetes.discovery import KubernetesDiscovery
 from autoscaler.sources.kubernetes.pause import ConfigMapSwitch, KubernetesPauseSource
 from autoscaler.sources.readings import Paused
-from autoscaler.state import StateStore
 from policies.base import DeploymentKey
 from tests.kube import objects
 from tests.kube.crds import KUBERAY

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from autoscaler.errors import Conflict, NotFound, Rejected
-from autoscaler.kube.api import KubernetesApi
-from autoscaler.kube.resources import RAY_CLUSTERS, RAY_SERVICES
-from autoscaler.kuberay.patch import GroupChange, patch_of, set_group
+from autoscaler.common.errors import Conflict, NotFound, Rejected
+from autoscaler.kubernetes.api import KubernetesApi
+from autoscaler.kubernetes.resources import RAY_CLUSTERS, RAY_SERVICES
+from autoscaler.kubernetes.worker_groups import GroupChange, patch_of, set_group
 from tests.kube import objects
 from tests.kube.crds import KUBERAY, real_kuberay
 from tests.kube.fake_api import FakeApi

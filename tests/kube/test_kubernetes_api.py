@@ -12,7 +12,7 @@ import pytest
 from kubernetes.client import Configuration
 from kubernetes.config import incluster_config, kube_config
 
-from autoscaler.errors import (
+from autoscaler.common.errors import (
     ActuatorError,
     ConfigError,
     Conflict,
@@ -22,8 +22,8 @@ from autoscaler.errors import (
     Rejected,
     Unavailable,
 )
-from autoscaler.kube.api import KubernetesApi, connect
-from autoscaler.kube.resources import (
+from autoscaler.kubernetes.api import KubernetesApi, connect
+from autoscaler.kubernetes.resources import (
     CONFIG_MAPS,
     LEASES,
     PODS,

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from autoscaler.errors import LeadtimeError
-from autoscaler.kube.resources import Throttled
-from autoscaler.kube.wire import Call, WatchStream, refusal
+from autoscaler.common.errors import LeadtimeError
+from autoscaler.kubernetes.resources import Throttled
+from autoscaler.kubernetes.wire import Call, WatchStream, refusal
 
 CALL = Call("get", "GET", "pods llm/a", "/x")
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from autoscaler.kube.lease import KubernetesLease
-from autoscaler.leader import LeaderElector, LeaseSettings
+from autoscaler.kubernetes.leader import LeaderElector, LeaseSettings
+from autoscaler.kubernetes.lease import KubernetesLease
 from tests.kube.elected_writer import LEASE_S
 from tests.kube.fake_api import FakeApi
 from tests.kube.helpers import client_of, until

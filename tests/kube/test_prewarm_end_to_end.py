@@ -24,10 +24,10 @@ from google.cloud import container_v1
 
 from autoscaler.actuators.gke_node_pool import GkeNodePools
 from autoscaler.cli.release import pull_switch, released
-from autoscaler.config import load_config
-from autoscaler.config.model import Config
-from autoscaler.kube import shell
 from autoscaler.runtime import Runtime
+from autoscaler.settings import load_config
+from autoscaler.settings.model import Config
+from autoscaler.wiring import kubernetes
 from autoscaler.wiring.controller import build
 from tests.chart import chart
 from tests.kube import objects
@@ -45,7 +45,7 @@ POLICY = """\
 import json
 from pathlib import Path
 from policies.base import FleetProposal, PoolProposal, ReplicaProposal, Term
-from policies.static import StaticState
+from policies.references.static import StaticState
 
 class Told:
     name, period_s, guards, clairvoyant, telemetry, forecast, options = "told", None, "full", False, None, None, None
@@ -134,7 +134,7 @@ async def installed(
     with FakeApi(crds=(*KUBERAY, *AUTOSCALING), rbac=Rbac(), tokens={"t": USER}, namespaces=namespaces) as api:
         release = Installed(api, tmp_path, way)
         async with WarmCluster(api, way).running() as cluster:
-            defaults = shell.kubernetes_parts.__kwdefaults__
+            defaults = kubernetes.kubernetes_parts.__kwdefaults__
             patch.setitem(defaults, "dashboard", lambda one: cluster.dashboard.url)
             patch.setattr(GkeNodePools.__init__, "__defaults__", (cluster.gke.client,))
             try:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from autoscaler.config import load_config
+from autoscaler.settings import load_config
 from tests.chart import chart
 from tests.cli.helpers import Ran, leadtime
 from tests.kube.fake_api import FakeApi

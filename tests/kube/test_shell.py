@@ -15,18 +15,18 @@ from typing import Any
 
 import pytest
 
-from autoscaler.controller import Controller
-from autoscaler.kube.shell import (
+from autoscaler.core.controller import Controller
+from autoscaler.core.types import ControllerConfig, DeploymentSettings, GuardSettings, NodeSignal, PoolSettings
+from autoscaler.kubernetes.leader import LeaseSettings
+from autoscaler.runtime import Runtime, new_board
+from autoscaler.sources.kubernetes.cache import WatchTimes
+from autoscaler.wiring.kubernetes import (
     KubernetesParts,
     KubernetesSettings,
     connected_parts,
     kubernetes_parts,
     process_identity,
 )
-from autoscaler.leader import LeaseSettings
-from autoscaler.model import ControllerConfig, DeploymentSettings, GuardSettings, NodeSignal, PoolSettings
-from autoscaler.runtime import Runtime, new_board
-from autoscaler.sources.kubernetes.cache import WatchTimes
 from policies.base import DeploymentKey
 from tests.autoscaler.build import Says
 from tests.contract.fake_dashboard import FakeApplication, FakeDashboard, FakeDeployment

@@ -14,14 +14,14 @@ import aiohttp
 import pytest
 
 from autoscaler.actuators.ray_serve import RayServeActuator
-from autoscaler.controller import Controller
-from autoscaler.dashboard_client import DashboardClient
-from autoscaler.journal_file import JournalWriter
-from autoscaler.model import ControllerConfig, DeploymentSettings, GuardSettings
+from autoscaler.clients.ray_dashboard import DashboardClient
+from autoscaler.core.controller import Controller
+from autoscaler.core.types import ControllerConfig, DeploymentSettings, GuardSettings
 from autoscaler.runtime import Runtime
+from autoscaler.runtime.journal_file import JournalWriter
+from autoscaler.runtime.store import StateStore
 from autoscaler.sources.node_metrics import NodeMetricsSource
 from autoscaler.sources.ray_dashboard import RayDashboardSource
-from autoscaler.state import StateStore
 from policies.base import DeploymentKey
 from tests.live.local_serve import LocalServe, local_serve
 from tests.wanting import WantingPolicy

@@ -15,9 +15,9 @@ import pytest
 
 from autoscaler.actuators.prewarm import PrewarmActuator
 from autoscaler.actuators.ray_request_resources import RayHead, RayRequestResources
-from autoscaler.dashboard_client import DashboardClient
-from autoscaler.model import Plan, PoolPlan, ServiceGpus
-from autoscaler.prewarm import WarmPool
+from autoscaler.clients.ray_dashboard import DashboardClient
+from autoscaler.core.types import Plan, PoolPlan, ServiceGpus
+from autoscaler.core.types.pools import WarmPool
 from leadtime.demo.nodes import Nodes, prepare
 from tests.live.conftest import skip_without_ray
 from tests.live.local_serve import HERE, LocalServe, end_processes, environment_of, free_ports, is_up, ray_python

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from autoscaler.journal_file import read_journal
+from autoscaler.runtime.journal_file import read_journal
 from tests.live.conftest import LLM
 from tests.live.local_serve import LocalServe, free_ports
 

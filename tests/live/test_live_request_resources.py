@@ -13,9 +13,9 @@ import pytest
 
 from autoscaler.actuators.prewarm import PrewarmActuator
 from autoscaler.actuators.ray_request_resources import RayHead, RayRequestResources
-from autoscaler.dashboard_client import DashboardClient
-from autoscaler.model import Applied, Plan, PoolPlan, ServiceGpus
-from autoscaler.prewarm import WarmPool
+from autoscaler.clients.ray_dashboard import DashboardClient
+from autoscaler.core.types import Applied, Plan, PoolPlan, ServiceGpus
+from autoscaler.core.types.pools import WarmPool
 from tests.contract.fake_jobs import FakeJobs
 from tests.live.local_serve import LocalServe
 

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from autoscaler.actuators.ray_serve import RayServeActuator
-from autoscaler.dashboard_client import DashboardClient
-from autoscaler.journal_file import read_journal
+from autoscaler.clients.ray_dashboard import DashboardClient
+from autoscaler.runtime.journal_file import read_journal
 from autoscaler.sources.join import collect
 from autoscaler.sources.node_metrics import NodeMetricsSource
 from autoscaler.sources.ray_dashboard import RayDashboardSource

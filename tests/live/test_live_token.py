@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from autoscaler.actuators.ray_serve import RayServeActuator
-from autoscaler.dashboard_client import DashboardClient
+from autoscaler.clients.ray_dashboard import DashboardClient
 from autoscaler.sources.node_metrics import NodeMetricsSource
 from autoscaler.sources.ray_dashboard import RayDashboardSource
 from tests.contract.actuator_contract import plan_of

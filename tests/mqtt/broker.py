@@ -13,7 +13,7 @@ from pathlib import Path
 
 import aiomqtt
 
-from autoscaler.mqtt_link import Backoff, MqttBroker
+from autoscaler.clients.mqtt import Backoff, MqttBroker
 from tests.kube.tls import loopback_certificate
 from tests.real import require
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from autoscaler.model import Hint
-from autoscaler.mqtt_link import key_of, topic_of
+from autoscaler.clients.mqtt import key_of, topic_of
+from autoscaler.core.types import Hint
 from autoscaler.sources.hint_messages import MOST_HINTS, MOST_PER_DEPLOYMENT, MOST_PER_NAMESPACE, RESULTS, HintBook
 from policies.base import DeploymentKey
 from tests.mqtt.messages import KEY, NOW_S, TOPIC, message, moment

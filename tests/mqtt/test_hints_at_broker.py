@@ -13,8 +13,8 @@ from pathlib import Path
 import aiomqtt
 import pytest
 
-from autoscaler.model import Hint
-from autoscaler.mqtt_link import Backoff, MqttBroker
+from autoscaler.clients.mqtt import Backoff, MqttBroker
+from autoscaler.core.types import Hint
 from autoscaler.sources.hint_messages import MOST_PER_DEPLOYMENT, MOST_PER_NAMESPACE
 from autoscaler.sources.mqtt_hints import MOST_WAITING, MqttHintsSource
 from autoscaler.sources.readings import Hints

@@ -12,10 +12,10 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from autoscaler.actuators.mqtt_plans import MqttPlansActuator
-from autoscaler.config import load_config
-from autoscaler.errors import ConfigError
-from autoscaler.mqtt_link import Backoff, MqttBroker, words_of
+from autoscaler.clients.mqtt import Backoff, MqttBroker, words_of
+from autoscaler.common.errors import ConfigError
 from autoscaler.runtime import new_board
+from autoscaler.settings import load_config
 from autoscaler.sources.mqtt_hints import MqttHintsSource
 from autoscaler.wiring.ports import _mqtt as mqtt_parts
 from tests.kube.tls import loopback_certificate

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from autoscaler.actuators.mqtt_plans import MqttPlansActuator
-from autoscaler.model import DeploymentPlan, Outcome, Plan
-from autoscaler.mqtt_link import MqttBroker
+from autoscaler.clients.mqtt import MqttBroker
+from autoscaler.core.types import DeploymentPlan, Outcome, Plan
 from policies.base import DeploymentKey
 from tests.mqtt.broker import Mosquitto, quick, until
 from tests.mqtt.messages import KEY, NOW_S

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from policies.base import DeploymentKey, DeploymentView, FleetView, Forecast, LeadTimes, PoolView, ReplicaMetrics
-from policies.durations import Duration
+from policies.base.durations import Duration
 
 KEY = DeploymentKey.parse("chat/llm")
 LEVELS = (0.5, 0.75, 0.9, 0.95, 0.99)

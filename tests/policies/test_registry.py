@@ -127,7 +127,7 @@ def test_a_file_that_fails_to_import_is_one_clear_line(tmp_path: Path) -> None:
 
 def test_another_package_adds_a_policy_through_its_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
     points = [
-        EntryPoint("theirs", "policies.static:StaticPolicy", registry.ENTRY_POINTS),
+        EntryPoint("theirs", "policies.references.static:StaticPolicy", registry.ENTRY_POINTS),
         EntryPoint("gone", "no_such_module:Policy", registry.ENTRY_POINTS),
     ]
     monkeypatch.setattr(registry, "entry_points", lambda group: points if group == registry.ENTRY_POINTS else [])

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.base import DeploymentView, ReplicaMetrics, TokenMix, Totals
-from policies.engines import load_profile
+from policies.capacity import load_profile
 from policies.proposals import checked
 from policies.registry import create_policy, policy_names
 from tests.policies.build import KEY, fleet, view

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autoscaler.model import DeploymentInventory, ReplicaSignal
+from autoscaler.core.types import DeploymentInventory, ReplicaSignal
 from policies.base import DeploymentKey
 
 KEY = DeploymentKey("llm", "chat", "chat", "LLMServer:x")

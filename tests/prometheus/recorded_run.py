@@ -1,6 +1,6 @@
 """A recorded run: the controller in the simulator, its own metrics page scraped every 15 s, as OpenMetrics text.
 
-Deterministic: same bytes each time. The page is the product's (autoscaler.metrics); only time is the simulator's.
+Deterministic: same bytes each time. The page is the product's (autoscaler.api.metrics); only time is the simulator's.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from prometheus_client import CollectorRegistry
 
 import simulator.control.loop
 from autoscaler.actuators.recording import RecordingActuator
-from autoscaler.board import Board
-from autoscaler.conditions import STATE_NOT_SAVED
-from autoscaler.controller import Controller
-from autoscaler.metrics import Exporter
-from autoscaler.model import Applied, Outcome, Plan, Signals, SourceStatus
+from autoscaler.api.metrics import Exporter
+from autoscaler.api.telemetry import Board
+from autoscaler.core.conditions import STATE_NOT_SAVED
+from autoscaler.core.controller import Controller
+from autoscaler.core.types import Applied, Outcome, Plan, Signals, SourceStatus
 from simulator.run import Choice, make_policy, simulate
 from simulator.scenario.load import load_scenario
 

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from autoscaler.assembly import Held, assemble
-from autoscaler.controller import Controller
-from autoscaler.demand import observe, take_in
-from autoscaler.history import HistoryAtStart
-from autoscaler.memories import DemandMemory
-from autoscaler.model import (
+from autoscaler.core.controller import Controller
+from autoscaler.core.demand import observe, take_in
+from autoscaler.core.ports import Reading
+from autoscaler.core.state import DemandMemory
+from autoscaler.core.types import (
     ControllerConfig,
     DeploymentSettings,
     DeploymentSignals,
@@ -20,7 +19,8 @@ from autoscaler.model import (
     Signals,
     SourceStatus,
 )
-from autoscaler.ports import Reading
+from autoscaler.runtime.assembly import Held, assemble
+from autoscaler.runtime.history import HistoryAtStart
 from autoscaler.sources.exposition import parse
 from autoscaler.sources.join import NodePage, collect
 from autoscaler.sources.names import NAMES

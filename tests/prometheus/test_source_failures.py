@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from autoscaler.controller import Controller
-from autoscaler.history import HistoryAtStart
-from autoscaler.model import ControllerConfig, DeploymentSettings, DeploymentSignals, Signals
-from autoscaler.ports import Reading
+from autoscaler.core.controller import Controller
+from autoscaler.core.ports import Reading
+from autoscaler.core.types import ControllerConfig, DeploymentSettings, DeploymentSignals, Signals
+from autoscaler.runtime.history import HistoryAtStart
 from autoscaler.sources.prometheus import PrometheusClient, PrometheusHistory, PrometheusSource
 from tests.prometheus.bad_server import Answering, answering, dead_url
 from tests.prometheus.ray_pages import INVENTORY, KEY, START_S

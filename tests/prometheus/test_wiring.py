@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from autoscaler.assembly import Held, assemble
-from autoscaler.config import load_config
-from autoscaler.errors import ConfigError
-from autoscaler.model import DeploymentMetrics, PauseState, SourceStatus
-from autoscaler.ports import Reading
+from autoscaler.common.errors import ConfigError
+from autoscaler.core.ports import Reading
+from autoscaler.core.types import DeploymentMetrics, PauseState, SourceStatus
+from autoscaler.runtime.assembly import Held, assemble
+from autoscaler.settings import load_config
 from autoscaler.sources.readings import JoinedMetrics
 from autoscaler.wiring.controller import build
 from tests.prometheus.bad_server import dead_url

@@ -9,7 +9,7 @@ import textwrap
 import jsonschema
 import yaml
 
-from autoscaler.model import ServeAutoscaling
+from autoscaler.core.types import ServeAutoscaling
 from leadtime_serve_policy import PolicySettings, settings_of
 from tests.serve_policy.test_wheel import ROOT
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from policies.base import DeploymentKey
-from policies.durations import Duration
-from simulator.cluster.nouns import PoolSpec
+from policies.base.durations import Duration
 from simulator.cluster.placement import Cluster
-from simulator.events import EventQueue
+from simulator.cluster.types import PoolSpec
+from simulator.kernel.events import EventQueue
 from simulator.serve.lifecycle import Serve
 from simulator.serve.replicas import ServeSpec
 

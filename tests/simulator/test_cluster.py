@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoscaler.controller_state import ControllerState
-from autoscaler.supply_losses import learn_losses
-from policies.durations import Duration
-from simulator.cluster.nouns import Stockout
+from autoscaler.core.state import ControllerState
+from autoscaler.core.supply.preemptions import learn_losses
+from policies.base.durations import Duration
+from simulator.cluster.types import Stockout
 from tests.simulator.fleet import Fleet, fleet, pool, spec
 
 LOOP_S, LOAD_S = 0.1, 12.0

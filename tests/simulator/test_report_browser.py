@@ -6,10 +6,10 @@ import re
 import subprocess
 from pathlib import Path
 
-from simulator.league import judge
+from simulator.experiments.league import judge
 from simulator.report.page import render
 from tests.real import require
-from tests.simulator.test_league import run
+from tests.simulator.experiments.test_league import run
 
 MEASURE = """<script>
 const all = [...document.querySelectorAll("details")], closed = all.every(d => !d.open);

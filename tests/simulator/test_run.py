@@ -14,14 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from policies.base import DeploymentKey
-from simulator.clairvoyant.constant import attained_by, smallest_constant_fleet
-from simulator.outcomes import Ended
+from simulator.environment import World
+from simulator.experiments.references.constant import attained_by, smallest_constant_fleet
+from simulator.kernel.outcomes import Ended
 from simulator.outputs import RunFolder
 from simulator.result import to_json
 from simulator.run import Choice, Outputs, make_policy, simulate
 from simulator.scenario.load import Scenario, load_scenario
 from simulator.timeline import Row
-from simulator.world import World
 from tests.simulator.scenarios import SMALL, TWO_TENANTS, write
 
 KEY = DeploymentKey.parse("chat/llm")
@@ -220,7 +220,7 @@ def test_where_no_constant_fleet_is_enough_it_is_the_largest_and_marked(tmp_path
 
 
 def test_a_fleet_that_does_not_fit_at_the_start_is_refused(tmp_path: Path) -> None:
-    from autoscaler.errors import ScenarioError
+    from autoscaler.common.errors import ScenarioError
 
     scenario = load_scenario(write(tmp_path), ["node_pools.0.nodes.max=2", "deployments.0.replicas.initial=3"])
     with pytest.raises(ScenarioError, match=r"chat/llm: its 3 initial replicas do not fit on nodes.max of h100"):

@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from policies.oracle import OraclePolicy
-from simulator.league import Run, judge
+from policies.references.oracle import OraclePolicy
+from simulator.experiments.league import Run, judge
 from simulator.report.page import render
 from simulator.report.text import NARROW, headline
 from simulator.run import Choice, make_policy, simulate
 from simulator.scenario.load import load_scenario
 from tests.cli.helpers import leadtime
+from tests.simulator.experiments.test_league import run as run_of_one
 from tests.simulator.scenarios import SMALL, TWO_TENANTS, write
-from tests.simulator.test_league import run as run_of_one
 
 TARGETS = {"chat/llm": 0.99, "code/llm": 0.95}
 SHORT = ("--set", "duration_s=60", "--policy", "hpa_ongoing")

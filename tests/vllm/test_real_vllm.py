@@ -22,9 +22,9 @@ from pathlib import Path
 
 import pytest
 
-from policies.engines import load_profile
-from simulator.calibration.fit import predicted_s
-from simulator.calibration.step_log import read_steps
+from policies.capacity import load_profile
+from simulator.experiments.calibration.fit import predicted_s
+from simulator.experiments.calibration.step_log import read_steps
 from tests.cli.helpers import leadtime
 from tests.vllm.load import counter, replay
 

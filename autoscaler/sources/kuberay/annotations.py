@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, get_args
 
-from autoscaler.model import ActWay, DeploymentSettings, TenantRules
+from autoscaler.core.tenants import NO_MORE_SAID, Asked, Refusal, narrowed, unlisted
+from autoscaler.core.types import ActWay, DeploymentSettings, TenantRules
 from autoscaler.sources.kuberay.objects import ANNOTATION_PREFIX
-from autoscaler.tenants import NO_MORE_SAID, Asked, Refusal, narrowed, unlisted
 from policies.base import LEAST_TARGET_FRACTION, LONGEST_ITL_S, LONGEST_TTFT_S, TARGET_FRACTION_BELOW
 from policies.options import nearest
 

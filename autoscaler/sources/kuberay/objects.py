@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from autoscaler.audit import writer_of
-from autoscaler.fields import mapping, mappings, quantity, text, whole
-from autoscaler.kube.resources import Object
+from autoscaler.common.fields import mapping, mappings, quantity, text, whole
+from autoscaler.core.audit import writer_of
+from autoscaler.kubernetes.resources import Object
 from autoscaler.sources.serve_config import ServeApp, parse_serve_config
 
 DASHBOARD_PORT = 8265

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from autoscaler.addresses import ServiceHost, is_label, is_subdomain
+from autoscaler.clients.addresses import ServiceHost, is_label, is_subdomain
 from autoscaler.sources.kuberay.annotations import AnnotationReading, Annotations, service_matches
 from autoscaler.sources.kuberay.objects import ClusterSpec, RayClusterView, RayServiceView, ServiceHalf, WorkerGroup
 from autoscaler.sources.serve_config import ServeApp

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Literal
 
-from autoscaler.model import DeploymentInventory
+from autoscaler.core.types import DeploymentInventory
 from autoscaler.sources.kuberay.services import KubeService, ServeCluster
 
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Generic, TypeVar
 
-from autoscaler.errors import Forbidden, LeadtimeError, NotFound, Unavailable
-from autoscaler.fields import mapping, text
-from autoscaler.kube.resources import ClusterApi, Expired, Object, Resource, Throttled, WatchEvent
+from autoscaler.common.errors import Forbidden, LeadtimeError, NotFound, Unavailable
+from autoscaler.common.fields import mapping, text
+from autoscaler.kubernetes.resources import ClusterApi, Expired, Object, Resource, Throttled, WatchEvent
 
 V = TypeVar("V")
 Key = tuple[str, str]

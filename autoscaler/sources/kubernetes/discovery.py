@@ -12,10 +12,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from autoscaler.audit import Audit
-from autoscaler.kube.resources import EVENTS, NODES, PODS, RAY_CLUSTERS, RAY_SERVICES, ClusterApi, Resource
-from autoscaler.model import DeploymentSettings, PoolRefusal, PoolSettings, PoolSignals, TenantRules
-from autoscaler.ports import Reading
+from autoscaler.core.audit import Audit
+from autoscaler.core.ports import Reading
+from autoscaler.core.tenants import NO_MORE_SAID
+from autoscaler.core.types import DeploymentSettings, PoolRefusal, PoolSettings, PoolSignals, TenantRules
+from autoscaler.kubernetes.resources import EVENTS, NODES, PODS, RAY_CLUSTERS, RAY_SERVICES, ClusterApi, Resource
 from autoscaler.sources.kuberay.annotations import (
     AnnotationReading,
     read_annotations,
@@ -38,7 +39,6 @@ from autoscaler.sources.kubernetes.nodes import (
 )
 from autoscaler.sources.kubernetes.pods import RayPods
 from autoscaler.sources.readings import Pools
-from autoscaler.tenants import NO_MORE_SAID
 from policies.base import DeploymentKey
 
 _REFUSALS_KEPT = 20

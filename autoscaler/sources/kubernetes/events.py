@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from autoscaler.fields import mapping, text, time_s
-from autoscaler.kube.resources import Object
+from autoscaler.common.fields import mapping, text, time_s
+from autoscaler.kubernetes.resources import Object
 
 FAILED_SCALE_UP, PULLED = "FailedScaleUp", "Pulled"
 _PULLED_IN = re.compile(r'[Ss]uccessfully pulled image "([^"]*)" in ([0-9a-zµ.]+)')

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from autoscaler.addresses import as_address
-from autoscaler.fields import mapping, mappings, quantity, text, time_s
-from autoscaler.kube.resources import Object
-from autoscaler.model import NodeSignal, PoolSettings, PoolSignals, WorkerSignal
+from autoscaler.clients.addresses import as_address
+from autoscaler.common.fields import mapping, mappings, quantity, text, time_s
+from autoscaler.core.types import NodeSignal, PoolSettings, PoolSignals, WorkerSignal
+from autoscaler.kubernetes.resources import Object
 from autoscaler.sources.kuberay.objects import container_gpus
 
 PLACEHOLDER_LABEL = "leadtime.dev/placeholder"

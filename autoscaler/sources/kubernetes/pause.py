@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from autoscaler.errors import Conflict, LeadtimeError, NotFound, StateError
-from autoscaler.fields import mapping
-from autoscaler.kube.resources import CONFIG_MAPS, ClusterApi, Object, PatchOperation
-from autoscaler.model import PauseState
-from autoscaler.ports import Reading
+from autoscaler.common.errors import Conflict, LeadtimeError, NotFound, StateError
+from autoscaler.common.fields import mapping
+from autoscaler.core.ports import Reading
+from autoscaler.core.types import PauseState
+from autoscaler.kubernetes.resources import CONFIG_MAPS, ClusterApi, Object, PatchOperation
 from autoscaler.sources.readings import Paused
 from policies.base import DeploymentKey
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from autoscaler.kube.resources import PODS, ClusterApi
+from autoscaler.kubernetes.resources import PODS, ClusterApi
 from autoscaler.sources.kubernetes.cache import NOT_READ, ObjectCache, WatchTimes
 from autoscaler.sources.kubernetes.nodes import PodView, parse_pod
 

@@ -252,7 +252,7 @@ annotations:
 {{- end -}}
 
 {{/* Pools whose way cannot work there, or whose objects the API would refuse in the middle of an install: the settings'
-     own checks (autoscaler/config/prewarm.py) would end the pod only after it. */}}
+     own checks (autoscaler/settings/prewarm.py) would end the pod only after it. */}}
 {{- define "leadtime.checkPools" -}}
 {{- $config := include "leadtime.config" . | fromYaml -}}
 {{- $anywhere := list "node_pool" "auto_provisioning" "compute_class" "autopilot" -}}

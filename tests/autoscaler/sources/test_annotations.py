@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.model import DeploymentSettings, Follows
+from autoscaler.core.tenants import Asked
+from autoscaler.core.types import DeploymentSettings, Follows
 from autoscaler.sources.kuberay.annotations import Annotations, read_annotations, settings_for_service
-from autoscaler.tenants import Asked
 from policies.base import DeploymentKey, Slo
 
 GOOD = (

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.errors import SourceError
-from autoscaler.model import DeploymentInventory
+from autoscaler.common.errors import SourceError
+from autoscaler.core.types import DeploymentInventory
 from autoscaler.sources.applications import parse_applications, read_applications
 from policies.base import DeploymentKey
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.model import Histogram
+from autoscaler.core.types import Histogram
 from autoscaler.sources import exposition, names
 from autoscaler.sources.exposition import Memory, Sample, Series, parse
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from autoscaler.model import DeploymentInventory, DeploymentMetrics, Histogram, ReplicaSignal
+from autoscaler.core.types import DeploymentInventory, DeploymentMetrics, Histogram, ReplicaSignal
 from autoscaler.sources import names
 from autoscaler.sources.applications import parse_applications
 from autoscaler.sources.exposition import Sample, parse

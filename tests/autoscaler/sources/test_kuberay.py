@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.model import DeploymentInventory, ReplicaSignal
+from autoscaler.core.types import DeploymentInventory, ReplicaSignal
 from autoscaler.sources.kuberay.annotations import AnnotationReading, Annotations, read_annotations
 from autoscaler.sources.kuberay.objects import parse_ray_cluster, parse_ray_service
 from autoscaler.sources.kuberay.services import KubeService, discover

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from autoscaler.errors import Forbidden, NotFound, Unavailable
-from autoscaler.kube.resources import CONFIG_MAPS, Expired, Object, ObjectList, Throttled, WatchEvent
+from autoscaler.common.errors import Forbidden, NotFound, Unavailable
+from autoscaler.kubernetes.resources import CONFIG_MAPS, Expired, Object, ObjectList, Throttled, WatchEvent
 from autoscaler.sources.kubernetes.cache import ObjectCache, WatchTimes
 from tests.kube.virtual_time import run_virtual
 

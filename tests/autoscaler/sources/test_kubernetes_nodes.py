@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.fields import time_s
-from autoscaler.model import PoolSettings, PoolSignals
+from autoscaler.common.fields import time_s
+from autoscaler.core.types import PoolSettings, PoolSignals
 from autoscaler.sources.kubernetes.nodes import PLACEHOLDER_LABEL, parse_node, parse_pod, pools_of
 from tests.kube import objects
 

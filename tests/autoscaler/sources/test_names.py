@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from autoscaler.diagnosis.supported import TABLE, dotted
 from autoscaler.sources import names
-from autoscaler.versions import TABLE, dotted
 
 DECLARED = json.loads((Path(__file__).resolve().parents[2] / "samples" / "metric_names.json").read_text())
 ENDS = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum")}

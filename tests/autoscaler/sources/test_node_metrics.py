@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 import pytest
 from aiohttp import web
 
-from autoscaler.addresses import TargetRules
-from autoscaler.dashboard_client import DashboardClient
-from autoscaler.errors import SourceError
+from autoscaler.clients.addresses import TargetRules
+from autoscaler.clients.ray_dashboard import DashboardClient
+from autoscaler.common.errors import SourceError
 from autoscaler.sources import names
 from autoscaler.sources.node_metrics import NodeMetricsSource, parse_targets
 from autoscaler.sources.readings import NodePages

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from autoscaler.dashboard_client import DashboardClient
-from autoscaler.errors import ConfigError
-from autoscaler.ports import Reading
+from autoscaler.clients.ray_dashboard import DashboardClient
+from autoscaler.common.errors import ConfigError
+from autoscaler.core.ports import Reading
 from autoscaler.sources.ray_dashboard import RayDashboardSource
 from autoscaler.sources.readings import Inventories
 from policies.base import DeploymentKey

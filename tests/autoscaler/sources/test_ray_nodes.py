@@ -12,10 +12,10 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from autoscaler.config import load_config
-from autoscaler.dashboard_client import DashboardClient
-from autoscaler.errors import ConfigError, SourceError
-from autoscaler.model import NodeSignal, PoolSettings
+from autoscaler.clients.ray_dashboard import DashboardClient
+from autoscaler.common.errors import ConfigError, SourceError
+from autoscaler.core.types import NodeSignal, PoolSettings
+from autoscaler.settings import load_config
 from autoscaler.sources.ray_nodes import AskedNode, NodeMemory, RayNodesSource, parse_asked, parse_nodes, pool_of
 from autoscaler.sources.readings import Pools
 

@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from policies.base import ForecastSpec, PolicyError
 from policies.forecasting import ForecasterState, create
 from policies.forecasting.base import Floats
-from policies.forecasting.mixture import fits
-from policies.forecasting.mixture.answers import Answers, at_scores
-from policies.forecasting.mixture.blend import Blend, order_statistics
-from policies.forecasting.mixture.forecaster import MixtureForecaster
-from policies.forecasting.mixture.grid import LEVELS, SCORES, Grid
-from policies.forecasting.mixture.memory import SeriesMemory
-from policies.forecasting.mixture.profile import close_steps
-from policies.forecasting.mixture.recursions import Recursions
-from policies.forecasting.mixture.regression import Regressions
+from policies.forecasting.ensemble import fits
+from policies.forecasting.ensemble.blend import Blend, order_statistics
+from policies.forecasting.ensemble.forecaster import MixtureForecaster
+from policies.forecasting.ensemble.grid import LEVELS, SCORES, Grid
+from policies.forecasting.ensemble.interpolation import Answers, at_scores
+from policies.forecasting.ensemble.memory import SeriesMemory
+from policies.forecasting.ensemble.profile import close_steps
+from policies.forecasting.ensemble.recursions import Recursions
+from policies.forecasting.ensemble.regression import Regressions
 from tests.cli.helpers import python
 from tests.policies.calls import calls_of
 

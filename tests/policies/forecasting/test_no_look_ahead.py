@@ -10,7 +10,7 @@ import pytest
 
 from policies.base import ForecastSpec
 from policies.forecasting import Forecaster, ForecasterState, create, forecaster_names
-from simulator import backtest
+from simulator.experiments import backtest
 
 HORIZONS_S = (120.0, 300.0, 600.0)
 LEVELS = (0.5, 0.9, 0.95, 0.99)

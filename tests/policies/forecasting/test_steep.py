@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from policies.base import ForecastSpec
 from policies.forecasting import ForecasterState, create
-from policies.forecasting.mixture.forecaster import MixtureForecaster
-from policies.forecasting.mixture.grid import LEVELS, Grid
-from policies.forecasting.mixture.steep import Q95, SteepRises, size_of, steep_from
+from policies.forecasting.ensemble.forecaster import MixtureForecaster
+from policies.forecasting.ensemble.grid import LEVELS, Grid
+from policies.forecasting.ensemble.ramp_correction import Q95, SteepRises, size_of, steep_from
 
 GRID = Grid.of(60.0, 86400.0)
 TEN_MINUTES = int(np.flatnonzero(GRID.widths == 10)[0])

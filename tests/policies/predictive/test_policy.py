@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.base import DeploymentKey, DeploymentView, Forecast, LeadTimes, ReplicaProposal, Slo, StartView
-from policies.durations import Duration
+from policies.base.durations import Duration
 from policies.predictive import PredictivePolicy
 from policies.predictive.state import DeploymentMemory, PredictiveState, learn_level, level
 from policies.registry import create_policy

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.base import DeploymentKey, DeploymentView, LeadTimes, PoolProposal, PoolView
-from policies.durations import Duration
+from policies.base.durations import Duration
 from policies.predictive.pools import nodes_for
 from policies.predictive.state import PredictiveState
 from policies.registry import create_policy

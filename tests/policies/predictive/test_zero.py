@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from policies.base import DeploymentView, Forecast
 from policies.predictive import PredictiveOptions, PredictivePolicy
+from policies.predictive.rules.family import LEVELS
 from policies.predictive.state import PredictiveState
 from policies.predictive.terms import nobody_is_there
-from policies.shadow.rules import LEVELS
 from tests.policies.build import KEY, fleet, view
 
 BIN_S = 10.0

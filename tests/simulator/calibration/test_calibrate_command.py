@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from policies.durations import Duration
-from policies.engines import EngineProfile, Limits, Scheduling, StepLaw, load_profile
-from simulator.calibration.step_log import read_steps
+from policies.base.durations import Duration
+from policies.capacity import EngineProfile, Limits, Scheduling, StepLaw, load_profile
 from simulator.dataplane.plane import DataPlane
+from simulator.experiments.calibration.step_log import read_steps
 from tests.cli.helpers import leadtime
 from tests.simulator.engine.groundtruth import FOLDER
 

@@ -16,11 +16,12 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from autoscaler.errors import InputError, LeadtimeError
-from policies.engines import Limits, load_profile
-from simulator.calibration.batches import fit_batches
-from simulator.calibration.client import HttpEndpoint, retry_after_s
-from simulator.calibration.endpoint import (
+from autoscaler.common.errors import InputError, LeadtimeError
+from policies.capacity import Limits, load_profile
+from simulator.dataplane.plane import DataPlane
+from simulator.experiments.calibration.batches import fit_batches
+from simulator.experiments.calibration.client import HttpEndpoint, retry_after_s
+from simulator.experiments.calibration.endpoint import (
     Batch,
     BatchFailed,
     EndpointRefused,
@@ -32,8 +33,7 @@ from simulator.calibration.endpoint import (
     measure,
     plan,
 )
-from simulator.dataplane.plane import DataPlane
-from simulator.observed import ClosedBatches, simulate_batches
+from simulator.experiments.observed import ClosedBatches, simulate_batches
 from tests.cli.helpers import Ran, leadtime
 from tests.simulator.calibration.test_calibrate_command import LIMITS, TRUE
 

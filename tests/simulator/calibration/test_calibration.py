@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autoscaler.errors import TraceError
-from policies.engines import StepLaw, load_profile, preset_names
-from policies.engines.write import profile_yaml
-from simulator.calibration.fit import Steps, fit, predicted_s, read_tables
+from autoscaler.common.errors import TraceError
+from policies.capacity import StepLaw, load_profile, preset_names
+from policies.capacity.write import profile_yaml
+from simulator.experiments.calibration.fit import Steps, fit, predicted_s, read_tables
 
 TABLES = Path(__file__).resolve().parents[3].parent / "shared" / "calibration"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from policies.engines.profile import EngineProfile
+from policies.capacity.profile import EngineProfile
 from tests.simulator.engine.reference_engine import ReferenceEngine, Request
 
 

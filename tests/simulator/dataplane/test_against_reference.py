@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from policies.engines.profile import Limits, Scheduling
+from policies.capacity.profile import Limits, Scheduling
 from tests.simulator.dataplane.cases import AFFINE, Case, assert_same, cases, profile
 from tests.simulator.dataplane.reference_fleet import Control
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from policies.engines.profile import Limits, Scheduling
+from policies.capacity.profile import Limits, Scheduling
 from simulator.dataplane.plane import DataPlane, Status
 from tests.simulator.dataplane.cases import AFFINE, profile
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from policies.durations import Duration
-from policies.engines.profile import EngineProfile, Limits, Scheduling
-from policies.engines.steplaw import StepLaw
+from policies.base.durations import Duration
+from policies.capacity.profile import EngineProfile, Limits, Scheduling
+from policies.capacity.step_law import StepLaw
 from tests.simulator.engine.reference_engine import Batch, ReferenceEngine, Request
 
 FOLDER = Path(__file__).parents[3].parent / "shared" / "groundtruth" / "cpu"

@@ -10,7 +10,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from policies.engines.profile import EngineProfile
+from policies.capacity.profile import EngineProfile
 
 
 @dataclass(eq=False)

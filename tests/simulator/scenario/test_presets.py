@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autoscaler import guard
+from autoscaler.core import guards
 from policies.base import TokenMix
-from policies.engines import capacity
-from simulator.draws import component_seed
+from policies.capacity import capacity
+from simulator.kernel.draws import component_seed
 from simulator.run import Choice, make_policy, simulate
 from simulator.scenario.load import Deployment, load_scenario, preset_names, scenario_path
-from simulator.traffic.synthetic import Synthetic, generate
+from simulator.workload.synthetic import Synthetic, generate
 
 HOUR_S = 3600.0
 DOCUMENTED = Path(__file__).parents[3] / "docs" / "scenarios.md"
@@ -25,8 +25,8 @@ def test_a_preset_runs_under_its_policy_and_serves_requests(name: str) -> None:
     scenario = load_scenario(f"preset:{name}", [f"duration_s={quiet_s}"])
     found = simulate(scenario, make_policy(scenario, Choice()))
     assert sum(d.outcomes.requests for d in found.deployments) > 0
-    assert guard.INVARIANT not in found.guards, "no decision breaks what must hold of every one"
-    assert guard.DECISION_FAILED not in found.guards, "a bug in a decision looks like a level that is held"
+    assert guards.INVARIANT not in found.guards, "no decision breaks what must hold of every one"
+    assert guards.DECISION_FAILED not in found.guards, "a bug in a decision looks like a level that is held"
 
 
 @pytest.mark.parametrize("name", preset_names())

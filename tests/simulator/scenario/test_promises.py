@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from autoscaler.config import load_config
-from autoscaler.errors import InputError
+from autoscaler.common.errors import InputError
+from autoscaler.settings import load_config
 from simulator.scenario.load import load_scenario
 from tests.simulator.scenarios import SMALL, write
 

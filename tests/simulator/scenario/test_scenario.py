@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from autoscaler.errors import InputError
-from policies import engines
+from autoscaler.common.errors import InputError
+from policies import capacity
 from policies.base import DeploymentKey, PolicyError
 from simulator.run import Choice, make_policy
 from simulator.scenario.load import load_scenario, preset_names
-from simulator.traffic.synthetic import Synthetic
+from simulator.workload.synthetic import Synthetic
 from tests.simulator.scenarios import SMALL, write
 
-PROFILE = Path(engines.__file__).parent / "presets" / "llama-3.1-8b" / "h100" / "tp1.yaml"
+PROFILE = Path(capacity.__file__).parent / "presets" / "llama-3.1-8b" / "h100" / "tp1.yaml"
 
 
 def refused(folder: Path, *changes: tuple[str, str], overrides: tuple[str, ...] = ()) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from autoscaler.errors import InputError
+from autoscaler.common.errors import InputError
 from simulator.scenario.load import load_scenario, read_synthetic
 from tests.simulator.scenarios import SMALL, write
 

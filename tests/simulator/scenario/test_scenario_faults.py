@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from autoscaler.errors import ScenarioError
+from autoscaler.common.errors import ScenarioError
 from simulator.scenario.load import load_scenario
 from tests.simulator.scenarios import SMALL, write
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from autoscaler.config.reference import renewed
+from autoscaler.settings.reference import renewed
 from simulator.scenario.load import preset_names, scenario_path
 from simulator.scenario.reference import BEGIN, END, scenario_table
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from autoscaler import guard
-from autoscaler.idle_engines import engine_gauges
-from autoscaler.model import Histogram
+from autoscaler.core import guards
+from autoscaler.core.demand.absent_gauges import engine_gauges
+from autoscaler.core.types import Histogram
 from autoscaler.sources import names
 from policies.base import ReplicaMetrics
 from simulator import run
@@ -110,7 +110,7 @@ def test_a_fleet_that_falls_idle_is_neither_stale_nor_stuck(tmp_path: Path, poli
     late = scenario_ticks[-1]
     seen = late["signals"]["chat/llm"]
     assert seen["rate_rps"] == pytest.approx(0.0, abs=0.5)
-    assert not [g for r in scenario_ticks for g in r["guards"] if g["name"] == guard.UNKNOWN]
+    assert not [g for r in scenario_ticks for g in r["guards"] if g["name"] == guards.UNKNOWN]
     assert simulate(scenario, chosen, Outputs()).document()["failed"] == 0
     assert late["plan"]["deployments"]["chat/llm"] == 1
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from autoscaler.model import Histogram
+from autoscaler.core.types import Histogram
 from autoscaler.sources import names
 from autoscaler.sources.exposition import Sample, Series
 from simulator.run import Choice, make_policy, telemetry_of

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from autoscaler.model import DeploymentMetrics, Histogram
+from autoscaler.core.types import DeploymentMetrics, Histogram
 from autoscaler.sources import names
 from autoscaler.sources.exposition import Sample, parse
 from autoscaler.sources.join import NodePage, collect

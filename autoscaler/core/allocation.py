@@ -1,0 +1,254 @@
+"""A GPU budget across deployments: guarantees first, then priority classes, then weighted max-min inside a class.
+
+Pure: wants in, grants out. What a deployment already holds is taken back only as far as others' guarantees and
+priorities need it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heapreplace
+
+from autoscaler.core import guards
+from autoscaler.core.forecast import Outlook
+from autoscaler.core.state import SupplyMemory
+from autoscaler.core.types import ControllerConfig, DeploymentSettings, GuardRecord
+from policies.base import DeploymentKey, FleetProposal
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What one deployment wants, in replicas, and what it may insist on."""
+
+    name: str
+    wants: int
+    gpus_per_replica: int
+    minimum: int = 0
+    guaranteed_gpus: int = 0
+    priority: int = 0
+    weight: float = 1.0
+    holds: int = 0
+    """Replicas that run or start."""
+    draining: int = 0
+    """Replicas that were given up and still hold their GPUs."""
+    allowance: int | None = None
+    """Most replicas, draining ones included, that it may be in others' way with; None: as many as it says it has."""
+    entry: str = ""
+    """Claims of one entry share its guarantee; "" = it has its own."""
+
+    @property
+    def in_the_way(self) -> int:
+        """Replicas that others have to wait for: what is claimed beyond every grant is not believed for long."""
+        claimed = self.holds + self.draining
+        return claimed if self.allowance is None else min(claimed, self.allowance)
+
+
+def share(claims: Sequence[Claim], budget_gpus: int) -> dict[str, int]:
+    """Replicas granted to each claim: never more than it wants, never more GPUs in all than the budget.
+
+    Order: guarantees (up to each want), then minima, then higher priority before lower, and within a priority weighted
+    max-min: the next replica goes to whoever holds the least per weight and still wants one that fits.
+    """
+    granted = _guaranteed(claims, budget_gpus)
+    left = budget_gpus - sum(granted[c.name] * c.gpus_per_replica for c in claims)
+    for claim in _by_priority(claims):
+        more = min(min(claim.wants, claim.minimum) - granted[claim.name], left // claim.gpus_per_replica)
+        if more > 0:
+            granted[claim.name] += more
+            left -= more * claim.gpus_per_replica
+    for priority in sorted({c.priority for c in claims}, reverse=True):
+        left = _max_min([c for c in claims if c.priority == priority], granted, left)
+    return granted
+
+
+def paced(claims: Sequence[Claim], granted: Mapping[str, int], budget_gpus: int) -> dict[str, int]:
+    """The grants, growing only into GPUs that nobody holds any more: what was lent comes back as replicas drain.
+
+    Who is below its guarantee grows first, then by priority; what a claim holds is never touched here.
+    """
+    paced_grants = dict(granted)
+    guaranteed = _guaranteed(claims, budget_gpus)
+    free = budget_gpus - sum(c.in_the_way * c.gpus_per_replica for c in claims)
+
+    def first(claim: Claim) -> tuple[bool, int, str]:
+        return claim.holds >= guaranteed[claim.name], -claim.priority, claim.name
+
+    for claim in sorted(claims, key=first):
+        wanted = granted[claim.name] - claim.holds
+        if wanted <= 0:
+            continue
+        more = min(wanted, max(free, 0) // claim.gpus_per_replica)
+        paced_grants[claim.name] = claim.holds + more
+        free -= more * claim.gpus_per_replica
+    return paced_grants
+
+
+def _guaranteed(claims: Sequence[Claim], budget_gpus: int) -> dict[str, int]:
+    """The replicas of each claim that its guarantee pays for, as far as it wants them."""
+    granted = {c.name: 0 for c in claims}
+    left, of_entry = budget_gpus, {c.entry: c.guaranteed_gpus for c in claims if c.entry}
+    for claim in _by_priority(claims):
+        own = of_entry[claim.entry] if claim.entry else claim.guaranteed_gpus
+        replicas = min(claim.wants, min(own, left) // claim.gpus_per_replica)
+        if replicas > 0:
+            granted[claim.name] = replicas
+            left -= replicas * claim.gpus_per_replica
+            if claim.entry:
+                of_entry[claim.entry] -= replicas * claim.gpus_per_replica
+    return granted
+
+
+def _by_priority(claims: Sequence[Claim]) -> list[Claim]:
+    return sorted(claims, key=lambda c: (-c.priority, c.name))
+
+
+def _max_min(claims: Sequence[Claim], granted: dict[str, int], left: int) -> int:
+    """One replica after the other to the poorest; who wants no more, or one that does not fit any more, is done."""
+    by_name = {c.name: c for c in claims}
+    poorest = [(granted[c.name] * c.gpus_per_replica / c.weight, c.name) for c in claims if granted[c.name] < c.wants]
+    heapify(poorest)
+    while poorest and left > 0:
+        name = poorest[0][1]
+        claim = by_name[name]
+        if claim.gpus_per_replica > left:
+            heappop(poorest)
+            continue
+        granted[name] += 1
+        left -= claim.gpus_per_replica
+        if granted[name] < claim.wants:
+            heapreplace(poorest, (granted[name] * claim.gpus_per_replica / claim.weight, name))
+        else:
+            heappop(poorest)
+    return left
+
+
+@dataclass(slots=True)
+class Shared:
+    """What the GPU budgets leave of what is wanted, by deployment."""
+
+    granted: dict[DeploymentKey, int] = field(default_factory=dict)
+    """Replicas that it may have now: its share, as far as others have drained."""
+    shares: dict[DeploymentKey, int] = field(default_factory=dict)
+    """Its share, where that is less than it wants."""
+    most: dict[DeploymentKey, int] = field(default_factory=dict)
+    """Replicas that the whole budget would hold."""
+    allowances: dict[DeploymentKey, int] = field(default_factory=dict)
+    """Replicas that it may be in others' way with: its largest grant within the time that replicas take to drain."""
+    records: dict[DeploymentKey, GuardRecord] = field(default_factory=dict)
+
+
+def share_out(config: ControllerConfig, fleet: Sequence[Outlook], proposal: FleetProposal, now_s: float) -> Shared:
+    """Wants cut to the GPU budget of each kind; deployments of a kind without a budget keep what they want.
+
+    What deployments without an entry want is first cut to what their namespace may have.
+    """
+    shared = Shared()
+    most = _most_unlisted(config, fleet, proposal)
+    for kind, budget in config.gpu_budget.items():
+        claims = []
+        by_name = {}
+        for d in fleet:
+            own = proposal.replicas.get(d.key)
+            if d.settings is None or _gpu_kind(config, d.settings) != kind:
+                continue
+            if own is None:
+                claims += _unseen(d)
+                by_name[d.key.full] = d
+                continue
+            allowance = _allowance(d, d.settings, now_s)
+            claims.append(_claim(d, d.settings, own.replicas, most.get(d.key), allowance))
+            by_name[d.key.full] = d
+        fits = share(claims, budget)
+        for claim, replicas in zip(claims, paced(claims, fits, budget).values(), strict=True):
+            d = by_name[claim.name]
+            _remember_grant(d.memory.supply, replicas, config.tenants.drain_s, now_s)
+            shared.granted[d.key] = replicas
+            if d.memory.supply.most_granted is not None:
+                shared.allowances[d.key] = d.memory.supply.most_granted
+            shared.most[d.key] = budget // max(claim.gpus_per_replica, 1)
+            if fits[claim.name] < claim.wants:
+                shared.shares[d.key] = fits[claim.name]
+            if replicas < claim.wants:
+                why = f"the budget of {budget} {kind} GPUs is shared: {replicas} of {claim.wants} replicas fit"
+                if replicas < fits[claim.name]:
+                    why += f" until others have drained, {fits[claim.name]} then"
+                shared.records[d.key] = GuardRecord(guards.BUDGET, d.key, claim.wants, replicas, why)
+    for key, replicas in most.items():
+        _cut_unlisted(shared, config, key, replicas, proposal.replicas[key].replicas)
+    return shared
+
+
+def _claim(d: Outlook, s: DeploymentSettings, proposed: int, most: int | None, allowance: int) -> Claim:
+    o = d.observation
+    wants = max(s.min_replicas, min(proposed, s.max_replicas))
+    return Claim(
+        d.key.full,
+        wants if most is None else min(wants, most),
+        max(d.gpus, 1),  # a dashboard that says 0 has no part of the budget for nothing
+        s.min_replicas if s.insists_on is None else s.insists_on,
+        s.guaranteed_gpus,
+        s.priority,
+        s.weight,
+        (o.running or 0) + len(o.starting),
+        o.draining or 0,
+        allowance,
+        s.entry or s.match,
+    )
+
+
+def _unseen(d: Outlook) -> list[Claim]:
+    """What a deployment had that nobody can see now is taken to be there still, as long as it may be in others' way."""
+    has, allowance = d.memory.supply.last_target, d.memory.supply.most_granted
+    return [Claim(d.key.full, has, max(d.gpus, 1), has, holds=has, allowance=allowance)] if has else []
+
+
+def _allowance(d: Outlook, s: DeploymentSettings, now_s: float) -> int:
+    """What a deployment may be in others' way with: its largest grant within the time that replicas take to drain.
+
+    What ran before there was any grant counts like one, up to its maximum: it had no time yet to give up anything.
+    """
+    memory, o = d.memory.supply, d.observation
+    if memory.most_granted is None:
+        claimed = max((o.running or 0) + len(o.starting) + (o.draining or 0), o.target or 0)
+        memory.most_granted, memory.most_granted_at_s = min(claimed, s.max_replicas), now_s
+    return memory.most_granted
+
+
+def _remember_grant(memory: SupplyMemory, granted: int, drain_s: float, now_s: float) -> None:
+    before, at_s = memory.most_granted, memory.most_granted_at_s
+    if before is None or at_s is None or granted >= before or now_s - at_s > drain_s:
+        memory.most_granted, memory.most_granted_at_s = granted, now_s
+
+
+def _most_unlisted(
+    config: ControllerConfig, fleet: Sequence[Outlook], proposal: FleetProposal
+) -> dict[DeploymentKey, int]:
+    """Replicas that deployments without an entry may have at most, as their namespace's GPUs are shared among them."""
+    places: dict[str, list[Claim]] = {}
+    keys: dict[str, DeploymentKey] = {}
+    for d in fleet:
+        s = d.settings
+        if s is None or not s.unlisted or (own := proposal.replicas.get(d.key)) is None:
+            continue
+        wants = max(s.min_replicas, min(own.replicas, s.max_replicas))
+        places.setdefault(d.key.namespace, []).append(Claim(d.key.full, wants, max(d.gpus, 1)))
+        keys[d.key.full] = d.key
+    most = config.tenants.max_gpus_per_namespace
+    return {keys[name]: replicas for claims in places.values() for name, replicas in share(claims, most).items()}
+
+
+def _cut_unlisted(shared: Shared, config: ControllerConfig, key: DeploymentKey, most: int, wanted: int) -> None:
+    shared.granted[key] = min(most, shared.granted.get(key, most))
+    if most < wanted and shared.granted[key] == most:
+        shared.shares[key] = most
+        gpus = config.tenants.max_gpus_per_namespace
+        why = f"deployments without an entry share {gpus} GPUs in their namespace: {most} of {wanted} replicas fit"
+        shared.records[key] = GuardRecord(guards.BUDGET, key, wanted, most, why)
+
+
+def _gpu_kind(config: ControllerConfig, settings: DeploymentSettings) -> str:
+    if settings.profile is not None:
+        return settings.profile.gpu
+    pool = next((p for p in config.pools if p.name in settings.node_pools), None)
+    return pool.gpu if pool else settings.gpu

@@ -1,0 +1,33 @@
+"""What users ask for: counters become rates, a token mix and bins for the forecaster; freshness is part of the value.
+
+Demand is exogenous: requests are counted where they queue, whatever our own scaling lets through, and where they are
+turned away. Pure; time is an argument. Capacity and decisions live elsewhere.
+
+How it reads: `intake` takes a page's counters in and hands what was added to `arrivals` (rates, bins), `mix` (tokens of
+a request) and `attainment` (requests within the SLO); `knowledge` judges what can be believed of it; `observation` says
+what is known of it all at a moment.
+"""
+
+from autoscaler.core.demand.knowledge import Reports
+from autoscaler.core.demand.observation import observe, take_reports
+from autoscaler.core.demand.rates import MOST_RPS, Bin, error_rate_rps, rate_rps, take_in
+from autoscaler.core.demand.slo import ATTAINMENT_WINDOW_S, attained_fraction, judged, share_below
+from autoscaler.core.demand.token_mix import TokenSums, seed_mix, token_mix
+
+__all__ = [
+    "ATTAINMENT_WINDOW_S",
+    "MOST_RPS",
+    "Bin",
+    "Reports",
+    "TokenSums",
+    "attained_fraction",
+    "error_rate_rps",
+    "judged",
+    "observe",
+    "rate_rps",
+    "seed_mix",
+    "share_below",
+    "take_in",
+    "take_reports",
+    "token_mix",
+]

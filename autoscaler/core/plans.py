@@ -1,0 +1,140 @@
+"""Deployments that follow another one: CPU-only ingresses, which the policy does not decide about."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from autoscaler.core import explain, guards
+from autoscaler.core.forecast import Outlook
+from autoscaler.core.state import ControllerState
+from autoscaler.core.types import (
+    ControllerConfig,
+    DeploymentPlan,
+    GuardRecord,
+    NodeSignal,
+    PoolPlan,
+    PoolSignals,
+    ServiceGpus,
+)
+from policies.base import DeploymentKey, FleetProposal, FleetView, PoolView, Term
+
+
+def follow(config: ControllerConfig, plans: Sequence[DeploymentPlan], fleet: Sequence[Outlook]) -> list[DeploymentPlan]:
+    """CPU-only deployments keep in proportion to the one they follow, and never go to 0 or above their maximum.
+
+    One that is paused stays as it is, and one of which not enough is known gives nothing up. `fleet`: as the plans are.
+    """
+    if not any(entry.follows for entry in config.deployments):
+        return list(plans)
+    result = []
+    for plan, d in zip(plans, fleet, strict=True):
+        settings = config.settings_for(plan.key)
+        if settings is None or settings.follows is None or plan.observed_target is None or _paused(plan):
+            result.append(plan)
+            continue
+        follows = settings.follows
+        leader = _leader(plan.key, follows.deployment, plans)
+        if leader is None or leader.target is None:
+            why = f"left alone: {follows.deployment}, which it follows, is not there"
+            if leader is not None:
+                why = f"left alone, like {leader.key} which it follows"
+            result.append(replace(plan, target=None, guards=(), sentence=why))
+            continue
+        wanted = max(1, follows.min_replicas, math.ceil(follows.ratio * leader.target - 1e-9))
+        term = Term("follows", wanted, f"{follows.ratio:g} x {leader.target} replicas of {follows.deployment}")
+        level, records = _bounded(wanted, plan, d, max(1, settings.max_replicas))
+        text = explain.sentence(plan.observed_target, level, (term,), records, plan.blocked, config.dry_run)
+        made = replace(plan, target=level, proposed=wanted, terms=(term,), guards=tuple(records), sentence=text)
+        result.append(made)
+    return result
+
+
+def _paused(plan: DeploymentPlan) -> bool:
+    return any(record.name == guards.PAUSED for record in plan.guards)
+
+
+def _bounded(wanted: int, plan: DeploymentPlan, d: Outlook, most: int) -> tuple[int, list[GuardRecord]]:
+    """What it may have of what it wants."""
+    records, level, shown = [], wanted, plan.observed_target
+    if level > most:
+        records.append(GuardRecord(guards.MAXIMUM, plan.key, level, most, f"replicas.max is {most}"))
+        level = most
+    if shown is not None and level < shown <= most:
+        seen = d.observation
+        if not seen.fresh:
+            why = f"no scale-down on what is not known: {seen.why_stale}"
+            records.append(GuardRecord(guards.UNKNOWN, plan.key, level, shown, why))
+            level = shown
+        elif seen.failing:
+            why = f"{seen.failing}: failing is not idleness"
+            records.append(GuardRecord(guards.FAILING, plan.key, level, shown, why))
+            level = shown
+    return level, records
+
+
+def _leader(key: DeploymentKey, pattern: str, plans: Sequence[DeploymentPlan]) -> DeploymentPlan | None:
+    """The one of its own service, else one of another that the pattern names by its whole name: a namesake in somebody
+    else's namespace is followed by no accident."""
+    found = [plan for plan in plans if plan.key.matches(pattern)]
+    own = [plan for plan in found if plan.key[:2] == key[:2]]
+    place = pattern.split("/")[:-2]
+    named = [plan for plan in found if [*plan.key[:2]] == place]
+    return next(iter([*own, *named]), None)
+
+
+_LEAD_LEVEL = 0.9
+"""Of a new node's lead time: what ends sooner has to be replaced by now."""
+
+
+def pool_plans(
+    state: ControllerState,
+    view: FleetView,
+    proposal: FleetProposal,
+    seen: Mapping[str, PoolSignals],
+    deployments: Sequence[DeploymentPlan],
+    fleet: Sequence[Outlook],
+    paused: bool,
+) -> tuple[PoolPlan, ...]:
+    """Nodes that each pool should have, by the policy's word or its last one; none is planned while paused."""
+    plans = []
+    needs = _gpus_by_pool(deployments, fleet)
+    for pool in view.pools:
+        own = proposal.pools.get(pool.name)
+        nodes = own.nodes if own else state.pool_nodes.get(pool.name)
+        if nodes is not None:
+            nodes = max(pool.min_nodes, nodes if pool.max_nodes is None else min(nodes, pool.max_nodes))
+            state.pool_nodes[pool.name] = nodes
+        there = busy = None
+        if pool.nodes_ready is not None:
+            there = pool.nodes_ready + (pool.nodes_starting or 0)
+            busy = sum(1 for node in seen[pool.name].nodes if _stays_busy(node, pool, view.now_s))
+        terms = own.terms if own else ()
+        wanted = None if paused else nodes
+        gpus = needs.get(pool.name, ())
+        plans.append(PoolPlan(pool.name, wanted, there, terms, busy, gpus, pool.taken_per_node_hour))
+    return tuple(plans)
+
+
+def _stays_busy(node: NodeSignal, pool: PoolView, now_s: float) -> bool:
+    """Workers are on it or wait for it, and it does not end before another one could be there."""
+    lead_s = 0.0 if pool.node_lead_time is None else pool.node_lead_time.quantile(_LEAD_LEVEL)
+    return node.busy and node.state != "deleting" and not node.ends_within(lead_s, now_s)
+
+
+def _gpus_by_pool(plans: Sequence[DeploymentPlan], fleet: Sequence[Outlook]) -> dict[str, tuple[ServiceGpus, ...]]:
+    """GPUs that the planned replicas of each service need, in the first pool of each deployment's list.
+
+    `plans` and `fleet` are of the same deployments, in the same order.
+    """
+    found: dict[str, dict[tuple[str, str], int]] = {}
+    for plan, look in zip(plans, fleet, strict=True):
+        names = look.settings.node_pools if look.settings is not None else ()
+        level = plan.target if plan.target is not None else plan.observed_target
+        if names and level is not None:
+            pool = look.pool_name or names[0]
+            services = found.setdefault(pool, {})
+            place = (plan.key.namespace, plan.key.service)
+            services[place] = services.get(place, 0) + level * look.gpus
+    return {pool: tuple(ServiceGpus(*place, gpus) for place, gpus in sorted(by.items())) for pool, by in found.items()}

@@ -1,0 +1,182 @@
+"""Hints in the forecast: demand that somebody announced raises the quantiles, within a ceiling, until it expires.
+
+Pure merging. A hint can only raise; what it is worth follows from its confidence (policies/base/announced.py). Where hints
+come from is not known here (sources/mqtt_hints.py, a scenario).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from autoscaler.core.state import HintMemory
+from autoscaler.core.types import Hint
+from policies.base import DeploymentKey, Forecast
+from policies.base.announced import Announcement, raised_quantile
+
+MOST = 16
+"""Hints of one deployment that count at once, those that begin first."""
+_STEP_S = 1.0
+"""How long before a hint's window comes into a horizon the quantiles begin to rise towards it."""
+_FIRST_EPOCH_S = 1e8
+"""Times below this count from a scenario's start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A hint that counts now. Rates are in requests of today's mix."""
+
+    hint: Hint
+    begun: bool
+    weight: float
+    """Requests of today's mix that one announced request is worth."""
+    ceiling_rps: float | None
+    memory: HintMemory | None
+    announcement: Announcement | None
+    """None: it multiplies a demand that is not known."""
+    asked_rps: float | None
+    """What it asks for, before the ceiling, in requests as announced."""
+
+    @property
+    def capped(self) -> bool:
+        return self.asked_rps is not None and self.ceiling_rps is not None and self.asked_rps > self.ceiling_rps
+
+    def top_rps(self, row: int, base_rps: float) -> float:
+        """The level that it raises quantile `row` to, which is `base_rps` without it."""
+        if self.hint.multiplier is None:
+            return self.announcement.rps if self.announcement is not None else 0.0
+        expected = base_rps
+        if self.begun and self.memory is not None and row < len(self.memory.quantiles_rps):
+            expected = min(base_rps, self.memory.quantiles_rps[row])
+        return _at_most(expected * self.hint.multiplier, self.ceiling_rps)
+
+
+def hear(
+    memories: dict[str, HintMemory],
+    hints: Sequence[Hint],
+    key: DeploymentKey,
+    now_s: float,
+    farthest_s: float,
+    ceiling_rps: float | None,
+    rate_rps: float | None,
+    forecast: Forecast | None,
+    weight: Callable[[Hint], float],
+) -> tuple[Heard, ...]:
+    """The hints of a deployment that count now or within `farthest_s`, in order of their beginning.
+
+    Of two with the same id the later one counts. `memories` learn what multipliers multiply: until a hint begins, what
+    is expected without it; from then on that stays, since what is seen afterwards may hold the hint's own demand.
+    """
+    if not hints and not memories:
+        return ()
+    by_id = {h.id: h for h in hints if h.key == key and h.end_at_s > now_s and h.confidence_fraction > 0}
+    for gone in set(memories) - set(by_id):
+        del memories[gone]
+    near = [h for h in by_id.values() if h.start_at_s <= now_s + farthest_s]
+    near.sort(key=lambda h: (h.start_at_s, h.id))
+    return tuple(_heard(memories, hint, now_s, ceiling_rps, rate_rps, forecast, weight(hint)) for hint in near[:MOST])
+
+
+def _heard(
+    memories: dict[str, HintMemory],
+    hint: Hint,
+    now_s: float,
+    ceiling_rps: float | None,
+    rate_rps: float | None,
+    forecast: Forecast | None,
+    weight: float,
+) -> Heard:
+    begun = hint.start_at_s <= now_s
+    memory: HintMemory | None = None
+    asked = hint.rps
+    if hint.multiplier is not None:
+        memory = memories.get(hint.id)
+        if memory is None or not begun:
+            row = forecast.values_rps[-1] if forecast is not None and forecast.values_rps else ()
+            memory = memories[hint.id] = HintMemory(rate_rps, list(row))
+        known = [r for r in (rate_rps, memory.rate_rps) if r is not None]
+        asked = hint.multiplier * min(known) if known else None
+    announcement = None
+    if asked is not None:
+        level = _at_most(asked, ceiling_rps) * weight
+        words = _words(hint, asked, ceiling_rps, now_s)
+        announcement = Announcement(hint.start_at_s, hint.end_at_s, level, hint.confidence_fraction, words)
+    return Heard(hint, begun, weight, ceiling_rps, memory, announcement, asked)
+
+
+def merge(forecast: Forecast, heard: Sequence[Heard]) -> Forecast:
+    """The forecast with hints in it: no quantile is lower than before, for a horizon h those of hints within (t, t+h].
+
+    Rows are added where a hint's window comes into the horizon, since between two rows quantiles are interpolated.
+    """
+    if not heard or not forecast.values_rps:
+        return forecast
+    now_s, ladder = forecast.made_at_s, forecast.horizons_s
+    edges = {
+        edge
+        for one in heard
+        for ahead_s in (one.hint.start_at_s - now_s,)
+        if 0.0 < ahead_s < ladder[-1]
+        for edge in (ahead_s - min(_STEP_S, ahead_s / 2), ahead_s)
+    } - set(ladder)
+    horizons = tuple(sorted((*ladder, *edges)))
+    rows: list[tuple[float, ...]] = []
+    lowest = (0.0,) * len(forecast.levels)
+    for horizon_s in horizons:
+        row = [forecast.quantile(horizon_s, level) for level in forecast.levels]
+        lowest = _not_falling(_raised_row(forecast.levels, row, heard, now_s, horizon_s), lowest)
+        rows.append(lowest)
+    return replace(forecast, horizons_s=horizons, values_rps=tuple(rows), edges_s=tuple(sorted(edges)))
+
+
+def _raised_row(
+    levels: Sequence[float], row: Sequence[float], heard: Sequence[Heard], now_s: float, horizon_s: float
+) -> list[float]:
+    within = [one for one in heard if one.hint.start_at_s <= now_s + horizon_s]
+    values = []
+    for i, level in enumerate(levels):
+        tops = [(one.top_rps(i, row[i]), one.hint.confidence_fraction) for one in within]
+        values.append(raised_quantile(levels, row, tops, level))
+    return values
+
+
+def _not_falling(row: Sequence[float], before: Sequence[float]) -> tuple[float, ...]:
+    """Quantiles neither fall from level to level nor from horizon to horizon."""
+    values: list[float] = []
+    for value, floor in zip(row, before, strict=True):
+        values.append(max(value, floor, values[-1] if values else 0.0))
+    return tuple(values)
+
+
+def _at_most(rps: float, ceiling_rps: float | None) -> float:
+    return rps if ceiling_rps is None else min(rps, ceiling_rps)
+
+
+# ---------------------------------------------------------------- words
+
+
+def _words(hint: Hint, asked_rps: float, ceiling_rps: float | None, now_s: float) -> str:
+    """`hint launch: 40 req/s from 12:30 to 13:30 UTC (asked by marketing)`."""
+    what = f"{plain_rps(asked_rps)} req/s"
+    if hint.multiplier is not None:
+        what = f"{hint.multiplier:g} times the demand, {what},"
+    if ceiling_rps is not None and asked_rps > ceiling_rps:
+        what += f" (hints may raise to {plain_rps(ceiling_rps)})"
+    sure = "" if hint.confidence_fraction >= 1.0 else f", {hint.confidence_fraction:.0%} sure"
+    asked_by = f" (asked by {hint.asked_by})" if hint.asked_by else ""
+    return f"hint {hint.id}: {what} from {_when(hint.start_at_s, hint.end_at_s, now_s)}{sure}{asked_by}"
+
+
+def plain_rps(rps: float) -> str:
+    """Four figures at most, never as a power of ten."""
+    return f"{rps:.4g}" if rps < 1e4 else f"{rps:.0f}"
+
+
+def _when(start_at_s: float, end_at_s: float, now_s: float) -> str:
+    if now_s < _FIRST_EPOCH_S:
+        return f"{start_at_s:g} to {end_at_s:g} s"
+    start, end, now = (datetime.fromtimestamp(at_s, UTC) for at_s in (start_at_s, end_at_s, now_s))
+    first = f"{start:%H:%M}" if start.date() == now.date() else f"{start:%Y-%m-%d %H:%M}"
+    last = f"{end:%H:%M}" if end.date() == start.date() else f"{end:%Y-%m-%d %H:%M}"
+    return f"{first} to {last} UTC"

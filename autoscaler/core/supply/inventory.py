@@ -1,0 +1,282 @@
+"""What there is and what is on its way: replicas by state, starts with their expected end, learned lead times, pools.
+
+Pure; reads inventories and learns how long each stage of a cold start takes. What follows from that is in
+lead_times.py, which path the next start would take in placement.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import repeat
+
+from autoscaler.core.state import LossMemory, StartMemory, SupplyMemory
+from autoscaler.core.supply.learning import learn_waits
+from autoscaler.core.supply.preemptions import taken_at_once, taken_per_node_hour
+from autoscaler.core.types import (
+    NO_SUPPLY,
+    DeploymentInventory,
+    DeploymentSettings,
+    EndedStart,
+    PoolSettings,
+    PoolSignals,
+    Supply,
+)
+from policies.base import DeploymentKey, LeadPath, LeadTimes, PoolView, StartView
+from policies.base.durations import Duration
+from policies.capacity.lead_times import (
+    PROVISION,
+    StageBook,
+    provision_key,
+)
+
+_MOST_FAILED = 50
+"""Failed starts that are remembered."""
+MOST_REPLICAS = 100_000
+"""A level above that is no level but somebody's mistake: it is not known what is wanted."""
+_NOT_YET_RUNNING = ("STARTING",)
+_ALIVE = ("RUNNING", "UPDATING", "RECOVERING", "PENDING_MIGRATION")
+_RAISE_TO_START_S = 15.0
+"""A replica that appears within this time of our raising the target is ours, and was asked for then."""
+_LEAD_LEVEL = 0.9
+"""Nodes that end within this quantile of a new node's lead time are as good as gone."""
+LONGEST_GAP_S = 60.0
+"""Of a start that falls into a longer gap between two looks nothing is learned: it ended somewhere in the gap.
+
+With a look every 5 s an end is told 2.5 s late in the mean. One that falls into a gap is told half the gap late, and
+30 s is the most by which a start that takes minutes may be misjudged; 60 s are also twelve looks that failed.
+With longer ticks it is two of them (`longest_gap_s`): so coarse is everything then.
+"""
+_OF_WORKERS = ("/image_pull", "/worker_start")
+"""Ends of the keys of the stages that worker pods show."""
+
+
+def longest_gap_s(tick_s: float) -> float:
+    """Between two looks, so that what happened in between is known well enough to learn from."""
+    return max(LONGEST_GAP_S, 2.0 * tick_s)
+
+
+def gpus_per_replica(settings: DeploymentSettings | None, inventory: DeploymentInventory | None) -> int:
+    """GPUs that one replica holds: setting, profile, Serve's own figure, else 1."""
+    if settings is not None and settings.gpus_per_replica is not None:
+        return settings.gpus_per_replica
+    if settings is not None and settings.profile is not None:
+        return settings.profile.gpus
+    if inventory is not None and inventory.gpus_per_replica is not None:
+        return inventory.gpus_per_replica
+    return 1
+
+
+def _paths(seen: Sequence[int], otherwise: LeadPath) -> Iterator[LeadPath]:
+    """The way that the first, the second, ... start of several goes, from the room there was before them."""
+    if not seen:
+        yield from repeat(otherwise)
+    free, warm = seen
+    yield from repeat("free_gpu", free)
+    yield from repeat("warm_node", warm)
+    yield from repeat("new_node")
+
+
+def take_in_replicas(
+    key: DeploymentKey,
+    memory: SupplyMemory,
+    inventory: DeploymentInventory,
+    path: LeadPath,
+    now_s: float,
+    now_room: Sequence[int] = (),
+    most_gap_s: float = LONGEST_GAP_S,
+) -> list[EndedStart]:
+    """Follow replicas from STARTING to RUNNING; the starts that ended since the last inventory.
+
+    A start has gone the way that the room of the look before allows (`now_room` is that of this one: the GPUs of those
+    that are starting may count as used already); `path` where nobody sees nodes. After a gap of more than `most_gap_s`
+    between inventories, or where the last one is not known, ends are marked as not watched, and beginnings are unless
+    the replica itself says that it began lately.
+    """
+    since_s = inventory.as_of_s - most_gap_s
+    watched = memory.looked_at_s is not None and memory.looked_at_s >= since_s
+    before, memory.room = memory.room if watched else [], list(now_room)
+    memory.looked_at_s = inventory.as_of_s
+    if not memory.starts and _all_known(memory, inventory):
+        return []
+    ended: list[EndedStart] = []
+    paths = _paths(before or now_room, path)
+    known = set(memory.known)
+    alive = {r.replica_id: r for r in inventory.replicas}
+    for replica in inventory.replicas:
+        if replica.state in _NOT_YET_RUNNING and replica.replica_id not in memory.starts:
+            memory.starts[replica.replica_id] = StartMemory(
+                _asked_at_s(memory, replica.start_time_s, now_s),
+                next(paths),
+                now_s,
+                watched or (replica.start_time_s is not None and replica.start_time_s >= since_s),
+            )
+        elif replica.state == "RUNNING" and replica.replica_id not in known and memory.raised_at_s is not None:
+            # So quick that nobody saw it STARTING.
+            asked_at_s = _asked_at_s(memory, replica.start_time_s, now_s)
+            if replica.replica_id not in memory.starts:
+                memory.starts[replica.replica_id] = StartMemory(asked_at_s, next(paths), now_s, watched)
+    for replica_id, start in list(memory.starts.items()):
+        seen = alive.get(replica_id)
+        if seen is not None and seen.state in _NOT_YET_RUNNING:
+            continue
+        del memory.starts[replica_id]
+        runs = seen is not None and seen.state == "RUNNING"
+        seen_whole = watched and start.watched
+        ended.append(EndedStart(key, start.asked_at_s, inventory.as_of_s, _as_path(start.path), runs, seen_whole))
+    memory.known = list(alive)
+    if ended or memory.failed_starts:
+        _count_failed(memory, ended, inventory.target)
+    return ended
+
+
+def _count_failed(memory: SupplyMemory, ended: Sequence[EndedStart], target: int) -> None:
+    """Starts that ended before the replica ran, although the level still wants them; one that runs ends the row.
+
+    What went in a gap between two looks may have run before.
+    """
+    if any(one.runs for one in ended):
+        memory.failed_starts = []
+    lowered = memory.last_observed_target is not None and target < memory.last_observed_target
+    if not lowered:
+        memory.failed_starts += [one.ended_at_s for one in ended if not one.runs and one.watched]
+    del memory.failed_starts[:-_MOST_FAILED]
+
+
+def _all_known(memory: SupplyMemory, inventory: DeploymentInventory) -> bool:
+    """The replicas of the last inventory are there, no other, and none is starting: nothing is to be followed."""
+    known = memory.known
+    if len(inventory.replicas) != len(known):
+        return False
+    for replica, replica_id in zip(inventory.replicas, known, strict=True):
+        if replica.replica_id != replica_id or replica.state in _NOT_YET_RUNNING:
+            return False
+    return True
+
+
+def _asked_at_s(memory: SupplyMemory, start_time_s: float | None, now_s: float) -> float:
+    if memory.raised_at_s is not None and now_s - memory.raised_at_s <= _RAISE_TO_START_S:
+        return memory.raised_at_s
+    return start_time_s if start_time_s is not None and start_time_s <= now_s else now_s
+
+
+def _as_path(text: str) -> LeadPath:
+    return "free_gpu" if text == "free_gpu" else "warm_node" if text == "warm_node" else "new_node"
+
+
+def starts_under_way(memory: SupplyMemory, times: LeadTimes, now_s: float) -> tuple[StartView, ...]:
+    """Every start under way with the moment it is expected to end (its median, given how long it already takes)."""
+    if not memory.starts:
+        return ()
+    views = []
+    for start in memory.starts.values():
+        path = _as_path(start.path)
+        left_s = times.path(path).remaining(now_s - start.asked_at_s, 0.5)
+        views.append(StartView(start.asked_at_s, path, "starting", now_s + left_s))
+    return tuple(sorted(views, key=lambda v: v.expected_ready_at_s))
+
+
+def why_unknown(memory: SupplyMemory, inventory: DeploymentInventory | None) -> str:
+    """Why the states of replicas are not known; empty where they are, or where nobody told of any.
+
+    Serve replaces a replica at once: it never lists none for a level above 0 when some were there.
+    """
+    if inventory is None or inventory.replicas or not inventory.target or not memory.known:
+        return ""
+    return f"Serve lists no replica for a level of {inventory.target}, and {len(memory.known)} were there"
+
+
+def supply_of(inventory: DeploymentInventory | None, starts: tuple[StartView, ...], known: bool = True) -> Supply:
+    """Replicas that serve and that drain, the level that Serve is to reach, and the starts under way."""
+    if inventory is None:
+        return NO_SUPPLY
+    target = inventory.target if inventory.target <= MOST_REPLICAS else None
+    if not known:
+        return Supply(None, None, target, starts)
+    running = stopping = 0
+    for replica in inventory.replicas:
+        if replica.state in _ALIVE:
+            running += 1
+        elif replica.state == "STOPPING":
+            stopping += 1
+    return Supply(running, stopping, target, starts)
+
+
+def learn_replica(
+    book: StageBook, start: EndedStart, parts: Mapping[str, Duration], now_s: float, workers_seen: bool = False
+) -> str:
+    """Learn one start that ended well. `parts`: keys and priors of the stages of its path.
+
+    `workers_seen`: image and worker are measured by themselves (`learn_workers`).
+    Of a start on a free GPU that is the replica's own stage; of others only the whole was seen, and each stage learns
+    its share. When nodes become Ready is seen by itself (`learn_nodes`).
+    """
+    seconds = start.ended_at_s - start.asked_at_s
+    seen = (PROVISION, *_OF_WORKERS) if workers_seen else (PROVISION,)
+    book.observe_together(parts, seconds, now_s, [key for key in parts if key.endswith(seen)])
+    return f"{start.key}: a replica was RUNNING {seconds:.1f} s after it was asked for ({start.path.replace('_', ' ')})"
+
+
+def learn_under_way(
+    book: StageBook,
+    memory: SupplyMemory,
+    parts: Mapping[LeadPath, Mapping[str, Duration]],
+    nodes_come: bool,
+    now_s: float,
+) -> None:
+    """Starts that are not over yet: one that takes longer than expected tells so before it ends.
+
+    `parts`: keys and priors of the stages of every path. Which stage hangs cannot be seen: it is taken for the
+    replica's own, as far as it goes beyond what the others are expected to take. While nodes are on their way
+    (`nodes_come`), those who wait for one say nothing: `learn_nodes` does.
+    """
+    *_, stage_key = parts["free_gpu"]
+    if not memory.starts:
+        learn_waits(book, stage_key, (), now_s)
+        return
+    waits_s = []
+    for start in memory.starts.values():
+        path = _as_path(start.path)
+        others = list(parts[path].items())[:-1]
+        if path != "new_node" or not nodes_come:
+            spent_s = sum(book.estimate(key, prior).mean_s for key, prior in others)
+            waits_s.append(now_s - start.asked_at_s - spent_s)
+    learn_waits(book, stage_key, [wait_s for wait_s in waits_s if wait_s > 0.0], now_s)
+
+
+def pool_view(
+    settings: PoolSettings,
+    signals: PoolSignals | None,
+    book: StageBook,
+    now_s: float,
+    refused_for_s: float = 300.0,
+    losses: LossMemory | None = None,
+) -> PoolView:
+    """What a policy may know of a pool; everything observed is unknown without signals."""
+    node_time = book.estimate(provision_key(settings.name), settings.provision_s)
+    if signals is None:
+        return PoolView(
+            settings.name,
+            settings.gpus_per_node,
+            min_nodes=settings.min_nodes,
+            max_nodes=settings.max_nodes,
+            node_lead_time=node_time,
+            price_usd_per_hour=settings.price_usd_per_hour,
+        )
+    lasting = [n for n in signals.nodes if not n.ends_within(node_time.quantile(_LEAD_LEVEL), now_s)]
+    ready = [n for n in lasting if n.state == "ready"]
+    used = [n.gpus_used for n in ready]
+    free = None if any(u is None for u in used) else sum(n.gpus - (n.gpus_used or 0) for n in ready)
+    return PoolView(
+        settings.name,
+        settings.gpus_per_node,
+        nodes_ready=len(ready),
+        nodes_starting=sum(1 for n in signals.nodes if n.state == "starting"),
+        gpus_free=free,
+        min_nodes=settings.min_nodes,
+        max_nodes=settings.max_nodes,
+        node_lead_time=node_time,
+        price_usd_per_hour=settings.price_usd_per_hour,
+        refused=signals.refused_at_s is not None and now_s - signals.refused_at_s < refused_for_s,
+        taken_per_node_hour=0.0 if losses is None else taken_per_node_hour(losses),
+        taken_at_once=1.0 if losses is None else taken_at_once(losses),
+    )

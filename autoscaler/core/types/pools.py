@@ -1,0 +1,125 @@
+"""The nouns of pre-warming: which ways there are, what each one warms, and what the settings say of a pool's way.
+
+Pure. What a way writes to the world is in actuators/ (one file each); how the levels come about is the policy's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from autoscaler.core.types import PoolPlan, ServiceGpus
+
+Way = Literal[
+    "none", "placeholder", "capacity_buffer", "worker_group", "request_resources", "node_pool", "provisioning_request"
+]
+CONTROLLER_DEFAULT: Way = "none"
+"""A controller writes nothing to a pool that nobody told it how to warm."""
+SCENARIO_DEFAULT: Way = "placeholder"
+"""A scenario's pool without a word about it can be warmed: docs/scenarios.md says what that assumes."""
+Provisioner = Literal["node_pool", "auto_provisioning", "compute_class", "autopilot"]
+"""Where a pool's nodes come from: a named pool of the cluster autoscaler, GKE's node auto-provisioning, a ComputeClass
+(the pool is the class), Autopilot."""
+
+SPARE_WAYS: frozenset[str] = frozenset({"placeholder", "capacity_buffer", "provisioning_request"})
+"""They hold what is beyond the nodes that workers are on or wait for; the others set a floor for all of it."""
+WORKER_WAYS: frozenset[str] = frozenset({"worker_group", "request_resources"})
+"""They warm Ray workers (and the nodes under them); the others warm nodes."""
+KUBERNETES_WAYS: frozenset[str] = frozenset({"placeholder", "capacity_buffer", "worker_group", "provisioning_request"})
+WHERE: Mapping[str, frozenset[str]] = {
+    "none": frozenset({"node_pool", "auto_provisioning", "compute_class", "autopilot"}),
+    "placeholder": frozenset({"node_pool", "auto_provisioning", "compute_class", "autopilot"}),
+    "capacity_buffer": frozenset({"node_pool", "auto_provisioning", "compute_class", "autopilot"}),
+    "worker_group": frozenset({"node_pool", "auto_provisioning", "compute_class"}),
+    "request_resources": frozenset({"node_pool", "auto_provisioning", "compute_class"}),
+    "node_pool": frozenset({"node_pool"}),
+    "provisioning_request": frozenset({"node_pool"}),
+}
+"""Which way works on nodes from where (docs/gke.md says why)."""
+
+
+@dataclass(frozen=True, slots=True)
+class GkePool:
+    """A node pool as Google's API addresses it."""
+
+    project: str
+    location: str
+    cluster: str
+    node_pool: str
+    autoscaled: bool = True
+    """The cluster autoscaler works on it; False: its size is set."""
+
+    @property
+    def path(self) -> str:
+        return f"projects/{self.project}/locations/{self.location}/clusters/{self.cluster}/nodePools/{self.node_pool}"
+
+
+@dataclass(frozen=True, slots=True)
+class WarmPool:
+    """One pool with its way."""
+
+    name: str
+    way: Way
+    gpus_per_node: int = 8
+    unit_gpus: int = 8
+    """GPUs of one placeholder, buffer chunk or worker."""
+    min_nodes: int = 0
+    """A floor for all nodes goes back to this when it is given up."""
+    namespace: str = "default"
+    object: str = ""
+    """Name of the Deployment, CapacityBuffer, or PodTemplate and ProvisioningRequest."""
+    group: str | None = None
+    """The worker group; None: the one whose node selector leads to this pool."""
+    service: tuple[str, str] | None = None
+    """(namespace, RayService); None: every one that runs on this pool."""
+    resources: Mapping[str, float] = field(default_factory=dict)
+    """What Ray is asked for, one bundle a worker; empty: its GPUs."""
+    gpu: str = ""
+    provisioning_class: str = "queued-provisioning.gke.io"
+    max_run_s: int | None = None
+    """After this the provisioned nodes go, whatever runs on them; None: never."""
+    gke: GkePool | None = None
+
+    @property
+    def per_node(self) -> int:
+        return max(1, self.gpus_per_node // self.unit_gpus)
+
+    def units(self, nodes: int) -> int:
+        return nodes * self.per_node
+
+    @property
+    def rest(self) -> int:
+        """The level at which nothing is held."""
+        return 0 if self.way in SPARE_WAYS else self.units(self.min_nodes)
+
+    def wanted(self, plan: PoolPlan) -> int | None:
+        """The level, in units, that the plan means; None: it cannot be told (then what is held stays)."""
+        if plan.nodes is None:
+            return None
+        if self.way not in SPARE_WAYS:
+            return max(self.units(plan.nodes), self.rest)
+        return None if plan.busy_nodes is None else self.units(max(0, plan.nodes - plan.busy_nodes))
+
+
+def shares(units: int, unit_gpus: int, services: Sequence[ServiceGpus]) -> dict[tuple[str, str], int]:
+    """How many workers of a pool's level each service gets: what its planned replicas fill, then what is left over by
+    need (largest remainder, ties by name). One service gets everything; together never more than `units`.
+    """
+    if not services:
+        return {}
+    own = {(s.namespace, s.service): math.ceil(s.gpus / unit_gpus) for s in services}
+    total = sum(own.values())
+    if len(own) == 1:
+        return dict.fromkeys(own, units)
+    weights = own if total else dict.fromkeys(own, 1)
+    left = units - total if total <= units else units
+    base = dict(own) if total <= units else dict.fromkeys(own, 0)
+    whole = sum(weights.values())
+    exact = {place: left * weight / whole for place, weight in weights.items()}
+    found = {place: base[place] + math.floor(share) for place, share in exact.items()}
+    for place in sorted(exact, key=lambda p: (-(exact[p] % 1), p)):
+        if sum(found.values()) < units:
+            found[place] += 1
+    return found

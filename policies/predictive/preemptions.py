@@ -1,0 +1,180 @@
+"""Replicas on nodes that are taken away: how many more it takes, and what one costs with them.
+
+Whoever loses a node waits a new node's lead time for the replacement, so on average so many are missing: those exposed,
+times how often a node is taken away, times the lead time. So many more than the followed rule wants are carried that
+more are missing for no longer than the share that may miss: a miss is worth one over that share. The rules' own price
+knows nothing of losses. Room that today's demand leaves is counted first, and as long as users miss much less than they
+may none is carried. Zero where no node was ever seen to be taken away.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from policies.base import DeploymentView, PoolView, Term
+from policies.predictive.context import Everybody, Look
+from policies.predictive.pools import replicas_on
+
+_LEAST_PER_HOUR = 1e-4
+"""Of a node: less often than once in a year it is not taken away."""
+_BEARABLE = 0.5, 0.25
+"""Of the share that may miss: while users miss no more a margin is not begun, and one that is carried is ended."""
+_DEAR_S = 6 * 3600.0
+"""So long after a pool refused no margin is carried where another follows: it would be bought there, and stay."""
+_MOST_LOST = 0.5
+"""Of the share that may miss: when more die with their node, the pool is no first choice."""
+_STICKS, _TREMBLES = 1.5, 0.5
+"""A margin is given up only where it would not be wanted for so much smaller a share either, nor with so many replicas
+less of room: what is felt of demand trembles."""
+_FULL = 0.88
+"""Share of what a replica carries from which requests come faster than they end (policies/predictive/rules/simulate.py)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exposed:
+    """Replicas on nodes of pools that take nodes away."""
+
+    replicas: int
+    missing: float
+    """So many of them are being replaced, on average."""
+    at_once: float
+    """Replicas that one event takes."""
+    pools: tuple[PoolView, ...]
+
+    def beyond(self, count: float) -> float:
+        """The chance that more than so many are missing at a time."""
+        return max(0.0, 1.0 - math.fsum(self._chances(count)))
+
+    def _chances(self, count: float) -> list[float]:
+        """That 0, 1, 2, ... events take at most so many together: events come by themselves."""
+        events = self.missing / self.at_once
+        chances = [math.exp(-events)] if count >= 0.0 else []
+        for k in range(1, math.floor(max(count, 0.0) / self.at_once) + 1):
+            chances.append(chances[-1] * events / k)
+        return chances
+
+
+def takes_away(pool: PoolView) -> bool:
+    return pool.taken_per_node_hour > _LEAST_PER_HOUR
+
+
+def exposed(d: DeploymentView, pools: Sequence[PoolView], replicas: int, lead_s: float) -> Exposed | None:
+    """Of so many replicas those that nodes may be taken from; None: none. `pools`: in order of preference.
+
+    Which nodes hold them nobody says: those there are by the order of the list, the others on the first that may grow.
+    """
+    left, missing, count, at_once = replicas, 0.0, 0, 1.0
+    size = max(d.gpus_per_replica, 1)
+    held = []
+    for pool in pools:
+        there = min(left, replicas_on((pool.nodes_ready or 0) + (pool.nodes_starting or 0), pool.gpus_per_node, size))
+        held.append(there)
+        left -= there
+    if left and pools:
+        grows = next((i for i, pool in enumerate(pools) if not pool.refused), len(pools) - 1)
+        held[grows] += left
+    risky = []
+    for pool, there in zip(pools, held, strict=True):
+        if there and takes_away(pool):
+            risky.append(pool)
+            count += there
+            missing += there * pool.taken_per_node_hour * lead_s / 3600.0
+            at_once = max(at_once, pool.taken_at_once * min(there, max(1, pool.gpus_per_node // size)))
+    return Exposed(count, missing, at_once, tuple(risky)) if risky else None
+
+
+def margin(found: Exposed, room: float, share: float) -> int:
+    """Replicas beyond what is wanted, so that more are missing for no more than this share of the time.
+
+    `room`: replicas that today's demand leaves free. Never more than are exposed.
+    """
+    count = 0
+    while count < found.replicas and found.beyond(room + count) > share:
+        count += 1
+    return count
+
+
+@dataclass(frozen=True, slots=True)
+class Stake:
+    """What is at stake. Replicas: `wants` of the followed rule, `felt` today's demand; seconds: `lead_s` until a
+    replacement serves, `stays_s` of a request, which is lost with its replica; `allowed_share` of requests, may miss.
+    """
+
+    wants: int
+    felt: float
+    lead_s: float
+    stays_s: float
+    allowed_share: float
+
+    @property
+    def room(self) -> float:
+        """Replicas that today's demand leaves free."""
+        return max(0.0, self.wants - self.felt / _FULL)
+
+
+def taken_away(look: Look, everybody: Everybody, followed: Term) -> tuple[Term | None, Term | None]:
+    """More than the followed rule wants, where nodes are taken away; and in words what that costs. Remembers."""
+    d, book = look.situation.view, look.book
+    pools = [everybody.pools[name] for name in d.node_pools if name in everybody.pools]
+    allowed_share = 1.0 - d.slo.target_fraction
+    stake = Stake(followed.wants, book.smooth or 0.0, look.start.mean_s, look.stays_s(), allowed_share)
+    account = book.sizing.account
+    bearable = account.missed <= (_BEARABLE[1] if book.margin else _BEARABLE[0]) * allowed_share * account.seen
+    now_s, refused_at_s = look.situation.now_s, book.refused_at_s
+    dear = any(now_s - refused_at_s[pool.name] < _DEAR_S for pool in pools[:-1] if pool.name in refused_at_s)
+    more = None if bearable or dear else margin_term(d, pools, stake, book.margin)
+    book.margin = 0 if more is None else more.wants - followed.wants
+    return more, losses_term(d, pools, stake)
+
+
+def margin_term(d: DeploymentView, pools: Sequence[PoolView], stake: Stake, before: int) -> Term | None:
+    """What the followed rule wants and a margin; None: none is needed. `before`: that of the last look."""
+    found = exposed(d, pools, stake.wants, stake.lead_s)
+    if found is None:
+        return None
+    count = margin(found, stake.room, stake.allowed_share)
+    if count < before:
+        count = min(before, margin(found, max(0.0, stake.room - _TREMBLES), stake.allowed_share / _STICKS))
+    if any(pool.refused for pool in found.pools):
+        count = min(before, count)  # one more would be a dear one now
+    count = min(count, d.max_replicas - stake.wants)
+    if count <= 0:
+        return None
+    words = ", ".join(
+        f"a node of {p.name} is taken away {p.taken_per_node_hour:.2g} times an hour" for p in found.pools
+    )
+    why = f"{count} more than the rule: {words}; a replacement serves after {stake.lead_s:.0f} s"
+    missing = f"of {found.replicas} replicas {found.missing:.2f} are missing on average"
+    return Term("losses", stake.wants + count, f"{why}, {missing}")
+
+
+def losses_term(d: DeploymentView, pools: Sequence[PoolView], stake: Stake) -> Term | None:
+    """In words: what a replica of the first pool costs with its margin, and one of the next; None: nothing to compare.
+
+    No argument for a number: which pool is asked for the next node is not leadtime's to say.
+    """
+    if len(pools) < 2 or not takes_away(pools[0]) or not stake.wants:
+        return None
+    first, following = pools[:2]
+    own, other = (_usd_per_hour(d, pool, stake) for pool in (first, following))
+    if own is None or other is None:
+        return None
+    lost = first.taken_per_node_hour * stake.stays_s / 3600.0
+    words = (
+        f"with its margin a replica of {first.name} costs {own:.2f} USD an hour, one of {following.name} {other:.2f}"
+    )
+    share = f"{lost:.2%} of the requests are lost with their nodes, {stake.allowed_share:.2%} may miss"
+    better = own > other or lost > _MOST_LOST * stake.allowed_share
+    return Term("risk", stake.wants, f"{words}; {share}{f': name {following.name} first' if better else ''}")
+
+
+def _usd_per_hour(d: DeploymentView, pool: PoolView, stake: Stake) -> float | None:
+    """Of a replica, by the GPUs that it holds, and its part of the margin were all of them on this pool."""
+    if pool.price_usd_per_hour is None:
+        return None
+    alone = exposed(d, [pool], stake.wants, stake.lead_s)
+    more = 0 if alone is None else margin(alone, stake.room, stake.allowed_share)
+    bill = pool.price_usd_per_hour * max(d.gpus_per_replica, 1) / max(pool.gpus_per_node, 1)
+    return bill * (1.0 + more / stake.wants)

@@ -1,0 +1,1 @@
+"""References, not rivals: constant fleets, and policies that know the traffic in advance."""

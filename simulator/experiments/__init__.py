@@ -1,0 +1,1 @@
+"""Many runs: the league, tuning, references, backtests, fidelity, calibration, and running them side by side."""

@@ -1,0 +1,120 @@
+"""Constant fleets: the smallest that reaches the target on a workload, and the policy that keeps it.
+
+Finding it needs the whole traffic, so a result with it is marked clairvoyant. A constant fleet is complete from time 0
+on. Each deployment is searched alone (a constant fleet shares no engine with anybody), by bisection: more replicas
+never serve a workload worse, but for luck in routing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from policies.base import DeploymentKey, FleetProposal, FleetView, ForecastSpec, Policy
+from policies.references.static import StaticPolicy
+from policies.references.static_mean import StaticMeanOptions, StaticMeanPolicy, StaticMeanState
+from simulator.dataplane.deployment import Plane
+from simulator.environment import arrivals_of, tail_s
+from simulator.kernel.outcomes import Outcomes
+from simulator.scenario.load import Deployment, Scenario
+
+_FEED_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class ConstantOptions:
+    """Replicas by deployment key."""
+
+    replicas: dict[str, int] = field(default_factory=dict)
+
+
+class ConstantFleet:
+    """`static` with a number of its own for each deployment, as the search found them."""
+
+    Options = ConstantOptions
+    name = "static"
+    period_s: float | None = None
+    guards: Literal["full", "bounds"] = "bounds"
+    telemetry: str | None = None
+    forecast: ForecastSpec | None = None
+    clairvoyant = True
+
+    def __init__(self, options: ConstantOptions) -> None:
+        self.options = options
+        self._constants = StaticMeanPolicy(StaticMeanOptions(fleet=options.replicas))
+
+    def new_state(self) -> StaticMeanState:
+        return self._constants.new_state()
+
+    def propose(self, fleet: FleetView, state: StaticMeanState, now_s: float) -> FleetProposal:
+        """The constants."""
+        return self._constants.propose(fleet, state, now_s)
+
+
+def constant_sizes(scenario: Scenario, policy: Policy) -> dict[DeploymentKey, int] | None:
+    """The fleet that a constant policy keeps; None for a policy that decides."""
+    if isinstance(policy, ConstantFleet):
+        return {d.key: policy.options.replicas[str(d.key)] for d in scenario.deployments}
+    if isinstance(policy, StaticMeanPolicy):
+        found = {d.key: (policy.size(str(d.key)), d.block.replicas) for d in scenario.deployments}
+        return {key: min(max(size, r.min), r.max) for key, (size, r) in found.items() if size is not None}
+    if isinstance(policy, StaticPolicy) and policy.options.replicas is not None:
+        bounds = {d.key: d.block.replicas for d in scenario.deployments}
+        return {key: min(max(policy.options.replicas, r.min), r.max) for key, r in bounds.items()}
+    return None
+
+
+def smallest_constant_fleet(scenario: Scenario) -> ConstantFleet:
+    """The smallest fleet that reaches each deployment's target; a deployment that none can: its maximum."""
+    sizes = {str(d.key): _smallest(scenario, d) for d in scenario.deployments}
+    return ConstantFleet(ConstantOptions(sizes))
+
+
+def _smallest(scenario: Scenario, d: Deployment) -> int:
+    arrival_s = arrivals_of(d, scenario.duration_s, scenario.file.seed).take(math.inf).arrival_s
+    requests = int((arrival_s >= scenario.file.warmup_s).sum())
+    may_miss = (1.0 - d.slo.target_fraction) * requests + 1.0
+    low, high = d.block.replicas.min, d.block.replicas.max
+    while low < high:
+        middle = (low + high) // 2
+        attained = attained_by(scenario, d, middle, may_miss)
+        if attained is None or attained >= d.slo.target_fraction:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def attained_by(scenario: Scenario, d: Deployment, replicas: int, may_miss: float = math.inf) -> float | None:
+    """Share of a deployment's requests within the SLO with a constant number of replicas; None without requests.
+
+    As soon as more than `may_miss` were missed it is 0.0: fleets that are too small are the slow ones.
+    """
+    duration_s = scenario.duration_s
+    plane = Plane(
+        d.profile,
+        max_ongoing_requests=d.block.max_ongoing_requests,
+        request_timeout_s=d.block.request_timeout_s,
+        seed=scenario.file.seed,
+        name=d.key.full,
+        since_s=0.0,
+    )
+    for number in range(replicas):
+        plane.add_replica(f"constant-{number}", 0.0)
+    outcomes = Outcomes(d.slo, scenario.file.warmup_s, duration_s)
+    arrivals = arrivals_of(d, duration_s, scenario.file.seed)
+    now_s = 0.0
+    while now_s < duration_s:
+        now_s = min(now_s + _FEED_S, duration_s)
+        coming = arrivals.take(now_s)
+        if len(coming):
+            plane.feed(coming)
+        plane.advance(now_s)
+        outcomes.add(plane.take_ended())
+        if outcomes.requests - outcomes.within_slo > may_miss:
+            return 0.0
+    plane.advance(duration_s + tail_s(d))
+    outcomes.add(plane.take_ended())
+    outcomes.add(plane.take_unfinished())
+    return outcomes.attainment_fraction

@@ -1,0 +1,74 @@
+"""What the board counts and shows of plans: guards, coverage, hints."""
+
+from __future__ import annotations
+
+from prometheus_client import generate_latest
+
+from autoscaler.api.metrics import Exporter
+from autoscaler.api.status import status_view
+from autoscaler.api.telemetry import Board
+from autoscaler.core.controller import Controller
+from autoscaler.core.types import DeploymentPlan, GuardRecord, Hint, Plan, Signals
+from policies.base import DeploymentKey, ForecastSpec
+from tests.autoscaler.build import KEY, Says, config, inventory, metrics, signals
+
+OTHER = DeploymentKey.parse("chat/other")
+
+
+def plan(**in_force: tuple[str, ...]) -> Plan:
+    """One deployment for each keyword, with the guards named."""
+    keys = {"llm": KEY, "other": OTHER}
+    deployments = tuple(
+        DeploymentPlan(keys[word], 1, 1, 1, guards=tuple(GuardRecord(name, keys[word], 2, 1, "") for name in names))
+        for word, names in in_force.items()
+    )
+    return Plan(1, 0.0, True, False, deployments)
+
+
+def test_a_guard_counts_when_it_comes_into_force_and_not_at_each_tick() -> None:
+    board = Board(config(), alive_within_s=30.0)
+    for shown in (
+        plan(llm=("a",)), plan(llm=("a",)), plan(llm=("a", "b")), plan(llm=("b",)), plan(llm=("a",)),
+    ):  # fmt: skip
+        board.publish(Signals(), shown, (), 0.0)
+    assert dict(board.guards) == {"a": 2, "b": 1}
+
+
+def test_a_guard_of_two_deployments_counts_for_each() -> None:
+    board = Board(config(), alive_within_s=30.0)
+    board.publish(Signals(), plan(llm=("a",)), (), 0.0)
+    board.publish(Signals(), plan(llm=("a",), other=("a",)), (), 0.0)
+    assert dict(board.guards) == {"a": 2}
+
+
+def ticked(hint: Hint | None = None) -> Board:
+    controller = Controller(config(), policy=Says(1, forecast=ForecastSpec("last", bin_s=10.0)))
+    board = Board(controller.config, alive_within_s=30.0)
+    for tick in range(150):
+        now_s = 5.0 * tick
+        page = metrics(now_s, arrivals=50.0 * tick)
+        given = signals(inventory(now_s), page, hints=(hint,) if hint else ())
+        board.publish(given, controller.step(given, now_s), (), 0.001)
+    return board
+
+
+def test_the_status_shows_how_often_the_forecast_held() -> None:
+    status = status_view(ticked(), 750.0)
+    coverage = status["deployments"]["chat/llm"]["forecast"]["coverage"]
+    assert set(coverage) == {"0.5", "0.9", "0.95", "0.99"}
+    assert all(0.0 <= share <= 1.0 for share in coverage.values())
+
+
+def test_a_hint_that_comes_nearer_makes_no_series_of_its_own() -> None:
+    hint = Hint("launch", KEY, 800.0, 900.0, 100.0, asked_by="marketing")
+
+    def horizons(board: Board) -> set[str]:
+        lines = generate_latest(Exporter(board, lambda: 750.0).registry).decode().splitlines()
+        found = [line for line in lines if line.startswith("leadtime_forecast_rps{")]
+        return {line.partition('horizon="')[2].partition('"')[0] for line in found}
+
+    hinted = ticked(hint)
+    assert horizons(hinted) == horizons(ticked())
+    status = status_view(hinted, 750.0)
+    assert 55.0 in status["deployments"]["chat/llm"]["forecast"]["horizons_s"]
+    assert status["hints"][0]["asked_by"] == "marketing"
