@@ -20,7 +20,7 @@ from policies.forecasting import create
 from policies.predictive import PredictiveOptions
 from policies.predictive.rules.family import LEVELS, Family, Floats, Ints
 from policies.predictive.rules.fleet import HALF_LIVES_S, LONG, ROWS, patience
-from policies.predictive.rules.horizons import Ahead
+from policies.predictive.rules.horizons import Horizons
 from policies.predictive.rules.shadow_price import Account, PriceSettings, choose
 from policies.predictive.rules.sizing import CHOOSE_EVERY_S, Closed, Frame, Sizing, SizingMemory
 from simulator.workload.traces import read_rates
@@ -288,9 +288,9 @@ def _closed(m: Material, c: Case) -> Closed:
     bins = len(c.demand)
     horizon_s = (c.lead + 1) * BIN_S
     rows = m.forecasts[:bins].astype(np.float64) / (float(np.quantile(m.rates, 0.999)) / c.peak)
-    ahead = Ahead.of(rows, _LADDER, np.full(bins, horizon_s), np.zeros(bins))
+    ahead = Horizons.of(rows, _LADDER, np.full(bins, horizon_s), np.zeros(bins))
     ends_s = np.arange(1, bins + 1) * BIN_S
-    return Closed(ends_s[None], c.demand[None], Ahead(ahead.lead[None], ahead.early[None], ahead.keep[None]))
+    return Closed(ends_s[None], c.demand[None], Horizons(ahead.lead[None], ahead.early[None], ahead.keep[None]))
 
 
 def rivals(c: Case) -> list[Figures]:

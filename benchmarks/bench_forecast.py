@@ -32,7 +32,7 @@ import msgspec
 
 from policies.base import ForecastSpec
 from policies.forecasting import create, forecaster_names
-from policies.forecasting.batch import Together
+from policies.forecasting.batch import BatchedEnsemble
 from simulator.experiments import backtest
 from simulator.experiments.backtest import DAY_S, LEVELS, Course, Floats, Series, Track
 from simulator.workload.traces import read_rates
@@ -251,7 +251,7 @@ def cost(deployments: int = 100, bin_s: float = 10.0, tick_s: float = 5.0, ticks
     for _ in range(deployments):
         rates = 20 * (1.2 + np.sin(2 * np.pi * phase)) * rng.gamma(20, 1 / 20, len(phase))
         forecasters.append((create(spec), rates))
-    began, together = time.process_time(), Together()
+    began, together = time.process_time(), BatchedEnsemble()
     together.learn([(f, [(ends_s, rates[:seed_bins])]) for f, rates in forecasters])
     seeded_s = time.process_time() - began
     spent, refits = [], []

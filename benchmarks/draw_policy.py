@@ -15,9 +15,9 @@ import numpy as np
 
 from policies.base import FleetProposal, FleetView
 from policies.predictive import PredictiveOptions, PredictivePolicy
-from policies.predictive.rules.fleet import COST, MISSED, SHORT, Shadow
+from policies.predictive.rules.fleet import COST, MISSED, SHORT, RuleSimulation
 from policies.predictive.rules.shadow_price import lower_hull
-from policies.predictive.state import PredictiveState, ShadowBook
+from policies.predictive.state import PredictiveState, RuleState
 from simulator.report import svg as draw
 from simulator.run import simulate
 from simulator.scenario.load import load_scenario
@@ -94,9 +94,9 @@ class Watched(PredictivePolicy):
                 self.record = self._record(book, now_s, max(1.0 - d.slo.target_fraction, 1e-4))
         return proposal
 
-    def _record(self, book: ShadowBook, now_s: float, allowed_share: float) -> Record:
+    def _record(self, book: RuleState, now_s: float, allowed_share: float) -> Record:
         memory, account, family = book.sizing.shadow, book.sizing.account, self.sizing.family
-        record = Shadow(memory, family, 1).record[SHORT]
+        record = RuleSimulation(memory, family, 1).record[SHORT]
         demand, bins = memory.demand_sums[SHORT], memory.weights[SHORT]
         each = zip(family.names, record[MISSED].tolist(), record[COST].tolist(), strict=True)
         rules = tuple(Rule(kind_of(name), missed / demand, cost / bins) for name, missed, cost in each)

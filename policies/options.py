@@ -1,7 +1,7 @@
 """Options of policies: frozen dataclasses, checked against their types and ranges when they come from a file.
 
 `option(default, low, high, doc)` declares one; `parse_options` reads a mapping; with `search=` an option says where a
-tuner may look (`search_space`). Not for the controller's own settings, and not for searching (simulator/experiments/tuning).
+tuner may look (`search_space`). Not for the controller's own settings, and not for searching (the simulator's tuning).
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from aiohttp import web
 
 from autoscaler.cli import main as cli
 from autoscaler.cli.logs import set_up_logs
-from autoscaler.clients.mqtt import Link, MqttBroker, words_of
+from autoscaler.clients.mqtt import MqttBroker, ReconnectingClient, words_of
 from autoscaler.clients.ray_dashboard import Answer
 from autoscaler.common.errors import Forbidden, Unavailable
 from autoscaler.common.redaction import MARK, blank, remember
@@ -243,7 +243,7 @@ async def test_a_broker_that_repeats_the_password_shows_it_nowhere(tmp_path: Pat
         raise TypeError(f"unexpected {MQTT}")
         yield
 
-    link = Link(broker, connect, lambda client: asyncio.sleep(0), (OSError,))
+    link = ReconnectingClient(broker, connect, lambda client: asyncio.sleep(0), (OSError,))
     with pytest.raises(TypeError):
         await link.run()
     assert "bug in the MQTT connection" in link.why
@@ -334,4 +334,4 @@ async def test_what_any_actuator_says_holds_no_secret(raises: bool, tmp_path: Pa
     source = FleetSource(Fleet({LLM: 1}), "inventory")
     runtime = Runtime(config, Controller(config, None, WantingPolicy({LLM: 3})), [source], [_Repeats(raises)])
     await runtime.tick()
-    assert not leaks(str(runtime.board.applied))
+    assert not leaks(str(runtime.telemetry.applied))

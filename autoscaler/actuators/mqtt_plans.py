@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import aiomqtt
 import msgspec
 
-from autoscaler.clients.mqtt import Backoff, Link, MqttBroker, topic_of
+from autoscaler.clients.mqtt import Backoff, MqttBroker, ReconnectingClient, topic_of
 from autoscaler.clients.mqtt_client import Client
 from autoscaler.core.types import Applied, DeploymentPlan, Outcome, Plan
 
@@ -35,7 +35,7 @@ class MqttPlansActuator:
         self._said: dict[str, tuple[object, ...]] = {}
         """Topic -> what makes its plan another one."""
         self._news = asyncio.Event()
-        self.link: Link[aiomqtt.Client] = Link(
+        self.link: ReconnectingClient[aiomqtt.Client] = ReconnectingClient(
             broker, self._client, self._publish, (aiomqtt.MqttError,), backoff or Backoff()
         )
 

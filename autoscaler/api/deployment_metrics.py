@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from autoscaler.api.slo_accounting import START_OUTCOMES
-from autoscaler.api.telemetry import Board
+from autoscaler.api.telemetry import Telemetry
 from autoscaler.core.conditions import KINDS
 from autoscaler.core.types import Condition, Observation, Plan
 from policies.base import DeploymentKey, LeadPath
@@ -35,22 +35,22 @@ _SEEN: tuple[tuple[str, str, Callable[[Observation], float | None]], ...] = (
 )
 
 
-def deployment_families(board: Board, plan: Plan) -> Iterator[Metric]:
+def deployment_families(telemetry: Telemetry, plan: Plan) -> Iterator[Metric]:
     """Every family, also those without a sample."""
     for name, text, value in _SEEN:
         rows = [(of(o.key), number) for o in plan.observations if (number := value(o)) is not None]
         yield gauge(name, text, rows, _DEPLOYMENT)
     yield _replicas(plan)
-    yield from _limits(board, plan)
+    yield from _limits(telemetry, plan)
     yield from _forecasts(plan)
     yield gauge(
         "leadtime_lead_time_seconds", "Time from asking for a replica until it runs, by the path it takes.",
-        _lead_times(board, plan), (*_DEPLOYMENT, "pool", "stage", "quantile"),
+        _lead_times(telemetry, plan), (*_DEPLOYMENT, "pool", "stage", "quantile"),
     )  # fmt: skip
-    yield from _sums(board, plan)
+    yield from _sums(telemetry, plan)
     yield gauge(
         "leadtime_condition", "1 for everything that is wrong and lasts; without a deployment it is of the controller.",
-        [((one.name, KINDS[one.name].severity, *_whose(one)), 1.0) for one in board.conditions],
+        [((one.name, KINDS[one.name].severity, *_whose(one)), 1.0) for one in telemetry.conditions],
         ("condition", "severity", *_DEPLOYMENT),
     )  # fmt: skip
 
@@ -71,11 +71,11 @@ def _replicas(plan: Plan) -> Metric:
     return gauge("leadtime_replicas", "Replicas of a deployment.", rows, (*_DEPLOYMENT, "state"))
 
 
-def _limits(board: Board, plan: Plan) -> Iterator[Metric]:
+def _limits(telemetry: Telemetry, plan: Plan) -> Iterator[Metric]:
     limits: list[Row] = []
     targets: list[Row] = []
     for one in plan.deployments:
-        settings = board.config.settings_for(one.key)
+        settings = telemetry.config.settings_for(one.key)
         if settings is not None:
             limits += [((*of(one.key), "min"), float(settings.min_replicas))]
             limits += [((*of(one.key), "max"), float(settings.max_replicas))]
@@ -122,9 +122,9 @@ def _quantiles(plan: Plan) -> Iterator[tuple[DeploymentKey, tuple[str, str], flo
                 yield key, (str(level), f"{horizon_s:g}"), rate_rps
 
 
-def _lead_times(board: Board, plan: Plan) -> Iterator[Row]:
+def _lead_times(telemetry: Telemetry, plan: Plan) -> Iterator[Row]:
     for key, times in plan.lead_times.items():
-        settings = board.config.settings_for(key)
+        settings = telemetry.config.settings_for(key)
         if settings is None:
             continue
         pool = settings.node_pools[0] if settings.node_pools else ""
@@ -133,8 +133,8 @@ def _lead_times(board: Board, plan: Plan) -> Iterator[Row]:
                 yield (*of(key), pool, path, str(level)), times.path(path).quantile(level)
 
 
-def _sums(board: Board, plan: Plan) -> Iterator[Metric]:
-    score, keys = board.score, [one.key for one in plan.deployments]
+def _sums(telemetry: Telemetry, plan: Plan) -> Iterator[Metric]:
+    score, keys = telemetry.score, [one.key for one in plan.deployments]
     yield counter(
         "leadtime_slo_requests", "Requests that were held against the SLO.",
         [(of(key), score.requests.get(key, 0.0)) for key in keys], _DEPLOYMENT,

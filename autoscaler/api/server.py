@@ -22,7 +22,7 @@ from autoscaler.api.access import Access, AccessRefused, Readers
 from autoscaler.api.listener import Certificate, ConnectionLimits, Listener, begun, streams
 from autoscaler.api.metrics import Exporter
 from autoscaler.api.status import VERSION, decisions_view, plan_view, status_view
-from autoscaler.api.telemetry import Board
+from autoscaler.api.telemetry import Telemetry
 from autoscaler.common.errors import ConfigError, LeadtimeError, StateError
 from autoscaler.common.redaction import blank_json
 from autoscaler.core.conditions import CERTIFICATE_NOT_RENEWED
@@ -57,7 +57,7 @@ class Server:
     """Serves the pages from `start` to `stop`. `port` 0 takes a free one; `port` tells which afterwards."""
 
     def __init__(
-        self, board: Board, pause: PauseSwitch, host: str = "127.0.0.1", port: int = 8080,
+        self, telemetry: Telemetry, pause: PauseSwitch, host: str = "127.0.0.1", port: int = 8080,
         token_file: Path | None = None, now_s: Callable[[], float] = time.time,
         monotonic_s: Callable[[], float] = time.monotonic,
         readers: Readers | None = None, cert_file: Path | None = None, key_file: Path | None = None,
@@ -69,7 +69,7 @@ class Server:
         self.scheme = "http" if cert_file is None else "https"
         self._certificate_files = None if cert_file is None else (cert_file, key_file)
         self._limits = limits or ConnectionLimits()
-        self._pages = _Pages(board, pause, Access(token_file, readers), now_s, monotonic_s)
+        self._pages = _Pages(telemetry, pause, Access(token_file, readers), now_s, monotonic_s)
         self._runner: web.AppRunner | None = None
         self._listener: Listener | None = None
 
@@ -108,17 +108,17 @@ class _Pages:
     """The handlers; each is a few lines, what they show is made in `status` and `metrics`."""
 
     def __init__(
-        self, board: Board, pause: PauseSwitch, access: Access,
+        self, telemetry: Telemetry, pause: PauseSwitch, access: Access,
         now_s: Callable[[], float], monotonic_s: Callable[[], float],
     ) -> None:  # fmt: skip
-        self._board = board
-        self.certificate = partial(board.report, CERTIFICATE_NOT_RENEWED)
+        self._telemetry = telemetry
+        self.certificate = partial(telemetry.report, CERTIFICATE_NOT_RENEWED)
         """Hears why a renewed certificate is not used."""
         self._pause = pause
         self._access = access
         self._now_s = now_s
         self._monotonic_s = monotonic_s
-        self._exporter = Exporter(board, now_s)
+        self._exporter = Exporter(telemetry, now_s)
         self._streams: Counter[str] = Counter()
         self.closing = asyncio.Event()
 
@@ -160,13 +160,13 @@ class _Pages:
         return await handler(request)
 
     async def _healthz(self, request: web.Request) -> web.Response:
-        if self._board.alive(self._monotonic_s()):
+        if self._telemetry.alive(self._monotonic_s()):
             return web.Response(text="ok\n")
-        return web.Response(status=503, text=f"no tick for more than {self._board.alive_within_s:g} s\n")
+        return web.Response(status=503, text=f"no tick for more than {self._telemetry.alive_within_s:g} s\n")
 
     async def _readyz(self, request: web.Request) -> web.Response:
         """False before the first look alone: later the pages tell of what is wrong, and must stay reachable."""
-        if self._board.plan is not None or self._board.failed_steps:
+        if self._telemetry.plan is not None or self._telemetry.failed_steps:
             return web.Response(text="ok\n")
         return web.Response(status=503, text="the first tick is not done yet\n")
 
@@ -175,7 +175,7 @@ class _Pages:
         return web.Response(body=encode(self._exporter.registry), headers={"Content-Type": content_type})
 
     async def _status(self, request: web.Request) -> web.Response:
-        return _json(status_view(self._board, self._now_s()))
+        return _json(status_view(self._telemetry, self._now_s()))
 
     async def _plan(self, request: web.Request) -> web.Response:
         own = self._access.namespaces(request.headers.get("Authorization", ""))
@@ -184,7 +184,7 @@ class _Pages:
             if own is not None and wanted not in own:
                 raise _refusal(403, "this token reads the plan of another namespace")
             own = frozenset({wanted})
-        view = plan_view(self._board, own)
+        view = plan_view(self._telemetry, own)
         if view is None:
             raise _refusal(503, "the first tick is not done yet")
         return _json(view)
@@ -193,7 +193,7 @@ class _Pages:
         limit = _limit(request.query.get("limit"))
         wanted = request.query.get("deployment")
         key = None if wanted is None else self._key(wanted)
-        return _json(decisions_view(self._board, key, limit))
+        return _json(decisions_view(self._telemetry, key, limit))
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         """Server-sent events: the status page at once and after each tick."""
@@ -214,8 +214,8 @@ class _Pages:
     async def _stream(self, response: web.StreamResponse) -> None:
         ends_at_s = asyncio.get_running_loop().time() + _EVENT_STREAM_S
         while not self.closing.is_set() and asyncio.get_running_loop().time() < ends_at_s:
-            changed = self._board.changed
-            view = status_view(self._board, self._now_s())
+            changed = self._telemetry.changed
+            view = status_view(self._telemetry, self._now_s())
             data = blank_json(json.dumps(view).encode(), _NAMES)
             await _write(response, b"id: %s\nevent: tick\ndata: %s\n\n" % (str(view["tick"]).encode(), data))
             while not changed.is_set() and not self.closing.is_set():
@@ -250,9 +250,9 @@ class _Pages:
             key = DeploymentKey.parse(text)
         except PolicyError as error:
             raise _refusal(400, str(error)) from None
-        known = {str(one.key) for one in self._board.plan.deployments} if self._board.plan else set()
+        known = {str(one.key) for one in self._telemetry.plan.deployments} if self._telemetry.plan else set()
         paused = self._pause.state.deployments
-        if known and str(key) not in known and key not in paused and key not in self._board.decisions:
+        if known and str(key) not in known and key not in paused and key not in self._telemetry.decisions:
             near = get_close_matches(str(key), known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known)[:20])}"
             raise _refusal(404, f"no deployment {text!r} here{hint}")

@@ -42,7 +42,7 @@ class _Deployment:
 
 
 @dataclass(slots=True)
-class Score:
+class SloAccounting:
     """Counters by deployment. What is gone from the plan keeps its sums."""
 
     requests: dict[DeploymentKey, float] = field(default_factory=dict)
@@ -50,10 +50,10 @@ class Score:
     starts: Counter[tuple[DeploymentKey, StartOutcome]] = field(default_factory=Counter)
     _deployments: dict[DeploymentKey, _Deployment] = field(default_factory=dict)
 
-    def take_in(self, plan: Plan) -> None:
+    def ingest(self, plan: Plan) -> None:
         """The next tick's plan."""
         for seen in plan.observations:
-            self._take_in_requests(seen)
+            self._ingest_requests(seen)
         for start in plan.ended:
             if not start.watched:
                 continue
@@ -69,7 +69,7 @@ class Score:
     def _of(self, key: DeploymentKey) -> _Deployment:
         return self._deployments.setdefault(key, _Deployment())
 
-    def _take_in_requests(self, seen: Observation) -> None:
+    def _ingest_requests(self, seen: Observation) -> None:
         """Metrics seen twice count once."""
         self.requests.setdefault(seen.key, 0.0)
         self.missed.setdefault(seen.key, 0.0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from autoscaler.api.telemetry import Board, Decision
+from autoscaler.api.telemetry import Decision, Telemetry
 from autoscaler.core.conditions import KINDS
 from autoscaler.core.demand import ATTAINMENT_WINDOW_S
 from autoscaler.core.guards import OBSERVED_ONLY, PAUSED
@@ -31,28 +31,28 @@ _REFUSED_FOR_S = 300.0
 """As long as this after a refused request a pool counts as out of stock."""
 
 
-def status_view(board: Board, now_s: float) -> dict[str, Any]:
+def status_view(telemetry: Telemetry, now_s: float) -> dict[str, Any]:
     """`GET /api/v1/status`; before the first tick there are no deployments in it."""
-    plan, signals = board.plan, board.signals
+    plan, signals = telemetry.plan, telemetry.signals
     observations = {one.key: one for one in plan.observations} if plan else {}
     return {
         "version": VERSION,
         "now_s": now_s,
         "tick": plan.tick if plan else None,
         "leader": plan.leader if plan else None,
-        "dry_run": board.config.dry_run,
-        "paused": board.pause.everything,
-        "policy": board.config.policy_name,
-        "tick_s": board.config.tick_s,
-        "outages": [{"kind": one.kind, "since_s": one.since_s, "why": one.why} for one in board.outages],
+        "dry_run": telemetry.config.dry_run,
+        "paused": telemetry.pause.everything,
+        "policy": telemetry.config.policy_name,
+        "tick_s": telemetry.config.tick_s,
+        "outages": [{"kind": one.kind, "since_s": one.since_s, "why": one.why} for one in telemetry.outages],
         "sources": _sources(signals, now_s),
-        "conditions": [_condition(one) for one in board.conditions],
+        "conditions": [_condition(one) for one in telemetry.conditions],
         "deployments": {
-            str(one.key): _deployment(board, plan, one, observations.get(one.key), now_s)
+            str(one.key): _deployment(telemetry, plan, one, observations.get(one.key), now_s)
             for one in (plan.deployments if plan else ())
             if plan is not None
         },
-        "pools": {pool.name: _pool(board, pool) for pool in (signals.pools if signals else ())},
+        "pools": {pool.name: _pool(telemetry, pool) for pool in (signals.pools if signals else ())},
         "hints": [_hint(hint) for hint in (signals.hints if signals else ())],
     }
 
@@ -69,7 +69,7 @@ def _condition(one: Condition) -> dict[str, Any]:
     }
 
 
-def plan_view(board: Board, namespaces: frozenset[str] | None = None) -> dict[str, Any] | None:
+def plan_view(telemetry: Telemetry, namespaces: frozenset[str] | None = None) -> dict[str, Any] | None:
     """`GET /api/v1/plan`: what a policy inside Serve follows; None before the first tick.
 
     Only a leader that is not in dry run has targets to follow (`acts`); what it would have wanted otherwise is
@@ -77,7 +77,7 @@ def plan_view(board: Board, namespaces: frozenset[str] | None = None) -> dict[st
     deployment in neither is none of leadtime's, or something is in the way. `paused` are those of the held ones that a
     person paused: a standby leaves them alone. `namespaces`: of these alone; None: of all.
     """
-    plan = board.plan
+    plan = telemetry.plan
     if plan is None:
         return None
     shown = [d for d in plan.deployments if namespaces is None or d.key.namespace in namespaces]
@@ -88,7 +88,7 @@ def plan_view(board: Board, namespaces: frozenset[str] | None = None) -> dict[st
         "version": VERSION,
         "tick": plan.tick,
         "issued_at_s": plan.now_s,
-        "period_s": board.config.tick_s,
+        "period_s": telemetry.config.tick_s,
         "acts": acting,
         "targets": wanted if acting else {},
         "withheld": {} if acting else wanted,
@@ -101,9 +101,9 @@ def _has(plan: DeploymentPlan, guard: str) -> bool:
     return any(record.name == guard for record in plan.guards)
 
 
-def decisions_view(board: Board, key: DeploymentKey | None, limit: int) -> dict[str, Any]:
+def decisions_view(telemetry: Telemetry, key: DeploymentKey | None, limit: int) -> dict[str, Any]:
     """`GET /api/v1/decisions`: the newest first; of one deployment or of all."""
-    of_keys = board.decisions if key is None else {key: board.decisions.get(key, ())}
+    of_keys = telemetry.decisions if key is None else {key: telemetry.decisions.get(key, ())}
     found = sorted((decision for kept in of_keys.values() for decision in kept), key=lambda d: (-d.tick, d.plan.key))
     return {"version": VERSION, "decisions": [_decision(decision) for decision in found[:limit]]}
 
@@ -120,10 +120,10 @@ def _sources(signals: Signals | None, now_s: float) -> dict[str, Any]:
 
 
 def _deployment(
-    board: Board, plan: Plan, one: DeploymentPlan, seen: Observation | None, now_s: float
+    telemetry: Telemetry, plan: Plan, one: DeploymentPlan, seen: Observation | None, now_s: float
 ) -> dict[str, Any]:
-    settings = board.config.settings_for(one.key)
-    decision = board.last_decision(one.key)
+    settings = telemetry.config.settings_for(one.key)
+    decision = telemetry.last_decision(one.key)
     return {
         "signals": None if seen is None else _signals(seen, now_s),
         "forecast": _forecast(plan.forecasts.get(one.key), plan.coverages.get(one.key, ())),
@@ -150,7 +150,7 @@ def _deployment(
         "last_decision": None if decision is None else _decision(decision),
         "sentence": one.sentence,
         "blocked": one.blocked,
-        "paused": board.pause.covers(one.key),
+        "paused": telemetry.pause.covers(one.key),
         "limits": None if settings is None else {
             "min_replicas": settings.min_replicas, "max_replicas": settings.max_replicas,
         },
@@ -198,10 +198,10 @@ def _lead_times(times: LeadTimes | None) -> dict[str, Any] | None:
     return {path: {name: times.path(path).quantile(level) for name, level in _QUANTILES} for path in _PATHS}
 
 
-def _pool(board: Board, pool: PoolSignals) -> dict[str, Any]:
-    settings = next((p for p in board.config.pools if p.name == pool.name), None)
+def _pool(telemetry: Telemetry, pool: PoolSignals) -> dict[str, Any]:
+    settings = next((p for p in telemetry.config.pools if p.name == pool.name), None)
     price = settings.price_usd_per_hour if settings else None
-    plans = board.plan.pools if board.plan else ()
+    plans = telemetry.plan.pools if telemetry.plan else ()
     plan = next((p for p in plans if p.name == pool.name), None)
     wanted = plan.nodes if plan else None
     counts = nodes_by_state(pool)

@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from autoscaler.api.slo_accounting import Score
+from autoscaler.api.slo_accounting import SloAccounting
 from autoscaler.core.conditions import Candidate, lasting
 from autoscaler.core.outages import Outage, outages_of
 from autoscaler.core.types import (
@@ -44,7 +44,7 @@ class Decision:
 
 
 @dataclass(slots=True)
-class Board:
+class Telemetry:
     """The last tick whole, decisions back to some hundred per deployment, and sums since the start."""
 
     config: ControllerConfig
@@ -73,7 +73,7 @@ class Board:
     """(actuator, outcome) -> writes."""
     cost_usd: dict[str, float] = field(default_factory=dict)
     """By pool, since the start: of nodes that were seen and have a price."""
-    score: Score = field(default_factory=Score)
+    score: SloAccounting = field(default_factory=SloAccounting)
     """How it went since the start."""
     decisions: dict[DeploymentKey, deque[Decision]] = field(default_factory=dict)
     troubles: dict[str, str] = field(default_factory=dict)
@@ -113,7 +113,7 @@ class Board:
         self.breaches.update(one.invariant for one in plan.breaches)
         self.step_counts[bisect_left(STEP_EDGES_S, step_s)] += 1
         self.step_sum_s += step_s
-        self.score.take_in(plan)
+        self.score.ingest(plan)
         if before is not None:
             self._add_cost(max(0.0, plan.now_s - before.now_s))
         for one in plan.deployments:

@@ -79,7 +79,7 @@ def _once(config: Config) -> int:
 
     runtime = build(config, clock=OneRound(), serve_pages=False, elect=False)
     asyncio.run(runtime.run())
-    plan, signals = runtime.board.plan, runtime.board.signals
+    plan, signals = runtime.telemetry.plan, runtime.telemetry.signals
     if plan is None or signals is None:
         raise LeadtimeError("the round failed; the log above says why")
     for source in signals.sources:
@@ -93,6 +93,6 @@ def _once(config: Config) -> int:
 
 def _found(runtime: Runtime) -> bool:
     """Whether every source answers and some deployment is seen."""
-    plan, signals = runtime.board.plan, runtime.board.signals
+    plan, signals = runtime.telemetry.plan, runtime.telemetry.signals
     up = signals is not None and all(source.up for source in signals.sources)
     return up and plan is not None and bool(plan.deployments)

@@ -161,12 +161,12 @@ class Backoff:
         self.failures = 0
 
 
-class Again(Exception):
+class RetryLater(Exception):
     """A session asks for another connection at once; no failure."""
 
 
 @dataclass(slots=True)
-class Link(Generic[C]):
+class ReconnectingClient(Generic[C]):
     """Connects, lets `session` work until the connection ends, and connects again, until cancelled.
 
     `connect` makes a new connection each time; `session` calls `up` when it is ready. Failures are `errors` of the
@@ -218,7 +218,7 @@ class Link(Generic[C]):
                     async with self.connect() as client:
                         await self.session(client)
                     self.why = f"{self.broker.shown}: the connection was closed"
-                except Again:
+                except RetryLater:
                     continue
                 except expected as error:
                     self.why = f"{self.broker.shown}: {self._words(error)}"

@@ -24,7 +24,7 @@ from autoscaler.core.scheduled_load import plain_rps
 from autoscaler.core.state import ControllerState
 from autoscaler.core.supply import inventory as supply
 from autoscaler.core.supply import learning
-from autoscaler.core.supply.placement import PoolLook
+from autoscaler.core.supply.placement import PoolPlacement
 from autoscaler.core.types import (
     Breach,
     ControllerConfig,
@@ -39,8 +39,8 @@ from autoscaler.core.types import (
 )
 from autoscaler.core.write_access import blocked_because, on_its_way
 from policies.base import (
+    BacktestTrace,
     DeploymentKey,
-    Diary,
     FleetProposal,
     FleetView,
     ForecastSpec,
@@ -50,8 +50,8 @@ from policies.base import (
     Term,
 )
 from policies.forecasting import create
-from policies.forecasting.backtest_trace import teach
-from policies.forecasting.batch import Together
+from policies.forecasting.backtest_trace import backtest_forecasters
+from policies.forecasting.batch import BatchedEnsemble
 from policies.registry import create_policy
 
 _BY_KEY = attrgetter("key")
@@ -70,7 +70,7 @@ class Controller:
         self._file_deployments = config.deployments
         self.policy: Policy = policy or create_policy(config.policy_name, config.policy_options)
         self.state = state or ControllerState()
-        self._together = Together()
+        self._together = BatchedEnsemble()
         """Works on all forecasters of the state at once; remembers nothing of its own."""
         self.notices: list[str] = []
         """What of a saved state could not be used any more, in words."""
@@ -107,13 +107,13 @@ class Controller:
         spec = self.policy.forecast
         forecaster = forecast.forecaster_of(self.state, spec, key.full)
         if forecaster is not None and spec is not None:
-            [diary] = teach([(forecaster, (times_s, rates_rps))], spec, rehearses(self.policy))
+            [diary] = backtest_forecasters([(forecaster, (times_s, rates_rps))], spec, rehearses(self.policy))
             if diary is not None:
                 self.show_diary(key, diary)
 
-    def show_diary(self, key: DeploymentKey, diary: Diary) -> None:
+    def show_diary(self, key: DeploymentKey, diary: BacktestTrace) -> None:
         """What the forecaster would have said in the past, for a policy that rehearses on it."""
-        take: Callable[[Any, DeploymentKey, Diary], None] | None = getattr(self.policy, "take_diary", None)
+        take: Callable[[Any, DeploymentKey, BacktestTrace], None] | None = getattr(self.policy, "take_diary", None)
         if take is not None:
             take(self.state.policy_state, key, diary)
 
@@ -128,7 +128,7 @@ class Controller:
         self.take_settings(signals.settings)
         self.state.tick += 1
         pools = {p.name: p for p in signals.pools}
-        looks = {name: PoolLook(pool) for name, pool in pools.items()}
+        looks = {name: PoolPlacement(pool) for name, pool in pools.items()}
         learned = [word for pool in signals.pools for word in learning.learn_pool(self.state, pool, now_s)]
         fleet = []
         for one in sorted(signals.deployments, key=_BY_KEY):
@@ -167,12 +167,14 @@ class Controller:
 
     # ------------------------------------------------------------ one deployment's failure is that deployment's
 
-    def _look(self, one: DeploymentSignals, pools: Mapping[str, PoolLook], now_s: float) -> tuple[Outlook, list[str]]:
+    def _look(
+        self, one: DeploymentSignals, pools: Mapping[str, PoolPlacement], now_s: float
+    ) -> tuple[Outlook, list[str]]:
         try:
             found, words = forecast.look(self.config, self.policy.forecast, self.state, one, pools, now_s)
             found.current = self._current(found, now_s)
         except Exception as error:
-            why = forecast.problem_in_words("its signals", error)
+            why = forecast.problem_text("its signals", error)
             return forecast.beyond_us(self.config, self.state, one, why), []
         return found, words
 
@@ -181,7 +183,7 @@ class Controller:
             try:
                 return self._plan(d, shared, signals, now_s)
             except Exception as error:
-                d.failed = forecast.problem_in_words("its level", error)
+                d.failed = forecast.problem_text("its level", error)
         shown = d.signals.inventory.target if d.signals.inventory else None
         act = d.signals.inventory.act if d.signals.inventory else "external"
         record = GuardRecord(guards.DECISION_FAILED, d.key, None, None, d.failed)
@@ -302,7 +304,7 @@ class Controller:
         memory.last_target = number
         blocked = blocked_because(d.key, d.signals.inventory)
         text = explain.sentence(d.current, number, own.terms, records, blocked, self.config.dry_run)
-        if d.heard:
+        if d.scheduled:
             records = (*_hint_ceilings(d), *records)
         return DeploymentPlan(d.key, number, shown, proposed, own.terms, records, blocked, d.key.service, text, act)
 
@@ -365,7 +367,7 @@ def _hint_ceilings(d: Outlook) -> tuple[GuardRecord, ...]:
             f"hint {one.hint.id} asks for {plain_rps(one.asked_rps)} req/s; "
             f"hints may raise demand to {plain_rps(one.ceiling_rps)}",
         )
-        for one in d.heard if one.capped and one.asked_rps is not None and one.ceiling_rps is not None
+        for one in d.scheduled if one.capped and one.asked_rps is not None and one.ceiling_rps is not None
     )  # fmt: skip
 
 

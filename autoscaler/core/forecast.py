@@ -15,7 +15,7 @@ from autoscaler.core.demand.absent_gauges import engine_gauges
 from autoscaler.core.state import ControllerState, DeploymentMemory
 from autoscaler.core.supply import inventory as supply
 from autoscaler.core.supply import lead_times, placement
-from autoscaler.core.supply.placement import PoolLook
+from autoscaler.core.supply.placement import PoolPlacement
 from autoscaler.core.types import (
     ControllerConfig,
     DeploymentSettings,
@@ -40,7 +40,7 @@ from policies.base.announced import Announcement
 from policies.base.record import open_form
 from policies.capacity import EngineProfile, capacity
 from policies.forecasting import Forecaster, create
-from policies.forecasting.batch import Together
+from policies.forecasting.batch import BatchedEnsemble
 
 _LEARNED_SHARE_OF_SLOTS = 0.7
 """Without a profile a replica carries this share of its max_ongoing_requests."""
@@ -74,7 +74,7 @@ class Outlook:
     capacity_rps: float | None = None
     capacity_batch: float | None = None
     forecast: Forecast | None = None
-    heard: tuple[scheduled_load.Heard, ...] = ()
+    scheduled: tuple[scheduled_load.ScheduledLoad, ...] = ()
     current: int | None = None
     """The level in force."""
     ended: tuple[EndedStart, ...] = ()
@@ -101,7 +101,7 @@ class Outlook:
             replica_metrics=engine_gauges(metrics) if metrics else (),
             handle_reports=metrics.handle_reports if metrics else (),
             forecast=self.forecast,
-            announcements=_announced(self.heard) if self.heard else (),
+            announcements=_announced(self.scheduled) if self.scheduled else (),
             bins=self.bins,
             attained_fraction=o.attained_fraction,
             judged_requests=o.judged.requests if o.judged else 0.0,
@@ -130,13 +130,13 @@ class Outlook:
         return view
 
 
-def problem_in_words(what: str, error: Exception) -> str:
+def problem_text(what: str, error: Exception) -> str:
     """A failure that is a bug of ours, in one line for people and the journal."""
     return f"{what} could not be worked out: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
-def _announced(heard: Sequence[scheduled_load.Heard]) -> tuple[Announcement, ...]:
-    return tuple(one.announcement for one in heard if one.announcement is not None)
+def _announced(scheduled: Sequence[scheduled_load.ScheduledLoad]) -> tuple[Announcement, ...]:
+    return tuple(one.announcement for one in scheduled if one.announcement is not None)
 
 
 def forecaster_of(state: ControllerState, spec: ForecastSpec | None, full_key: str) -> Forecaster | None:
@@ -154,7 +154,7 @@ def look(
     spec: ForecastSpec | None,
     state: ControllerState,
     signals: DeploymentSignals,
-    pools: Mapping[str, PoolLook],
+    pools: Mapping[str, PoolPlacement],
     now_s: float,
 ) -> tuple[Outlook, list[str]]:
     """One deployment at `now_s`, and in words what was learned; `spec`: the forecast that the policy wants.
@@ -165,20 +165,20 @@ def look(
     settings, memory = config.settings_for(key), state.memory(full_key)
     memory.seen_at_s = now_s
     reports = demand.take_reports(memory.demand, signals)
-    bins = _take_in_demand(config, spec, signals, settings, memory, reports)
+    bins = _ingest_demand(config, spec, signals, settings, memory, reports)
     pool_name = placement.first_pool(settings, pools)
     gpus = supply.gpus_per_replica(settings, inventory)
     pool = pools[pool_name] if pool_name else None
     # Without any view of nodes: as on a running worker.
     path, room = pool.way(gpus) if pool is not None else ("free_gpu", ())
-    believed = lead_times.believed_of(config, settings, pool_name, full_key)
+    believed = lead_times.lead_time_estimate(config, settings, pool_name, full_key)
     ended: list[EndedStart] = []
     learned: list[str] = []
     replicas = supply.why_unknown(memory.supply, inventory)
     if inventory is not None and inventory.as_of_s <= now_s and not replicas:
         stages = believed.stages
         gap_s = supply.longest_gap_s(config.tick_s)
-        ended = supply.take_in_replicas(key, memory.supply, inventory, path, now_s, room, gap_s)
+        ended = supply.ingest_replicas(key, memory.supply, inventory, path, now_s, room, gap_s)
         shown = pool is not None and pool.shows_workers
         watched = [start for start in ended if start.runs and start.watched]
         learned = [supply.learn_replica(state.book, s, stages[s.path], now_s, shown) for s in watched]
@@ -203,14 +203,14 @@ def beyond_us(config: ControllerConfig, state: ControllerState, signals: Deploym
     observation = Observation(
         key, fresh=False, why_stale=why, running=there.running, draining=there.draining, target=there.target
     )
-    times = lead_times.believed_of(config, settings, None, full_key).lead_times(state.book)
+    times = lead_times.lead_time_estimate(config, settings, None, full_key).lead_times(state.book)
     gpus = supply.gpus_per_replica(settings, signals.inventory)
     found = Outlook(key, settings, signals, state.memory(full_key), observation, times, "new_node", gpus)
     found.current, found.failed = there.target, why
     return found
 
 
-def _take_in_demand(
+def _ingest_demand(
     config: ControllerConfig,
     spec: ForecastSpec | None,
     signals: DeploymentSignals,
@@ -223,7 +223,7 @@ def _take_in_demand(
         return ()
     bin_s = spec.bin_s if spec is not None else 10.0
     slo = settings.slo if settings else Slo()
-    closed = demand.take_in(memory.demand, signals.metrics, slo, _window_s(bin_s, config.tick_s), bin_s, reports)
+    closed = demand.ingest(memory.demand, signals.metrics, slo, _window_s(bin_s, config.tick_s), bin_s, reports)
     if spec is not None and closed:
         forecast_verification.judge(memory.coverage, closed, bin_s)
     return tuple(closed)
@@ -242,7 +242,7 @@ def expect(
     fleet: Sequence[Outlook],
     config: ControllerConfig,
     spec: ForecastSpec | None,
-    together: Together,
+    together: BatchedEnsemble,
     announced: Sequence[Hint],
     now_s: float,
 ) -> None:
@@ -263,9 +263,9 @@ def expect(
             if d.forecast is not None:
                 _promise(d, config, spec, d.forecast)
             if announced or d.memory.hints:
-                _hear(d, config, announced, farthest_s, now_s)
+                _scheduled_loads(d, config, announced, farthest_s, now_s)
         except Exception as error:  # one deployment's trouble is that deployment's
-            d.failed = problem_in_words("its forecast", error)
+            d.failed = problem_text("its forecast", error)
 
 
 def _farthest_s(d: Outlook, config: ControllerConfig) -> float:
@@ -281,18 +281,20 @@ def _promise(d: Outlook, config: ControllerConfig, spec: ForecastSpec, forecast:
         forecast_verification.promise(d.memory.coverage, forecast, last_s, spec.bin_s, horizon_s)
 
 
-def _hear(d: Outlook, config: ControllerConfig, announced: Sequence[Hint], farthest_s: float, now_s: float) -> None:
+def _scheduled_loads(
+    d: Outlook, config: ControllerConfig, announced: Sequence[Hint], farthest_s: float, now_s: float
+) -> None:
     """Hints that count, in the forecast."""
-    d.heard = scheduled_load.hear(
+    d.scheduled = scheduled_load.scheduled_loads(
         d.memory.hints, announced, d.key, now_s, farthest_s, config.hint_max_rps, d.observation.rate_rps, d.forecast,
         lambda hint: _weight(d, hint),
     )  # fmt: skip
-    if not d.heard:
+    if not d.scheduled:
         return
     if d.forecast is not None:
-        d.forecast = scheduled_load.merge(d.forecast, d.heard)
+        d.forecast = scheduled_load.merge(d.forecast, d.scheduled)
     if d.capacity_rps is None and d.settings is not None and d.settings.profile is not None:
-        first = capacity(d.settings.profile, _rounded(_mix_of(d, d.heard[0].hint)), d.settings.slo)
+        first = capacity(d.settings.profile, _rounded(_mix_of(d, d.scheduled[0].hint)), d.settings.slo)
         d.capacity_rps, d.capacity_batch = (first.rps, first.batch) if first.rps else (None, None)
 
 

@@ -1,7 +1,7 @@
 """Hints in the forecast: demand that somebody announced raises the quantiles, within a ceiling, until it expires.
 
-Pure merging. A hint can only raise; what it is worth follows from its confidence (policies/base/announced.py). Where hints
-come from is not known here (sources/mqtt_hints.py, a scenario).
+Pure merging. A hint can only raise; what it is worth follows from its confidence (policies/base/announced.py). Where
+hints come from is not known here (sources/mqtt_hints.py, a scenario).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _FIRST_EPOCH_S = 1e8
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class ScheduledLoad:
     """A hint that counts now. Rates are in requests of today's mix."""
 
     hint: Hint
@@ -52,7 +52,7 @@ class Heard:
         return _at_most(expected * self.hint.multiplier, self.ceiling_rps)
 
 
-def hear(
+def scheduled_loads(
     memories: dict[str, HintMemory],
     hints: Sequence[Hint],
     key: DeploymentKey,
@@ -62,7 +62,7 @@ def hear(
     rate_rps: float | None,
     forecast: Forecast | None,
     weight: Callable[[Hint], float],
-) -> tuple[Heard, ...]:
+) -> tuple[ScheduledLoad, ...]:
     """The hints of a deployment that count now or within `farthest_s`, in order of their beginning.
 
     Of two with the same id the later one counts. `memories` learn what multipliers multiply: until a hint begins, what
@@ -75,10 +75,12 @@ def hear(
         del memories[gone]
     near = [h for h in by_id.values() if h.start_at_s <= now_s + farthest_s]
     near.sort(key=lambda h: (h.start_at_s, h.id))
-    return tuple(_heard(memories, hint, now_s, ceiling_rps, rate_rps, forecast, weight(hint)) for hint in near[:MOST])
+    return tuple(
+        _scheduled(memories, hint, now_s, ceiling_rps, rate_rps, forecast, weight(hint)) for hint in near[:MOST]
+    )
 
 
-def _heard(
+def _scheduled(
     memories: dict[str, HintMemory],
     hint: Hint,
     now_s: float,
@@ -86,7 +88,7 @@ def _heard(
     rate_rps: float | None,
     forecast: Forecast | None,
     weight: float,
-) -> Heard:
+) -> ScheduledLoad:
     begun = hint.start_at_s <= now_s
     memory: HintMemory | None = None
     asked = hint.rps
@@ -102,20 +104,20 @@ def _heard(
         level = _at_most(asked, ceiling_rps) * weight
         words = _words(hint, asked, ceiling_rps, now_s)
         announcement = Announcement(hint.start_at_s, hint.end_at_s, level, hint.confidence_fraction, words)
-    return Heard(hint, begun, weight, ceiling_rps, memory, announcement, asked)
+    return ScheduledLoad(hint, begun, weight, ceiling_rps, memory, announcement, asked)
 
 
-def merge(forecast: Forecast, heard: Sequence[Heard]) -> Forecast:
+def merge(forecast: Forecast, scheduled: Sequence[ScheduledLoad]) -> Forecast:
     """The forecast with hints in it: no quantile is lower than before, for a horizon h those of hints within (t, t+h].
 
     Rows are added where a hint's window comes into the horizon, since between two rows quantiles are interpolated.
     """
-    if not heard or not forecast.values_rps:
+    if not scheduled or not forecast.values_rps:
         return forecast
     now_s, ladder = forecast.made_at_s, forecast.horizons_s
     edges = {
         edge
-        for one in heard
+        for one in scheduled
         for ahead_s in (one.hint.start_at_s - now_s,)
         if 0.0 < ahead_s < ladder[-1]
         for edge in (ahead_s - min(_STEP_S, ahead_s / 2), ahead_s)
@@ -125,15 +127,15 @@ def merge(forecast: Forecast, heard: Sequence[Heard]) -> Forecast:
     lowest = (0.0,) * len(forecast.levels)
     for horizon_s in horizons:
         row = [forecast.quantile(horizon_s, level) for level in forecast.levels]
-        lowest = _not_falling(_raised_row(forecast.levels, row, heard, now_s, horizon_s), lowest)
+        lowest = _not_falling(_raised_row(forecast.levels, row, scheduled, now_s, horizon_s), lowest)
         rows.append(lowest)
     return replace(forecast, horizons_s=horizons, values_rps=tuple(rows), edges_s=tuple(sorted(edges)))
 
 
 def _raised_row(
-    levels: Sequence[float], row: Sequence[float], heard: Sequence[Heard], now_s: float, horizon_s: float
+    levels: Sequence[float], row: Sequence[float], scheduled: Sequence[ScheduledLoad], now_s: float, horizon_s: float
 ) -> list[float]:
-    within = [one for one in heard if one.hint.start_at_s <= now_s + horizon_s]
+    within = [one for one in scheduled if one.hint.start_at_s <= now_s + horizon_s]
     values = []
     for i, level in enumerate(levels):
         tops = [(one.top_rps(i, row[i]), one.hint.confidence_fraction) for one in within]

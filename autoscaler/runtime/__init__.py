@@ -2,6 +2,6 @@
 
 from autoscaler.runtime.clock import Clock, SystemClock
 from autoscaler.runtime.loop import Runtime
-from autoscaler.runtime.restore import new_board, restored_controller
+from autoscaler.runtime.restore import new_telemetry, restored_controller
 
-__all__ = ["Clock", "Runtime", "SystemClock", "new_board", "restored_controller"]
+__all__ = ["Clock", "Runtime", "SystemClock", "new_telemetry", "restored_controller"]

@@ -18,9 +18,9 @@ from autoscaler.common.errors import LeadtimeError
 from autoscaler.core import demand
 from autoscaler.core.controller import Controller
 from autoscaler.core.types import Signals
-from policies.base import DeploymentKey, Diary, ForecastSpec
+from policies.base import BacktestTrace, DeploymentKey, ForecastSpec
 from policies.forecasting import Forecaster, ForecasterState, create
-from policies.forecasting.backtest_trace import teach
+from policies.forecasting.backtest_trace import backtest_forecasters
 
 log = logging.getLogger("leadtime")
 
@@ -50,7 +50,7 @@ class _Learned:
 
     bins: Sequence[tuple[float, float]] = ()
     forecaster: Forecaster | None = None
-    diary: Diary | None = None
+    diary: BacktestTrace | None = None
     tokens: demand.TokenSums | None = None
     rounds: int = 1
 
@@ -128,13 +128,13 @@ class HistoryAtStart:
 
     async def _taught(
         self, spec: ForecastSpec, bins: Sequence[tuple[float, float]], saved: ForecasterState | None
-    ) -> tuple[Forecaster, Diary | None]:
+    ) -> tuple[Forecaster, BacktestTrace | None]:
         forecaster = create(spec)
         if saved is not None:
             forecaster.restore(saved)
         times_s, rates_rps = [at_s for at_s, _ in bins], [rate for _, rate in bins]
         async with self._one_at_a_time:
-            [diary] = await asyncio.to_thread(teach, [(forecaster, (times_s, rates_rps))], spec)
+            [diary] = await asyncio.to_thread(backtest_forecasters, [(forecaster, (times_s, rates_rps))], spec)
             return forecaster, diary
 
     async def _rates(

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from autoscaler.api.server import Server
-from autoscaler.api.telemetry import Board
+from autoscaler.api.telemetry import Telemetry
 from autoscaler.common.errors import PolicyFault, StateError
 from autoscaler.common.redaction import blank, blank_json
 from autoscaler.core import conditions, journal
@@ -32,7 +32,7 @@ from autoscaler.runtime.journal_stream import JournalStream
 from autoscaler.runtime.messages import TickLog
 from autoscaler.runtime.polling import Polling
 from autoscaler.runtime.refits import Refits
-from autoscaler.runtime.restore import new_board
+from autoscaler.runtime.restore import new_telemetry
 from autoscaler.runtime.store import StateStore
 from policies.base import PolicyError
 
@@ -57,7 +57,7 @@ class Runtime:
         store: StateStore | None = None,
         journal_writer: JournalWriter | None = None,
         server: Server | None = None,
-        board: Board | None = None,
+        telemetry: Telemetry | None = None,
         pause: PauseSwitch | None = None,
         leader: Callable[[], bool] = lambda: True,
         history: HistoryAtStart | None = None,
@@ -75,7 +75,7 @@ class Runtime:
         """
         self.config = config
         self.controller = controller
-        self.board = board or new_board(config)
+        self.telemetry = telemetry or new_telemetry(config)
         self.pause = pause or PauseSwitch(store)
         self._sources = tuple(sources)
         self._actuators = tuple(actuators)
@@ -143,11 +143,11 @@ class Runtime:
             await self._guarded_tick()
             passed = math.floor((self._clock.monotonic_s() - started_s) / tick_s + 1e-9)
             missed = max(0, passed - number)  # ticks whose time has come and gone are skipped, not made up for
-            self.board.missed_ticks += missed
+            self.telemetry.missed_ticks += missed
             words = f"a tick took longer than {tick_s:g} s: {missed} skipped" if missed else ""
             self._log.say("missed ticks", words, logging.WARNING)
             number = max(number, passed) + 1
-            self.board.sign_of_life(self._clock.monotonic_s())
+            self.telemetry.sign_of_life(self._clock.monotonic_s())
             await self._clock.wait(self._stop, started_s + number * tick_s)
 
     async def _guarded_tick(self) -> None:
@@ -159,43 +159,43 @@ class Runtime:
             if self._log.last.get("tick") != words:
                 log.exception("%s", words)
             self._log.last["tick"] = words
-            self.board.report(conditions.DECISION_FAILED, words)
+            self.telemetry.report(conditions.DECISION_FAILED, words)
         else:
             self._log.last.pop("tick", None)
 
     async def tick(self) -> Plan | None:
         """One round; None when the decision failed, in which case nothing is applied."""
-        self.board.sign_of_life(self._clock.monotonic_s())
+        self.telemetry.sign_of_life(self._clock.monotonic_s())
         now_s, set_back = self._time.read()
         words = "the clock was set back: time goes on a tenth slower here until it has caught up" if set_back else ""
         self._log.say("clock", words, logging.WARNING)
         leading = self._leader()  # asked before reading: who has just begun to lead reads again before it writes
         pulls = self.pause.pulls
         held = await self._polling.round(now_s)
-        signals = assemble(held, self.pause.state, leading and self._leader(), now_s, self.board.applied)
+        signals = assemble(held, self.pause.state, leading and self._leader(), now_s, self.telemetry.applied)
         signals = replace(signals, settings=self._settings())
         self.controller.take_settings(signals.settings)
-        self.board.config = self.controller.config
+        self.telemetry.config = self.controller.config
         self._log.sources(signals)
         if self._history is not None:
             if await self._history.seed(self.controller, signals, now_s) and self._journal is not None:
                 self._journal.close()  # what history taught is no part of a tick: the next file begins with it
-            self.board.sign_of_life(self._clock.monotonic_s())
+            self.telemetry.sign_of_life(self._clock.monotonic_s())
         checkpoint = await self._checkpoint()
         started_s = self._clock.monotonic_s()
         plan = self._decide(signals, now_s)
         step_s = self._clock.monotonic_s() - started_s
         if plan is None:
-            self.board.take_conditions(None, now_s)
-            self._log.conditions(self.board.conditions)
+            self.telemetry.take_conditions(None, now_s)
+            self._log.conditions(self.telemetry.conditions)
             return None
         # who pulled the switch meanwhile was told that nothing changes any more
         outcomes = await self._apply(plan, now_s) if self.pause.pulls == pulls else []
-        self.board.take_conditions(plan, now_s)
-        self.board.publish(signals, plan, outcomes, step_s)
-        self._log.decisions(plan, self.board.applied)
-        self._log.outages(self.board.outages, plan.now_s)
-        self._log.conditions(self.board.conditions)
+        self.telemetry.take_conditions(plan, now_s)
+        self.telemetry.publish(signals, plan, outcomes, step_s)
+        self._log.decisions(plan, self.telemetry.applied)
+        self._log.outages(self.telemetry.outages, plan.now_s)
+        self._log.conditions(self.telemetry.conditions)
         self._write_journal(checkpoint, signals, plan, outcomes, step_s)
         self._refits.start(self.controller.state.forecasters.values())
         await self._save()
@@ -205,7 +205,7 @@ class Runtime:
         try:
             plan = self.controller.step(signals, now_s)
         except Exception as error:
-            self.board.failed_steps += 1
+            self.telemetry.failed_steps += 1
             own = isinstance(error, PolicyFault | PolicyError)  # no traceback of ours, and said once, whatever it says
             kind = "policy" if own else f"{type(error).__name__}: {error}"
             if self._log.last.get("step") != kind:
@@ -214,12 +214,12 @@ class Runtime:
                 if own:
                     log.debug("where the policy failed", exc_info=True)
             self._log.last["step"] = kind
-            self.board.report(conditions.DECISION_FAILED, "no decision could be made: the log says why")
+            self.telemetry.report(conditions.DECISION_FAILED, "no decision could be made: the log says why")
             if self._journal is not None:
                 self._journal.close()  # the state may be half-changed: the next file begins with it as it is
             return None
         self._log.last.pop("step", None)
-        self.board.report(conditions.DECISION_FAILED, "")
+        self.telemetry.report(conditions.DECISION_FAILED, "")
         return plan
 
     # ------------------------------------------------------------ acting
@@ -282,7 +282,7 @@ class Runtime:
                 self._stream.put(line)
                 self._log.say("journal stream", self._stream.problem, logging.WARNING)
         self._log.say("journal", problem, logging.ERROR)
-        self.board.report(conditions.JOURNAL_NOT_WRITTEN, problem)
+        self.telemetry.report(conditions.JOURNAL_NOT_WRITTEN, problem)
 
     def _write_audit(self, writer: JournalWriter) -> None:
         """What was noted since the last tick, before the tick that it may explain; it waits for a file to be there."""
@@ -325,7 +325,7 @@ class Runtime:
         except Exception as error:
             problem = f"the state could not be written out: {type(error).__name__}: {error}"
         self._log.say("state", problem, logging.ERROR)
-        self.board.report(conditions.STATE_NOT_SAVED, problem)
+        self.telemetry.report(conditions.STATE_NOT_SAVED, problem)
 
     async def _beside(self, work: Callable[[], Awaitable[None]]) -> None:
         """Work beside the ticks; one that fails has a bug, which is logged and stops nobody else."""
@@ -336,7 +336,7 @@ class Runtime:
 
     async def _give_back(self) -> None:
         """What pre-warming holds, while the lease is still ours: nobody looks after it from here on."""
-        plan = self.board.plan
+        plan = self.telemetry.plan
         if plan is None or plan.dry_run or not plan.leader or not self._leader():
             return
         for actuator in self._actuators:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from autoscaler.api.telemetry import Board
+from autoscaler.api.telemetry import Telemetry
 from autoscaler.common.errors import LeadtimeError, PolicyFault, StateError
 from autoscaler.core.checkpoint import from_rows
 from autoscaler.core.controller import Controller
@@ -46,6 +46,6 @@ def _copied_aside(store: StateStore) -> str:
         return str(error)
 
 
-def new_board(config: ControllerConfig) -> Board:
+def new_telemetry(config: ControllerConfig) -> Telemetry:
     """A board whose loop counts as dead after several ticks' worth of silence."""
-    return Board(config, alive_within_s=max(30.0, 6 * config.tick_s))
+    return Telemetry(config, alive_within_s=max(30.0, 6 * config.tick_s))

@@ -1,7 +1,7 @@
 """Every option of every policy as a table: `predictive`'s in docs/policy.md, the others' in docs/rivals.md.
 
-`python -m autoscaler.settings.policy_reference docs/policy.md docs/rivals.md` renews them from the declarations. Not for
-checking options (policies/options.py).
+`python -m autoscaler.settings.policy_reference docs/policy.md docs/rivals.md` renews them from the declarations. Not
+for checking options (policies/options.py).
 """
 
 from __future__ import annotations

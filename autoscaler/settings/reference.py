@@ -1,6 +1,7 @@
 """The settings explained: the reference table of docs/configuration.md and the commented example, from the schema.
 
-`python -m autoscaler.settings.reference docs/configuration.md` renews the table in that file. Not for checking settings.
+`python -m autoscaler.settings.reference docs/configuration.md` renews the table in that file. Not for checking
+settings.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from typing import cast
 
 import aiomqtt
 
-from autoscaler.clients.mqtt import Again, Backoff, Link, MqttBroker, namespace_of
+from autoscaler.clients.mqtt import Backoff, MqttBroker, ReconnectingClient, RetryLater, namespace_of
 from autoscaler.clients.mqtt_client import Client
 from autoscaler.core.ports import Reading
 from autoscaler.sources.hint_messages import HintBook, Taken
@@ -58,7 +58,7 @@ class MqttHintsSource:
         self._as_release = False
         """Whether the connection is, or will be, that of the release's session."""
         self._another = asyncio.Event()
-        self.link: Link[aiomqtt.Client] = Link(
+        self.link: ReconnectingClient[aiomqtt.Client] = ReconnectingClient(
             broker, self._client, self._listen, (aiomqtt.MqttError,), backoff or Backoff()
         )
 
@@ -103,7 +103,7 @@ class MqttHintsSource:
             await asyncio.wait((hearing, another), return_when=asyncio.FIRST_COMPLETED)
             if hearing.done():
                 return hearing.result()
-            raise Again  # leadership came or went
+            raise RetryLater  # leadership came or went
         finally:
             hearing.cancel()
             another.cancel()

@@ -8,7 +8,7 @@ from autoscaler.common.errors import ConfigError
 from autoscaler.common.extras import missing
 
 if TYPE_CHECKING:
-    from autoscaler.api.telemetry import Board
+    from autoscaler.api.telemetry import Telemetry
     from autoscaler.core.audit import Audit
     from autoscaler.settings.model import Config
     from autoscaler.sources.kubernetes.pause import SwitchMemory
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def cluster_parts(
     config: Config,
-    board: Board,
+    telemetry: Telemetry,
     elect: bool,
     lease_suffix: str = "",
     memory: SwitchMemory | None = None,
@@ -48,7 +48,7 @@ def cluster_parts(
             lease_s, deadline_s = config.election.lease_s, config.election.renew_deadline_s
             lease = LeaseSettings(process_identity(), lease_s, deadline_s, min(2.0, deadline_s / 5))
         return connected_parts(
-            settings, config.controller, board, lease, kubeconfig=block.kubeconfig, context=block.context,
+            settings, config.controller, telemetry, lease, kubeconfig=block.kubeconfig, context=block.context,
             memory=memory, audit=audit,
         )  # fmt: skip
     except ImportError as error:

@@ -25,7 +25,7 @@ def build(config: Config, clock: Clock | None = None, serve_pages: bool = True, 
     from autoscaler.api.server import Server
     from autoscaler.core.audit import Audit
     from autoscaler.core.pause import PauseSwitch
-    from autoscaler.runtime import Runtime, new_board, restored_controller
+    from autoscaler.runtime import Runtime, new_telemetry, restored_controller
     from autoscaler.runtime.journal_file import JournalWriter
     from autoscaler.runtime.journal_stream import JournalStream
     from autoscaler.runtime.store import StateStore
@@ -33,16 +33,16 @@ def build(config: Config, clock: Clock | None = None, serve_pages: bool = True, 
     store = StateStore(config.state_path)
     try:
         controller = restored_controller(config.controller, store)
-        board, pause = new_board(config.controller), PauseSwitch(store)
+        telemetry, pause = new_telemetry(config.controller), PauseSwitch(store)
         audit = pause.audit = Audit(time.time)
         _note_settings(config, store, audit)
-        cluster = cluster_parts(config, board, elect, memory=store, audit=audit)
+        cluster = cluster_parts(config, telemetry, elect, memory=store, audit=audit)
         pause.cluster = cluster.switch if cluster else None
         leader = _leader(config, cluster, elect)
-        sources, actuators = sources_and_actuators(config, cluster, board, leader)
+        sources, actuators = sources_and_actuators(config, cluster, telemetry, leader)
         pages = config.server
         server = Server(
-            board, pause, pages.host, pages.port, pages.token_file,
+            telemetry, pause, pages.host, pages.port, pages.token_file,
             readers=pages.readers, cert_file=pages.cert_file, key_file=pages.key_file, limits=pages.limits,
         )  # fmt: skip
         return Runtime(
@@ -55,7 +55,7 @@ def build(config: Config, clock: Clock | None = None, serve_pages: bool = True, 
             journal_stream=JournalStream(sys.stdout.buffer) if config.journal_stdout and serve_pages else None,
             audit=audit,
             server=server if serve_pages else None,
-            board=board,
+            telemetry=telemetry,
             pause=pause,
             leader=leader,
             history=history_at_start(config),

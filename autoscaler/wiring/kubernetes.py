@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from autoscaler.api.telemetry import Board
+from autoscaler.api.telemetry import Telemetry
 from autoscaler.clients.reading_limits import ReadingLimits
 from autoscaler.core.audit import Audit, writer_of
 from autoscaler.core.ports import Actuator, Source
@@ -104,7 +104,7 @@ def process_identity() -> str:
 def connected_parts(
     settings: KubernetesSettings,
     config: ControllerConfig,
-    board: Board,
+    telemetry: Telemetry,
     lease: LeaseSettings | None = None,
     *,
     kubeconfig: Path | None = None,
@@ -120,7 +120,7 @@ def connected_parts(
 
     api = connect(kubeconfig, context)
     election = None if lease is None else (connect(kubeconfig, context, threads=2, timeout_s=5.0), lease)
-    return kubernetes_parts(settings, config, board, api, election, memory=memory, audit=audit)
+    return kubernetes_parts(settings, config, telemetry, api, election, memory=memory, audit=audit)
 
 
 def own_pod() -> ObjectRef | None:
@@ -141,7 +141,7 @@ def own_namespace() -> str:
 def kubernetes_parts(
     settings: KubernetesSettings,
     config: ControllerConfig,
-    board: Board,
+    telemetry: Telemetry,
     api: ClusterApi,
     lease: tuple[ClusterApi, LeaseSettings] | None = None,
     *,
@@ -204,7 +204,7 @@ def kubernetes_parts(
         writer = EventWriter(api, elector.settings.identity if elector else process_identity(), now_s=now_s)
         background.append(writer.run)
     teller = _Teller(discovery, writer, lambda: elector is None or elector.is_leader(elector.clock()), own_pod())
-    background += [teller.look, lambda: teller.follow(board)]
+    background += [teller.look, lambda: teller.follow(telemetry)]
     if elector is not None and lease is not None:
         background.append(lambda: _closing(elector.serve(), lease[0]))
     background.append(lambda: _closing(asyncio.Event().wait(), api))
@@ -274,23 +274,23 @@ class _Teller:
                 self._writer.tell([notice])
         self._said = now
 
-    async def follow(self, board: Board) -> None:
+    async def follow(self, telemetry: Telemetry) -> None:
         """Events of every finished tick, until cancelled."""
         while True:
-            changed = board.changed
+            changed = telemetry.changed
             await changed.wait()
-            if self._writer is None or board.plan is None:
+            if self._writer is None or telemetry.plan is None:
                 continue
             if self._pod is not None:
-                self._writer.tell(own_notices(self._pod, board.conditions, board.outages, board.plan.now_s))
+                self._writer.tell(own_notices(self._pod, telemetry.conditions, telemetry.outages, telemetry.plan.now_s))
             services = {service.key: service for service in self._discovery.services()}
 
             def ref(key: DeploymentKey, services: dict[tuple[str, str], KubeService] = services) -> ObjectRef | None:
                 service = services.get((key.namespace, key.service))
                 return None if service is None else ref_of(service)
 
-            outcome = Outcome("", tuple(board.applied.values()))
-            self._writer.tell(notices_of(board.plan, [outcome], ref))
+            outcome = Outcome("", tuple(telemetry.applied.values()))
+            self._writer.tell(notices_of(telemetry.plan, [outcome], ref))
 
 
 def ref_of(service: KubeService) -> ObjectRef:

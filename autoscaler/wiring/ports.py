@@ -13,7 +13,7 @@ from autoscaler.wiring.cluster import own_place
 
 if TYPE_CHECKING:
     from autoscaler.actuators.ray_request_resources import RayHead
-    from autoscaler.api.telemetry import Board
+    from autoscaler.api.telemetry import Telemetry
     from autoscaler.core.ports import Actuator, Source
     from autoscaler.runtime.history import HistoryAtStart
     from autoscaler.settings.model import Config, MqttConfig, ServiceConfig
@@ -24,7 +24,7 @@ log = logging.getLogger("leadtime")
 
 
 def sources_and_actuators(
-    config: Config, cluster: KubernetesParts | None, board: Board, leads: Callable[[], bool] = lambda: True
+    config: Config, cluster: KubernetesParts | None, telemetry: Telemetry, leads: Callable[[], bool] = lambda: True
 ) -> tuple[list[Source], list[Actuator]]:
     from autoscaler.actuators.ray_request_resources import RayHead
     from autoscaler.actuators.ray_serve import RayServeActuator
@@ -67,7 +67,7 @@ def sources_and_actuators(
     actuators = actuators or [RecordingActuator(elsewhere=[pool.name for pool in config.prewarm])]
     actuators += warm_actuators(config, cluster, heads)
     if config.mqtt is not None:
-        source, plans = _mqtt(config, config.mqtt, board, leads)
+        source, plans = _mqtt(config, config.mqtt, telemetry, leads)
         sources.append(source)
         actuators += [plans] if config.mqtt.publish else []
     return sources, actuators
@@ -83,7 +83,9 @@ def history_at_start(config: Config) -> HistoryAtStart | None:
     return HistoryAtStart(PrometheusHistory(client, config.prometheus.match), config.prometheus.history_s)
 
 
-def _mqtt(config: Config, block: MqttConfig, board: Board, leads: Callable[[], bool]) -> tuple[Source, Actuator]:
+def _mqtt(
+    config: Config, block: MqttConfig, telemetry: Telemetry, leads: Callable[[], bool]
+) -> tuple[Source, Actuator]:
     """Announced demand in, plans out; the library is loaded only where a broker is named."""
     try:
         from autoscaler.actuators.mqtt_plans import MqttPlansActuator
@@ -95,7 +97,7 @@ def _mqtt(config: Config, block: MqttConfig, board: Board, leads: Callable[[], b
     broker = block.broker
     if config.kubernetes is not None and config.election is not None:
         broker = replace(broker, release=f"leadtime-{own_place(config)}-{config.kubernetes.name}-{block.topics}")
-    return MqttHintsSource(broker, board.hint_messages, leads=leads), MqttPlansActuator(broker)
+    return MqttHintsSource(broker, telemetry.hint_messages, leads=leads), MqttPlansActuator(broker)
 
 
 def _prometheus(config: Config) -> PrometheusClient | None:

@@ -89,7 +89,7 @@ async def standing_prewarm(config: Config) -> AsyncIterator[list[PrewarmActuator
     """The actuators that pre-warm, without a controller around them. Errors: ConfigError."""
     from autoscaler.actuators.ray_request_resources import RayHead
     from autoscaler.clients.ray_dashboard import DashboardClient
-    from autoscaler.runtime import new_board
+    from autoscaler.runtime import new_telemetry
     from autoscaler.wiring.cluster import cluster_parts
     from autoscaler.wiring.ways import prewarm_actuators
 
@@ -101,7 +101,7 @@ async def standing_prewarm(config: Config) -> AsyncIterator[list[PrewarmActuator
         )
         for s in config.services
     ]
-    cluster = cluster_parts(config, new_board(config.controller), elect=False)
+    cluster = cluster_parts(config, new_telemetry(config.controller), elect=False)
     tasks = [asyncio.ensure_future(work()) for work in cluster.background] if cluster else []
     around = _surroundings(config, cluster.api if cluster else None, _heads(clients, cluster))
     around = replace(around, in_use=_in_use(config, cluster, clients))

@@ -1,4 +1,4 @@
-"""A standby from the settings of the controller that it stands in for. What it is for: autoscaler/runtime/standby.py."""
+"""A standby from the settings of the controller that it stands in for. Its purpose: autoscaler/runtime/standby.py."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def build_standby(config: Config, standby: StandbySettings, clock: Clock | None 
     from autoscaler.api.server import Server
     from autoscaler.core.controller import Controller
     from autoscaler.core.pause import PauseSwitch
-    from autoscaler.runtime import Runtime, new_board
+    from autoscaler.runtime import Runtime, new_telemetry
     from autoscaler.runtime.standby import ControllerWatch
     from policies.standby import StandbyPolicy
 
@@ -50,14 +50,14 @@ def build_standby(config: Config, standby: StandbySettings, clock: Clock | None 
     reader = _reader(standby)
     watch = ControllerWatch(reader, standby.after_s, time.monotonic)
     controller = Controller(own.controller, None, StandbyPolicy(watch.released))
-    board = new_board(own.controller)
-    cluster = cluster_parts(own, board, elect=True, lease_suffix=LEASE_SUFFIX)
-    sources, actuators = sources_and_actuators(own, cluster, board)
+    telemetry = new_telemetry(own.controller)
+    cluster = cluster_parts(own, telemetry, elect=True, lease_suffix=LEASE_SUFFIX)
+    sources, actuators = sources_and_actuators(own, cluster, telemetry)
     pause = PauseSwitch(None)
     pause.cluster = cluster.switch if cluster else None
     pages = own.server
     server = Server(
-        board, pause, pages.host, standby.port, pages.token_file if cluster else None,
+        telemetry, pause, pages.host, standby.port, pages.token_file if cluster else None,
         readers=pages.readers, cert_file=pages.cert_file, key_file=pages.key_file, limits=pages.limits,
     )  # fmt: skip
     reader.start()
@@ -67,7 +67,7 @@ def build_standby(config: Config, standby: StandbySettings, clock: Clock | None 
         sources,
         actuators,
         server=server,
-        board=board,
+        telemetry=telemetry,
         pause=pause,
         leader=cluster.leader if cluster else lambda: True,
         clock=clock,

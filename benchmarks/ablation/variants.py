@@ -21,9 +21,9 @@ from benchmarks.results.store import what_it_does
 from policies.predictive import PredictivePolicy, context, policy, rule_selection
 from policies.predictive.rules import family, simulate, sizing
 from policies.predictive.rules.family import Floats
-from policies.predictive.rules.fleet import Shadow
+from policies.predictive.rules.fleet import RuleSimulation
 from policies.predictive.rules.sizing import Frame
-from policies.predictive.rules.smoothing import Felt
+from policies.predictive.rules.smoothing import OccupancySmoother
 
 _BEYOND = 1e12
 """Misses of a rule that may not be followed: it is not worth it at any price."""
@@ -41,16 +41,16 @@ class Bench:
 
     def may_not_follow(self, blocks: Callable[[str], bool]) -> None:
         """Rules of these blocks are replayed, but seem to miss everything to whoever chooses."""
-        before = Shadow.expected_misses
+        before = RuleSimulation.expected_misses
 
-        def expected_misses(shadow: Shadow, which: int, doubt: float) -> Floats:
+        def expected_misses(shadow: RuleSimulation, which: int, doubt: float) -> Floats:
             missed = before(shadow, which, doubt).copy()
             for block, place in shadow.family.blocks.items():
                 if blocks(block):
                     missed[place] = _BEYOND
             return missed
 
-        self.set(Shadow, "expected_misses", expected_misses)
+        self.set(RuleSimulation, "expected_misses", expected_misses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,18 +125,18 @@ def _no_rehearsal(bench: Bench) -> None:
 
 
 def _not_fitted(bench: Bench) -> None:
-    def frame(look: context.Look, bin_s: float) -> Frame:
+    def frame(look: context.SizingContext, bin_s: float) -> Frame:
         return replace(before(look, bin_s), lasts_s=0.0, serve_bins=0)
 
-    before = context.Look.frame
-    bench.set(context.Look, "frame", frame)
+    before = context.SizingContext.frame
+    bench.set(context.SizingContext, "frame", frame)
     bench.set(context, "_AGE_SHARE", 0.7)
     bench.set(policy, "Sizing", partial(sizing.Sizing, soft=0.1))
     _counts_as_they_are(bench)
 
 
 def _counts_as_they_are(bench: Bench) -> None:
-    bench.set(Felt, "quantiles", lambda felt, counted, *_: counted)
+    bench.set(OccupancySmoother, "quantiles", lambda effective, counted, *_: counted)
 
 
 def _median_lead(bench: Bench) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.ablation.variants import Bench
 from benchmarks.results.store import what_it_does
 from policies.predictive.rules import sizing
-from policies.predictive.rules.fleet import Shadow
+from policies.predictive.rules.fleet import RuleSimulation
 from policies.predictive.rules.shadow_price import Account
 
 
@@ -46,7 +46,7 @@ class Setting:
 def _follow(bench: Bench, rule: str) -> None:
     """Every choice is this rule; prices and accounts are reckoned as ever. Errors: ValueError: no such rule."""
 
-    def choose(shadow: Shadow, account: Account, *args: Any, **names: Any) -> int:
+    def choose(shadow: RuleSimulation, account: Account, *args: Any, **names: Any) -> int:
         before(shadow, account, *args, **names)
         account.rule = shadow.family.names.index(rule)
         return account.rule

@@ -200,9 +200,11 @@ def _row(table: Table, entry: Entry, lead: Entry | None) -> str:
     share, late = entry.mean("slo_attainment_fraction"), entry.mean("ttft_s", "p99")
     within = "?" if share is None else f"{100 * share:.2f} %"
     within += "" if table.reaches(entry) else ", misses"
-    hidden, felt = entry.mean("cold_starts_hidden"), entry.mean("cold_starts_exposed")
+    hidden, effective = entry.mean("cold_starts_hidden"), entry.mean("cold_starts_exposed")
     ttft = "?" if late is None else f"{late:.3g}"
-    return f"| {name} | {entry.setting} | {cost} | {over} | {within} | {ttft} | {hidden or 0:.0f} / {felt or 0:.0f} |"
+    return (
+        f"| {name} | {entry.setting} | {cost} | {over} | {within} | {ttft} | {hidden or 0:.0f} / {effective or 0:.0f} |"
+    )
 
 
 def _with_interval(values: Sequence[float], form: str) -> str:

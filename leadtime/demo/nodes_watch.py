@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from autoscaler.api.status import nodes_by_state
-from autoscaler.api.telemetry import Board
+from autoscaler.api.telemetry import Telemetry
 from autoscaler.core.types import FINE_OUTCOMES, EndedStart, Plan, PoolSignals
 from leadtime.demo.nodes import POOL
 from leadtime.demo.scene import Decision
@@ -48,9 +48,9 @@ class NodesWatch:
     _failed: str = ""
     """Why nodes could not be asked for; empty when they could."""
 
-    def take(self, board: Board) -> list[Decision]:
+    def take(self, telemetry: Telemetry) -> list[Decision]:
         """A tick that the board just got; what is new about nodes."""
-        plan, signals = board.plan, board.signals
+        plan, signals = telemetry.plan, telemetry.signals
         pool = next((p for p in signals.pools if p.name == POOL), None) if signals is not None else None
         if plan is None or pool is None:
             return []
@@ -59,7 +59,7 @@ class NodesWatch:
         self._follow(pool, at_s)
         counts = nodes_by_state(pool)
         self.samples.append(NodeSample(at_s, counts["busy"], counts["prewarmed"], counts["arriving"]))
-        return [*self._asked(board, plan, at_s), *self._learned(plan, at_s)]
+        return [*self._asked(telemetry, plan, at_s), *self._learned(plan, at_s)]
 
     def _follow(self, pool: PoolSignals, at_s: float) -> None:
         ready = {node.name: node for node in pool.nodes if node.state == "ready"}
@@ -71,8 +71,8 @@ class NodesWatch:
                 if node.gpus_used:
                     self.used_s.setdefault(name, at_s)
 
-    def _asked(self, board: Board, plan: Plan, at_s: float) -> list[Decision]:
-        applied = board.applied.get(POOL)
+    def _asked(self, telemetry: Telemetry, plan: Plan, at_s: float) -> list[Decision]:
+        applied = telemetry.applied.get(POOL)
         own = next((one for one in plan.pools if one.name == POOL), None)
         if applied is None or own is None:
             return []

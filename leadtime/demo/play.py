@@ -251,11 +251,11 @@ class Demo:
 
     async def _show(self, runtime: Runtime, watch: Watch, users: Users, texts: Texts) -> None:
         """A scene at each tick."""
-        board = runtime.board
+        telemetry = runtime.telemetry
         while True:
-            changed = board.changed
-            fresh = watch.take(board)
-            self.screen.scene(watch.scene(board, users.served, time.time(), self.screen.columns, texts), fresh)
+            changed = telemetry.changed
+            fresh = watch.take(telemetry)
+            self.screen.scene(watch.scene(telemetry, users.served, time.time(), self.screen.columns, texts), fresh)
             await changed.wait()
 
     def _texts(self, page: str, act: bool) -> Texts:

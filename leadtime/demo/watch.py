@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from autoscaler.api.telemetry import Board
+from autoscaler.api.telemetry import Telemetry
 from autoscaler.core.types import DeploymentPlan, Observation, Plan
 from leadtime.demo.nodes_watch import NodesWatch
 from leadtime.demo.scene import Chart, Decision, Lane, Scene
@@ -64,15 +64,15 @@ class Watch:
 
     # ------------------------------------------------------------ taking in
 
-    def take(self, board: Board) -> list[Decision]:
+    def take(self, telemetry: Telemetry) -> list[Decision]:
         """A tick that the board just got; the decisions that are new."""
-        plan, signals = board.plan, board.signals
+        plan, signals = telemetry.plan, telemetry.signals
         if plan is None or signals is None:
             return []
         at_s = plan.now_s - self.begin_s
         fresh = [self._learned(at_s, words) for words in plan.learned if self.act and self._ours(words)]
         if self.nodes is not None:
-            fresh += self.nodes.take(board)
+            fresh += self.nodes.take(telemetry)
         for demand in self.spec.demands:
             key = key_of(demand.deployment)
             own, seen = plan.deployment(key), _observation(plan, key)
@@ -90,16 +90,16 @@ class Watch:
                 inventory.target,
                 plan.capacities_rps.get(key),
             )
-            fresh += self._changes(demand.deployment, at_s, own, board, before[-1] if before else None, sample)
+            fresh += self._changes(demand.deployment, at_s, own, telemetry, before[-1] if before else None, sample)
             before.append(sample)
         self.decisions += fresh
         return fresh
 
     def _changes(
-        self, name: str, at_s: float, own: DeploymentPlan, board: Board, before: Sample | None, now: Sample
+        self, name: str, at_s: float, own: DeploymentPlan, telemetry: Telemetry, before: Sample | None, now: Sample
     ) -> list[Decision]:
         if self.act:
-            applied = board.applied.get(str(own.key))
+            applied = telemetry.applied.get(str(own.key))
             if applied is None or applied.outcome == "unchanged" or own.target in (None, own.observed_target):
                 return []
             change = f"{own.observed_target} → {own.target}"
@@ -127,11 +127,13 @@ class Watch:
 
     # ------------------------------------------------------------ showing
 
-    def scene(self, board: Board, served: Sequence[Served], now_s: float, columns: int, texts: Texts) -> Scene:
+    def scene(self, telemetry: Telemetry, served: Sequence[Served], now_s: float, columns: int, texts: Texts) -> Scene:
         """The screen at wall time `now_s`."""
         elapsed_s = now_s - self.begin_s
-        lanes = [self._lane(d.deployment, board.plan, served, elapsed_s, columns) for d in self.spec.demands]
-        down = [f"{s.name} is down: {s.why}" for s in (board.signals.sources if board.signals else ()) if not s.up]
+        lanes = [self._lane(d.deployment, telemetry.plan, served, elapsed_s, columns) for d in self.spec.demands]
+        down = [
+            f"{s.name} is down: {s.why}" for s in (telemetry.signals.sources if telemetry.signals else ()) if not s.up
+        ]
         return Scene(
             title=texts.title,
             elapsed_s=min(max(elapsed_s, 0.0), self.spec.seconds),

@@ -9,7 +9,7 @@ How it reads: `view` is what a policy is shown, `proposal` what it answers, `pol
 """
 
 from policies.base.errors import PolicyError
-from policies.base.forecast import Diary, Forecast, ForecastSpec
+from policies.base.forecast import BacktestTrace, Forecast, ForecastSpec
 from policies.base.policy import Policy
 from policies.base.proposal import FleetProposal, PoolProposal, ReplicaProposal, Term
 from policies.base.view import (
@@ -40,9 +40,9 @@ __all__ = [
     "LONGEST_ITL_S",
     "LONGEST_TTFT_S",
     "TARGET_FRACTION_BELOW",
+    "BacktestTrace",
     "DeploymentKey",
     "DeploymentView",
-    "Diary",
     "FleetProposal",
     "FleetView",
     "Forecast",

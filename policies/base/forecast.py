@@ -85,7 +85,7 @@ def _between(levels: tuple[float, ...], level: float) -> tuple[int, float]:
 
 
 @dataclass(slots=True)
-class Diary:
+class BacktestTrace:
     """What a forecaster would have said in the past, step by step: plain data, for policies that rehearse on it.
 
     `rates_rps`: float32 by bin; `forecasts`: float16 (steps, horizons, levels) in units of `unit_rps`, one each

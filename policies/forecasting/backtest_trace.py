@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from policies.base import Diary, ForecastSpec
+from policies.base import BacktestTrace, ForecastSpec
 from policies.forecasting.base import Floats, Forecaster
-from policies.forecasting.batch import Past, Together
+from policies.forecasting.batch import BatchedEnsemble, Past
 
 KEEP_S = 2 * 86400.0
 """The newest part of the past that is written down."""
@@ -21,14 +21,16 @@ HORIZONS_S = (60.0, 120.0, 300.0, 600.0, 1200.0, 2400.0)
 _STEP_S = 60.0
 
 
-def teach(pasts: Sequence[tuple[Forecaster, Past]], spec: ForecastSpec, write: bool = True) -> list[Diary | None]:
+def backtest_forecasters(
+    pasts: Sequence[tuple[Forecaster, Past]], spec: ForecastSpec, write: bool = True
+) -> list[BacktestTrace | None]:
     """Show each forecaster ends of bins (seconds, ascending) and their mean rates (req/s, NaN = missing).
 
     What came of each: None where there is less than a step of it, or nobody wants it (`write`; what is learned is the
     same). Bins that are missing in the part that is written down count as empty in the diary.
     """
-    lessons = [_Lesson(forecaster, spec, *past) for forecaster, past in pasts]
-    together = Together()
+    lessons = [_Backtest(forecaster, spec, *past) for forecaster, past in pasts]
+    together = BatchedEnsemble()
     together.learn([(one.forecaster, [one.bins(0, one.first)]) for one in lessons])
     if not write:
         together.learn([(one.forecaster, [one.bins(one.first, len(one.times))]) for one in lessons])
@@ -42,7 +44,7 @@ def teach(pasts: Sequence[tuple[Forecaster, Past]], spec: ForecastSpec, write: b
     return [one.diary() for one in lessons]
 
 
-class _Lesson:
+class _Backtest:
     """A forecaster, its past, and the diary that is being written of the newest `steps` of it."""
 
     def __init__(
@@ -82,7 +84,7 @@ class _Lesson:
         if said:
             self._rows[step] = said
 
-    def diary(self) -> Diary | None:
+    def diary(self) -> BacktestTrace | None:
         """All that was written."""
         if not self.steps:
             return None
@@ -94,4 +96,6 @@ class _Lesson:
         unit_rps = max(float(self._rows.max()), 1e-9) / 6e4
         forecasts = bytearray((self._rows / unit_rps).astype(np.float16).tobytes())
         rates, last_s = bytearray(kept.tobytes()), float(self.times[-1])
-        return Diary(spec.bin_s, self._per_step, last_s, self.horizons_s, spec.levels, unit_rps, rates, forecasts)
+        return BacktestTrace(
+            spec.bin_s, self._per_step, last_s, self.horizons_s, spec.levels, unit_rps, rates, forecasts
+        )

@@ -25,7 +25,7 @@ Member = tuple[MixtureForecaster, T]
 """A mixture with what belongs to it."""
 
 
-class Together:
+class BatchedEnsemble:
     """Of one controller; plain forecasters remain what they are."""
 
     def __init__(self) -> None:
@@ -69,13 +69,13 @@ class Together:
     def _by_bank(self, mixtures: Sequence[Member[T]]) -> Mapping[Bank, list[Member[T]]]:
         """The mixtures of each bank by slot, with what belongs to each; newcomers move in."""
         homes = set(self._banks.values())
-        self._take_in([one for one, _ in mixtures if one.bank not in homes])
+        self._ingest([one for one, _ in mixtures if one.bank not in homes])
         found: dict[Bank, list[Member[T]]] = {}
         for member in mixtures:
             found.setdefault(member[0].bank, []).append(member)
         return {bank: sorted(members, key=_slot) for bank, members in found.items()}
 
-    def _take_in(self, newcomers: Sequence[MixtureForecaster]) -> None:
+    def _ingest(self, newcomers: Sequence[MixtureForecaster]) -> None:
         """Those of one kind move into one bank."""
         kinds: dict[object, list[MixtureForecaster]] = {}
         for one in newcomers:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from policies.base import DeploymentView, LeadPath, PoolView
 from policies.base.record import record
 from policies.predictive.rules.sizing import Frame
-from policies.predictive.state import ShadowBook
+from policies.predictive.state import RuleState
 from policies.predictive.terms import Situation
 
 _AGE_SHARE = 1.3
@@ -44,10 +44,10 @@ class Start:
 
 
 @record(frozen=True, slots=True)
-class Look:
+class SizingContext:
     """What is remembered, what is seen, and what asking for a replica would mean."""
 
-    book: ShadowBook
+    book: RuleState
     situation: Situation
     start: Start
 
@@ -80,7 +80,7 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Everybody:
+class FleetContext:
     """What the deployments of a fleet have in common: its pools by name; how many of them may use each (`users`);
     whether nodes of any are taken away (`risky`).
     """
@@ -90,58 +90,58 @@ class Everybody:
     risky: bool = False
 
 
-def way(d: DeploymentView, everybody: Everybody) -> LeadPath:
+def way(d: DeploymentView, fleet_context: FleetContext) -> LeadPath:
     """The way of the replicas that decide: over a new node, as long as some pool may have one more."""
     for name in d.node_pools:
-        p = everybody.pools.get(name)
+        p = fleet_context.pools.get(name)
         if p is not None and (p.max_nodes is None or p.nodes_ready is None or p.nodes_ready < p.max_nodes):
             return "new_node"
     return d.next_path
 
 
-def idle(d: DeploymentView, everybody: Everybody) -> float:
+def idle(d: DeploymentView, fleet_context: FleetContext) -> float:
     """Replicas that would fit what is free on the nodes of its pools, where nobody else may use them."""
     free = 0
     for name in d.node_pools:
-        pool = everybody.pools.get(name) if everybody.users[name] == 1 else None
+        pool = fleet_context.pools.get(name) if fleet_context.users[name] == 1 else None
         if pool is not None:
             free += pool.gpus_free or 0
     return free / max(d.gpus_per_replica, 1)
 
 
-def quantum(d: DeploymentView, everybody: Everybody) -> int:
+def quantum(d: DeploymentView, fleet_context: FleetContext) -> int:
     """Replicas that a node of its first pool holds, where nobody else may use it: one more on it costs nothing."""
-    pool = everybody.pools.get(d.node_pools[0]) if d.node_pools else None
-    if pool is None or everybody.users[pool.name] > 1:
+    pool = fleet_context.pools.get(d.node_pools[0]) if d.node_pools else None
+    if pool is None or fleet_context.users[pool.name] > 1:
         return 1
     return max(1, pool.gpus_per_node // max(d.gpus_per_replica, 1))
 
 
-def feel(book: ShadowBook, demand: Sequence[float], share: float) -> list[float]:
+def smoother(book: RuleState, demand: Sequence[float], share: float) -> list[float]:
     """The demand of bins that follow one another as replicas feel it: what came within the last minutes is still there.
 
     `share`: what a bin weighs.
     """
     smooth = demand[0] if book.smooth is None else book.smooth
-    felt = []
+    effective = []
     for one in demand:
         smooth += share * (one - smooth)
-        felt.append(smooth)
+        effective.append(smooth)
     book.smooth = smooth
-    return felt
+    return effective
 
 
-def stop_s(book: ShadowBook) -> float:
+def stop_s(book: RuleState) -> float:
     """For how long a replica that was given up stays on the bill, by what was seen."""
     return (_STOPS_BEFORE * _STOP_BEFORE_S + book.trailed) / (_STOPS_BEFORE + book.stops)
 
 
-def start_s(book: ShadowBook, over_a_new_node_s: float) -> float:
+def start_s(book: RuleState, over_a_new_node_s: float) -> float:
     """How long a start takes on average, by the ways that they went: nodes of replicas given up stand for a while."""
     return (_STARTS_BEFORE * over_a_new_node_s + book.starting_s) / (_STARTS_BEFORE + book.starts)
 
 
-def watch(book: ShadowBook, s: Situation, idle_replicas: float) -> None:
+def watch(book: RuleState, s: Situation, idle_replicas: float) -> None:
     """How long requests stay and starts take, and what stays on the bill of replicas that were given up.
 
     `idle_replicas`: those that would fit the GPUs of the deployment's own nodes which nobody uses.

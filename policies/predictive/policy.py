@@ -17,9 +17,9 @@ from operator import attrgetter
 from typing import Literal
 
 from policies.base import (
+    BacktestTrace,
     DeploymentKey,
     DeploymentView,
-    Diary,
     FleetProposal,
     FleetView,
     ForecastSpec,
@@ -29,16 +29,16 @@ from policies.base import (
 from policies.base.durations import Duration
 from policies.forecasting import check_spec
 from policies.options import between, option
-from policies.predictive.context import Everybody, Look, Start, idle, quantum, start_s, stop_s, watch, way
-from policies.predictive.pool_cost import dearer, spared
+from policies.predictive.context import FleetContext, SizingContext, Start, idle, quantum, start_s, stop_s, watch, way
+from policies.predictive.pool_cost import cap_by_cost, marginal_cost
 from policies.predictive.pools import Claim, pool_proposals
 from policies.predictive.preemptions import taken_away, takes_away
-from policies.predictive.rule_selection import SETTLES_S, followed_term, in_force, live, next_term
+from policies.predictive.rule_selection import SETTLES_S, followed_term, in_force, next_term, update
 from policies.predictive.rules.sizing import Sizing
 from policies.predictive.state import (
     DeploymentMemory,
     PredictiveState,
-    ShadowBook,
+    RuleState,
     learn_level,
     remember_asked,
     remember_wanted,
@@ -133,7 +133,7 @@ class PredictivePolicy:
         claims: list[tuple[DeploymentView, Claim]] = []
         users = Counter(chain.from_iterable(set(d.node_pools) for d in fleet.deployments))
         risky = any(takes_away(pool) for pool in fleet.pools)
-        everybody = Everybody({pool.name: pool for pool in fleet.pools}, users, risky)
+        fleet_context = FleetContext({pool.name: pool for pool in fleet.pools}, users, risky)
         rehearsing = 0
         seen = []
         for d in fleet.deployments:
@@ -145,15 +145,15 @@ class PredictivePolicy:
             if memory is None:
                 memory = state.deployments[full_key] = DeploymentMemory()
             situation = self._situation(d, memory, now_s, fleet.period_s)
-            seen.append((memory, self._look(situation, memory.shadow, everybody)))
+            seen.append((memory, self._look(situation, memory.shadow, fleet_context)))
         if self.options.follow:
-            live(self.sizing, [look for _, look in seen], self.options.bin_s, rehearsing)
-        for memory, look in seen:
-            d = look.situation.view
-            proposal = replicas[d.key] = self._propose(look, memory, everybody)
+            update(self.sizing, [context for _, context in seen], self.options.bin_s, rehearsing)
+        for memory, context in seen:
+            d = context.situation.view
+            proposal = replicas[d.key] = self._propose(context, memory, fleet_context)
             remember_asked(memory.shadow, now_s, min(max(proposal.replicas, d.min_replicas), d.max_replicas))
-            claims.append((d, self._claim(look.situation, proposal)))
-        return FleetProposal(replicas, pool_proposals(everybody.pools, claims))
+            claims.append((d, self._claim(context.situation, proposal)))
+        return FleetProposal(replicas, pool_proposals(fleet_context.pools, claims))
 
     def _situation(self, d: DeploymentView, memory: DeploymentMemory, now_s: float, period_s: float) -> Situation:
         o = self.options
@@ -183,15 +183,17 @@ class PredictivePolicy:
             no_forecast=no_forecast,
         )
 
-    def take_diary(self, state: PredictiveState, key: DeploymentKey, diary: Diary) -> None:
+    def take_diary(self, state: PredictiveState, key: DeploymentKey, diary: BacktestTrace) -> None:
         """What the forecaster would have said in the past: rules rehearse on it at the next looks."""
         if self.options.follow:
             state.deployments.setdefault(key.full, DeploymentMemory()).shadow.diary = diary
 
-    def _propose(self, look: Look, memory: DeploymentMemory, everybody: Everybody) -> ReplicaProposal:
+    def _propose(
+        self, context: SizingContext, memory: DeploymentMemory, fleet_context: FleetContext
+    ) -> ReplicaProposal:
         """The largest want; the terms come with the winner first."""
-        s = look.situation
-        followed = self._followed(look, everybody) if self.options.follow else None
+        s = context.situation
+        followed = self._followed(context, fleet_context) if self.options.follow else None
         if followed is not None:
             others = [
                 in_flight_term(s),
@@ -202,8 +204,8 @@ class PredictivePolicy:
                 _least(s),
             ]
             passed_over = [next_term(self.sizing, memory.shadow)]
-            if everybody.risky:
-                more, losses = taken_away(look, everybody, followed)
+            if fleet_context.risky:
+                more, losses = taken_away(context, fleet_context, followed)
                 others.insert(0, more)
                 passed_over.append(losses)
             return _largest([followed, *others], s, passed_over)
@@ -221,7 +223,7 @@ class PredictivePolicy:
         terms += [t for t in kept if t is not None]
         return _ordered(terms)
 
-    def _waits_for_history(self, s: Situation, book: ShadowBook) -> bool:
+    def _waits_for_history(self, s: Situation, book: RuleState) -> bool:
         """History is about to be rehearsed, and what a replica carries is not known well yet: minutes of a long season.
 
         Where many rehearse at a time it takes longer; then the forecast decides meanwhile, as where a season is short.
@@ -229,31 +231,31 @@ class PredictivePolicy:
         waited_s = 0.0 if book.begun_at_s is None else s.now_s - book.begun_at_s
         return book.diary is not None and waited_s < 2.0 * SETTLES_S <= self.options.season_s / _SEASON_OVER_WAIT
 
-    def _look(self, s: Situation, book: ShadowBook, everybody: Everybody) -> Look:
+    def _look(self, s: Situation, book: RuleState, fleet_context: FleetContext) -> SizingContext:
         """What a start would mean; what can be seen without bins is remembered."""
         d = s.view
         if self.options.follow:
-            watch(book, s, idle(d, everybody))
+            watch(book, s, idle(d, fleet_context))
             if nobody_is_there(d):
                 book.smooth = 0.0  # what is felt of past demand fades, and would never end by itself
-        taken = way(d, everybody)
+        taken = way(d, fleet_context)
         lead = _UNKNOWN_LEAD if d.lead_times is None else d.lead_times.path(taken)
         mean_s = start_s(book, lead.mean_s) if taken == "new_node" else lead.mean_s
-        start = Start(_surely_s(s, lead), mean_s + s.period_s, quantum(d, everybody))
-        return Look(book, s, start)
+        start = Start(_surely_s(s, lead), mean_s + s.period_s, quantum(d, fleet_context))
+        return SizingContext(book, s, start)
 
-    def _followed(self, look: Look, everybody: Everybody) -> Term | None:
+    def _followed(self, context: SizingContext, fleet_context: FleetContext) -> Term | None:
         """What the followed rule wants; None while there is too little record to follow one."""
-        book, s, bin_s = look.book, look.situation, self.options.bin_s
+        book, s, bin_s = context.book, context.situation, self.options.bin_s
         if not in_force(self.sizing, book, bin_s):
             return None
-        d, lead_s = s.view, look.start.lead_s
+        d, lead_s = s.view, context.start.lead_s
         followed = followed_term(self.sizing, book, s, lead_s)
-        dear = dearer(d, everybody.pools, book, s.now_s)
-        if followed is None or dear is None:
+        pool_cost = marginal_cost(d, fleet_context.pools, book, s.now_s)
+        if followed is None or pool_cost is None:
             return followed
         start_bins = max(lead_s, stop_s(book)) / bin_s
-        return spared(self.sizing, book, followed, dear, start_bins, bin_s, 1.0 - d.slo.target_fraction)
+        return cap_by_cost(self.sizing, book, followed, pool_cost, start_bins, bin_s, 1.0 - d.slo.target_fraction)
 
     def _hold(self, s: Situation, memory: DeploymentMemory, wanted: int) -> Term | None:
         """Without a forecast: what was wanted lately stands for as long as a replica takes to pay off."""

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from policies.base import DeploymentView, PoolView, Term
-from policies.predictive.rules.fleet import COST, SHORT, STARTS, Shadow, demand_a_day
+from policies.predictive.rules.fleet import COST, SHORT, STARTS, RuleSimulation, demand_a_day
 from policies.predictive.rules.sizing import Sizing
-from policies.predictive.state import ShadowBook
+from policies.predictive.state import RuleState
 
 _REFUSES_S = 900.0
 """So long after its last refusal a pool is taken to refuse still: in between it is asked again in vain."""
@@ -24,7 +24,7 @@ _RECORD_S = 43200.0
 
 
 @dataclass(frozen=True, slots=True)
-class Dear:
+class PoolCost:
     """`room`: replicas that fit what the refusing pools hold; `times`: what one of `pool` costs over one of those."""
 
     room: int
@@ -33,7 +33,9 @@ class Dear:
     pool: str
 
 
-def dearer(d: DeploymentView, pools_by_name: Mapping[str, PoolView], book: ShadowBook, now_s: float) -> Dear | None:
+def marginal_cost(
+    d: DeploymentView, pools_by_name: Mapping[str, PoolView], book: RuleState, now_s: float
+) -> PoolCost | None:
     """Where one more replica would come from now, if it costs more than usual; None: it does not, or nobody knows.
 
     Remembers refusals.
@@ -57,26 +59,32 @@ def dearer(d: DeploymentView, pools_by_name: Mapping[str, PoolView], book: Shado
     size = max(d.gpus_per_replica, 1)
     room = sum(((p.nodes_ready or 0) + (p.nodes_starting or 0)) * (p.gpus_per_node // size) for p in refusing)
     names = ", ".join(p.name for p in refusing)
-    return Dear(room, times, names, following.name) if times > 1.0 else None
+    return PoolCost(room, times, names, following.name) if times > 1.0 else None
 
 
 def _usd_per_gpu(pool: PoolView) -> float | None:
     return None if pool.price_usd_per_hour is None else pool.price_usd_per_hour / max(pool.gpus_per_node, 1)
 
 
-def spared(
-    sizing: Sizing, book: ShadowBook, followed: Term, dear: Dear, start_bins: float, bin_s: float, allowed_share: float
+def cap_by_cost(
+    sizing: Sizing,
+    book: RuleState,
+    followed: Term,
+    pool_cost: PoolCost,
+    start_bins: float,
+    bin_s: float,
+    allowed_share: float,
 ) -> Term:
     """The followed rule's want; of dear replicas only those that a miss is worth, by rules that meet the target.
 
     `start_bins`: what a start costs beside the bill, in bins of one replica; `allowed_share`: of requests, may miss.
     """
-    if followed.wants <= dear.room or book.sizing.account.rule < 0:
+    if followed.wants <= pool_cost.room or book.sizing.account.rule < 0:
         return followed
     if book.sizing.shadow.weights[SHORT] * bin_s < _RECORD_S:
         return followed
-    price = book.sizing.account.price / dear.times
-    shadow = Shadow(book.sizing.shadow, sizing.family, 1)
+    price = book.sizing.account.price / pool_cost.times
+    shadow = RuleSimulation(book.sizing.shadow, sizing.family, 1)
     record = shadow.record[SHORT]
     allowed_a_day = allowed_share * demand_a_day(book.sizing.shadow, SHORT, bin_s)
     missed = shadow.expected_misses(SHORT, 0.0) * book.sizing.account.believed(allowed_a_day, sizing.settings)
@@ -88,7 +96,7 @@ def spared(
     wants = sizing.target(book.sizing, thrifty)
     if wants is None or wants >= followed.wants:
         return followed
-    words = f"{dear.refusing} refuses nodes and one of {dear.pool} costs {dear.times:.1f} times as much"
+    words = f"{pool_cost.refusing} refuses nodes and one of {pool_cost.pool} costs {pool_cost.times:.1f} times as much"
     name = sizing.family.names[thrifty]
     why = f"rule {name!r} is the cheapest at {price:.1f} replica-seconds for a missed one, since {words}"
-    return Term(followed.name, max(wants, dear.room), why)
+    return Term(followed.name, max(wants, pool_cost.room), why)

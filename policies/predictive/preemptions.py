@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from policies.base import DeploymentView, PoolView, Term
-from policies.predictive.context import Everybody, Look
+from policies.predictive.context import FleetContext, SizingContext
 from policies.predictive.pools import replicas_on
 
 _LEAST_PER_HOUR = 1e-4
@@ -29,7 +29,7 @@ _STICKS, _TREMBLES = 1.5, 0.5
 """A margin is given up only where it would not be wanted for so much smaller a share either, nor with so many replicas
 less of room: what is felt of demand trembles."""
 _FULL = 0.88
-"""Share of what a replica carries from which requests come faster than they end (policies/predictive/rules/simulate.py)."""
+"""Share of what a replica carries from which requests come faster than they end (rules/simulate.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +98,12 @@ def margin(found: Exposed, room: float, share: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Stake:
-    """What is at stake. Replicas: `wants` of the followed rule, `felt` today's demand; seconds: `lead_s` until a
+    """What is at stake. Replicas: `wants` of the followed rule, `effective` today's demand; seconds: `lead_s` until a
     replacement serves, `stays_s` of a request, which is lost with its replica; `allowed_share` of requests, may miss.
     """
 
     wants: int
-    felt: float
+    effective: float
     lead_s: float
     stays_s: float
     allowed_share: float
@@ -111,20 +111,20 @@ class Stake:
     @property
     def room(self) -> float:
         """Replicas that today's demand leaves free."""
-        return max(0.0, self.wants - self.felt / _FULL)
+        return max(0.0, self.wants - self.effective / _FULL)
 
 
-def taken_away(look: Look, everybody: Everybody, followed: Term) -> tuple[Term | None, Term | None]:
+def taken_away(context: SizingContext, fleet_context: FleetContext, followed: Term) -> tuple[Term | None, Term | None]:
     """More than the followed rule wants, where nodes are taken away; and in words what that costs. Remembers."""
-    d, book = look.situation.view, look.book
-    pools = [everybody.pools[name] for name in d.node_pools if name in everybody.pools]
+    d, book = context.situation.view, context.book
+    pools = [fleet_context.pools[name] for name in d.node_pools if name in fleet_context.pools]
     allowed_share = 1.0 - d.slo.target_fraction
-    stake = Stake(followed.wants, book.smooth or 0.0, look.start.mean_s, look.stays_s(), allowed_share)
+    stake = Stake(followed.wants, book.smooth or 0.0, context.start.mean_s, context.stays_s(), allowed_share)
     account = book.sizing.account
     bearable = account.missed <= (_BEARABLE[1] if book.margin else _BEARABLE[0]) * allowed_share * account.seen
-    now_s, refused_at_s = look.situation.now_s, book.refused_at_s
-    dear = any(now_s - refused_at_s[pool.name] < _DEAR_S for pool in pools[:-1] if pool.name in refused_at_s)
-    more = None if bearable or dear else margin_term(d, pools, stake, book.margin)
+    now_s, refused_at_s = context.situation.now_s, book.refused_at_s
+    pool_cost = any(now_s - refused_at_s[pool.name] < _DEAR_S for pool in pools[:-1] if pool.name in refused_at_s)
+    more = None if bearable or pool_cost else margin_term(d, pools, stake, book.margin)
     book.margin = 0 if more is None else more.wants - followed.wants
     return more, losses_term(d, pools, stake)
 

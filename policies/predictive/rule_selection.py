@@ -1,7 +1,7 @@
 """`predictive` follows the cheapest rule of a shadow family that meets the target: the glue between view and shadow.
 
-`live` feeds what closed since the last look, and what history told before the first one (warm_start.py); `followed_term`
-is the argument that comes of it. The rules themselves are in policies/predictive/rules/.
+`update` feeds what closed since the last decision, and before the first one what history told (warm_start.py);
+`followed_term` is the argument that comes of it. The rules themselves are in rules/.
 """
 
 from __future__ import annotations
@@ -13,69 +13,71 @@ from itertools import chain
 import numpy as np
 
 from policies.base import Forecast, Term
-from policies.predictive.context import Look, feel, stop_s
+from policies.predictive.context import SizingContext, smoother, stop_s
 from policies.predictive.rules.family import Floats
-from policies.predictive.rules.horizons import Ahead
+from policies.predictive.rules.horizons import Horizons
 from policies.predictive.rules.sizing import Closed, Got, Sizing
-from policies.predictive.rules.smoothing import Felt
-from policies.predictive.state import ShadowBook
+from policies.predictive.rules.smoothing import OccupancySmoother
+from policies.predictive.state import RuleState
 from policies.predictive.terms import Situation
-from policies.predictive.warm_start import rehearse
+from policies.predictive.warm_start import warm_start
 
 SETTLES_S = 120.0
 """What a replica carries is not known well before: the first requests to finish are the short ones."""
 
 
-def live(sizing: Sizing, looks: Sequence[Look], bin_s: float, rehearsing: int = 1) -> None:
+def update(sizing: Sizing, looks: Sequence[SizingContext], bin_s: float, rehearsing: int = 1) -> None:
     """Take in the bins that closed since the last look; while history is rehearsed they are left out.
 
     All deployments at once. `rehearsing`: how many have a history to rehearse.
     """
-    settled = [look for look in looks if _settled(look)]
-    past = [look for look in settled if look.book.diary is not None]
+    settled = [context for context in looks if _settled(context)]
+    past = [context for context in settled if context.book.diary is not None]
     closed = [
-        (look, [(end_s, rate_rps) for end_s, rate_rps in look.situation.view.bins if rate_rps is not None])
-        for look in settled
-        if look.situation.view.bins and look.book.diary is None
+        (context, [(end_s, rate_rps) for end_s, rate_rps in context.situation.view.bins if rate_rps is not None])
+        for context in settled
+        if context.situation.view.bins and context.book.diary is None
     ]
-    rehearse(sizing, past, rehearsing)
+    warm_start(sizing, past, rehearsing)
     for turn in range(max((len(bins) for _, bins in closed), default=0)):
-        now = [(look, bins[turn]) for look, bins in closed if turn < len(bins)]
-        _close(sizing, [look for look, _ in now], np.array([one for _, one in now]), bin_s)
+        now = [(context, bins[turn]) for context, bins in closed if turn < len(bins)]
+        _close(sizing, [context for context, _ in now], np.array([one for _, one in now]), bin_s)
 
 
-def _settled(look: Look) -> bool:
+def _settled(context: SizingContext) -> bool:
     """What users got is booked; whether it is known what a replica carries."""
-    book, s = look.book, look.situation
+    book, s = context.book, context.situation
     book.requests += s.view.judged_requests
     book.missed += s.view.judged_missed
     book.begun_at_s = s.now_s if book.begun_at_s is None else book.begun_at_s
     return s.replicas_per_rps is not None and s.now_s - book.begun_at_s >= SETTLES_S
 
 
-def _close(sizing: Sizing, looks: Sequence[Look], bins: Floats, bin_s: float) -> None:
+def _close(sizing: Sizing, looks: Sequence[SizingContext], bins: Floats, bin_s: float) -> None:
     """A bin of each of them: end (s) and rate (req/s)."""
-    share = [look.share(bin_s) for look in looks]
-    per_rps = [look.situation.replicas_per_rps or 0.0 for look in looks]
-    felt = [
-        feel(look.book, (rate_rps * each,), weighs)
-        for look, rate_rps, each, weighs in zip(looks, bins[:, 1].tolist(), per_rps, share, strict=True)
+    share = [context.share(bin_s) for context in looks]
+    per_rps = [context.situation.replicas_per_rps or 0.0 for context in looks]
+    effective = [
+        smoother(context.book, (rate_rps * each,), weighs)
+        for context, rate_rps, each, weighs in zip(looks, bins[:, 1].tolist(), per_rps, share, strict=True)
     ]
-    got = [_got(sizing, look, bin_s) for look in looks]
-    demand = np.array(felt)[:, 0]
-    how = Felt(np.array(per_rps), np.array(share), bin_s, sizing.family.array_of_levels)
+    got = [_got(sizing, context, bin_s) for context in looks]
+    demand = np.array(effective)[:, 0]
+    how = OccupancySmoother(np.array(per_rps), np.array(share), bin_s, sizing.family.array_of_levels)
     ahead = _ahead(sizing, looks, demand, how)
-    memories = [look.book.sizing for look in looks]
-    sizing.close(memories, [look.frame(bin_s) for look in looks], Closed(bins[:, :1], demand[:, None], ahead), got)
-    for look in looks:
-        look.book.requests = look.book.missed = 0.0
+    memories = [context.book.sizing for context in looks]
+    sizing.close(
+        memories, [context.frame(bin_s) for context in looks], Closed(bins[:, :1], demand[:, None], ahead), got
+    )
+    for context in looks:
+        context.book.requests = context.book.missed = 0.0
 
 
-def _got(sizing: Sizing, look: Look, bin_s: float) -> Got | None:
+def _got(sizing: Sizing, context: SizingContext, bin_s: float) -> Got | None:
     """None where our own sizing is not what users felt: somebody else's limit was in the way, or somebody holds more
     than was asked for (a dry run, a pause, a person).
     """
-    book, view = look.book, look.situation.view
+    book, view = context.book, context.situation.view
     if view.running is None:
         return None
     wanted = sizing.target(book.sizing)
@@ -86,23 +88,29 @@ def _got(sizing: Sizing, look: Look, bin_s: float) -> Got | None:
     return Got(float(view.running), book.missed / book.requests if known else None, followed)
 
 
-def _ahead(sizing: Sizing, looks: Sequence[Look], demand: Floats, felt: Felt) -> Ahead:
+def _ahead(sizing: Sizing, looks: Sequence[SizingContext], demand: Floats, effective: OccupancySmoother) -> Horizons:
     """What is expected after the bin of each, in replicas; today's demand where there is no forecast."""
     levels = sizing.family.array_of_levels
     alike: dict[tuple[float, ...], list[tuple[int, Forecast]]] = {}
-    for i, look in enumerate(looks):
-        forecast = look.situation.view.forecast
+    for i, context in enumerate(looks):
+        forecast = context.situation.view.forecast
         if forecast is not None and forecast.values_rps:
             alike.setdefault(forecast.levels, []).append((i, forecast))
-    found = Ahead(*(np.repeat(demand[:, None, None], len(levels), axis=2) for _ in range(3)))
+    found = Horizons(*(np.repeat(demand[:, None, None], len(levels), axis=2) for _ in range(3)))
     for known, members in alike.items():
         at = [i for i, _ in members]
-        wake_rps, reach_s, stops_s = np.array([_reach(looks[i], felt.bin_s) for i in at]).T
+        wake_rps, reach_s, stops_s = np.array([_reach(looks[i], effective.bin_s) for i in at]).T
         horizons_s, rows = _tables([one for _, one in members])
         if known != sizing.family.levels:
             rows = np.array([[np.interp(levels, known, row) for row in one] for one in rows])
-        rows = np.where(rows < wake_rps[:, None, None], 0.0, rows) * felt.per_rps[at, None, None]
-        made = Ahead.of(rows, horizons_s, reach_s, stops_s, Felt(felt.per_rps[at], felt.share[at], felt.bin_s, levels))
+        rows = np.where(rows < wake_rps[:, None, None], 0.0, rows) * effective.per_rps[at, None, None]
+        made = Horizons.of(
+            rows,
+            horizons_s,
+            reach_s,
+            stops_s,
+            OccupancySmoother(effective.per_rps[at], effective.share[at], effective.bin_s, levels),
+        )
         found.lead[at, 0], found.early[at, 0], found.keep[at, 0] = made.lead, made.early, made.keep
     return found
 
@@ -122,16 +130,16 @@ def _tables(forecasts: Sequence[Forecast]) -> tuple[Floats, Floats]:
     return np.array(horizons_s), values.reshape(len(forecasts), longest, -1)
 
 
-def _reach(look: Look, bin_s: float) -> tuple[float, float, float]:
-    return look.situation.wake_rps, look.start.reach_s(bin_s), stop_s(look.book)
+def _reach(context: SizingContext, bin_s: float) -> tuple[float, float, float]:
+    return context.situation.wake_rps, context.start.reach_s(bin_s), stop_s(context.book)
 
 
-def in_force(sizing: Sizing, book: ShadowBook, bin_s: float) -> bool:
+def in_force(sizing: Sizing, book: RuleState, bin_s: float) -> bool:
     """There is record enough to follow a rule by it."""
     return book.diary is None and sizing.ready(book.sizing, bin_s)
 
 
-def followed_term(sizing: Sizing, book: ShadowBook, s: Situation, lead_s: float) -> Term | None:
+def followed_term(sizing: Sizing, book: RuleState, s: Situation, lead_s: float) -> Term | None:
     """What the followed rule wants."""
     wants = sizing.target(book.sizing)
     if wants is None:
@@ -150,7 +158,7 @@ def _rule_term(wants: int, rule: str, price: float, capped: bool, lead_s: float)
     return Term("rule", wants, f"{words}; a replica asked for now serves within {lead_s:.0f} s")
 
 
-def next_term(sizing: Sizing, book: ShadowBook) -> Term | None:
+def next_term(sizing: Sizing, book: RuleState) -> Term | None:
     """The more careful rule that was not followed, and what would change that."""
     account = book.sizing.account
     wants = sizing.target(book.sizing, account.next_rule)

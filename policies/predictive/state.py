@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from statistics import NormalDist
 
-from policies.base import Diary
+from policies.base import BacktestTrace
 from policies.predictive.rules.sizing import SizingMemory
 
 _NORMAL = NormalDist()
@@ -30,11 +30,11 @@ class Reflex:
 
 
 @dataclass(slots=True)
-class ShadowBook:
+class RuleState:
     """What is remembered of one deployment beside the sizing itself."""
 
     sizing: SizingMemory = field(default_factory=SizingMemory)
-    diary: Diary | None = None
+    diary: BacktestTrace | None = None
     """Of the past, until it was rehearsed."""
     rehearsed: int = 0
     """Bins of it."""
@@ -67,7 +67,7 @@ class ShadowBook:
     """Replicas that came, and how long they were on their way, all together (faded)."""
 
 
-def remember_asked(book: ShadowBook, now_s: float, replicas: int) -> None:
+def remember_asked(book: RuleState, now_s: float, replicas: int) -> None:
     """A level stays for a while after less was asked for: guards wait before they let replicas go."""
     if book.asked is None or replicas >= book.asked or not 0.0 <= now_s - book.asked_at_s <= _ASKED_S:
         book.asked, book.asked_at_s = replicas, now_s
@@ -91,7 +91,7 @@ class DeploymentMemory:
     """What was wanted lately without a forecast, falling: (time_s, replicas)."""
     replicas_per_rps: float | None = None
     """Learned where the capacity is not known: faded ongoing / (rate * usable slots)."""
-    shadow: ShadowBook = field(default_factory=ShadowBook)
+    shadow: RuleState = field(default_factory=RuleState)
 
 
 @dataclass(slots=True)

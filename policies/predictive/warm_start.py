@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from policies.base import Diary
-from policies.predictive.context import Look, feel, stop_s
+from policies.base import BacktestTrace
+from policies.predictive.context import SizingContext, smoother, stop_s
 from policies.predictive.rules.family import Floats, Ints
-from policies.predictive.rules.horizons import Ahead
+from policies.predictive.rules.horizons import Horizons
 from policies.predictive.rules.sizing import Closed, Sizing
-from policies.predictive.rules.smoothing import Felt
+from policies.predictive.rules.smoothing import OccupancySmoother
 
 _REHEARSED_AT_ONCE = 10_000
 """Bins of all deployments per look, about a second for one and less for many; each has its share of them."""
@@ -23,14 +23,14 @@ _IN_ONE_GO = 3_000
 """Bins of all of them that are worked on in one go: more take memory and are no quicker."""
 
 
-def rehearse(sizing: Sizing, looks: Sequence[Look], rehearsing: int) -> None:
+def warm_start(sizing: Sizing, looks: Sequence[SizingContext], rehearsing: int) -> None:
     """The next bins of each diary. `rehearsing`: how many deployments have one, that is share in a look's time."""
     bins = math.ceil(_REHEARSED_AT_ONCE / max(rehearsing, 1))
     kinds: dict[object, list[_Reader]] = {}
-    for look in looks:
-        d = look.book.diary
+    for context in looks:
+        d = context.book.diary
         if d is not None:
-            kinds.setdefault((d.bin_s, d.bins_per_step, d.horizons_s, d.levels), []).append(_Reader(look, d, bins))
+            kinds.setdefault((d.bin_s, d.bins_per_step, d.horizons_s, d.levels), []).append(_Reader(context, d, bins))
     for readers in kinds.values():
         while left := [reader for reader in readers if reader.place < reader.until]:
             _read_on(sizing, left)
@@ -41,23 +41,23 @@ def rehearse(sizing: Sizing, looks: Sequence[Look], rehearsing: int) -> None:
 class _Reader:
     """One deployment in its diary, with what is known now of capacity and lead times; `place`: the next bin."""
 
-    def __init__(self, look: Look, diary: Diary, bins: int) -> None:
-        book = look.book
-        self.look, self.diary, self.place = look, diary, book.rehearsed
-        self.per_rps = book.replicas_per_rps = book.replicas_per_rps or look.situation.replicas_per_rps or 0.0
-        self.frame, self.share = look.frame(diary.bin_s), look.share(diary.bin_s)
-        self.reach_s, self.stop_s = look.start.reach_s(diary.bin_s), stop_s(book)
+    def __init__(self, context: SizingContext, diary: BacktestTrace, bins: int) -> None:
+        book = context.book
+        self.context, self.diary, self.place = context, diary, book.rehearsed
+        self.per_rps = book.replicas_per_rps = book.replicas_per_rps or context.situation.replicas_per_rps or 0.0
+        self.frame, self.share = context.frame(diary.bin_s), context.share(diary.bin_s)
+        self.reach_s, self.stop_s = context.start.reach_s(diary.bin_s), stop_s(book)
         self.rates = np.frombuffer(diary.rates_rps, dtype=np.float32)
         shape = (-1, len(diary.horizons_s), len(diary.levels))
         self.steps = np.frombuffer(diary.forecasts, dtype=np.float16).reshape(shape)
         self.until = min(book.rehearsed + bins, len(self.rates))
         begin, self.place = self.place, max(self.place, min(self.until, diary.bins_per_step - 1))
         if begin < self.place:  # nothing was said yet
-            feel(book, (self.rates[begin : self.place].astype(np.float64) * self.per_rps).tolist(), self.share)
+            smoother(book, (self.rates[begin : self.place].astype(np.float64) * self.per_rps).tolist(), self.share)
 
     def stop(self) -> None:
         """Remember how far it got; a diary that was read is put away."""
-        book = self.look.book
+        book = self.context.book
         book.rehearsed = self.until
         if self.until == len(self.rates):
             book.diary, book.rehearsed, book.replicas_per_rps = None, 0, None
@@ -71,7 +71,7 @@ def _read_on(sizing: Sizing, readers: Sequence[_Reader]) -> None:
     closed = Closed(
         _ends_s(readers, places), _demand(readers, count), _ahead(readers, (places + 1) // diary.bins_per_step - 1)
     )
-    sizing.close([reader.look.book.sizing for reader in readers], [reader.frame for reader in readers], closed)
+    sizing.close([reader.context.book.sizing for reader in readers], [reader.frame for reader in readers], closed)
     for reader in readers:
         reader.place += count
 
@@ -86,21 +86,23 @@ def _demand(readers: Sequence[_Reader], count: int) -> Floats:
     """Of the next bins, as it is felt, in replicas: (readers, bins)."""
     rates_rps = np.array([reader.rates[reader.place : reader.place + count] for reader in readers], dtype=np.float64)
     demand = (rates_rps * np.array([[reader.per_rps] for reader in readers])).tolist()
-    return np.array([feel(r.look.book, row, r.share) for r, row in zip(readers, demand, strict=True)])
+    return np.array([smoother(r.context.book, row, r.share) for r, row in zip(readers, demand, strict=True)])
 
 
-def _ahead(readers: Sequence[_Reader], made: Ints) -> Ahead:
+def _ahead(readers: Sequence[_Reader], made: Ints) -> Horizons:
     """What was expected after bins; `made` (readers, bins): which forecast of its diary was the last one then."""
     diary, first, last = readers[0].diary, made[:, 0], made[:, -1]
     lengths = last - first + 1
     whose = np.repeat(np.arange(len(readers)), lengths)
     spans = zip(readers, first.tolist(), last.tolist(), strict=True)
     said = np.concatenate([reader.steps[begin : end + 1] for reader, begin, end in spans])
-    figures = [(r.diary.unit_rps, r.look.situation.wake_rps, r.per_rps, r.share, r.reach_s, r.stop_s) for r in readers]
+    figures = [
+        (r.diary.unit_rps, r.context.situation.wake_rps, r.per_rps, r.share, r.reach_s, r.stop_s) for r in readers
+    ]
     unit_rps, wake_rps, per_rps, share, reach_s, stops_s = np.array(figures).T[:, whose]
     rates_rps = said.astype(np.float64) * unit_rps[:, None, None]
     rows = np.where(rates_rps < wake_rps[:, None, None], 0.0, rates_rps) * per_rps[:, None, None]
-    felt = Felt(per_rps, share, diary.bin_s, np.array(diary.levels))
-    ahead = Ahead.of(rows, diary.horizons_s, reach_s, stops_s, felt)
+    effective = OccupancySmoother(per_rps, share, diary.bin_s, np.array(diary.levels))
+    ahead = Horizons.of(rows, diary.horizons_s, reach_s, stops_s, effective)
     at = (np.cumsum(lengths) - lengths - first)[:, None] + made
-    return Ahead(ahead.lead[at], ahead.early[at], ahead.keep[at])
+    return Horizons(ahead.lead[at], ahead.early[at], ahead.keep[at])

@@ -1,7 +1,8 @@
 """`hindsight`: the reactive rule at its best setting for the very traffic that it is then run on.
 
 Nobody can tune on tomorrow's traffic: an upper bound on what tuning `hpa_ongoing` could ever give. The simulator finds
-the setting (simulator/experiments/references/completion.py); with a setting it is the HPA, and still marked as one that knows.
+the setting (simulator/experiments/references/completion.py); with a setting it is the HPA, and still marked as one
+that knows.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from autoscaler.core.types import Outcome, Plan, Signals
 from policies.base import Policy
 from simulator.control.actuator import SimulatedPools, SimulatedServe
 from simulator.control.faults import Faults, Restart
-from simulator.control.observation import Sight
+from simulator.control.observation import SimulatedObservation
 from simulator.control.settings import controller_config
 from simulator.environment import World
 from simulator.kernel.events import Event, Priority
@@ -42,7 +42,7 @@ class ControlLoop:
         self._journal = journal
         inside_serve = policy.telemetry == "serve_handles"
         faults = Faults(scenario.file.faults, world.queue, world.seed, world.serves, inside_serve)
-        self._sight = Sight(world, faults)
+        self._sight = SimulatedObservation(world, faults)
         self._serve = SimulatedServe(world.serves, faults)
         self._pools = SimulatedPools(world.cluster.pools, faults)
         tick_s, own_s = scenario.file.tick_s, policy.period_s
@@ -115,7 +115,7 @@ class ControlLoop:
             self._next = self._queue.at(next_s, self._decide, Priority.DECIDE)
 
     def _refit(self) -> None:
-        """Slow estimations that are due, beside the tick as in the pod (autoscaler/runtime/refits.py): the same comes of it."""
+        """Slow estimations that are due, beside the tick as in the pod (autoscaler/runtime/refits.py)."""
         for forecaster in self._controller.state.forecasters.values():
             if hasattr(forecaster, "needs_refit") and forecaster.needs_refit():
                 forecaster.refit()

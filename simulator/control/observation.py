@@ -19,7 +19,7 @@ from simulator.control.faults import Faults
 from simulator.environment import World
 
 
-class Sight:
+class SimulatedObservation:
     """The sources of one controller."""
 
     def __init__(self, world: World, faults: Faults) -> None:

@@ -12,7 +12,7 @@ from autoscaler.sources.exposition import Sample
 from simulator.kernel.events import EventQueue, Priority
 from simulator.serve.lifecycle import Serve
 from simulator.serve.replicas import Replica
-from simulator.telemetry.figures import Figures, ReplicaLook
+from simulator.telemetry.figures import Figures, ReplicaSnapshot
 from simulator.telemetry.series import HandleSeries, ReplicaSeries, Report
 from simulator.telemetry.spec import TelemetrySpec
 
@@ -39,7 +39,7 @@ class _Process:
     stepped_at_s: float | None = None
     """When it last reported that its engine had made a step since the report before; None: never."""
 
-    def note_steps(self, look: ReplicaLook, now_s: float) -> None:
+    def note_steps(self, look: ReplicaSnapshot, now_s: float) -> None:
         running, tokens = look.running_and_tokens()
         if running > 0 or tokens != self.tokens:
             self.tokens, self.stepped_at_s = tokens, now_s

@@ -10,7 +10,7 @@ from autoscaler.sources import names
 from autoscaler.sources.exposition import Sample, Series
 from policies.base import DeploymentKey
 from simulator.serve.replicas import Replica
-from simulator.telemetry.figures import HandleFigures, ReplicaLook
+from simulator.telemetry.figures import HandleFigures, ReplicaSnapshot
 
 Report = tuple[tuple[Sample, ...], tuple[Sample, ...]]
 """Counters and gauges of one process."""
@@ -47,7 +47,7 @@ class ReplicaSeries:
         )  # fmt: skip
         self._gauges = (self.processing, self.running, self.waiting, self.kv_usage)
 
-    def report(self, look: ReplicaLook, engine_shows: bool) -> Report:
+    def report(self, look: ReplicaSnapshot, engine_shows: bool) -> Report:
         """Of vLLM's two histograms of times between tokens the one that whoever reads both prefers."""
         f = look.figures()
         itl = (self.mean_itl, self.mean_itl_sum) if f.itl_of_requests else (self.itl, self.itl_sum)

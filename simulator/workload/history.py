@@ -11,9 +11,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from policies.base import Diary, ForecastSpec
+from policies.base import BacktestTrace, ForecastSpec
 from policies.forecasting import Forecaster, ForecasterState, create
-from policies.forecasting.backtest_trace import teach
+from policies.forecasting.backtest_trace import backtest_forecasters
 from simulator.kernel.draws import component_seed
 from simulator.scenario.load import Deployment
 from simulator.workload.synthetic import Synthetic, generate_for
@@ -76,7 +76,7 @@ _MOST_KEPT = 16
 
 def taught_forecasters(
     spec: ForecastSpec, pasts: Sequence[Bins], write: bool = True
-) -> list[tuple[Forecaster, Diary | None]]:
+) -> list[tuple[Forecaster, BacktestTrace | None]]:
     """For each past a forecaster that has seen it, and what it would have said on the way (if `write`).
 
     It takes seconds to learn a week: what was learned once is kept, where it is of a few deployments.
@@ -84,12 +84,14 @@ def taught_forecasters(
     if len(pasts) <= _MOST_KEPT:
         return [_taught(spec, *past, write) for past in pasts]
     forecasters = [create(spec) for _ in pasts]
-    return list(zip(forecasters, teach(list(zip(forecasters, pasts, strict=True)), spec, write), strict=True))
+    return list(
+        zip(forecasters, backtest_forecasters(list(zip(forecasters, pasts, strict=True)), spec, write), strict=True)
+    )
 
 
 def _taught(
     spec: ForecastSpec, times_s: Sequence[float], rates_rps: Sequence[float], write: bool
-) -> tuple[Forecaster, Diary | None]:
+) -> tuple[Forecaster, BacktestTrace | None]:
     forecaster, diary = create(spec), None
     if len(times_s):
         bins = (np.array(values, dtype=np.float64).tobytes() for values in (times_s, rates_rps))
@@ -99,7 +101,9 @@ def _taught(
 
 
 @lru_cache(maxsize=_MOST_KEPT)
-def _learned(spec: ForecastSpec, times_s: bytes, rates_rps: bytes, write: bool) -> tuple[ForecasterState, Diary | None]:
+def _learned(
+    spec: ForecastSpec, times_s: bytes, rates_rps: bytes, write: bool
+) -> tuple[ForecasterState, BacktestTrace | None]:
     forecaster = create(spec)
-    [diary] = teach([(forecaster, (np.frombuffer(times_s), np.frombuffer(rates_rps)))], spec, write)
+    [diary] = backtest_forecasters([(forecaster, (np.frombuffer(times_s), np.frombuffer(rates_rps)))], spec, write)
     return forecaster.state(), diary

@@ -24,9 +24,9 @@ from benchmarks.results.world import Pair
 from policies.predictive import PredictiveOptions, PredictivePolicy, context, policy, rule_selection
 from policies.predictive.rules import sizing
 from policies.predictive.rules.family import Family, Floats
-from policies.predictive.rules.fleet import COST, MISSED, SHORT, Shadow, ShadowMemory
+from policies.predictive.rules.fleet import COST, MISSED, SHORT, RuleSimulation, SimulationMemory
 from policies.predictive.rules.shadow_price import Account, PriceSettings
-from policies.predictive.rules.smoothing import Felt
+from policies.predictive.rules.smoothing import OccupancySmoother
 from tests.benchmarks.calls import call
 from tests.benchmarks.test_results import small_pair
 
@@ -77,8 +77,8 @@ def test_every_variant_takes_out_something_else() -> None:
 
 def followed(family: Family, best: str) -> str:
     """The rule that is followed where one of them is perfect and all others cost and miss more by their number."""
-    memory = ShadowMemory()
-    shadow = Shadow(memory, family, 1)
+    memory = SimulationMemory()
+    shadow = RuleSimulation(memory, family, 1)
     memory.rows, memory.demand_sums, memory.weights = 4000, [1000.0, 1000.0], [2000.0, 2000.0]
     number = 1.0 + np.arange(family.size)
     shadow.record[:, MISSED], shadow.record[:, COST] = number, 2000.0 + number
@@ -144,12 +144,15 @@ def test_what_else_is_taken_out_is_out() -> None:
         assert policy.pool_proposals(None, {}) == {}  # type: ignore[arg-type]
     with NAMED["no reflexes"].at_work():
         assert policy.backlog_term(None) is None  # type: ignore[arg-type]
-    felt, counted = Felt(np.array([1.0]), np.array([0.1]), 30.0, np.array([0.5, 0.9])), np.array([[[4.0, 9.0]]])
+    effective, counted = (
+        OccupancySmoother(np.array([1.0]), np.array([0.1]), 30.0, np.array([0.5, 0.9])),
+        np.array([[[4.0, 9.0]]]),
+    )
     about = np.array([3.0]), np.array([2.0]), np.array([[300.0]])
-    assert felt.quantiles(counted, *about)[0, 0, 1] < 9.0
+    assert effective.quantiles(counted, *about)[0, 0, 1] < 9.0
     for name in ("noise of counts left in", "replay not fitted"):
         with NAMED[name].at_work():
-            assert felt.quantiles(counted, *about)[0, 0, 1] == 9.0
+            assert effective.quantiles(counted, *about)[0, 0, 1] == 9.0
     with NAMED["replay not fitted"].at_work():
         assert context._AGE_SHARE == 0.7
         assert PredictivePolicy(PredictiveOptions()).sizing.soft == 0.1

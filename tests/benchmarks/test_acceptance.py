@@ -188,8 +188,8 @@ def test_starts_and_waste_are_held_against_the_oracles() -> None:
         }
         level = [2, 5, 2] if ours else [2, 4, 2]
         found[case.name] = found_of([], track_of(level, 600.0), **result)
-    made, felt, waste = starts.LINE.judge(found, (1,)).checks
-    assert (made.reached, felt.reached, waste.reached) == (True, True, False)
+    made, effective, waste = starts.LINE.judge(found, (1,)).checks
+    assert (made.reached, effective.reached, waste.reached) == (True, True, False)
     assert made.measured.startswith("worst 1.50")
     assert waste.measured.startswith("worst 20.0%")
 

@@ -20,7 +20,7 @@ from benchmarks.results.store import Store
 from benchmarks.results.table import Entry
 from policies.predictive.rules import sizing
 from policies.predictive.rules.family import Family
-from policies.predictive.rules.fleet import COST, MISSED, Shadow, ShadowMemory
+from policies.predictive.rules.fleet import COST, MISSED, RuleSimulation, SimulationMemory
 from policies.predictive.rules.shadow_price import Account, PriceSettings
 from tests.benchmarks.calls import call
 from tests.benchmarks.test_results import document, small_pair
@@ -37,7 +37,7 @@ RULE = Setting("keep 0.5", "keeps", rule="keep 0.5")
 def chosen(best: str) -> str:
     """What is followed where one rule of the family is perfect and the others cost and miss more."""
     family = Family()
-    shadow = Shadow(ShadowMemory(), family, 1)
+    shadow = RuleSimulation(SimulationMemory(), family, 1)
     shadow.record[:, COST] = shadow.record[:, MISSED] = 100.0
     shadow.record[:, :, family.names.index(best)] = 0.0
     shadow.memory.demand_sums = [1000.0, 1000.0]

@@ -105,7 +105,8 @@ async def finished(program: asyncio.subprocess.Process) -> Ran:
 def test_run_imports_nothing_that_only_a_simulation_or_a_cluster_needs() -> None:
     ran = python(
         "import sys, autoscaler.cli.run as run\n"
-        "import autoscaler.settings, autoscaler.runtime, autoscaler.api.server, autoscaler.runtime.store, autoscaler.runtime.journal_file\n"
+        "import autoscaler.settings, autoscaler.runtime, autoscaler.api.server\n"
+        "import autoscaler.runtime.store, autoscaler.runtime.journal_file\n"
         "import autoscaler.wiring.controller, autoscaler.wiring.prewarm\n"
         "import autoscaler.actuators.ray_serve, autoscaler.actuators.recording\n"
         "import autoscaler.sources.ray_dashboard, autoscaler.sources.node_metrics, policies.predictive\n"

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from autoscaler.core.types import Applied, EndedStart, NodeSignal, Outcome, Plan, PoolPlan, PoolSignals, Signals
-from autoscaler.runtime import new_board
+from autoscaler.runtime import new_telemetry
 from autoscaler.settings import load_config
 from leadtime.demo import baseline, play, summary
 from leadtime.demo.nodes import POOL, Nodes, cluster_config
@@ -39,7 +39,7 @@ class Pass:
     def __init__(self, tmp_path: Path) -> None:
         path = tmp_path / "leadtime.yaml"
         path.write_text(settings(SPEC, "http://127.0.0.1:1", tmp_path, 1, True, play.PROFILE), encoding="utf-8")
-        self.board = new_board(load_config(path).controller)
+        self.telemetry = new_telemetry(load_config(path).controller)
         self.watch = NodesWatch(BEGIN_S)
 
     def tick(
@@ -55,8 +55,8 @@ class Pass:
         plan = Plan(1, now_s, True, False, (), pools, ended=tuple(ended), learned=tuple(learned))
         applied = (Applied("request_resources", POOL, outcome, 3, "asked"),)
         signals = Signals((), pools=(PoolSignals(POOL, now_s, nodes),))
-        self.board.publish(signals, plan, [Outcome("request_resources", applied)], 0.001)
-        return [f"{d.name} {d.change}: {d.why}" for d in self.watch.take(self.board)]
+        self.telemetry.publish(signals, plan, [Outcome("request_resources", applied)], 0.001)
+        return [f"{d.name} {d.change}: {d.why}" for d in self.watch.take(self.telemetry)]
 
 
 def start(took_s: float, path: LeadPath, runs: bool = True) -> EndedStart:

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from autoscaler.api.telemetry import Board
+from autoscaler.api.telemetry import Telemetry
 from autoscaler.common.errors import ConfigError
 from autoscaler.core.controller import Controller
-from autoscaler.runtime import new_board
+from autoscaler.runtime import new_telemetry
 from leadtime.demo import play
 from leadtime.demo.local_ray import DemoError, LocalRay
 from leadtime.demo.play import Demo
@@ -40,7 +40,7 @@ class Decider:
 
     def __init__(self, config: Any, error: Exception | None) -> None:
         self.controller = Controller(config.controller)
-        self.board: Board = new_board(config.controller)
+        self.telemetry: Telemetry = new_telemetry(config.controller)
         self._error = error
 
     async def run(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from autoscaler.api.telemetry import Board
+from autoscaler.api.telemetry import Telemetry
 from autoscaler.core.controller import Controller
 from autoscaler.core.types import (
     Applied,
@@ -20,7 +20,7 @@ from autoscaler.core.types import (
     Signals,
     SourceStatus,
 )
-from autoscaler.runtime import new_board
+from autoscaler.runtime import new_telemetry
 from leadtime.demo.spec import Spec
 from leadtime.demo.users import Served
 from leadtime.demo.watch import Sample, Texts, Watch, held_seconds, key_of
@@ -40,7 +40,7 @@ class Pass:
             deployments=tuple(DeploymentSettings(match=n, max_replicas=5) for n in names), tick_s=1.0, dry_run=not act
         )
         self.controller = Controller(self.config, policy=StaticPolicy(StaticOptions(replicas=3)))
-        self.board: Board = new_board(self.config)
+        self.telemetry: Telemetry = new_telemetry(self.config)
         self.watch = Watch(Spec(seconds=150.0), BEGIN_S, act, USUAL)
         self.arrivals = 0.0
 
@@ -55,8 +55,8 @@ class Pass:
         plan = self.controller.step(signals, now_s)
         changed = [d for d in plan.deployments if d.target not in (None, d.observed_target)]
         applied = tuple(Applied("ray_serve", str(d.key), outcome, d.target, "because") for d in changed)
-        self.board.publish(signals, plan, [Outcome("ray_serve", applied)], 0.001)
-        return [f"{d.name} {d.change}: {d.why}" for d in self.watch.take(self.board)]
+        self.telemetry.publish(signals, plan, [Outcome("ray_serve", applied)], 0.001)
+        return [f"{d.name} {d.change}: {d.why}" for d in self.watch.take(self.telemetry)]
 
     def _signals(self, name: str, now_s: float, target: int, states: Sequence[str]) -> DeploymentSignals:
         replicas = tuple(ReplicaSignal(f"{name}{i}", state, now_s - 1.0) for i, state in enumerate(states))
@@ -112,7 +112,7 @@ def test_the_scene_shows_replicas_by_state_and_when_the_next_is_expected() -> No
     run = Pass()
     run.tick(1.0, 1, ["RUNNING"])
     run.tick(2.0, 3, ["RUNNING", "STARTING", "STARTING", "STOPPING"])
-    lane = run.watch.scene(run.board, [], BEGIN_S + 3.0, 42, TEXTS).lanes[0]
+    lane = run.watch.scene(run.telemetry, [], BEGIN_S + 3.0, 42, TEXTS).lanes[0]
     assert (lane.running, lane.starting, lane.draining, lane.target) == (1, 2, 1, 3)
     assert lane.next_ready_in_s is not None
     assert lane.lead_p90_s is not None
@@ -123,7 +123,7 @@ def test_users_who_still_wait_past_the_promise_are_late_already() -> None:
     run = Pass()
     run.tick(1.0, 1, ["RUNNING"])
     served = [Served("chat", 9.0), Served("chat", 5.0), Served("chat", 4.0, "ok", 0.4, 2.0, 10)]
-    scene = run.watch.scene(run.board, served, BEGIN_S + 9.5, 42, TEXTS)
+    scene = run.watch.scene(run.telemetry, served, BEGIN_S + 9.5, 42, TEXTS)
     assert scene.lanes[0].within_slo_fraction == pytest.approx(2 / 3)
     assert sum(scene.lanes[0].chart.late) == 1
     assert "3 requests, 1 got their first token later than 1 s (33.3 %)" in scene.so_far
@@ -132,7 +132,7 @@ def test_users_who_still_wait_past_the_promise_are_late_already() -> None:
 
 def test_before_the_first_tick_everything_is_unknown() -> None:
     run = Pass()
-    scene = run.watch.scene(run.board, [], BEGIN_S - 1.0, 42, TEXTS)
+    scene = run.watch.scene(run.telemetry, [], BEGIN_S - 1.0, 42, TEXTS)
     assert scene.elapsed_s == 0.0
     assert scene.lanes[0].running is None
     assert scene.lanes[0].rate_rps is None
@@ -141,14 +141,14 @@ def test_before_the_first_tick_everything_is_unknown() -> None:
 def test_a_source_that_is_down_raises_an_alarm() -> None:
     run = Pass()
     run.tick(1.0, 1, ["RUNNING"], up=False)
-    assert run.watch.scene(run.board, [], BEGIN_S + 1.0, 42, TEXTS).alarm == "node_metrics is down: no answer"
+    assert run.watch.scene(run.telemetry, [], BEGIN_S + 1.0, 42, TEXTS).alarm == "node_metrics is down: no answer"
 
 
 @pytest.mark.parametrize("elapsed_s", [0.0, 10.0, 75.0, 149.0, 150.0, 170.0])
 def test_every_tuple_of_a_chart_fills_its_columns_at_any_time(elapsed_s: float) -> None:
     run = Pass()
     run.tick(1.0, 1, ["RUNNING"])
-    chart = run.watch.scene(run.board, [], BEGIN_S + elapsed_s, 42, TEXTS).lanes[0].chart
+    chart = run.watch.scene(run.telemetry, [], BEGIN_S + elapsed_s, 42, TEXTS).lanes[0].chart
     lengths = {len(part) for part in (chart.traffic, chart.usual, chart.fan, chart.carries, chart.late)}
     assert lengths == {42}
     assert 0 <= chart.now_column < 42
@@ -158,7 +158,7 @@ def test_a_longer_demo_scrolls_and_keeps_now_in_sight() -> None:
     run = Pass()
     run.watch.spec = Spec(seconds=600.0)
     run.tick(1.0, 1, ["RUNNING"])
-    chart = run.watch.scene(run.board, [], BEGIN_S + 400.0, 42, TEXTS).lanes[0].chart
+    chart = run.watch.scene(run.telemetry, [], BEGIN_S + 400.0, 42, TEXTS).lanes[0].chart
     assert chart.begin_s == pytest.approx(310.0)
     assert chart.end_s - chart.begin_s == pytest.approx(150.0)
     assert 20 < chart.now_column < 30

@@ -251,7 +251,7 @@ async def test_a_fault_of_the_api_is_a_clear_outcome_and_passes(
         seen: set[str] = set()
 
         def held() -> bool:
-            applied = runtime.board.applied.get("h100")
+            applied = runtime.telemetry.applied.get("h100")
             if applied is not None:
                 seen.add(f"{applied.outcome}: {applied.why}")
             return cluster.held() > 1
@@ -267,7 +267,7 @@ async def test_the_kill_switch_leaves_what_is_held(tmp_path: Path, monkeypatch: 
         runtime = release.start()
         await until(lambda: cluster.held() == 2)
         cluster.api.change(switch, {"data": {"paused": "true"}})
-        await until(lambda: bool(runtime.board.plan and runtime.board.plan.pools[0].nodes is None))
+        await until(lambda: bool(runtime.telemetry.plan and runtime.telemetry.plan.pools[0].nodes is None))
         release.wants(replicas=1, nodes=0)
         await asyncio.sleep(1.2)
         assert cluster.held() == 2
@@ -330,13 +330,13 @@ async def test_capacity_that_does_not_come_is_a_clear_state_and_the_policy_hears
         fault(cluster)
 
         def says() -> str:
-            applied = runtime.board.applied.get("h100")
+            applied = runtime.telemetry.applied.get("h100")
             return "" if applied is None else applied.why
 
         await until(lambda: says().startswith(words))
 
         def kinds() -> set[str]:
-            signals = runtime.board.signals
+            signals = runtime.telemetry.signals
             return {one.kind for pool in (signals.pools if signals else ()) for one in pool.refusals}
 
         await until(lambda: kinds() == ({kind} if kind else set()))

@@ -18,7 +18,7 @@ import pytest
 from autoscaler.core.controller import Controller
 from autoscaler.core.types import ControllerConfig, DeploymentSettings, GuardSettings, NodeSignal, PoolSettings
 from autoscaler.kubernetes.leader import LeaseSettings
-from autoscaler.runtime import Runtime, new_board
+from autoscaler.runtime import Runtime, new_telemetry
 from autoscaler.sources.kubernetes.cache import WatchTimes
 from autoscaler.wiring.kubernetes import (
     KubernetesParts,
@@ -102,11 +102,11 @@ class Cluster:
             dry_run=dry_run,
             guards=GuardSettings(max_step_down=None),
         )
-        board, policy = new_board(config), Says(replicas)
+        telemetry, policy = new_telemetry(config), Says(replicas)
         parts = kubernetes_parts(
             KubernetesSettings(("llm",), "leadtime", "lt", nodes=True),
             config,
-            board,
+            telemetry,
             client_of(self.api, "t"),
             (client_of(self.api, "t", threads=2), LeaseSettings(name, *self.lease_s)),
             dashboard=lambda cluster: self.dashboards[cluster.name].url,
@@ -117,7 +117,7 @@ class Cluster:
             Controller(config, None, policy),
             parts.sources,
             parts.actuators,
-            board=board,
+            telemetry=telemetry,
             leader=parts.leader,
             background=parts.background,
         )
@@ -132,9 +132,9 @@ class Cluster:
 
     async def ticks(self, name: str, count: int) -> None:
         """Wait for so many more to end."""
-        board = self.running[name][0].board
-        first = board.plan.tick if board.plan else 0
-        await until(lambda: board.plan is not None and board.plan.tick >= first + count)
+        telemetry = self.running[name][0].telemetry
+        first = telemetry.plan.tick if telemetry.plan else 0
+        await until(lambda: telemetry.plan is not None and telemetry.plan.tick >= first + count)
 
     def leads(self, name: str) -> bool:
         return self.parts[name].leader()
@@ -163,12 +163,12 @@ async def test_one_of_two_controllers_scales_what_was_asked_for_and_tells_of_it(
         await cluster.start("a")
         await until(lambda: cluster.target("old") == 3)
         await cluster.start("b", replicas=7)
-        await until(lambda: "b" in cluster.parts and cluster.running["b"][0].board.plan is not None)
+        await until(lambda: "b" in cluster.parts and cluster.running["b"][0].telemetry.plan is not None)
         await asyncio.sleep(0.5)
 
         assert (cluster.leads("a"), cluster.leads("b")) == (True, False)
         assert set(cluster.posts()) == {3}
-        plan = cluster.running["b"][0].board.plan
+        plan = cluster.running["b"][0].telemetry.plan
         assert plan is not None
         assert not plan.leader  # a follower plans all the same
         await until(lambda: bool(api.all("events.k8s.io/v1", "Event")))
@@ -187,7 +187,7 @@ async def test_who_is_terminated_gives_the_lease_back_and_the_other_goes_on(api:
         await cluster.start("a")
         await until(lambda: cluster.target("old") == 3)
         await cluster.start("b", replicas=5)
-        await until(lambda: cluster.running["b"][0].board.plan is not None)
+        await until(lambda: cluster.running["b"][0].telemetry.plan is not None)
         await cluster.stop("a")
         await until(lambda: cluster.target("old") == 5)
 
@@ -223,9 +223,12 @@ async def test_the_clusters_kill_switch_stops_the_writes(api: FakeApi) -> None:
     api.change(SWITCH, {"data": {"paused": "true"}})
     async with cluster_of(api, "old") as cluster:
         runtime = await cluster.start("a")
-        await until(lambda: runtime.board.plan is not None and cluster.leads("a") and runtime.board.plan.leader)
+        await until(lambda: runtime.telemetry.plan is not None and cluster.leads("a") and runtime.telemetry.plan.leader)
         await until(
-            lambda: runtime.board.pause.everything and bool(runtime.board.plan and runtime.board.plan.deployments)
+            lambda: (
+                runtime.telemetry.pause.everything
+                and bool(runtime.telemetry.plan and runtime.telemetry.plan.deployments)
+            )
         )
         await asyncio.sleep(0.5)
         assert cluster.posts() == []
@@ -259,7 +262,7 @@ async def test_a_dry_run_writes_its_lease_and_nothing_else(api: FakeApi) -> None
     api.add(objects.ray_service("wrong", annotations={"leadtime.dev/max-replicas": "many"}))
     async with cluster_of(api, "old") as cluster:
         runtime = await cluster.start("a", dry_run=True)
-        await until(lambda: bool(runtime.board.plan and runtime.board.plan.deployments) and cluster.leads("a"))
+        await until(lambda: bool(runtime.telemetry.plan and runtime.telemetry.plan.deployments) and cluster.leads("a"))
         await asyncio.sleep(0.5)
         assert cluster.posts() == []
 
@@ -285,7 +288,7 @@ async def test_a_controller_connects_by_its_kubeconfig(api: FakeApi, tmp_path: P
     parts = connected_parts(
         KubernetesSettings(("llm",), "leadtime", "lt"),
         config,
-        new_board(config),
+        new_telemetry(config),
         LeaseSettings(process_identity()),
         kubeconfig=kubeconfig(tmp_path / "config", api.url, "t"),
     )
@@ -307,7 +310,7 @@ async def test_node_pools_reach_the_signals(api: FakeApi) -> None:
         runtime = await cluster.start("a")
 
         def nodes() -> tuple[NodeSignal, ...]:
-            signals = runtime.board.signals
+            signals = runtime.telemetry.signals
             return signals.pools[0].nodes if signals is not None and signals.pools else ()
 
         await until(lambda: bool(nodes()))
@@ -342,14 +345,14 @@ async def test_refused_scale_ups_and_image_pulls_reach_the_signals(api: FakeApi)
         runtime = await cluster.start("a")
 
         def told() -> bool:
-            signals = runtime.board.signals
+            signals = runtime.telemetry.signals
             return bool(
                 signals is not None and signals.pools and signals.pools[0].refusals and signals.pools[0].workers
             )
 
         await until(told)
-        assert runtime.board.signals is not None
-        (pool,) = runtime.board.signals.pools
+        assert runtime.telemetry.signals is not None
+        (pool,) = runtime.telemetry.signals.pools
         assert [(r.kind, r.zone) for r in pool.refusals] == [("stockout", "us-central1-a")]
         assert pool.refused_at_s == pool.refusals[0].at_s
         assert [(w.name, w.pull_s) for w in pool.workers] == [("llm/up", 60.0)]

@@ -93,7 +93,7 @@ class Running:
             if await asyncio.to_thread(condition):
                 return loop.time() - started_s
             await asyncio.sleep(0.05)
-        raise AssertionError(f"not within {timeout_s:g} s: {what}; {self.runtime.board.signals}")
+        raise AssertionError(f"not within {timeout_s:g} s: {what}; {self.runtime.telemetry.signals}")
 
 
 @contextlib.asynccontextmanager

@@ -74,8 +74,8 @@ async def test_targets_are_followed_from_one_to_three_to_zero_and_back(serve: Lo
                 f"{target} running", lambda n=target: serve.running(LLM.app, LLM.deployment) == n  # type: ignore[misc]
             )  # fmt: skip
             report(f"wanted -> {target} RUNNING", seconds)
-        board = at_work.runtime.board
-        assert board.outcomes["ray_serve", "ok"] >= 3
+        telemetry = at_work.runtime.telemetry
+        assert telemetry.outcomes["ray_serve", "ok"] >= 3
     plans = [r.data["plan"]["deployments"] for r in read_journal(tmp_path / "journal") if r.line > 1]
     targets = [plan[str(LLM)] for plan in plans if str(LLM) in plan]  # not in the first where Serve was slow to answer
     changes = [b for a, b in zip([None, *targets], targets, strict=False) if a != b]
@@ -90,7 +90,7 @@ async def test_a_target_that_a_redeploy_reset_is_noticed_and_put_back(serve: Loc
         await at_work.until("the reset seen", lambda: saw_target(tmp_path, 1))
         seconds = await at_work.until("3 again", lambda: serve.running(LLM.app, LLM.deployment) == 3)
         report("reset seen -> 3 RUNNING again", seconds)
-        guards = at_work.runtime.board.guards
+        guards = at_work.runtime.telemetry.guards
         assert any("reset" in name for name in guards), guards
 
 
@@ -114,9 +114,9 @@ async def test_a_request_that_queues_at_zero_replicas_wakes_the_deployment(serve
 async def test_serves_own_autoscaler_in_the_way_is_recognised_and_not_fought(serve: LocalServe, tmp_path: Path) -> None:
     async with running(serve, tmp_path, WantingPolicy({AUTO: 3, LLM: 2})) as at_work:
         await at_work.until("2 running", lambda: serve.running(LLM.app, LLM.deployment) == 2)
-        board = at_work.runtime.board
-        await at_work.until("the refusal", lambda: str(AUTO) in board.applied)
-        applied = board.applied[str(AUTO)]
+        telemetry = at_work.runtime.telemetry
+        await at_work.until("the refusal", lambda: str(AUTO) in telemetry.applied)
+        applied = telemetry.applied[str(AUTO)]
         assert applied.outcome == "conflict"
         assert "autoscaling_config: null" in applied.why
         assert serve.deployment(AUTO.app, AUTO.deployment)["target_num_replicas"] == 1
@@ -132,11 +132,11 @@ async def test_the_mend_that_is_named_works(serve: LocalServe, tmp_path: Path) -
 
 async def test_a_dry_run_watches_and_writes_nothing(serve: LocalServe, tmp_path: Path) -> None:
     async with running(serve, tmp_path, WantingPolicy({LLM: 3}), dry_run=True) as at_work:
-        board = at_work.runtime.board
-        await at_work.until("five ticks", lambda: board.plan is not None and board.plan.tick >= 5)
+        telemetry = at_work.runtime.telemetry
+        await at_work.until("five ticks", lambda: telemetry.plan is not None and telemetry.plan.tick >= 5)
         assert serve.deployment(LLM.app, LLM.deployment)["target_num_replicas"] == 1
-        assert board.applied[str(LLM)].outcome == "withheld"
-        assert board.applied[str(LLM)].value == 3
+        assert telemetry.applied[str(LLM)].outcome == "withheld"
+        assert telemetry.applied[str(LLM)].value == 3
 
 
 async def test_a_dashboard_that_goes_away_and_comes_back_changes_nothing_meanwhile(
@@ -144,15 +144,15 @@ async def test_a_dashboard_that_goes_away_and_comes_back_changes_nothing_meanwhi
 ) -> None:
     async with gate(serve) as (url, door), running(serve, tmp_path, WantingPolicy({LLM: 2}), url=url) as at_work:
         await at_work.until("2 running", lambda: serve.running(LLM.app, LLM.deployment) == 2)
-        board = at_work.runtime.board
+        telemetry = at_work.runtime.telemetry
         door.close()
         await at_work.until("down", lambda: not source_up(at_work.runtime, "ray/local"))
-        assert board.plan is not None
-        tick = board.plan.tick
+        assert telemetry.plan is not None
+        tick = telemetry.plan.tick
         at_work.policy.wants[LLM] = 3
-        await at_work.until("ticks go on", lambda: board.plan is not None and board.plan.tick >= tick + 3)
+        await at_work.until("ticks go on", lambda: telemetry.plan is not None and telemetry.plan.tick >= tick + 3)
         assert serve.running(LLM.app, LLM.deployment) == 2
-        assert board.applied[str(LLM)].outcome == "unavailable"
+        assert telemetry.applied[str(LLM)].outcome == "unavailable"
         door.open()
         seconds = await at_work.until("3 running", lambda: serve.running(LLM.app, LLM.deployment) == 3)
         report("dashboard back -> 3 RUNNING", seconds)
@@ -165,10 +165,10 @@ async def test_a_killed_serve_controller_loses_no_replica_and_no_target(serve: L
         before = {r["replica_id"] for r in serve.deployment(LLM.app, LLM.deployment)["replicas"]}
         await asyncio.to_thread(serve.kill, "ray::ServeController")
         started_s = time.monotonic()
-        board = at_work.runtime.board
-        assert board.plan is not None
-        tick = board.plan.tick
-        await at_work.until("ticks go on", lambda: board.plan is not None and board.plan.tick >= tick + 4)
+        telemetry = at_work.runtime.telemetry
+        assert telemetry.plan is not None
+        tick = telemetry.plan.tick
+        await at_work.until("ticks go on", lambda: telemetry.plan is not None and telemetry.plan.tick >= tick + 4)
         await at_work.until("2 running", lambda: serve.running(LLM.app, LLM.deployment) == 2)
         report("Serve controller killed -> 2 RUNNING again", time.monotonic() - started_s)
         assert {r["replica_id"] for r in serve.deployment(LLM.app, LLM.deployment)["replicas"]} == before
@@ -177,8 +177,8 @@ async def test_a_killed_serve_controller_loses_no_replica_and_no_target(serve: L
 
 
 def source_up(runtime: object, name: str) -> bool:
-    board = runtime.board  # type: ignore[attr-defined]
-    return any(source.name == name and source.up for source in board.signals.sources)
+    telemetry = runtime.telemetry  # type: ignore[attr-defined]
+    return any(source.name == name and source.up for source in telemetry.signals.sources)
 
 
 class Door:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from autoscaler.actuators.mqtt_plans import MqttPlansActuator
 from autoscaler.clients.mqtt import Backoff, MqttBroker, words_of
 from autoscaler.common.errors import ConfigError
-from autoscaler.runtime import new_board
+from autoscaler.runtime import new_telemetry
 from autoscaler.settings import load_config
 from autoscaler.sources.mqtt_hints import MqttHintsSource
 from autoscaler.wiring.ports import _mqtt as mqtt_parts
@@ -116,7 +116,7 @@ def test_the_session_is_named_by_the_release_and_never_by_the_pod(
     path.write_text(f'version: 1\nservices: [{{dashboard: "http://127.0.0.1:1"}}]\n{more}', encoding="utf-8")
     config = load_config(path)
     assert config.mqtt is not None
-    source, plans = mqtt_parts(config, config.mqtt, new_board(config.controller), lambda: True)
+    source, plans = mqtt_parts(config, config.mqtt, new_telemetry(config.controller), lambda: True)
     assert isinstance(source, MqttHintsSource)
     assert isinstance(plans, MqttPlansActuator)
     broker = source.link.broker

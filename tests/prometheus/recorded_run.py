@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 import simulator.control.loop
 from autoscaler.actuators.recording import RecordingActuator
 from autoscaler.api.metrics import Exporter
-from autoscaler.api.telemetry import Board
+from autoscaler.api.telemetry import Telemetry
 from autoscaler.core.conditions import STATE_NOT_SAVED
 from autoscaler.core.controller import Controller
 from autoscaler.core.types import Applied, Outcome, Plan, Signals, SourceStatus
@@ -39,21 +39,21 @@ class Page:
         self.types: dict[str, str] = {}
         self.names: set[str] = set()
         self.until_s = START_S
-        self._board: Board | None = None
+        self._telemetry: Telemetry | None = None
         self._exporter: Exporter | None = None
         self._now_s = START_S
         self._next_s = START_S
 
     def publish(self, controller: Controller, signals: Signals, plan: Plan) -> None:
-        if self._board is None:
-            self._board = Board(controller.config, alive_within_s=30.0)
-            self._board.hint_messages["accepted"] += 1
-            self._board.report(STATE_NOT_SAVED, "disk full")
-            self._exporter = Exporter(self._board, lambda: self._now_s)
+        if self._telemetry is None:
+            self._telemetry = Telemetry(controller.config, alive_within_s=30.0)
+            self._telemetry.hint_messages["accepted"] += 1
+            self._telemetry.report(STATE_NOT_SAVED, "disk full")
+            self._exporter = Exporter(self._telemetry, lambda: self._now_s)
         self._now_s = self.until_s = START_S + plan.now_s
         shown, told = _in_epoch(signals, plan)
-        self._board.take_conditions(shown, self._now_s)
-        self._board.publish(told, shown, [_written(shown)], step_s=0.0021)
+        self._telemetry.take_conditions(shown, self._now_s)
+        self._telemetry.publish(told, shown, [_written(shown)], step_s=0.0021)
         if self._now_s >= self._next_s - 1e-6:
             self._next_s += SCRAPE_S
             self._scrape()

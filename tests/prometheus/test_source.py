@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from autoscaler.core.controller import Controller
-from autoscaler.core.demand import observe, take_in
+from autoscaler.core.demand import ingest, observe
 from autoscaler.core.ports import Reading
 from autoscaler.core.state import DemandMemory
 from autoscaler.core.types import (
@@ -87,10 +87,10 @@ async def test_a_switch_to_prometheus_makes_no_spike_of_old_counts(ray_prometheu
     for since_s in (HOURS * HOUR_S - 60.0, HOURS * HOUR_S - 45.0):  # from the node
         page = NodePage(START_S + since_s, tuple(parse(ray_pages.page(since_s), NAMES)))
         direct = collect({"node": page}, INVENTORY, KEY.namespace, KEY.service, START_S + since_s)[KEY]
-        take_in(memory, direct, Slo(), 60.0, 10.0)
+        ingest(memory, direct, Slo(), 60.0, 10.0)
     for back_s in (30.0, 15.0, 0.0):  # from Prometheus
         _, ours = await joined(ray_prometheus, END_S - back_s)
-        take_in(memory, ours, Slo(), 30.0, 10.0)
+        ingest(memory, ours, Slo(), 30.0, 10.0)
     seen = observe(memory, DeploymentSignals(KEY, INVENTORY[KEY], ours), guards, END_S)
     assert seen.rate_rps == pytest.approx(10.0)
 

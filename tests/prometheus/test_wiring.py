@@ -69,8 +69,8 @@ async def test_it_is_a_source_only_when_asked_for(signals: str, names: list[str]
     finally:
         await runtime._close()
     assert plan is not None
-    assert runtime.board.signals is not None
-    sources = {source.name: source.up for source in runtime.board.signals.sources}
+    assert runtime.telemetry.signals is not None
+    sources = {source.name: source.up for source in runtime.telemetry.signals.sources}
     assert sources == {"ray_dashboard": False, "node_metrics": False, **dict.fromkeys(names, False)}
 
 

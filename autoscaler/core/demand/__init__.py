@@ -10,7 +10,7 @@ what is known of it all at a moment.
 
 from autoscaler.core.demand.knowledge import Reports
 from autoscaler.core.demand.observation import observe, take_reports
-from autoscaler.core.demand.rates import MOST_RPS, Bin, error_rate_rps, rate_rps, take_in
+from autoscaler.core.demand.rates import MOST_RPS, Bin, error_rate_rps, ingest, rate_rps
 from autoscaler.core.demand.slo import ATTAINMENT_WINDOW_S, attained_fraction, judged, share_below
 from autoscaler.core.demand.token_mix import TokenSums, seed_mix, token_mix
 
@@ -22,12 +22,12 @@ __all__ = [
     "TokenSums",
     "attained_fraction",
     "error_rate_rps",
+    "ingest",
     "judged",
     "observe",
     "rate_rps",
     "seed_mix",
     "share_below",
-    "take_in",
     "take_reports",
     "token_mix",
 ]

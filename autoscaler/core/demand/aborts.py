@@ -26,7 +26,7 @@ _MOST_UNSEEN = 3.0
 """Nobody is taken to have wanted more than so many times what all got, where no calm time is known."""
 
 
-def take_in_early(memory: DemandMemory, early: float, moved: float, since_last_s: float) -> None:
+def ingest_aborts(memory: DemandMemory, early: float, moved: float, since_last_s: float) -> None:
     """Requests that ended early since the last page, and how many came into progress or left it."""
     long, lately = memory.mix_early
     memory.mix_early = [long + early, lately + early]
@@ -40,14 +40,14 @@ def suppose_early(memory: DemandMemory, ended: float) -> None:
     memory.mix_early = [early[0] + share * ended, early[1] + share * ended]
 
 
-def fade_early(memory: DemandMemory, kept: float, kept_lately: float) -> None:
+def fade_aborts(memory: DemandMemory, kept: float, kept_lately: float) -> None:
     """The shares that the sums of the mix and those of lately keep."""
     early = memory.mix_early
     early[0] *= kept
     early[1] *= kept_lately
 
 
-def weight_of_early(memory: DemandMemory) -> float:
+def abort_weight(memory: DemandMemory) -> float:
     """From 0 (too few to be told from chance) to 1: how far requests that ended early count as requests.
 
     Gauges and counters are of different moments: whoever came or left in half a minute may be in one of them only.
@@ -66,7 +66,7 @@ def left_lately(memory: DemandMemory) -> float:
 
 
 def output_tokens(memory: DemandMemory, weight: float) -> float:
-    """Mean output of a request (tokens), of whom some ended early; `weight` as of `weight_of_early`, above 0."""
+    """Mean output of a request (tokens), of whom some ended early; `weight` as of `abort_weight`, above 0."""
     least, memoryless = _bounds(memory)
     if memory.mix_calm_output is not None:
         supposed = max(memory.mix_calm_output, least)
@@ -88,7 +88,7 @@ def learn_calm_output(memory: DemandMemory, seconds: float, watched: bool) -> No
     if calm is None:
         if watched and early <= _FEW * (requests + early):
             memory.mix_calm_output = memoryless
-    elif weight_of_early(memory) == 0.0:
+    elif abort_weight(memory) == 0.0:
         memory.mix_calm_output = min(max(calm, least), memoryless)
     elif least > calm:
         memory.mix_calm_output = None  # they have become longer, by how much nobody knows

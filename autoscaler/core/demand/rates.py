@@ -21,8 +21,8 @@ from autoscaler.core.demand.knowledge import (
     serves_nobody,
     unseen_share,
 )
-from autoscaler.core.demand.slo import take_in_latencies
-from autoscaler.core.demand.token_mix import take_in_mix
+from autoscaler.core.demand.slo import ingest_latencies
+from autoscaler.core.demand.token_mix import ingest_mix
 from autoscaler.core.state import DemandMemory
 from autoscaler.core.types import DeploymentMetrics
 from policies.base import Slo, Totals
@@ -155,7 +155,7 @@ MOST_RPS = 1e6
 """More than that is no demand but a broken counter."""
 
 
-def take_in(
+def ingest(
     memory: DemandMemory,
     metrics: DeploymentMetrics,
     slo: Slo,
@@ -173,9 +173,9 @@ def take_in(
     now_s = metrics.as_of_s
     # A page without counters is one of a deployment that counted nothing only where something says that it is idle.
     none_is_zero = serves_nobody(metrics, reports)
-    latencies = take_in_latencies(memory, metrics, slo, now_s, since_s, none_is_zero)
+    latencies = ingest_latencies(memory, metrics, slo, now_s, since_s, none_is_zero)
     # Before arrivals: the mix asks who counted those of the last page.
-    tokens = take_in_mix(memory, metrics, now_s, since_s, latencies[1], none_is_zero)
+    tokens = ingest_mix(memory, metrics, now_s, since_s, latencies[1], none_is_zero)
     failed = memory.errors.advance(metrics.errors_total, now_s, since_s, metrics.baseline)
     # An ingress whose backend turns requests away fails as well, and those requests were counted when they came.
     # Serve creates those series with the first request that fails: beside counted arrivals their absence is none.

@@ -18,7 +18,7 @@ _ROW = Struct("<5d")
 _NOTHING: frozenset[str] = frozenset()
 
 
-def take_in_latencies(
+def ingest_latencies(
     memory: DemandMemory,
     metrics: DeploymentMetrics,
     slo: Slo,

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autoscaler.core.demand.aborts import (
-    fade_early,
+    abort_weight,
+    fade_aborts,
+    ingest_aborts,
     learn_calm_output,
     left_lately,
     output_tokens,
     suppose_early,
-    take_in_early,
-    weight_of_early,
 )
 from autoscaler.core.demand.absent_gauges import engine_gauges
 from autoscaler.core.demand.engines import engine_of, only, told_in_part
@@ -62,7 +62,7 @@ class TokenSums:
     """Requests that had one: more than ended well where clients left. None = nobody counted."""
 
 
-def take_in_mix(
+def ingest_mix(
     memory: DemandMemory,
     metrics: DeploymentMetrics,
     now_s: float,
@@ -104,17 +104,17 @@ def take_in_mix(
     added = (*added[:3], ended + 0.5 * joined)
     # Without traffic nothing fades: the last known mix is still the best guess for the next request. Nor does it where
     # no engine tells of all that it serves.
-    traffic = ended > 0 or (first_tokens > 0 and share > 0.0 and weight_of_early(memory) > 0.0)
+    traffic = ended > 0 or (first_tokens > 0 and share > 0.0 and abort_weight(memory) > 0.0)
     seconds = now_s - since_s if traffic else 0.0
     kept, kept_lately = 0.5 ** (seconds / _MIX_HALF_LIFE_S), 0.5 ** (seconds / _LATELY_HALF_LIFE_S)
     memory.mix_sums = _faded(memory.mix_sums, added, kept)
     memory.mix_lately = _faded(memory.mix_lately, (*added, ended + joined), kept_lately)
-    fade_early(memory, kept, kept_lately)
+    fade_aborts(memory, kept, kept_lately)
     if in_part:
         suppose_early(memory, ended)
     elif known and metrics.ttft and metrics.finished_total:
         moved = max(first_tokens, abs(joined))
-        take_in_early(memory, first_tokens - joined - ended, moved, now_s - since_s)
+        ingest_aborts(memory, first_tokens - joined - ended, moved, now_s - since_s)
     calm = waiting <= _QUEUE_SHARE * (memory.in_progress or 0.0)
     if calm and _longer_by_no_chance(memory, seconds):
         _begin_anew(memory)
@@ -198,7 +198,7 @@ def _begin_anew(memory: DemandMemory) -> None:
     what is seen of a change is about half of it.
     """
     before, (*lately, requests, _) = memory.mix_sums, memory.mix_lately
-    weight = weight_of_early(memory)
+    weight = abort_weight(memory)
     now, then = requests + weight * memory.mix_early[1], before[3] + weight * memory.mix_early[0]
     means = zip(lately, before[:3], strict=True)
     memory.mix_sums = [*(max(0.0, 2.0 * new - old * now / then) for new, old in means), requests]
@@ -216,7 +216,7 @@ def _longer_by_no_chance(memory: DemandMemory, seconds: float) -> bool:
     traffic all make it so; how far it goes is seen, not assumed. Shorter ones may take their time: that costs less.
     """
     prompt, output, _, requests, begun = memory.mix_lately
-    weight, left = weight_of_early(memory), left_lately(memory)
+    weight, left = abort_weight(memory), left_lately(memory)
     requests, begun = requests + weight * left, begun + weight * left
     before = memory.mix_sums[3] + weight * memory.mix_early[0]
     if seconds <= 0.0 or min(requests, begun, before) < _MIX_MIN_REQUESTS:
@@ -260,7 +260,7 @@ def seed_mix(memory: DemandMemory, sums: TokenSums) -> bool:
 def token_mix(memory: DemandMemory) -> TokenMix | None:
     """Mean tokens of a request lately; None before enough requests have finished."""
     prompt, output, cached, requests = memory.mix_sums
-    weight = weight_of_early(memory)
+    weight = abort_weight(memory)
     requests += weight * memory.mix_early[0]
     if requests < _MIX_MIN_REQUESTS or prompt <= 0:
         return None

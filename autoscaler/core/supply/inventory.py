@@ -76,7 +76,7 @@ def _paths(seen: Sequence[int], otherwise: LeadPath) -> Iterator[LeadPath]:
     yield from repeat("new_node")
 
 
-def take_in_replicas(
+def ingest_replicas(
     key: DeploymentKey,
     memory: SupplyMemory,
     inventory: DeploymentInventory,

@@ -34,7 +34,7 @@ _everything = attrgetter(*(f.name for f in fields(StageRecord)))
 
 
 @dataclass(slots=True)
-class Believed:
+class LeadTimeEstimate:
     """What is believed of a deployment's starts: from its settings alone, and with what was learned since."""
 
     deployment: str
@@ -61,15 +61,15 @@ class Believed:
         return self._times
 
 
-_BELIEVED: dict[tuple[int, int, str | None, str], Believed] = {}
+_BELIEVED: dict[tuple[int, int, str | None, str], LeadTimeEstimate] = {}
 """By the identity of the settings (they are kept here, so that it stays theirs): made once, not at every tick."""
 _MOST_BELIEVED = 10_000
 _PATHS: tuple[LeadPath, ...] = ("free_gpu", "warm_node", "new_node")
 
 
-def believed_of(
+def lead_time_estimate(
     config: ControllerConfig, settings: DeploymentSettings | None, pool_name: str | None, deployment: str
-) -> Believed:
+) -> LeadTimeEstimate:
     """Of the deployment with this full key, where it prefers this pool."""
     asked = (id(config.pools), id(settings), pool_name, deployment)
     found = _BELIEVED.get(asked)
@@ -78,5 +78,5 @@ def believed_of(
             _BELIEVED.clear()
         before = priors(settings, next((p for p in config.pools if p.name == pool_name), None))
         by_path = {path: stages(deployment, pool_name, path, before) for path in _PATHS}
-        found = _BELIEVED[asked] = Believed(deployment, pool_name, config.pools, settings, before, by_path)
+        found = _BELIEVED[asked] = LeadTimeEstimate(deployment, pool_name, config.pools, settings, before, by_path)
     return found

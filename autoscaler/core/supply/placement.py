@@ -11,7 +11,7 @@ from policies.base import LeadPath
 Pool = TypeVar("Pool")
 
 
-class PoolLook:
+class PoolPlacement:
     """A pool as the deployments that prefer it see it in one step: what they all ask is answered once.
 
     For one step only, in which its signals do not change.

@@ -24,14 +24,14 @@ def _cases(seeds: Sequence[int]) -> list[Case]:
 
 def _judge(found: Finder, seeds: Sequence[int]) -> Section:
     rows = []
-    ratios, felt, wastes = dict[str, float](), dict[str, float](), dict[str, float]()
+    ratios, effective, wastes = dict[str, float](), dict[str, float](), dict[str, float]()
     for shape, lead_s in _WORLDS:
         own, oracle = (
             [found[name(shape, lead_s, policy, seed)] for seed in seeds] for policy in ("predictive", "oracle_lead")
         )
         label = f"{shape}, {lead_s:g} s"
         ratios[label] = _total(own) / max(_total(oracle), 1)
-        felt[label] = _felt(own)
+        effective[label] = _felt(own)
         billed_s = 3600.0 * _sum(own, "node_hours")
         beyond_s = billed_s - 3600.0 * _sum(oracle, "node_hours")
         waste_s = _sum(own, "prewarm_wasted_node_s")
@@ -45,7 +45,7 @@ def _judge(found: Finder, seeds: Sequence[int]) -> Section:
                 f"{_events(own):.0f} / {_events(oracle):.0f}",
                 f"{_per_day(own):.0f} / {_per_day(oracle):.0f}",
                 f"{_hidden(own)} / {_hidden(oracle)}",
-                f"{percent(felt[label], 3)} / {percent(_felt(oracle), 3)}",
+                f"{percent(effective[label], 3)} / {percent(_felt(oracle), 3)}",
                 because(_raised(own)),
                 percent(waste_s / billed_s, 1),
                 percent(waste_s / beyond_s, 0) if beyond_s > _LEAST_BEYOND * billed_s else "-",
@@ -70,7 +70,7 @@ def _judge(found: Finder, seeds: Sequence[int]) -> Section:
     return Section(
         (
             _worst("replicas started and stopped: at most 2 x oracle_lead's", ratios, _MOST_STARTS, "{:.2f}"),
-            _worst("`cold_start_miss_fraction` at most 0.1 %", felt, _MOST_FELT, "{:.3%}"),
+            _worst("`cold_start_miss_fraction` at most 0.1 %", effective, _MOST_FELT, "{:.3%}"),
             _worst(
                 "pre-warm waste beyond the oracle's: at most 10 % of billed node time", wastes, _MOST_WASTE, "{:.1%}"
             ),

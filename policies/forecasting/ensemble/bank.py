@@ -23,7 +23,7 @@ from policies.forecasting.ensemble.layout import BY_HOUR, BY_LEVEL, COLUMNS, MEM
 from policies.forecasting.ensemble.members import MEMBERS, RISE_FROM, RISE_TO, STACK, Members, Steady, learn_shapes
 from policies.forecasting.ensemble.memory import largest
 from policies.forecasting.ensemble.profile import close_steps
-from policies.forecasting.ensemble.ramp_correction import SteepRises
+from policies.forecasting.ensemble.ramp_correction import RampCorrection
 from policies.forecasting.ensemble.serialization import Rows, Shared, numbers_of, rows_of
 from policies.forecasting.ensemble.spread import INPUTS, Spread, level_size
 
@@ -62,7 +62,7 @@ class Bank:
         self.spread = Spread(grid, len(MEMBERS), slots)
         self.blend = Blend(grid, len(COLUMNS), slots)
         self.waiting = Waiting(grid, slots)
-        self.steep = SteepRises(grid, slots)
+        self.steep = RampCorrection(grid, slots)
         self._answers = Answers(grid)
         self._owners: WeakValueDictionary[int, MixtureForecaster] = WeakValueDictionary()
         self._steady: dict[tuple[int, ...], tuple[Steady, tuple[Floats, Floats]]] = {}
@@ -122,7 +122,7 @@ class Bank:
         usual: dict[int, list[MixtureForecaster]] = {}
         for one, (end_s, rate_rps) in shown:
             if one.follows(end_s):
-                one.take_in(one.index + 1, known_rate(rate_rps))
+                one.ingest(one.index + 1, known_rate(rate_rps))
                 usual.setdefault(one.index, []).append(one)
             else:
                 one.observe(end_s, rate_rps)
@@ -143,7 +143,7 @@ class Bank:
             now = [one for one, _, (at, _) in ahead if at == index]
             for one, _, (at, value) in ahead:
                 if at == index:
-                    one.take_in(index, value)
+                    one.ingest(index, value)
             if index % self.grid.bins_per_step == 0:
                 self.close(now, index // self.grid.bins_per_step)
             moved = [(one, walk, next(walk, None) if found[0] == index else found) for one, walk, found in ahead]

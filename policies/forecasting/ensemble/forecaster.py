@@ -148,11 +148,11 @@ class MixtureForecaster(Kept):
         return range(first, index)
 
     def _add(self, index: int, value: float | None) -> None:
-        self.take_in(index, value)
+        self.ingest(index, value)
         if index % self.grid.bins_per_step == 0:
             self.bank.close([self], index // self.grid.bins_per_step)
 
-    def take_in(self, index: int, value: float | None) -> None:
+    def ingest(self, index: int, value: float | None) -> None:
         """The next bin, which may be the last of a step: closing that is the bank's."""
         self._rows = None
         self._said.clear()

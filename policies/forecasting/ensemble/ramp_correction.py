@@ -43,7 +43,7 @@ _SMALLEST_LOG2 = -16
 """Sizes of rises from 2^-16 to 2^32 req/s; what is smaller is no rise."""
 
 
-class SteepRises(Shared):
+class RampCorrection(Shared):
     """`raised` lifts quantiles, `say` keeps what was said at a step, `learn` takes in its outcomes.
 
     For `slots` forecasters side by side, and for each of the horizons served: `rises` (faded weight by size of the

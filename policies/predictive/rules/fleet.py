@@ -27,7 +27,7 @@ MISSED, COST, STARTS, SQUARES = 0, 1, 2, 3
 
 
 @dataclass(slots=True)
-class ShadowMemory:
+class SimulationMemory:
     """Plain data. Times in seconds, demand in replicas at the SLO, sums in replica-bins.
 
     Of deployments whose bins close together the bytes may be views of arrays of all of them (`fleets.Fleets`): they
@@ -75,19 +75,19 @@ def patience(allowed_share: float) -> float:
     return min(max(1.0, math.sqrt(_COMMON_SHARE / max(allowed_share, 1e-9))), _MOST_PATIENT)
 
 
-def belongs(memory: ShadowMemory, family: Family) -> bool:
+def belongs(memory: SimulationMemory, family: Family) -> bool:
     """It was begun, and with as many rules: one that an older leadtime saved may be another family's."""
     rules, steady = family.bytes_of_state
     return len(memory.backlog) == rules and len(memory.steady) == steady
 
 
-def demand_a_day(memory: ShadowMemory, which: int, bin_s: float) -> float:
+def demand_a_day(memory: SimulationMemory, which: int, bin_s: float) -> float:
     """Replica-bins, by the short or the long record."""
     return memory.demand_sums[which] / max(memory.weights[which], 1.0) * 86400.0 / bin_s
 
 
-def begin(memory: ShadowMemory, family: Family, first: int) -> None:
-    """Make what is missing of a memory, or all of it where it is another family's; `first` as for `Shadow`."""
+def begin(memory: SimulationMemory, family: Family, first: int) -> None:
+    """Make what is missing of a memory, or all of it where it is another family's; `first` as for `RuleSimulation`."""
     if belongs(memory, family):
         return
     size, steady = family.size, 8 * len(family.steady_shares)
@@ -103,10 +103,10 @@ def begin(memory: ShadowMemory, family: Family, first: int) -> None:
     memory.demand_sums, memory.weights = [0.0, 0.0], [0.0, 0.0]
 
 
-class Shadow:
+class RuleSimulation:
     """Views into a memory; makes what is missing of it. Cheap to build: no copy. Bins go in by `fleets.Fleets`."""
 
-    def __init__(self, memory: ShadowMemory, family: Family, first: int) -> None:
+    def __init__(self, memory: SimulationMemory, family: Family, first: int) -> None:
         """`first`: replicas that every rule's fleet begins with."""
         begin(memory, family, first)
         self.memory = memory

@@ -22,7 +22,7 @@ _LONGEST_QUEUE_S = 120.0
 
 
 @dataclass(slots=True)
-class Terms:
+class QueueParams:
     """By what bins are judged and targets set; shape (deployments, 1), but for what all have in common.
 
     `lead_bins`, `serve_bins`: after how many bins a start serves, as rules plan and as it is replayed. `least`, `most`:
@@ -73,13 +73,13 @@ class Terms:
         self.bounds = least, most
         self.one_by_one = bool((self.quantum == 1).all())
 
-    def of(self, deployments: Ints) -> Cells:
+    def of(self, deployments: Ints) -> QueueCells:
         """What fleets of these deployments, shape (fleets,), meet a bin by."""
         stays, felt_s, carries, use, patience_s, longest_queue_s = (
             one[deployments, 0]
             for one in (self.stays, self.felt_s, self.carries, self.use, self.patience_s, self.longest_queue_s)
         )
-        return Cells(self.bin_s, self.soft, stays, felt_s, carries, use, patience_s, longest_queue_s)
+        return QueueCells(self.bin_s, self.soft, stays, felt_s, carries, use, patience_s, longest_queue_s)
 
     def windows(self, family: Family) -> list[int]:
         """The family's windows in bins."""
@@ -95,8 +95,8 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
-class Cells:
-    """`Terms` of fleets one by one, shape (fleets,)."""
+class QueueCells:
+    """`QueueParams` of fleets one by one, shape (fleets,)."""
 
     bin_s: float
     soft: float
@@ -123,13 +123,15 @@ class Quantiles:
     clock: Floats
 
 
-def meet(demand: Floats, backlog: Floats, running: Counts, s: Cells) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+def serve_bin(
+    demand: Floats, backlog: Floats, running: Counts, s: QueueCells
+) -> tuple[Floats, Floats, NDArray[np.bool_]]:
     """Some fleets meet a bin: their backlog after it, what each missed of it, and who is full; shape (fleets,) each."""
     carried = running * s.carries
     served = np.where(s.stays, np.minimum(demand + backlog / s.felt_s, carried), carried)
     backlog = np.maximum(backlog + (demand - served) * s.bin_s, 0.0)
-    felt = demand + backlog / s.felt_s
-    full = np.where(s.stays, felt > carried + NOTHING, backlog > 0)
-    missed = demand * missed_share(felt, running * s.use, s.soft)
+    effective = demand + backlog / s.felt_s
+    full = np.where(s.stays, effective > carried + NOTHING, backlog > 0)
+    missed = demand * missed_share(effective, running * s.use, s.soft)
     missed = np.where(~s.stays & (backlog > s.patience_s * running), demand, missed)
     return np.minimum(backlog, s.longest_queue_s * np.maximum(running, 1.0)), missed, full

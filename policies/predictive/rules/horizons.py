@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from policies.predictive.rules.family import Floats
-from policies.predictive.rules.smoothing import Felt
+from policies.predictive.rules.smoothing import OccupancySmoother
 
 _EARLY = 1.5
 _LONGEST_KEEP_S = 2400.0
 
 
 @dataclass(frozen=True, slots=True)
-class Ahead:
+class Horizons:
     """Quantiles of the largest demand, by the family's levels (the last axis), in replicas at the SLO.
 
     Until a replica asked for now serves; until half a lead time later; until one given up now would have paid.
@@ -28,20 +28,20 @@ class Ahead:
     @classmethod
     def of(
         cls, rows: Floats, horizons_s: Sequence[float] | Floats, lead_s: Floats, stop_s: Floats,
-        felt: Felt | None = None,
-    ) -> Ahead:  # fmt: skip
+        effective: OccupancySmoother | None = None,
+    ) -> Horizons:  # fmt: skip
         """From forecasts' rows (deployments, horizons, levels); horizons (horizons,), or (deployments, horizons).
 
         `lead_s`, (deployments,): until a replica asked for now serves; `stop_s`, (deployments,): for how long what is
-        given up stays on the bill. `felt`: how what is forecast in counts is felt; None: as it is counted.
+        given up stays on the bill. `effective`: how what is forecast in counts is felt; None: as it is counted.
         """
         pays_s = np.maximum(lead_s, stop_s)
         keep_s = np.minimum(lead_s + pays_s, np.maximum(_LONGEST_KEEP_S, lead_s))
         reaches_s = np.stack([lead_s, _EARLY * lead_s, keep_s])
         horizons = np.array(horizons_s, ndmin=2)
         at = _at_horizons(rows, horizons, reaches_s)
-        if felt is not None:
-            at = felt.quantiles(at, *felt.about(rows[:, 0], horizons[:, 0]), reaches_s)
+        if effective is not None:
+            at = effective.quantiles(at, *effective.about(rows[:, 0], horizons[:, 0]), reaches_s)
         return cls(*at)
 
 

@@ -24,8 +24,8 @@ _NEIGHBOURS = np.array([-1, 0, 1])
 
 
 @dataclass(slots=True)
-class ClockMemory:
-    """Plain data; demand in replicas. The bytes may be views of arrays of several deployments, as in `ShadowMemory`."""
+class MinuteOfHourMemory:
+    """Plain data; demand in replicas. The bytes may be views of arrays of several deployments (`SimulationMemory`)."""
 
     errors: bytearray = field(default_factory=bytearray)
     """float16 by slot of 30 s, over three days: error over the size to expect of it; NaN = not known."""
@@ -42,14 +42,14 @@ class ClockMemory:
             raise ValueError(f"{found} are no clock's (two for each slot, {8 * 3 * _PENDING})")
 
 
-class Clocks:
+class MinuteOfHourBank:
     """Those of several deployments, bins of one width; makes what is missing of their memories.
 
     The memories' bytes become views of the arrays here. Errors lie here once more by the minute: in a memory the same
     minute of each hour lies far from that of the next, and to fetch them takes longer than all that is done with them.
     """
 
-    def __init__(self, memories: Sequence[ClockMemory], bin_s: float) -> None:
+    def __init__(self, memories: Sequence[MinuteOfHourMemory], bin_s: float) -> None:
         self._memories = memories
         self._bin_s = bin_s
         self._thin = max(1, round(_SLOT_S / bin_s))
@@ -66,7 +66,7 @@ class Clocks:
         self._by_minute: NDArray[np.float16] = np.ascontiguousarray(by_hour.transpose(0, 2, 1))
         self._each: Ints = np.arange(len(memories))[:, None]
 
-    def holds(self, memories: Sequence[ClockMemory], bin_s: float) -> bool:
+    def holds(self, memories: Sequence[MinuteOfHourMemory], bin_s: float) -> bool:
         """These memories, and no other, are views of the arrays here."""
         if bin_s != self._bin_s or len(memories) != len(self._memories):
             return False
@@ -97,7 +97,7 @@ class Clocks:
         self._by_minute[whose, slot % self._per_hour, slot // self._per_hour] = error
         return np.asarray(about.transpose(2, 0, 1))
 
-    def _averages(self, memory: ClockMemory, demand: Sequence[float]) -> list[tuple[float, float]]:
+    def _averages(self, memory: MinuteOfHourMemory, demand: Sequence[float]) -> list[tuple[float, float]]:
         """Level and size of errors after each of the next bins of one clock."""
         slow, quick = self._bin_s / _MEAN_S, min(self._bin_s / _LEVEL_S, 1.0)
         bins, mean, level = memory.bins, memory.mean, memory.level
@@ -148,7 +148,7 @@ class Clocks:
         return np.asarray(known.reshape(*numbers.shape, -1))
 
 
-def _begin(memory: ClockMemory, slots: int) -> None:
+def _begin(memory: MinuteOfHourMemory, slots: int) -> None:
     """Make what is missing of a memory, or all of it where its bins were of another width."""
     if len(memory.errors) == 2 * slots and memory.origins:
         return

@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 
 from policies.predictive.rules.family import Floats, Ints
-from policies.predictive.rules.fleet import COST, LONG, SHORT, STARTS, Shadow, demand_a_day
+from policies.predictive.rules.fleet import COST, LONG, SHORT, STARTS, RuleSimulation, demand_a_day
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +101,8 @@ class Account:
 
 
 def choose(
-    shadow: Shadow, account: Account, allowed_share: float, bin_s: float, lead_bins: int, settings: PriceSettings,
-    among: Ints | None = None, stop_bins: int = 0,
+    shadow: RuleSimulation, account: Account, allowed_share: float, bin_s: float, lead_bins: int,
+    settings: PriceSettings, among: Ints | None = None, stop_bins: int = 0,
 ) -> int:  # fmt: skip
     """The rule to follow from now on, by its number; updates the account.
 

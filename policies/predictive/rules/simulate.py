@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from policies.predictive.rules.family import MOST, STAYS, Counts, Family, Floats, Ints, whole
-from policies.predictive.rules.fleet import COST, MISSED, ROWS, SQUARES, STARTS, ShadowMemory, begin
-from policies.predictive.rules.fluid_queue import NOTHING, Quantiles, Terms, meet
+from policies.predictive.rules.fleet import COST, MISSED, ROWS, SQUARES, STARTS, SimulationMemory, begin
+from policies.predictive.rules.fluid_queue import NOTHING, Quantiles, QueueParams, serve_bin
 from policies.predictive.rules.level_histogram import BUCKETS, levels_of, remember
 
 _BRIEF_S = 120.0
@@ -24,7 +24,7 @@ _STEADY_S = 900.0
 _DRAIN_USE = 0.85
 
 
-class Fleets:
+class SimulatedFleets:
     """Copies of several memories, of one family and bins of one width; they take over what was learned by `store`.
 
     With `lay` no copies: the memories' own bytes become views of the arrays here, and stay so. Whoever looks at one of
@@ -33,7 +33,7 @@ class Fleets:
 
     def __init__(
         self,
-        memories: Sequence[ShadowMemory],
+        memories: Sequence[SimulationMemory],
         family: Family,
         first: Sequence[int],
         rows: int = ROWS,
@@ -68,7 +68,7 @@ class Fleets:
         self._full: NDArray[np.bool_]
         self.resume()
 
-    def holds(self, memories: Sequence[ShadowMemory]) -> bool:
+    def holds(self, memories: Sequence[SimulationMemory]) -> bool:
         """These memories, and no other, are views of the arrays here."""
         if not self._laid or len(memories) != len(self.memories):
             return False
@@ -130,7 +130,7 @@ class Fleets:
         """What each rule's fleet is told for the bin to come, shape (deployments, rules)."""
         return np.asarray(self.targets[self._each, (self.rows - 1) % self._ring])
 
-    def play(self, demand: Floats, quantiles: Quantiles, s: Terms) -> Floats:
+    def play(self, demand: Floats, quantiles: Quantiles, s: QueueParams) -> Floats:
         """These bins (deployments, bins) closed, one after the other, no more than there is `room` for.
 
         Every rule is judged by each and tells its fleet a number for the next. Returns what each missed (replica-bins),
@@ -154,7 +154,7 @@ class Fleets:
         self.book(demand, missed, told, s)
         return missed
 
-    def score(self, demand: Floats, s: Terms) -> Floats:
+    def score(self, demand: Floats, s: QueueParams) -> Floats:
         """The bin that just closed meets every fleet; returns what each missed of it (replica-bins).
 
         `demand`: (deployments,); returns (deployments, rules). A first bin has no fleet to meet: none of it is missed.
@@ -167,10 +167,12 @@ class Fleets:
         missed = np.zeros(busy.shape)
         at = np.nonzero(busy)
         self.backlog[self.rows == 0] = 0
-        self.backlog[at], missed[at], self._full[at] = meet(demand[at[0]], self.backlog[at], running[at], s.of(at[0]))
+        self.backlog[at], missed[at], self._full[at] = serve_bin(
+            demand[at[0]], self.backlog[at], running[at], s.of(at[0])
+        )
         return missed
 
-    def book(self, demand: Floats, missed: Floats, told: Counts, s: Terms) -> None:
+    def book(self, demand: Floats, missed: Floats, told: Counts, s: QueueParams) -> None:
         """The last bins (deployments, bins), on the record: what each fleet missed of them (deployments, bins, rules).
 
         `told` (bins + 1, deployments, rules): what each fleet was told for them, and for the bin before. A first bin
@@ -194,7 +196,7 @@ class Fleets:
             self.sums += weights[i]
         self.block_bins += np.add.reduce(known)
 
-    def _tell(self, target: Counts, demand: Floats, s: Terms) -> None:
+    def _tell(self, target: Counts, demand: Floats, s: QueueParams) -> None:
         """What rules tell their fleets for the bin to come; who is full is told more, within bounds."""
         full = np.nonzero(self._full)
         if len(full[0]):
@@ -208,16 +210,16 @@ class Fleets:
         self.rows += 1
         self._turns += 1
 
-    def _stays(self, lately: Floats, demand: Floats, rules: slice, s: Terms) -> Counts:
+    def _stays(self, lately: Floats, demand: Floats, rules: slice, s: QueueParams) -> Counts:
         """What fleets need to be full at no moment of a lead time like the last, with a twentieth more demand: a rule
         that holds for as long does not go below it: at the edge of what fits a replica would be back at once.
 
         `lately`, (deployments,): the largest demand of that time.
         """
-        felt = np.maximum(lately[:, None], demand[:, None] + self.backlog[:, rules] / s.felt_s)
-        return np.minimum(np.ceil(STAYS * felt / s.carries - NOTHING), MOST).astype(np.int16)
+        effective = np.maximum(lately[:, None], demand[:, None] + self.backlog[:, rules] / s.felt_s)
+        return np.minimum(np.ceil(STAYS * effective / s.carries - NOTHING), MOST).astype(np.int16)
 
-    def _wants(self, demand: Floats, quantiles: Quantiles, s: Terms) -> tuple[Counts, Counts]:
+    def _wants(self, demand: Floats, quantiles: Quantiles, s: QueueParams) -> tuple[Counts, Counts]:
         """What each rule wants when each of these bins has closed, and what it would not give up then.
 
         Demand and the latter are remembered. Shapes (deployments, bins, rules).
@@ -237,7 +239,7 @@ class Fleets:
         self.wants[self._each[:, None], (rows - 1) % self._ring] = keeps
         return wants, keeps
 
-    def _steady(self, demand: Floats, rows: Ints, s: Terms) -> Floats:
+    def _steady(self, demand: Floats, rows: Ints, s: QueueParams) -> Floats:
         """The levels that steady rules hold after each bin, shape (deployments, bins, steady shares)."""
         due = (rows == 1) | (rows % max(1, round(_STEADY_S / s.bin_s)) == 0)
         found = np.empty((*demand.shape, self.steady.shape[1]))
@@ -248,7 +250,7 @@ class Fleets:
             found[:, i] = self.steady
         return found
 
-    def _held(self, keeps: Counts, quantiles: Quantiles, s: Terms) -> Counts:
+    def _held(self, keeps: Counts, quantiles: Quantiles, s: QueueParams) -> Counts:
         """How much of what a fleet has each rule does not give up, shape as `keeps`: that of the bin alone."""
         blocks = self.family.blocks
         rows = self.rows[:, None] + np.arange(1, keeps.shape[1] + 1)

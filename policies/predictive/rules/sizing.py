@@ -20,18 +20,18 @@ from policies.predictive.rules.family import Family, Floats
 from policies.predictive.rules.fleet import (
     ROWS,
     SHORT,
-    Shadow,
-    ShadowMemory,
+    RuleSimulation,
+    SimulationMemory,
     belongs,
     demand_a_day,
     missed_share,
     patience,
 )
-from policies.predictive.rules.fluid_queue import Quantiles, Terms
-from policies.predictive.rules.horizons import Ahead
-from policies.predictive.rules.minute_of_hour import ClockMemory, Clocks
+from policies.predictive.rules.fluid_queue import Quantiles, QueueParams
+from policies.predictive.rules.horizons import Horizons
+from policies.predictive.rules.minute_of_hour import MinuteOfHourBank, MinuteOfHourMemory
 from policies.predictive.rules.shadow_price import Account, PriceSettings, choose
-from policies.predictive.rules.simulate import Fleets
+from policies.predictive.rules.simulate import SimulatedFleets
 
 CHOOSE_EVERY_S = 900.0
 """How long a rule is followed before another may be chosen."""
@@ -45,15 +45,15 @@ _FORGIVES_S = 43200.0
 """Half-life of the usable share's distance from one: who misses nothing learns nothing of how much would have done."""
 _LEAST_USE, _MOST_USE = 0.6, 1.3
 _TOLD = Struct("<h")
-"""A number in `ShadowMemory.targets`."""
+"""A number in `SimulationMemory.targets`."""
 
 
 @dataclass(slots=True)
 class SizingMemory:
     """Plain data of one deployment."""
 
-    shadow: ShadowMemory = field(default_factory=ShadowMemory)
-    clock: ClockMemory = field(default_factory=ClockMemory)
+    shadow: SimulationMemory = field(default_factory=SimulationMemory)
+    clock: MinuteOfHourMemory = field(default_factory=MinuteOfHourMemory)
     account: Account = field(default_factory=Account)
     closed_at_s: float | None = None
     """End of the newest bin."""
@@ -67,7 +67,7 @@ class SizingMemory:
     def met(self, bin_s: float) -> None:
         """Bins of this width close. Those of another one are no record of theirs; what users got stays."""
         if self.bin_s and self.bin_s != bin_s:
-            self.shadow, self.clock, self.bins = ShadowMemory(), ClockMemory(), 0
+            self.shadow, self.clock, self.bins = SimulationMemory(), MinuteOfHourMemory(), 0
             self.account.begin_anew()
             self.account.seen *= self.bin_s / bin_s
             self.account.missed *= self.bin_s / bin_s
@@ -104,12 +104,12 @@ class Closed:
 
     ends_s: Floats
     demand: Floats
-    ahead: Ahead
+    ahead: Horizons
 
     def some(self, begin: int, end: int) -> Closed:
         """Some of the bins."""
         a = self.ahead
-        ahead = Ahead(a.lead[:, begin:end], a.early[:, begin:end], a.keep[:, begin:end])
+        ahead = Horizons(a.lead[:, begin:end], a.early[:, begin:end], a.keep[:, begin:end])
         return Closed(self.ends_s[:, begin:end], self.demand[:, begin:end], ahead)
 
 
@@ -127,9 +127,9 @@ class Got:
 class _Lately:
     """Whose bins closed last; their fleets, once the same had closed together before."""
 
-    memories: Sequence[ShadowMemory] = ()
-    fleets: Fleets | None = None
-    clocks: Clocks | None = None
+    memories: Sequence[SimulationMemory] = ()
+    fleets: SimulatedFleets | None = None
+    clocks: MinuteOfHourBank | None = None
 
 
 @dataclass(frozen=True)
@@ -189,31 +189,31 @@ class Sizing:
             memory.closed_at_s = end_s
         return first
 
-    def _fleets(self, memories: Sequence[SizingMemory], frames: Sequence[Frame], rows: int) -> Fleets:
+    def _fleets(self, memories: Sequence[SizingMemory], frames: Sequence[Frame], rows: int) -> SimulatedFleets:
         """Those of the last time where the same close again; laid side by side when they do so for the second time."""
         shadows, lately = [m.shadow for m in memories], self._lately
         if lately.fleets is not None and lately.fleets.holds(shadows):
             lately.fleets.resume()
             return lately.fleets
         lay = len(shadows) == len(lately.memories) and all(map(is_, shadows, lately.memories))
-        fleets = Fleets(shadows, self.family, [max(1, f.bounds[0]) for f in frames], rows, lay)
+        fleets = SimulatedFleets(shadows, self.family, [max(1, f.bounds[0]) for f in frames], rows, lay)
         lately.memories, lately.fleets = shadows, fleets if lay else None
         return fleets
 
-    def _clocks(self, memories: Sequence[SizingMemory], bin_s: float) -> Clocks:
+    def _clocks(self, memories: Sequence[SizingMemory], bin_s: float) -> MinuteOfHourBank:
         """Those of the last time where the same close again."""
         own, lately = [m.clock for m in memories], self._lately
         if lately.clocks is None or not lately.clocks.holds(own, bin_s):
-            lately.clocks = Clocks(own, bin_s)
+            lately.clocks = MinuteOfHourBank(own, bin_s)
         return lately.clocks
 
-    def _quantiles(self, clocks: Clocks, closed: Closed, s: Terms) -> Quantiles:
+    def _quantiles(self, clocks: MinuteOfHourBank, closed: Closed, s: QueueParams) -> Quantiles:
         numbers = np.rint(closed.ends_s / s.bin_s).astype(np.int64)
         levels, ahead = self.family.array_of_levels, closed.ahead
         at = clocks.quantiles(numbers, closed.demand, s.lead_bins[:, 0] + 1, levels)
         return Quantiles(ahead.lead, ahead.early, ahead.keep, np.where(at == at, at, ahead.lead))
 
-    def _terms(self, memories: Sequence[SizingMemory], frames: Sequence[Frame]) -> Terms:
+    def _terms(self, memories: Sequence[SizingMemory], frames: Sequence[Frame]) -> QueueParams:
         lead_bins = [min(f.lead_bins, ROWS - 2) for f in frames]
         serve_bins = [min(f.serve_bins or lead, lead) for f, lead in zip(frames, lead_bins, strict=True)]
         rows = [
@@ -221,7 +221,9 @@ class Sizing:
             for f, memory in zip(frames, memories, strict=True)
         ]
         columns = np.array(rows, dtype=np.float64).T[:, :, None]
-        return Terms(frames[0].bin_s, self.soft, np.array(lead_bins)[:, None], np.array(serve_bins)[:, None], *columns)
+        return QueueParams(
+            frames[0].bin_s, self.soft, np.array(lead_bins)[:, None], np.array(serve_bins)[:, None], *columns
+        )
 
     def ready(self, memory: SizingMemory, bin_s: float) -> bool:
         """There is record enough to go by."""
@@ -229,8 +231,8 @@ class Sizing:
         enough = shadow.weights[SHORT] * bin_s >= _ENOUGH_S
         return enough and memory.account.rule >= 0 and belongs(shadow, self.family)
 
-    def shadow(self, memory: SizingMemory, s: Frame) -> Shadow:
-        return Shadow(memory.shadow, self.family, max(1, s.bounds[0]))
+    def shadow(self, memory: SizingMemory, s: Frame) -> RuleSimulation:
+        return RuleSimulation(memory.shadow, self.family, max(1, s.bounds[0]))
 
     def _until_choice(self, memory: SizingMemory, bin_s: float) -> int:
         """Bins until a rule is chosen."""

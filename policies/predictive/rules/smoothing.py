@@ -19,7 +19,7 @@ _NORMAL = NormalDist()
 
 
 @dataclass(frozen=True, slots=True)
-class Felt:
+class OccupancySmoother:
     """How requests of several deployments are felt, shape (deployments,) each.
 
     `per_rps`: replicas that one a second takes up; `share`: what a bin weighs in the mean that is felt (1: requests are
@@ -55,8 +55,8 @@ class Felt:
         away = counted - middle[:, None]
         rest = np.maximum(away * away - of_counts * of_counts, 0.0)
         calm = middle[:, None] + np.sign(away) * np.sqrt(rest + of_means * of_means)
-        felt = np.minimum(np.maximum.accumulate(np.maximum(calm, 0.0), axis=-1), counted)
-        return np.where(((self.share >= 1.0) | (noise <= 0.0))[:, None], counted, felt)
+        effective = np.minimum(np.maximum.accumulate(np.maximum(calm, 0.0), axis=-1), counted)
+        return np.where(((self.share >= 1.0) | (noise <= 0.0))[:, None], counted, effective)
 
 
 def _root(values: Floats) -> Floats:

@@ -40,7 +40,7 @@ class Guarded(Pages):
         files = {name: self.folder / name for name in ("team-a", "team-b")}
         given = Readers(**{"token_file": self.folder / "read", "namespace_token_files": files, **readers})
         self.server = Server(
-            self.runtime.board, self.runtime.pause, "127.0.0.1", 0, self.folder / "change", self.clock.now_s,
+            self.runtime.telemetry, self.runtime.pause, "127.0.0.1", 0, self.folder / "change", self.clock.now_s,
             self.clock.monotonic_s, readers=given, limits=limits, cert_file=cert,
         )  # fmt: skip
         return self.server
@@ -325,9 +325,9 @@ async def test_pages_have_tls_and_a_renewed_certificate_is_taken_up(guarded: Gua
     assert guarded.server._listener._certificate is not None
     guarded.server._listener._certificate.renew()
     assert await tls_status(guarded, first) == 503  # the one before goes on
-    guarded.runtime.board.take_conditions(None, 100.0)
-    guarded.runtime.board.take_conditions(None, 130.0)
-    (told,) = guarded.runtime.board.conditions
+    guarded.runtime.telemetry.take_conditions(None, 100.0)
+    guarded.runtime.telemetry.take_conditions(None, 130.0)
+    (told,) = guarded.runtime.telemetry.conditions
     assert (told.name, told.deployment) == (CERTIFICATE_NOT_RENEWED, None)
     assert told.why.endswith("live.pem: they do not fit; allowed: a certificate (PEM) and its private key; "
                              "the certificate before it goes on")  # fmt: skip
@@ -339,8 +339,8 @@ async def test_pages_have_tls_and_a_renewed_certificate_is_taken_up(guarded: Gua
                 break
     with pytest.raises(aiohttp.ClientConnectorCertificateError):
         await tls_status(guarded, first)
-    guarded.runtime.board.take_conditions(None, 200.0)
-    assert guarded.runtime.board.conditions == ()
+    guarded.runtime.telemetry.take_conditions(None, 200.0)
+    assert guarded.runtime.telemetry.conditions == ()
 
 
 async def test_a_handshake_that_does_not_end_is_closed(guarded: Guarded, tmp_path: Path) -> None:

@@ -59,7 +59,13 @@ class Pages:
 
     def make_server(self, token_file: Path | None) -> Server:
         return Server(
-            self.runtime.board, self.runtime.pause, "127.0.0.1", 0, token_file, self.clock.now_s, self.clock.monotonic_s
+            self.runtime.telemetry,
+            self.runtime.pause,
+            "127.0.0.1",
+            0,
+            token_file,
+            self.clock.now_s,
+            self.clock.monotonic_s,
         )
 
     async def tick(self, count: int = 1) -> None:
@@ -388,7 +394,7 @@ OF_LLM = (("app", "chat"), ("deployment", "llm"), ("namespace", "default"), ("se
 
 async def test_the_metrics_page_is_valid_in_both_formats_and_has_the_names_of_the_contract(pages: Pages) -> None:
     await pages.tick(3)
-    pages.runtime.board.plan = _with_forecast(pages)
+    pages.runtime.telemetry.plan = _with_forecast(pages)
     found = await samples(pages)
     names = {name for name, _ in found}
     assert {
@@ -406,7 +412,7 @@ async def test_the_metrics_page_is_valid_in_both_formats_and_has_the_names_of_th
 def _with_forecast(pages: Pages) -> Any:
     from dataclasses import replace
 
-    plan = pages.runtime.board.plan
+    plan = pages.runtime.telemetry.plan
     assert plan is not None
     forecast = Forecast("f", START_S, (10.0, 20.0), (0.5, 0.9), ((4.0, 6.0), (5.0, 8.0)), True)
     return replace(plan, forecasts={LLM: forecast}, capacities_rps={LLM: 2.0, OTHER: None})
@@ -414,7 +420,7 @@ def _with_forecast(pages: Pages) -> Any:
 
 async def test_the_values_are_those_of_the_last_tick(pages: Pages) -> None:
     await pages.tick(3)
-    pages.runtime.board.plan = _with_forecast(pages)
+    pages.runtime.telemetry.plan = _with_forecast(pages)
     found = await samples(pages)
     assert found["leadtime_replicas", (*OF_LLM, ("state", "target"))] == 3.0
     assert found["leadtime_replicas", (*OF_LLM, ("state", "planned"))] == 3.0

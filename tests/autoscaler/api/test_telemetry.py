@@ -6,7 +6,7 @@ from prometheus_client import generate_latest
 
 from autoscaler.api.metrics import Exporter
 from autoscaler.api.status import status_view
-from autoscaler.api.telemetry import Board
+from autoscaler.api.telemetry import Telemetry
 from autoscaler.core.controller import Controller
 from autoscaler.core.types import DeploymentPlan, GuardRecord, Hint, Plan, Signals
 from policies.base import DeploymentKey, ForecastSpec
@@ -26,30 +26,30 @@ def plan(**in_force: tuple[str, ...]) -> Plan:
 
 
 def test_a_guard_counts_when_it_comes_into_force_and_not_at_each_tick() -> None:
-    board = Board(config(), alive_within_s=30.0)
+    telemetry = Telemetry(config(), alive_within_s=30.0)
     for shown in (
         plan(llm=("a",)), plan(llm=("a",)), plan(llm=("a", "b")), plan(llm=("b",)), plan(llm=("a",)),
     ):  # fmt: skip
-        board.publish(Signals(), shown, (), 0.0)
-    assert dict(board.guards) == {"a": 2, "b": 1}
+        telemetry.publish(Signals(), shown, (), 0.0)
+    assert dict(telemetry.guards) == {"a": 2, "b": 1}
 
 
 def test_a_guard_of_two_deployments_counts_for_each() -> None:
-    board = Board(config(), alive_within_s=30.0)
-    board.publish(Signals(), plan(llm=("a",)), (), 0.0)
-    board.publish(Signals(), plan(llm=("a",), other=("a",)), (), 0.0)
-    assert dict(board.guards) == {"a": 2}
+    telemetry = Telemetry(config(), alive_within_s=30.0)
+    telemetry.publish(Signals(), plan(llm=("a",)), (), 0.0)
+    telemetry.publish(Signals(), plan(llm=("a",), other=("a",)), (), 0.0)
+    assert dict(telemetry.guards) == {"a": 2}
 
 
-def ticked(hint: Hint | None = None) -> Board:
+def ticked(hint: Hint | None = None) -> Telemetry:
     controller = Controller(config(), policy=Says(1, forecast=ForecastSpec("last", bin_s=10.0)))
-    board = Board(controller.config, alive_within_s=30.0)
+    telemetry = Telemetry(controller.config, alive_within_s=30.0)
     for tick in range(150):
         now_s = 5.0 * tick
         page = metrics(now_s, arrivals=50.0 * tick)
         given = signals(inventory(now_s), page, hints=(hint,) if hint else ())
-        board.publish(given, controller.step(given, now_s), (), 0.001)
-    return board
+        telemetry.publish(given, controller.step(given, now_s), (), 0.001)
+    return telemetry
 
 
 def test_the_status_shows_how_often_the_forecast_held() -> None:
@@ -62,8 +62,8 @@ def test_the_status_shows_how_often_the_forecast_held() -> None:
 def test_a_hint_that_comes_nearer_makes_no_series_of_its_own() -> None:
     hint = Hint("launch", KEY, 800.0, 900.0, 100.0, asked_by="marketing")
 
-    def horizons(board: Board) -> set[str]:
-        lines = generate_latest(Exporter(board, lambda: 750.0).registry).decode().splitlines()
+    def horizons(telemetry: Telemetry) -> set[str]:
+        lines = generate_latest(Exporter(telemetry, lambda: 750.0).registry).decode().splitlines()
         found = [line for line in lines if line.startswith("leadtime_forecast_rps{")]
         return {line.partition('horizon="')[2].partition('"')[0] for line in found}
 

@@ -15,7 +15,7 @@ from autoscaler.core import journal
 from autoscaler.core.audit import Audit, writer_of
 from autoscaler.core.pause import PauseSwitch
 from autoscaler.core.types import ControllerConfig
-from autoscaler.runtime import new_board
+from autoscaler.runtime import new_telemetry
 from autoscaler.runtime.journal_file import JournalWriter, journal_files, read_journal
 from autoscaler.runtime.journal_stream import JournalStream
 from autoscaler.runtime.store import StateStore
@@ -100,7 +100,7 @@ async def test_a_pause_in_the_cluster_says_who_wrote_it() -> None:
     api, audit = OneConfigMap(), Audit(lambda: 7.0)
     config = ControllerConfig()
     parts = kubernetes_parts(
-        KubernetesSettings((), "ours", "lt"), config, new_board(config), api, audit=audit  # type: ignore[arg-type]
+        KubernetesSettings((), "ours", "lt"), config, new_telemetry(config), api, audit=audit  # type: ignore[arg-type]
     )  # fmt: skip
     [switch] = [source for source in parts.sources if isinstance(source, KubernetesPauseSource)]
     await switch.read(1.0)

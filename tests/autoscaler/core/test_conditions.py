@@ -10,7 +10,7 @@ import pytest
 
 from autoscaler.api.deployment_metrics import deployment_families
 from autoscaler.api.status import status_view
-from autoscaler.api.telemetry import Board
+from autoscaler.api.telemetry import Telemetry
 from autoscaler.core import conditions, forecast
 from autoscaler.core.conditions import KINDS, Candidate, lasting
 from autoscaler.core.controller import Controller
@@ -207,27 +207,27 @@ def test_what_a_failed_deployment_holds_keeps_its_part_of_the_budget(monkeypatch
 # ---------------------------------------------------------------- told by every way
 
 
-def told_board() -> tuple[Board, Plan]:
+def told_board() -> tuple[Telemetry, Plan]:
     config = ControllerConfig(deployments=(DeploymentSettings("*/*"),), dry_run=False)
-    board = Board(config, 30.0)
+    telemetry = Telemetry(config, 30.0)
     plan = replace(
         Plan(1, 100.0, True, False, ()),
         conditions=lasting({}, [Candidate(conditions.CRASH_LOOP, KEY, "out of memory")], 100.0),
     )
-    board.report(conditions.STATE_NOT_SAVED, "disk full")
-    board.take_conditions(plan, 60.0)
-    board.take_conditions(plan, 100.0)
-    return board, plan
+    telemetry.report(conditions.STATE_NOT_SAVED, "disk full")
+    telemetry.take_conditions(plan, 60.0)
+    telemetry.take_conditions(plan, 100.0)
+    return telemetry, plan
 
 
 def test_status_metric_event_and_log_tell_it_and_the_log_tells_its_end(caplog: pytest.LogCaptureFixture) -> None:
-    board, plan = told_board()
-    shown = status_view(board, 100.0)["conditions"]
+    telemetry, plan = told_board()
+    shown = status_view(telemetry, 100.0)["conditions"]
     assert [(c["name"], c["deployment"], c["severity"]) for c in shown] == [
         (conditions.CRASH_LOOP, str(KEY), "critical"),
         (conditions.STATE_NOT_SAVED, None, "warning"),
     ]
-    families = {family.name: family for family in deployment_families(board, plan)}
+    families = {family.name: family for family in deployment_families(telemetry, plan)}
     labels = [sample.labels["condition"] for sample in families["leadtime_condition"].samples]
     assert labels == [conditions.CRASH_LOOP, conditions.STATE_NOT_SAVED]
     [notice] = notices_of(plan, (), lambda key: ObjectRef("RayService", "llm", "chat"))
@@ -235,7 +235,7 @@ def test_status_metric_event_and_log_tell_it_and_the_log_tells_its_end(caplog: p
     log = TickLog()
     with caplog.at_level(logging.INFO, "leadtime"):
         for _ in range(5):
-            log.conditions(board.conditions)
+            log.conditions(telemetry.conditions)
         log.conditions(())
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 4

@@ -91,7 +91,7 @@ def replicas(count: Any, terms: Any = ()) -> Any:
         (FleetProposal({}, {"h200": PoolProposal(1)}), "pools: unknown key 'h200'; did you mean 'h100'?"),
         (FleetProposal({}, {"h100": PoolProposal(-2)}), "pools: h100: -2; allowed: a whole number >= 0"),
         (FleetProposal({}, {"h100": 2}), "pools: h100: 2; allowed: a PoolProposal"),  # type: ignore[dict-item]
-        (ZeroDivisionError("division by zero"), "propose() failed at test_asking.py:"),
+        (ZeroDivisionError("division by zero"), "propose() failed at test_policy_host.py:"),
         (KeyError("chat"), "KeyError: 'chat'"),
         (RuntimeError("two\nlines"), "RuntimeError: two lines"),
         (SystemExit(3), "SystemExit: 3"),
@@ -128,7 +128,7 @@ def test_an_attribute_that_may_not_be_set_is_told_with_the_policys_own_line() ->
     def says(seen: FleetView) -> Any:
         seen.deployments[0].rate_rps = 1.0  # type: ignore[misc]
 
-    with pytest.raises(PolicyFault, match=r"failed at test_asking\.py:\d+: FrozenInstanceError"):
+    with pytest.raises(PolicyFault, match=r"failed at test_policy_host\.py:\d+: FrozenInstanceError"):
         ask(Mine(says), fleet(view()), None, 0.0)
 
 
@@ -243,7 +243,7 @@ async def test_the_live_controller_logs_it_once_holds_and_recovers(
         ]
         assert all(not r.exc_info for r in caplog.records), "no traceback of somebody else's mistake"
         assert fleet_.targets == {LLM: 1}
-        assert runtime.board.failed_steps == 6
+        assert runtime.telemetry.failed_steps == 6
         policy.says = lambda view: FleetProposal({d.key: ReplicaProposal(3) for d in view.deployments})
         await ticks(1)
     assert fleet_.targets == {LLM: 3}

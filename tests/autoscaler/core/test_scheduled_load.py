@@ -32,7 +32,7 @@ def forecast(now_s: float = 0.0) -> Forecast:
     return Forecast("seasonal", now_s, (100.0, 400.0, 1600.0), LEVELS, rows, True)
 
 
-def hear(
+def scheduled_loads(
     *announced: Hint,
     now_s: float = 0.0,
     ceiling_rps: float | None = None,
@@ -40,9 +40,9 @@ def hear(
     rate_rps: float | None = 8.0,
     known: Forecast | None = None,
     farthest_s: float = 1600.0,
-) -> tuple[scheduled_load.Heard, ...]:
+) -> tuple[scheduled_load.ScheduledLoad, ...]:
     memories = {} if memories is None else memories
-    return scheduled_load.hear(
+    return scheduled_load.scheduled_loads(
         memories, announced, KEY, now_s, farthest_s, ceiling_rps, rate_rps, known or forecast(now_s), lambda _: 1.0
     )
 
@@ -51,7 +51,7 @@ def hear(
 
 
 def test_horizons_that_reach_its_window_are_raised_and_shorter_ones_are_not() -> None:
-    merged = scheduled_load.merge(forecast(), hear(hint()))
+    merged = scheduled_load.merge(forecast(), scheduled_loads(hint()))
     assert merged.quantile(498.0, 0.9) == pytest.approx(forecast().quantile(498.0, 0.9), abs=0.01)
     assert merged.quantile(500.0, 0.5) == 40.0
     assert merged.quantile(1600.0, 0.99) == 40.0
@@ -60,36 +60,38 @@ def test_horizons_that_reach_its_window_are_raised_and_shorter_ones_are_not() ->
 
 
 def test_a_lower_hint_than_what_is_expected_changes_nothing() -> None:
-    merged = scheduled_load.merge(forecast(), hear(hint(rps=5.0)))
+    merged = scheduled_load.merge(forecast(), scheduled_loads(hint(rps=5.0)))
     for horizon_s in (100.0, 400.0, 1600.0):
         for level in LEVELS:
             assert merged.quantile(horizon_s, level) == forecast().quantile(horizon_s, level)
 
 
 def test_it_counts_while_it_lasts_and_expires_at_its_end() -> None:
-    assert scheduled_load.merge(forecast(799.0), hear(hint(), now_s=799.0)).quantile(100.0, 0.5) == 40.0
-    assert hear(hint(), now_s=800.0) == ()
+    assert scheduled_load.merge(forecast(799.0), scheduled_loads(hint(), now_s=799.0)).quantile(100.0, 0.5) == 40.0
+    assert scheduled_loads(hint(), now_s=800.0) == ()
 
 
 def test_hints_of_others_beyond_the_horizon_or_without_confidence_do_not_count() -> None:
     other = replace(hint(), key=DeploymentKey.parse("chat/other"))
-    assert hear(other, hint(start_s=2000.0, end_s=3000.0), hint(confidence_fraction=0.0)) == ()
+    assert scheduled_loads(other, hint(start_s=2000.0, end_s=3000.0), hint(confidence_fraction=0.0)) == ()
 
 
 def test_of_two_with_one_id_the_later_one_counts() -> None:
-    (one,) = hear(hint(rps=40.0), hint(rps=50.0))
+    (one,) = scheduled_loads(hint(rps=40.0), hint(rps=50.0))
     assert one.hint.rps == 50.0
 
 
 def test_so_many_hints_count_and_no_more() -> None:
     many = [replace(hint(), id=f"h{i}", start_at_s=500.0 + i) for i in range(3 * scheduled_load.MOST)]
-    heard = hear(*many)
-    assert [one.hint.id for one in heard] == [f"h{i}" for i in range(scheduled_load.MOST)]
-    assert len(scheduled_load.merge(forecast(), heard).horizons_s) <= 3 + 2 * scheduled_load.MOST
+    scheduled = scheduled_loads(*many)
+    assert [one.hint.id for one in scheduled] == [f"h{i}" for i in range(scheduled_load.MOST)]
+    assert len(scheduled_load.merge(forecast(), scheduled).horizons_s) <= 3 + 2 * scheduled_load.MOST
 
 
 def test_the_ceiling_holds_for_levels_and_for_multipliers() -> None:
-    level, times = hear(hint(rps=500.0), replace(hint(rps=None), id="sale", multiplier=50.0), ceiling_rps=25.0)
+    level, times = scheduled_loads(
+        hint(rps=500.0), replace(hint(rps=None), id="sale", multiplier=50.0), ceiling_rps=25.0
+    )
     assert level.capped
     assert times.capped
     merged = scheduled_load.merge(forecast(), (level, times))
@@ -99,26 +101,29 @@ def test_the_ceiling_holds_for_levels_and_for_multipliers() -> None:
 def test_a_multiplier_multiplies_what_was_expected_before_it_began() -> None:
     memories: dict[str, HintMemory] = {}
     sale = replace(hint(rps=None), multiplier=3.0)
-    before = scheduled_load.merge(forecast(490.0), hear(sale, now_s=490.0, memories=memories))
+    before = scheduled_load.merge(forecast(490.0), scheduled_loads(sale, now_s=490.0, memories=memories))
     assert before.quantile(1600.0, 0.5) == 36.0
     # It came true: what is seen now is three times as much, and is not multiplied again.
     rows = tuple(tuple(3.0 * v for v in row) for row in forecast().values_rps)
     risen = replace(forecast(600.0), values_rps=rows)
-    heard = hear(sale, now_s=600.0, memories=memories, known=risen, rate_rps=24.0)
-    during = scheduled_load.merge(risen, heard)
+    scheduled = scheduled_loads(sale, now_s=600.0, memories=memories, known=risen, rate_rps=24.0)
+    during = scheduled_load.merge(risen, scheduled)
     assert during.quantile(1600.0, 0.5) == 36.0
-    assert heard[0].announcement is not None
-    assert heard[0].announcement.rps == 24.0
+    assert scheduled[0].announcement is not None
+    assert scheduled[0].announcement.rps == 24.0
     # It did not come true yet: it still may.
     assert (
-        scheduled_load.merge(forecast(600.0), hear(sale, now_s=600.0, memories=memories)).quantile(1600.0, 0.5) == 36.0
+        scheduled_load.merge(forecast(600.0), scheduled_loads(sale, now_s=600.0, memories=memories)).quantile(
+            1600.0, 0.5
+        )
+        == 36.0
     )
-    hear(now_s=610.0, memories=memories)
+    scheduled_loads(now_s=610.0, memories=memories)
     assert memories == {}, "a hint that is gone is forgotten"
 
 
 def test_a_multiplier_of_an_unknown_demand_says_nothing() -> None:
-    (one,) = hear(replace(hint(rps=None), multiplier=3.0), rate_rps=None)
+    (one,) = scheduled_loads(replace(hint(rps=None), multiplier=3.0), rate_rps=None)
     assert one.announcement is None
 
 
@@ -142,7 +147,7 @@ def test_hints_only_raise_and_never_above_the_ceiling(
         )
         for i, (size, confidence, start_s, length_s, times, _) in enumerate(drawn)
     ]  # fmt: skip
-    merged = scheduled_load.merge(forecast(), hear(*announced, ceiling_rps=ceiling_rps))
+    merged = scheduled_load.merge(forecast(), scheduled_loads(*announced, ceiling_rps=ceiling_rps))
     for horizon_s in (50.0, 317.0, 1000.0, *merged.horizons_s):
         values = [merged.quantile(horizon_s, level) for level in LEVELS]
         base = [forecast().quantile(horizon_s, level) for level in LEVELS]
@@ -158,24 +163,24 @@ def test_hints_only_raise_and_never_above_the_ceiling(
 
 def test_words_name_it_its_time_and_who_asked() -> None:
     one = Hint("launch", KEY, NOON_S + 1800, NOON_S + 5400, rps=40.0, asked_by="marketing")
-    (heard,) = hear(one, now_s=NOON_S, farthest_s=3600.0)
-    assert heard.announcement is not None
-    assert heard.announcement.words == "hint launch: 40 req/s from 12:30 to 13:30 UTC (asked by marketing)"
+    (scheduled,) = scheduled_loads(one, now_s=NOON_S, farthest_s=3600.0)
+    assert scheduled.announcement is not None
+    assert scheduled.announcement.words == "hint launch: 40 req/s from 12:30 to 13:30 UTC (asked by marketing)"
 
 
 def test_words_tell_confidence_ceiling_and_another_day() -> None:
     one = Hint("launch", KEY, NOON_S + 86400, NOON_S + 90000, rps=40.0, confidence_fraction=0.6)
-    (heard,) = hear(one, now_s=NOON_S, ceiling_rps=20.0, farthest_s=1e6)
-    assert heard.announcement is not None
-    assert heard.announcement.words == (
+    (scheduled,) = scheduled_loads(one, now_s=NOON_S, ceiling_rps=20.0, farthest_s=1e6)
+    assert scheduled.announcement is not None
+    assert scheduled.announcement.words == (
         "hint launch: 40 req/s (hints may raise to 20) from 2023-11-15 12:00 to 13:00 UTC, 60% sure"
     )
 
 
 def test_a_scenarios_times_count_from_its_start() -> None:
-    (heard,) = hear(hint())
-    assert heard.announcement is not None
-    assert heard.announcement.words == "hint launch: 40 req/s from 500 to 800 s"
+    (scheduled,) = scheduled_loads(hint())
+    assert scheduled.announcement is not None
+    assert scheduled.announcement.words == "hint launch: 40 req/s from 500 to 800 s"
 
 
 # ---------------------------------------------------------------- through the controller and the flagship

@@ -83,11 +83,11 @@ async def test_a_tick_reads_decides_applies_records_and_publishes(shell: Shell) 
     shell.policy.wants[LLM] = 3
     await shell.ticks(1)
     assert shell.fleet.targets[LLM] == 3
-    board = shell.runtime.board
-    assert board.plan is not None
-    assert board.signals is not None
-    assert board.outcomes["fake", "ok"] == 1
-    assert board.last_decision(LLM) is not None
+    telemetry = shell.runtime.telemetry
+    assert telemetry.plan is not None
+    assert telemetry.signals is not None
+    assert telemetry.outcomes["fake", "ok"] == 1
+    assert telemetry.last_decision(LLM) is not None
     first, second = shell.recorded()
     assert (first["kind"], second["kind"], second["tick"]) == ("checkpoint", "tick", 1)
     assert second["applied"] == {"chat/llm": {"actuator": "fake", "outcome": "ok", "value": 3, "why": ""}}
@@ -111,8 +111,8 @@ async def test_a_source_that_fails_is_unknown_and_the_tick_goes_on(shell: Shell)
     shell.inventory.broken = "answered 503"
     await shell.ticks(2)
     assert shell.fleet.targets[LLM] == 1
-    assert shell.runtime.board.signals is not None
-    assert shell.runtime.board.signals.sources[0].why == "answered 503"
+    assert shell.runtime.telemetry.signals is not None
+    assert shell.runtime.telemetry.signals.sources[0].why == "answered 503"
     shell.inventory.broken = ""
     await shell.ticks(1)
     assert shell.fleet.targets[LLM] == 3
@@ -122,8 +122,8 @@ async def test_a_source_that_hangs_does_not_delay_the_tick(shell: Shell) -> None
     shell.policy.wants[LLM] = 3
     shell.metrics.hang = True
     await shell.ticks(2)
-    assert shell.runtime.board.plan is not None
-    assert shell.runtime.board.plan.tick == 2
+    assert shell.runtime.telemetry.plan is not None
+    assert shell.runtime.telemetry.plan.tick == 2
     await shell.runtime._close()
 
 
@@ -136,7 +136,7 @@ async def test_a_step_that_raises_changes_nothing_is_logged_once_and_the_loop_go
     shell.policy.raises = raises
     await shell.ticks(3)
     assert shell.actuator.plans == []
-    assert shell.runtime.board.failed_steps == 3
+    assert shell.runtime.telemetry.failed_steps == 3
     assert sum("the decision failed" in record.message for record in caplog.records) == 1
     shell.policy.raises, shell.policy.wants[LLM] = None, 2
     await shell.ticks(1)
@@ -180,18 +180,18 @@ async def test_an_actuator_that_raises_or_hangs_is_an_outcome(shell: Shell) -> N
     shell.runtime._actuators = (shell.actuator, hanging := FleetActuator(shell.fleet, "hanging", hang=True))
     shell.runtime._apply_within_s = 0.01
     await shell.ticks(1)
-    board = shell.runtime.board
-    assert (board.outcomes["fake", "actuatorerror"], board.outcomes["hanging", "unavailable"]) == (1, 1)
+    telemetry = shell.runtime.telemetry
+    assert (telemetry.outcomes["fake", "actuatorerror"], telemetry.outcomes["hanging", "unavailable"]) == (1, 1)
     assert hanging.plans
-    assert board.plan is not None
+    assert telemetry.plan is not None
 
 
 async def test_the_wall_clock_set_back_does_not_take_the_controller_back(shell: Shell) -> None:
     await shell.ticks(1)
     shell.clock.wall_offset_s -= 3600
     await shell.ticks(1)
-    assert shell.runtime.board.plan is not None
-    assert shell.runtime.board.plan.now_s >= START_S
+    assert shell.runtime.telemetry.plan is not None
+    assert shell.runtime.telemetry.plan.now_s >= START_S
 
 
 async def test_after_the_wall_clock_was_set_back_time_goes_on_until_the_two_meet(shell: Shell) -> None:
@@ -200,8 +200,8 @@ async def test_after_the_wall_clock_was_set_back_time_goes_on_until_the_two_meet
     seen = []
     for _ in range(30):
         await shell.ticks(1)
-        assert shell.runtime.board.plan is not None
-        seen.append(shell.runtime.board.plan.now_s)
+        assert shell.runtime.telemetry.plan is not None
+        seen.append(shell.runtime.telemetry.plan.now_s)
     steps = np.diff(seen)
     assert steps[:15] == pytest.approx(0.9 * shell.config.tick_s, abs=1e-4)
     assert steps[-5:] == pytest.approx(shell.config.tick_s, abs=1e-4)
@@ -274,7 +274,7 @@ async def test_a_state_file_that_cannot_be_written_stops_nobody(shell: Shell, ca
     await shell.ticks(1)
     shell.clock.time_s += 100
     await shell.ticks(1)
-    assert shell.runtime.board.plan is not None
+    assert shell.runtime.telemetry.plan is not None
     assert sum("cannot be written" in record.message for record in caplog.records) == 1
 
 
@@ -284,7 +284,7 @@ async def test_a_state_file_that_cannot_be_written_stops_nobody(shell: Shell, ca
 async def test_ticks_are_on_a_fixed_grid(shell: Shell) -> None:
     await shell.run(4)
     assert shell.clock.waits == pytest.approx([0.05, 0.10, 0.15, 0.20])
-    assert shell.runtime.board.missed_ticks == 0
+    assert shell.runtime.telemetry.missed_ticks == 0
 
 
 async def test_ticks_that_were_missed_are_skipped_and_counted(shell: Shell) -> None:
@@ -295,7 +295,7 @@ async def test_ticks_that_were_missed_are_skipped_and_counted(shell: Shell) -> N
     original, shell.metrics._data = shell.metrics._data, spend  # type: ignore[method-assign]
     await shell.run(4)
     assert shell.clock.waits == pytest.approx([0.05, 0.20, 0.25, 0.30])
-    assert shell.runtime.board.missed_ticks == 2
+    assert shell.runtime.telemetry.missed_ticks == 2
 
 
 async def test_who_begins_to_lead_while_reading_writes_only_after_reading_again(shell: Shell) -> None:
@@ -372,9 +372,9 @@ async def test_a_signal_ends_it_gracefully(shell: Shell, number: signal.Signals)
 
 
 async def test_a_port_that_is_taken_is_one_clear_error_and_closes_everything(shell: Shell) -> None:
-    other = Server(shell.runtime.board, shell.runtime.pause, port=0)
+    other = Server(shell.runtime.telemetry, shell.runtime.pause, port=0)
     await other.start()
-    shell.runtime._server = Server(shell.runtime.board, shell.runtime.pause, port=other.port)
+    shell.runtime._server = Server(shell.runtime.telemetry, shell.runtime.pause, port=other.port)
     with pytest.raises(ConfigError, match=str(other.port)):
         await shell.runtime.run()
     assert shell.actuator.closed

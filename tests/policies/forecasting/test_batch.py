@@ -8,9 +8,9 @@ import pytest
 
 from policies.base import ForecastSpec
 from policies.forecasting import Forecaster, ForecasterState, create
-from policies.forecasting.backtest_trace import teach
+from policies.forecasting.backtest_trace import backtest_forecasters
 from policies.forecasting.base import Floats
-from policies.forecasting.batch import Bin, Together
+from policies.forecasting.batch import BatchedEnsemble, Bin
 from policies.forecasting.ensemble.forecaster import MixtureForecaster
 from tests.policies.calls import calls_of
 
@@ -37,7 +37,7 @@ class Pairs:
 
     def __init__(self, spec: ForecastSpec, count: int) -> None:
         self.spec = spec
-        self.together = Together()
+        self.together = BatchedEnsemble()
         self.pairs = [(create(spec), create(spec)) for _ in range(count)]
 
     def show(self, bins: list[list[Bin]]) -> None:
@@ -146,8 +146,8 @@ def test_pasts_are_learned_together_as_each_on_its_own(write: bool) -> None:
     known = [
         (60.0 * np.arange(first + 1.0, first + 1.0 + len(past)), past) for first, past in zip(begin, pasts, strict=True)
     ]
-    apart = [teach([(one, past)], spec, write)[0] for one, past in zip(alone, known, strict=True)]
-    assert teach(list(zip(together, known, strict=True)), spec, write) == apart
+    apart = [backtest_forecasters([(one, past)], spec, write)[0] for one, past in zip(alone, known, strict=True)]
+    assert backtest_forecasters(list(zip(together, known, strict=True)), spec, write) == apart
     assert (None in apart) is not write
     assert [saved(one) for one in together] == [saved(one) for one in alone]
 
@@ -161,7 +161,7 @@ def test_nobody_is_asked_who_has_seen_nothing() -> None:
 
 def test_a_step_of_many_makes_few_more_calls_than_one_of_few() -> None:
     def cost(count: int) -> float:
-        pairs, together = [create(SHORT_SEASON) for _ in range(count)], Together()
+        pairs, together = [create(SHORT_SEASON) for _ in range(count)], BatchedEnsemble()
         values = traffic(240, 1)
 
         def bins(first: int, last: int) -> None:

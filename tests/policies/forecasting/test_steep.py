@@ -12,7 +12,7 @@ from policies.base import ForecastSpec
 from policies.forecasting import ForecasterState, create
 from policies.forecasting.ensemble.forecaster import MixtureForecaster
 from policies.forecasting.ensemble.grid import LEVELS, Grid
-from policies.forecasting.ensemble.ramp_correction import Q95, SteepRises, size_of, steep_from
+from policies.forecasting.ensemble.ramp_correction import Q95, RampCorrection, size_of, steep_from
 
 GRID = Grid.of(60.0, 86400.0)
 TEN_MINUTES = int(np.flatnonzero(GRID.widths == 10)[0])
@@ -28,19 +28,19 @@ ONE = np.array([0])
 EVERY = np.arange(GRID.size)
 
 
-def raised(steep: SteepRises, rows: np.ndarray, level: float) -> np.ndarray:
+def raised(steep: RampCorrection, rows: np.ndarray, level: float) -> np.ndarray:
     return np.asarray(steep.raised(ONE, rows[None], np.array([level]))[0])
 
 
-def lived(steep: SteepRises, step: int, rows: np.ndarray, came: float, slot: int = 0) -> None:
+def lived(steep: RampCorrection, step: int, rows: np.ndarray, came: float, slot: int = 0) -> None:
     """At a level of 10 these quantiles were said, and `came` was the largest bin at every horizon."""
     steep.say(np.array([slot]), step, rows[None], np.array([10.0]))
     steep.learn(np.full(GRID.size, slot), EVERY, np.full(GRID.size, step), np.full(GRID.size, came))
 
 
-def taught(rounds: int, often: int, rise: float, distance: float) -> SteepRises:
+def taught(rounds: int, often: int, rise: float, distance: float) -> RampCorrection:
     """Level 10, q0.95 `distance` above; every `often`-th window rises by `rise` at every horizon, the others by 1."""
-    steep = SteepRises(GRID)
+    steep = RampCorrection(GRID)
     rows = bands(10.0, distance)
     for step in range(rounds):
         lived(steep, step, raised(steep, rows, 10.0), 10.0 + (rise if step % often == 0 else 1.0))
@@ -88,7 +88,7 @@ def test_no_quantile_is_lowered_and_all_stay_in_order(
 ) -> None:
     rows = np.maximum.accumulate(np.sort(np.array(values).reshape(GRID.size, 9), axis=1), axis=0)
     before = rows.copy()
-    steep = SteepRises(GRID)
+    steep = RampCorrection(GRID)
     steep.stretch[0], steep.threshold[0] = stretch, threshold
     said = raised(steep, rows, level)
     assert np.array_equal(rows, before)
@@ -101,7 +101,7 @@ def test_no_quantile_is_lowered_and_all_stay_in_order(
 
 
 def test_the_band_is_stretched_only_where_a_steep_rise_is_within_its_reach() -> None:
-    steep = SteepRises(GRID)
+    steep = RampCorrection(GRID)
     steep.stretch[:], steep.threshold[:] = 0.5, 20.0
     for distance, expected in ((10.0, 10.0), (17.0, 17.0), (20.0, 30.0), (40.0, 60.0)):
         assert raised(steep, bands(10.0, distance), 10.0)[TEN_MINUTES, Q95] == pytest.approx(10.0 + expected)
@@ -143,7 +143,7 @@ def test_it_stretches_no_further_where_coverage_as_a_whole_nears_0_97() -> None:
 
 
 def test_some_horizons_can_learn_while_others_wait() -> None:
-    steep = SteepRises(GRID)
+    steep = RampCorrection(GRID)
     steep.say(ONE, 0, bands(10.0, 5.0)[None], np.array([10.0]))
     for horizons in (np.array([0, TEN_MINUTES]), np.array([0, 1])):
         steep.learn(np.zeros(2, dtype=np.int64), horizons, np.zeros(2, dtype=np.int64), np.array([11.0, 12.0]))
@@ -151,7 +151,7 @@ def test_some_horizons_can_learn_while_others_wait() -> None:
 
 
 def test_forecasters_side_by_side_learn_as_each_alone() -> None:
-    together, alone = SteepRises(GRID, 3), [SteepRises(GRID) for _ in range(3)]
+    together, alone = RampCorrection(GRID, 3), [RampCorrection(GRID) for _ in range(3)]
     rng, both = np.random.default_rng(1), np.array([0, 2])
     for step in range(800):
         rows = np.stack([bands(10.0, distance) for distance in rng.uniform(20.0, 50.0, 2)])
@@ -167,7 +167,7 @@ def test_forecasters_side_by_side_learn_as_each_alone() -> None:
             assert np.array_equal(own[0], said[i])
     assert (together.stretch[both] > 0).any()
     for slot, one in enumerate(alone):
-        for name in SteepRises.axes:
+        for name in RampCorrection.axes:
             assert np.array_equal(getattr(together, name)[slot], getattr(one, name)[0], equal_nan=True)
 
 

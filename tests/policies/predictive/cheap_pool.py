@@ -7,7 +7,7 @@ from dataclasses import replace
 from policies.base import Forecast, PoolView
 from policies.predictive import PredictiveOptions, PredictivePolicy
 from policies.predictive.rules.family import LEVELS
-from policies.predictive.rules.fleet import COST, MISSED, SHORT, Shadow
+from policies.predictive.rules.fleet import COST, MISSED, SHORT, RuleSimulation
 from policies.predictive.state import PredictiveState
 from tests.policies.build import KEY, fleet, view
 
@@ -27,7 +27,7 @@ def followed() -> tuple[PredictivePolicy, PredictiveState]:
         policy.propose(fleet(d, pools=(CHEAP, USUAL), now_s=k * BIN_S), state, k * BIN_S)
     book = state.deployments[KEY.full].shadow
     names = policy.sizing.family.names
-    shadow = Shadow(book.sizing.shadow, policy.sizing.family, 1)
+    shadow = RuleSimulation(book.sizing.shadow, policy.sizing.family, 1)
     shadow.record[SHORT] = 0.0
     shadow.record[SHORT, COST] = 1e6
     careful, thrifty = names.index("hold 0.99"), names.index("hold 0.5")

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from policies.base import PoolView
-from policies.predictive.pool_cost import Dear, dearer, spared
+from policies.predictive.pool_cost import PoolCost, cap_by_cost, marginal_cost
 from policies.predictive.rule_selection import followed_term
 from policies.predictive.rules.fleet import SHORT
-from policies.predictive.state import ShadowBook
+from policies.predictive.state import RuleState
 from tests.policies.build import KEY, fleet
 from tests.policies.predictive.cheap_pool import BIN_S, CHEAP, USUAL, D, followed
 
@@ -22,14 +22,14 @@ def seen(*pools: PoolView) -> dict[str, PoolView]:
 
 
 def test_while_the_first_pool_refuses_one_more_costs_what_the_next_one_asks() -> None:
-    assert dearer(D, seen(REFUSING, USUAL), ShadowBook(), 1000.0) == Dear(3, 2.0, "cheap", "usual")
+    assert marginal_cost(D, seen(REFUSING, USUAL), RuleState(), 1000.0) == PoolCost(3, 2.0, "cheap", "usual")
 
 
 def test_a_pool_that_refused_is_not_believed_at_the_moment_at_which_it_may_be_asked_again() -> None:
-    book = ShadowBook()
-    assert dearer(D, seen(REFUSING, USUAL), book, 1000.0) is not None
-    assert dearer(D, seen(CHEAP, USUAL), book, 1330.0) is not None
-    assert dearer(D, seen(CHEAP, USUAL), book, 1930.0) is None
+    book = RuleState()
+    assert marginal_cost(D, seen(REFUSING, USUAL), book, 1000.0) is not None
+    assert marginal_cost(D, seen(CHEAP, USUAL), book, 1330.0) is not None
+    assert marginal_cost(D, seen(CHEAP, USUAL), book, 1930.0) is None
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_a_pool_that_refused_is_not_believed_at_the_moment_at_which_it_may_be_as
     ids=["none refuses", "all refuse", "price unknown", "usual price unknown", "cheaper", "no other"],
 )
 def test_nothing_is_spared_where_one_more_costs_no_more_or_nobody_knows(pools: tuple[PoolView, ...]) -> None:
-    assert dearer(D, seen(*pools), ShadowBook(), 1000.0) is None
+    assert marginal_cost(D, seen(*pools), RuleState(), 1000.0) is None
 
 
 def test_beyond_what_the_refusing_pool_holds_a_miss_is_worth_fewer_of_the_dear_replicas() -> None:
@@ -91,4 +91,4 @@ def test_a_rule_that_wants_no_less_changes_nothing() -> None:
     book = state.deployments[KEY.full].shadow
     term = followed_term(policy.sizing, book, situation, 60.0)
     assert term is not None
-    assert spared(policy.sizing, book, term, Dear(0, 1.2, "cheap", "usual"), 10.0, BIN_S, 0.01) == term
+    assert cap_by_cost(policy.sizing, book, term, PoolCost(0, 1.2, "cheap", "usual"), 10.0, BIN_S, 0.01) == term

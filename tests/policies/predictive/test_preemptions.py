@@ -16,7 +16,7 @@ SPOT = PoolView(
 )
 STAYS = PoolView("stays", 2, nodes_ready=0, nodes_starting=0, max_nodes=9, price_usd_per_hour=22.0)
 D = view(gpus_per_replica=2, node_pools=("spot", "stays"))
-STAKE = Stake(wants=4, felt=3.5, lead_s=360.0, stays_s=36.0, allowed_share=0.005)
+STAKE = Stake(wants=4, effective=3.5, lead_s=360.0, stays_s=36.0, allowed_share=0.005)
 
 
 def test_as_many_are_missing_as_are_taken_away_in_a_lead_time() -> None:

@@ -11,9 +11,9 @@ import pytest
 
 from autoscaler.core.controller import rehearses
 from policies.base import (
+    BacktestTrace,
     DeploymentKey,
     DeploymentView,
-    Diary,
     Forecast,
     ForecastSpec,
     LeadPath,
@@ -24,11 +24,11 @@ from policies.base import (
 )
 from policies.base.durations import Duration
 from policies.forecasting import create
-from policies.forecasting.backtest_trace import teach
+from policies.forecasting.backtest_trace import backtest_forecasters
 from policies.predictive import PredictiveOptions, PredictivePolicy
 from policies.predictive.context import Start, start_s, stop_s
 from policies.predictive.rules.family import LEVELS
-from policies.predictive.state import DeploymentMemory, PredictiveState, ShadowBook, remember_asked
+from policies.predictive.state import DeploymentMemory, PredictiveState, RuleState, remember_asked
 from tests.policies.build import KEY, fleet, view
 
 BIN_S = 10.0
@@ -59,10 +59,10 @@ def run(
     return found
 
 
-def diary(hours: float, rps: float = 8.0) -> Diary:
+def diary(hours: float, rps: float = 8.0) -> BacktestTrace:
     spec = ForecastSpec("last", BIN_S, levels=LEVELS)
     ends_s = BIN_S * np.arange(-round(hours * 360) + 1, 1)
-    [found] = teach([(create(spec), (ends_s, np.full(len(ends_s), rps)))], spec)
+    [found] = backtest_forecasters([(create(spec), (ends_s, np.full(len(ends_s), rps)))], spec)
     assert found is not None
     return found
 
@@ -160,8 +160,8 @@ def test_where_nobody_rehearses_the_same_is_learned_and_no_diary_written() -> No
     ends_s = BIN_S * np.arange(-1079, 1)
     rates = 8.0 + np.sin(ends_s / 500.0)
     with_diary, without = create(spec), create(spec)
-    assert teach([(with_diary, (ends_s, rates))], spec) != [None]
-    assert teach([(without, (ends_s, rates))], spec, write=False) == [None]
+    assert backtest_forecasters([(with_diary, (ends_s, rates))], spec) != [None]
+    assert backtest_forecasters([(without, (ends_s, rates))], spec, write=False) == [None]
     assert without.state() == with_diary.state()
     assert rehearses(policy())
     assert not rehearses(PredictivePolicy(PredictiveOptions(follow=False)))
@@ -228,12 +228,12 @@ def test_a_burst_is_felt_for_as_long_as_its_requests_stay() -> None:
     state, p = PredictiveState(), policy()
     d = view(capacity_rps=0.5, capacity_batch=50.0)
     run(p, state, [1.0] * 20 + [10.0], d)
-    felt = state.deployments[KEY.full].shadow.smooth
-    assert felt == pytest.approx(2.0 + 18.0 * (1.0 - np.exp(-10.0 / 130.0)), rel=1e-3)
+    effective = state.deployments[KEY.full].shadow.smooth
+    assert effective == pytest.approx(2.0 + 18.0 * (1.0 - np.exp(-10.0 / 130.0)), rel=1e-3)
 
 
 def test_what_a_replica_costs_after_it_was_given_up_is_learned() -> None:
-    book = ShadowBook()
+    book = RuleState()
     assert stop_s(book) == 600.0
     p, state = policy(), PredictiveState()
     for i in range(400):
@@ -252,7 +252,7 @@ def test_a_start_takes_as_long_as_starts_did_by_the_ways_that_they_went() -> Non
     """A new node takes 300 s, one that still stands there 100 s; two of three starts found one."""
     lead_times = LeadTimes(Duration(40.0, 0.0), Duration(100.0, 0.0), Duration(300.0, 0.0))
     p, state = policy(), PredictiveState()
-    assert start_s(ShadowBook(), 300.0) == 300.0
+    assert start_s(RuleState(), 300.0) == 300.0
     for i in range(3000):  # of ten bins, six see a start over a new node, four one over a standing one: 2 : 4 starts
         path: LeadPath = "new_node" if i % 10 < 6 else "warm_node"
         starting = (StartView(30.0 * i, path, "node", 30.0 * i + 100.0),)
@@ -283,7 +283,7 @@ def test_what_users_get_of_a_level_that_somebody_else_holds_is_not_on_the_accoun
 
 
 def test_the_most_that_was_asked_for_stands_for_half_an_hour() -> None:
-    book = ShadowBook()
+    book = RuleState()
     for now_s, replicas, asked in ((0.0, 4, 4), (60.0, 9, 9), (1800.0, 3, 9), (1900.0, 3, 3), (1000.0, 2, 2)):
         remember_asked(book, now_s, replicas)
         assert book.asked == asked

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from autoscaler.core import demand
-from autoscaler.core.demand.aborts import weight_of_early
+from autoscaler.core.demand.aborts import abort_weight
 from autoscaler.core.state import DemandMemory
 from autoscaler.core.types import DeploymentMetrics, Histogram
 from policies.base import ReplicaMetrics, Slo, TokenMix
@@ -75,7 +75,7 @@ class Fleet:
 
 
 def take(memory: DemandMemory, metrics: DeploymentMetrics) -> TokenMix | None:
-    demand.take_in(memory, metrics, Slo(), 30.0, 30.0)
+    demand.ingest(memory, metrics, Slo(), 30.0, 30.0)
     return demand.token_mix(memory)
 
 
@@ -262,8 +262,8 @@ def test_where_nobody_ever_ends_well_a_request_wants_a_few_times_what_all_got_at
     """At 15 s so many have left that they begin to count, and not in full: none ended well to be measured by."""
     memory = DemandMemory()
     for at_s, came in ((5.0, 0.0), (10.0, 41.0), (15.0, 100.0)):
-        demand.take_in(memory, page_of_who_all_leave(at_s, came, tokens_each), Slo(), 30.0, 10.0)
-    assert 0.0 < weight_of_early(memory) < 1.0
+        demand.ingest(memory, page_of_who_all_leave(at_s, came, tokens_each), Slo(), 30.0, 10.0)
+    assert 0.0 < abort_weight(memory) < 1.0
     mix = demand.token_mix(memory)
     assert mix is not None
     assert mix.output_tokens <= 3.0 * tokens_each

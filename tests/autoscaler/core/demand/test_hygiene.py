@@ -36,7 +36,7 @@ class Traffic:
             errors_total={"r": self.totals["errors"]},
             rejected_total={"p": self.totals["rejected"]},
         )
-        return demand.take_in(self.memory, page, Slo(), 15.0, TICK_S)
+        return demand.ingest(self.memory, page, Slo(), 15.0, TICK_S)
 
     def goes(self, seconds: float, arrivals: float = 0.0, errors: float = 0.0, rejected: float = 0.0) -> list[float]:
         """Rates of the bins that closed."""

@@ -22,7 +22,7 @@ def page(at_s: float, arrivals: dict[str, float], **changes: object) -> Deployme
 
 
 def take(memory: DemandMemory, metrics: DeploymentMetrics, bin_s: float = 10.0) -> list[demand.Bin]:
-    return demand.take_in(memory, metrics, Slo(), 30.0, bin_s)
+    return demand.ingest(memory, metrics, Slo(), 30.0, bin_s)
 
 
 def test_the_first_page_is_a_baseline_and_no_traffic() -> None:
@@ -154,7 +154,7 @@ def test_the_first_requests_to_end_are_not_taken_for_all_who_were_served() -> No
 def test_engines_that_had_counted_nothing_before_had_nothing_in_progress() -> None:
     """No replica runs yet, so the first page shows no engine and no gauge: the same as above must come of it."""
     memory = DemandMemory()
-    demand.take_in(memory, page(0.0, {}, ongoing=None), Slo(), 30.0, 10.0, demand.Reports(running=0))
+    demand.ingest(memory, page(0.0, {}, ongoing=None), Slo(), 30.0, 10.0, demand.Reports(running=0))
     some = {"prompt_tokens_total": {"r": 500.0}, "output_tokens_total": {"r": 3000.0}, "finished_total": {"r": 10.0}}
     take(memory, page(50.0, {}, **some, ongoing=40.0))
     mix = demand.token_mix(memory)
@@ -224,7 +224,7 @@ def test_a_node_that_is_read_late_for_the_first_time_is_no_spike() -> None:
         (10.0, DeploymentMetrics(10.0, {"a": 110.0, "late": 5_000_000.0}, baseline=("late",))),
         (20.0, DeploymentMetrics(20.0, {"a": 120.0, "late": 5_000_030.0})),
     ):
-        demand.take_in(memory, metrics, Slo(), 10.0, 10.0)
+        demand.ingest(memory, metrics, Slo(), 10.0, 10.0)
         assert memory.as_of_s == at_s
     assert demand.rate_rps(memory) == pytest.approx(4.0)
 
@@ -232,10 +232,10 @@ def test_a_node_that_is_read_late_for_the_first_time_is_no_spike() -> None:
 def test_a_late_nodes_histograms_are_a_baseline_too() -> None:
     memory = DemandMemory()
     old, late = Histogram((1.0, float("inf")), (5.0, 10.0)), Histogram((1.0, float("inf")), (0.0, 9_000.0))
-    demand.take_in(memory, DeploymentMetrics(0.0, ttft={"a": old}), Slo(ttft_s=1.0, itl_s=None), 10.0, 10.0)
+    demand.ingest(memory, DeploymentMetrics(0.0, ttft={"a": old}), Slo(ttft_s=1.0, itl_s=None), 10.0, 10.0)
     grown = Histogram((1.0, float("inf")), (15.0, 20.0))
     metrics = DeploymentMetrics(10.0, ttft={"a": grown, "late": late}, baseline=("late",))
-    demand.take_in(memory, metrics, Slo(ttft_s=1.0, itl_s=None), 10.0, 10.0)
+    demand.ingest(memory, metrics, Slo(ttft_s=1.0, itl_s=None), 10.0, 10.0)
     assert demand.attained_fraction(memory) == 1.0
 
 

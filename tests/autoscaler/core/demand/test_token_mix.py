@@ -57,7 +57,7 @@ def page(
 
 
 def take(memory: DemandMemory, metrics: DeploymentMetrics) -> None:
-    demand.take_in(memory, metrics, Slo(), 30.0, 30.0)
+    demand.ingest(memory, metrics, Slo(), 30.0, 30.0)
 
 
 def outputs(memory: DemandMemory) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from autoscaler.core.controller import Controller
-from autoscaler.core.supply.lead_times import Believed, believed_of
+from autoscaler.core.supply.lead_times import LeadTimeEstimate, lead_time_estimate
 from autoscaler.core.types import DeploymentSettings, NodeSignal, PoolSettings, PoolSignals
 from policies.base.durations import Duration
 from policies.capacity.lead_times import StageBook, StageRecord, lead_times, provision_key, replica_key
@@ -20,8 +20,8 @@ CONFIG = config(
 LEARNED = StageRecord(2.0, 5.0, 0.1, 2.0, 100.0, 400.0, 100.0)
 
 
-def believed() -> Believed:
-    return believed_of(CONFIG, CONFIG.deployments[0], "l4", KEY.full)
+def believed() -> LeadTimeEstimate:
+    return lead_time_estimate(CONFIG, CONFIG.deployments[0], "l4", KEY.full)
 
 
 def book_of(**changes: float) -> StageBook:
@@ -57,7 +57,7 @@ def test_what_one_controller_learned_is_not_told_to_another_with_the_same_settin
 def test_other_settings_are_other_beliefs() -> None:
     quick = config(CONFIG.deployments[0], pools=(PoolSettings("l4", gpus_per_node=1, provision_s=Duration(5.0, 0.1)),))
     before = believed().lead_times(StageBook())
-    assert believed_of(quick, quick.deployments[0], "l4", KEY.full).lead_times(StageBook()) != before
+    assert lead_time_estimate(quick, quick.deployments[0], "l4", KEY.full).lead_times(StageBook()) != before
 
 
 def test_the_way_of_the_next_replica_follows_the_nodes_of_each_tick() -> None:

@@ -14,13 +14,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.predictive.rules.family import Family, Floats
-from policies.predictive.rules.fleet import MISSED, ROWS, STARTS, Shadow, ShadowMemory, missed_share, patience
-from policies.predictive.rules.fluid_queue import Quantiles, Terms
-from policies.predictive.rules.horizons import Ahead
+from policies.predictive.rules.fleet import (
+    MISSED,
+    ROWS,
+    STARTS,
+    RuleSimulation,
+    SimulationMemory,
+    missed_share,
+    patience,
+)
+from policies.predictive.rules.fluid_queue import Quantiles, QueueParams
+from policies.predictive.rules.horizons import Horizons
 from policies.predictive.rules.level_histogram import BUCKETS, levels_of, remember
-from policies.predictive.rules.minute_of_hour import ClockMemory, Clocks
+from policies.predictive.rules.minute_of_hour import MinuteOfHourBank, MinuteOfHourMemory
 from policies.predictive.rules.shadow_price import Account, PriceSettings, choose, hull_slope, lower_hull
-from policies.predictive.rules.simulate import Fleets
+from policies.predictive.rules.simulate import SimulatedFleets
 from policies.predictive.rules.sizing import CHOOSE_EVERY_S, Closed, Frame, Got, Sizing, SizingMemory
 
 FAMILY = Family()
@@ -63,14 +71,14 @@ def memory_end(memory: SizingMemory) -> float:
 
 def of_one(ends_s: Floats, demand: Floats, expected: Floats) -> Closed:
     """Bins of one deployment; `expected`: (bins, levels)."""
-    return Closed(ends_s[None], demand[None], Ahead(*(expected[None],) * 3))
+    return Closed(ends_s[None], demand[None], Horizons(*(expected[None],) * 3))
 
 
 # ---------------------------------------------------------------- the fluid fleet
 
 
-def fleets_of_one(first: int = 1, rows: int = 0) -> Fleets:
-    one = Fleets([ShadowMemory()], FAMILY, [first])
+def fleets_of_one(first: int = 1, rows: int = 0) -> SimulatedFleets:
+    one = SimulatedFleets([SimulationMemory()], FAMILY, [first])
     one.rows[:] = rows
     return one
 
@@ -83,13 +91,13 @@ def terms(
     soft: float = 0.0,
     lasts_s: float = 0.0,
     bin_s: float = BIN_S,
-) -> Terms:
+) -> QueueParams:
     """Of one deployment."""
     bins, numbers = np.full((1, 1), lead_bins), (*bounds, quantum, use, lasts_s, 2.0, 1.0)
-    return Terms(bin_s, soft, bins, bins, *(np.full((1, 1), float(number)) for number in numbers))
+    return QueueParams(bin_s, soft, bins, bins, *(np.full((1, 1), float(number)) for number in numbers))
 
 
-def tell(fleets: Fleets, demand: Floats, s: Terms) -> None:
+def tell(fleets: SimulatedFleets, demand: Floats, s: QueueParams) -> None:
     """Bins of one deployment closed, and everybody expects what there is."""
     quantiles = np.repeat(demand[None, :, None], len(LEVELS), axis=2)
     fleets.play(demand[None], Quantiles(*(quantiles,) * 4), s)
@@ -131,7 +139,7 @@ def test_what_runs_is_the_least_that_was_wanted_within_the_lead_time(rows: list[
 
 
 def test_every_rule_starts_from_the_same_record_of_nothing() -> None:
-    shadow = Shadow(ShadowMemory(), FAMILY, 3)
+    shadow = RuleSimulation(SimulationMemory(), FAMILY, 3)
     assert not shadow.record.any()
     assert (shadow.target == 3).all()
 
@@ -211,7 +219,7 @@ def test_a_memory_of_another_family_is_begun_anew() -> None:
     memory = SizingMemory()
     play(Sizing(), memory, np.full(500, 3.0))
     memory.shadow.steady = bytearray()
-    assert not Shadow(memory.shadow, FAMILY, 2).record.any()
+    assert not RuleSimulation(memory.shadow, FAMILY, 2).record.any()
 
 
 def test_a_record_of_bins_of_another_width_is_begun_anew_and_what_users_got_stays() -> None:
@@ -232,10 +240,10 @@ def test_a_memory_that_was_cut_off_is_refused_where_it_is_read(name: str) -> Non
     memory = SizingMemory()
     play(Sizing(), memory, np.full(10, 3.0))
     saved = msgspec.to_builtins(memory.shadow)
-    assert msgspec.convert(saved, ShadowMemory).rows == 10
+    assert msgspec.convert(saved, SimulationMemory).rows == 10
     cut = base64.b64encode(base64.b64decode(saved[name])[:-4]).decode()
     with pytest.raises(msgspec.ValidationError, match=f"{name} holds"):
-        msgspec.convert({**saved, name: cut}, ShadowMemory)
+        msgspec.convert({**saved, name: cut}, SimulationMemory)
 
 
 def test_a_clock_that_was_cut_off_is_refused_where_it_is_read() -> None:
@@ -244,7 +252,7 @@ def test_a_clock_that_was_cut_off_is_refused_where_it_is_read() -> None:
     saved = msgspec.to_builtins(memory.clock)
     cut = base64.b64encode(base64.b64decode(saved["origins"])[:-8]).decode()
     with pytest.raises(msgspec.ValidationError, match="origins"):
-        msgspec.convert({**saved, "origins": cut}, ClockMemory)
+        msgspec.convert({**saved, "origins": cut}, MinuteOfHourMemory)
 
 
 def test_what_rules_of_another_family_told_their_fleets_is_nobodys_target() -> None:
@@ -266,13 +274,13 @@ def test_replicas_are_wanted_in_whole_nodes_where_one_more_costs_nothing() -> No
 # ---------------------------------------------------------------- the clock
 
 
-def learn(clocks: Clocks, begin: int, demand: Floats, lead_bins: int) -> None:
+def learn(clocks: MinuteOfHourBank, begin: int, demand: Floats, lead_bins: int) -> None:
     """These bins of the one clock closed, one after the other."""
     for number, seen in enumerate(demand.tolist(), start=begin):
         clocks.learn(np.array([[number]]), np.array([[seen]]), np.array([lead_bins]))
 
 
-def after(clocks: Clocks, number: int, demand: float, lead_bins: int) -> Floats:
+def after(clocks: MinuteOfHourBank, number: int, demand: float, lead_bins: int) -> Floats:
     """What it says when this bin has closed."""
     numbers, seen = np.array([[number]]), np.array([[demand]])
     return np.asarray(clocks.quantiles(numbers, seen, np.array([lead_bins]), LEVELS)[0, 0])
@@ -280,7 +288,7 @@ def after(clocks: Clocks, number: int, demand: float, lead_bins: int) -> Floats:
 
 def test_the_clock_knows_the_minute_of_a_storm_and_not_its_hour() -> None:
     """Every second hour at :30, for two minutes, three times the demand; the lead time is three minutes."""
-    clock, lead = Clocks([ClockMemory()], BIN_S), 18
+    clock, lead = MinuteOfHourBank([MinuteOfHourMemory()], BIN_S), 18
     series = np.full(4 * 8640, 2.0)
     for hour in range(0, 96, 2):
         series[hour * 360 + 180 : hour * 360 + 192] = 6.0
@@ -300,13 +308,13 @@ def test_the_hull_leaves_out_who_costs_more_and_misses_more() -> None:
 
 @pytest.mark.parametrize("bin_s", [150.0, 300.0, 3600.0])
 def test_the_clock_bears_bins_wider_than_its_memory_of_the_level(bin_s: float) -> None:
-    clock = Clocks([memory := ClockMemory()], bin_s)
+    clock = MinuteOfHourBank([memory := MinuteOfHourMemory()], bin_s)
     learn(clock, 0, np.where(np.arange(300) % 7 == 0, 40.0, 0.0), 2)
     assert 0.0 <= memory.level <= 40.0
 
 
 def test_the_clock_says_nothing_before_it_has_seen_enough() -> None:
-    clock = Clocks([ClockMemory()], BIN_S)
+    clock = MinuteOfHourBank([MinuteOfHourMemory()], BIN_S)
     learn(clock, 0, np.ones(359), 6)
     assert np.isnan(after(clock, 359, 1.0, 6)).all()
 
@@ -322,16 +330,16 @@ def test_the_price_is_what_the_next_miss_less_costs_on_the_hull() -> None:
     assert hull_slope(missed + 1.0, cost, 0.5) == math.inf
 
 
-def record(shadow: Shadow, missed: Floats, cost: Floats, demand: float = 1000.0) -> None:
+def record(shadow: RuleSimulation, missed: Floats, cost: Floats, demand: float = 1000.0) -> None:
     """The same faded sums in both records."""
     shadow.record[:, 0], shadow.record[:, 1] = missed, cost
     shadow.record[:, 3] = missed * missed / 1000.0
     shadow.memory.demand_sums, shadow.memory.weights = [demand, demand], [8640.0, 8640.0]
 
 
-def family_of_two() -> tuple[Shadow, Account]:
+def family_of_two() -> tuple[RuleSimulation, Account]:
     """Rule 0 misses nothing and costs 2000, rule 1 misses 3 % and costs 1200; the others cost more than both."""
-    shadow = Shadow(ShadowMemory(), FAMILY, 1)
+    shadow = RuleSimulation(SimulationMemory(), FAMILY, 1)
     missed, cost = np.full(FAMILY.size, 50.0), np.full(FAMILY.size, 5000.0)
     missed[:2], cost[:2] = (0.0, 30.0), (2000.0, 1200.0)
     record(shadow, missed, cost)

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.base import DeploymentKey, DeploymentView, Diary, Forecast, LeadTimes
+from policies.base import BacktestTrace, DeploymentKey, DeploymentView, Forecast, LeadTimes
 from policies.base.durations import Duration
 from policies.predictive import PredictiveOptions, PredictivePolicy
 from policies.predictive.rules.family import LEVELS
-from policies.predictive.rules.horizons import Ahead
+from policies.predictive.rules.horizons import Horizons
 from policies.predictive.rules.sizing import Closed, Frame, Got, Sizing, SizingMemory
 from policies.predictive.state import PredictiveState
 from tests.policies.build import fleet, view
@@ -43,13 +43,13 @@ def made_up(seed: int, deployments: int, bins: int, begin: int) -> Closed:
     demand = rng.gamma(2.0, 2.0, (deployments, bins)) * (rng.random((deployments, bins)) < 0.9)
     expected = np.sort(rng.gamma(2.0, 2.0, (3, deployments, bins, len(LEVELS))), axis=-1)
     ends_s = np.tile(BIN_S * np.arange(begin + 1, begin + bins + 1), (deployments, 1))
-    return Closed(ends_s, demand, Ahead(*expected))
+    return Closed(ends_s, demand, Horizons(*expected))
 
 
 def of_one(closed: Closed, i: int, at: int) -> Closed:
     """One bin of one deployment."""
     some, one = closed.some(at, at + 1), slice(i, i + 1)
-    ahead = Ahead(some.ahead.lead[one], some.ahead.early[one], some.ahead.keep[one])
+    ahead = Horizons(some.ahead.lead[one], some.ahead.early[one], some.ahead.keep[one])
     return Closed(some.ends_s[one], some.demand[one], ahead)
 
 
@@ -96,7 +96,7 @@ def test_a_replay_that_looks_back_as_far_as_is_remembered_still_takes_bins_toget
 def of_some(closed: Closed, who: list[int]) -> Closed:
     """The bins of some of the deployments."""
     a = closed.ahead
-    return Closed(closed.ends_s[who], closed.demand[who], Ahead(a.lead[who], a.early[who], a.keep[who]))
+    return Closed(closed.ends_s[who], closed.demand[who], Horizons(a.lead[who], a.early[who], a.keep[who]))
 
 
 def test_those_that_close_again_and_again_lie_side_by_side_and_remember_what_each_would_alone() -> None:
@@ -159,12 +159,12 @@ def seen(d: DeploymentView, i: int, tick: int) -> DeploymentView:
     return replace(d, rate_rps=rates[0], bins=bins, forecast=forecast, judged_requests=200.0, judged_missed=float(i))
 
 
-def diary(i: int) -> Diary:
+def diary(i: int) -> BacktestTrace:
     rng = np.random.default_rng(i)
     bins, horizons = 190 + 35 * i, (60.0, 120.0, 480.0, 3840.0)
     rates = rng.gamma(4.0, 2.0, bins).astype(np.float32)
     rows = np.sort(rng.gamma(4.0, 2.0, (bins // 2, 4, len(LEVELS))), axis=-1).astype(np.float16)
-    return Diary(BIN_S, 2, 0.0, horizons, LEVELS, 1.0, bytearray(rates.tobytes()), bytearray(rows.tobytes()))
+    return BacktestTrace(BIN_S, 2, 0.0, horizons, LEVELS, 1.0, bytearray(rates.tobytes()), bytearray(rows.tobytes()))
 
 
 def test_a_fleet_is_proposed_what_each_of_it_would_be_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,22 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.predictive.rules.family import LEVELS, Floats
-from policies.predictive.rules.horizons import Ahead
-from policies.predictive.rules.smoothing import Felt
+from policies.predictive.rules.horizons import Horizons
+from policies.predictive.rules.smoothing import OccupancySmoother
 
 LEVELS_OF_TESTS = np.array(LEVELS)
 BIN_S, EACH_RPS, STAYS_S, LEAD_S = 30.0, 0.28, 240.0, 420.0
 SHARE = 1.0 - math.exp(-BIN_S / STAYS_S)
 
 
-def felt(share: float = SHARE) -> Felt:
+def effective(share: float = SHARE) -> OccupancySmoother:
     """Of one deployment."""
-    return Felt(np.array([1.0 / EACH_RPS]), np.array([share]), BIN_S, LEVELS_OF_TESTS)
+    return OccupancySmoother(np.array([1.0 / EACH_RPS]), np.array([share]), BIN_S, LEVELS_OF_TESTS)
 
 
 def as_felt(counted: Floats, nearest: Floats, horizon_s: float = BIN_S, share: float = SHARE) -> Floats:
     """Quantiles of what is felt within the lead time."""
-    how, reach_s = felt(share), np.array([[LEAD_S]])
+    how, reach_s = effective(share), np.array([[LEAD_S]])
     return how.quantiles(counted[None, None], *how.about(nearest[None], np.array([horizon_s])), reach_s)[0, 0]
 
 
@@ -77,6 +77,6 @@ def test_it_rises_with_the_level_and_is_never_more_than_was_counted(counts: list
 def test_all_reaches_of_a_forecast_are_made_felt() -> None:
     counted, _ = of_poisson(5.0, 14)
     rows, reach_s, at_once = np.stack([counted, counted])[None], np.array([LEAD_S]), np.zeros(1)
-    plain, calm = (Ahead.of(rows, (60.0, 2400.0), reach_s, at_once, how) for how in (None, felt()))
+    plain, calm = (Horizons.of(rows, (60.0, 2400.0), reach_s, at_once, how) for how in (None, effective()))
     for name in ("lead", "early", "keep"):
         assert (getattr(calm, name)[0, 3:] < getattr(plain, name)[0, 3:]).all()
