@@ -11,7 +11,7 @@ IMAGE_EXTRAS := kube mqtt prometheus gke
 EXTRAS := ray,kube,mqtt,prometheus,gke,sim,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test cluster-parts cluster test-cluster test-vllm test-old-ray check format bench bench-sim faults fuzz lock sbom audit results results-quick clean
+.PHONY: help venv demo test quick cluster-parts cluster test-cluster test-vllm test-old-ray check format bench bench-sim faults fuzz lock sbom audit results results-quick clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -54,12 +54,16 @@ $(OLD_RAY)/.made-$(OLDER_RAY):
 test-old-ray: venv $(OLD_RAY)/.made-$(OLDER_RAY)  ## the live tests on the oldest supported Ray (its own .venv-old-ray, 0.4 GB)
 	@LEADTIME_RAY=$(OLD_RAY) $(BIN)/python -m pytest -s tests/live
 
-check: venv  ## lint, types, import layers, documentation links
+quick: venv  ## the core's and the policies' tests: a minute
+	@$(BIN)/python -m pytest -q -x tests/autoscaler/core tests/policies -m "not slow"
+
+check: venv  ## lint, types, import layers, documentation links, the rules of the house
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.docs_links
+	$(BIN)/python -m tests.house
 
 format: venv  ## format the code
 	$(BIN)/ruff check --fix .

@@ -22,7 +22,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.timing import RATES, Timed, peak_mb
-from policies.capacity import EngineProfile, load_profile
+from policies.capacity import EngineProfile
+from policies.capacity.load import load_profile
 from simulator.dataplane.plane import DataPlane
 
 CHUNK_S = 600.0

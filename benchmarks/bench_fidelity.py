@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from policies.capacity import EngineProfile, StepLaw, load_profile
+from policies.capacity import EngineProfile, StepLaw
+from policies.capacity.load import load_profile
 from simulator.dataplane.plane import DataPlane
 
 PRESETS = {

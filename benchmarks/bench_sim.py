@@ -60,7 +60,8 @@ def play(job: str, duration_s: float | None) -> JobRun:
 
     from autoscaler.core.controller import Controller
     from autoscaler.core.types import Plan, Signals
-    from simulator.run import Choice, make_policy, simulate
+    from simulator.experiments.simulation import simulate
+    from simulator.run import Choice, make_policy
     from simulator.scenario.load import load_scenario
 
     file = str(_JOBS / _FILES[job])

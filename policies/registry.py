@@ -15,7 +15,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, cast
 
-from policies.base import ForecastSpec, Policy, PolicyError
+from policies.base import ForecastSpec, HandleWindow, Policy, PolicyError
 from policies.options import nearest, parse_options
 from policies.plugin import PolicyPlugin
 
@@ -38,7 +38,7 @@ _BUILT_IN = {
     "phpa": "policies.baselines.phpa:PhpaPolicy",
     "target_tracking": "policies.baselines.target_tracking:TargetTrackingPolicy",
     "schedule": "policies.baselines.schedule:SchedulePolicy",
-    "static_mean": "policies.references.static_mean:StaticMeanPolicy",
+    "static_mean": "policies.references.static:StaticMeanPolicy",
     "oracle": "policies.references.oracle:OraclePolicy",
     "oracle_lead": "policies.references.oracle:OracleLeadPolicy",
     "hindsight": "policies.references.hindsight:HindsightPolicy",
@@ -92,7 +92,7 @@ def _check(policy: Any, where: str) -> None:
         found = "is missing" if value is _MISSING else f"{value!r}"
         return PolicyError(f"{where}: {attribute}: {found}; allowed: {allowed}")
 
-    for method in ("new_state", "propose"):
+    for method in ("new_state", "propose", "prepare", "warm_start", "forget"):
         if not callable(getattr(policy, method, None)):
             raise wrong(method, "a method (inherit policies.plugin.PolicyPlugin)")
     if getattr(type(policy), "propose", None) is PolicyPlugin.propose:
@@ -104,8 +104,11 @@ def _check(policy: Any, where: str) -> None:
         raise wrong("period_s", "seconds > 0, or None")
     if getattr(policy, "guards", _MISSING) not in ("full", "bounds"):
         raise wrong("guards", "full, bounds")
-    if not isinstance(getattr(policy, "clairvoyant", _MISSING), bool):
-        raise wrong("clairvoyant", "True or False")
+    for flag in ("clairvoyant", "reads_metrics", "wants_backtest", "needs_history"):
+        if not isinstance(getattr(policy, flag, _MISSING), bool):
+            raise wrong(flag, "True or False")
+    if not isinstance(getattr(policy, "handle_window", _MISSING), HandleWindow):
+        raise wrong("handle_window", "a HandleWindow")
     if not isinstance(getattr(policy, "telemetry", _MISSING), str | None):
         raise wrong("telemetry", "a telemetry profile's name, or None")
     if not isinstance(getattr(policy, "forecast", _MISSING), ForecastSpec | None):

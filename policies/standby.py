@@ -9,43 +9,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from policies.base import DeploymentView, FleetProposal, FleetView, ForecastSpec, ReplicaProposal, Term
+from policies.base import UNBOUNDED_SLOTS, DeploymentView, FleetProposal, FleetView, ReplicaProposal, Term
 from policies.baselines.each import in_system
+from policies.plugin import PolicyPlugin
 
 FILL_FRACTION = 0.7
 """Share of what a replica can hold in flight that is planned for: the rest is room while the next one starts."""
 _ASSUMED_SLOTS = 64
 """Requests in flight that fill a replica where neither a profile nor max_ongoing_requests limits them."""
-_UNBOUNDED_SLOTS = 100_000
 
 Released = Callable[[DeploymentView, float], str | None]
 """Why the controller does not look after a deployment now; None while it does."""
 
 
-@dataclass(slots=True)
-class StandbyState:
-    """Empty: every decision stands by itself."""
-
-
-class StandbyPolicy:
+class StandbyPolicy(PolicyPlugin):
     """Proposes a level for each deployment that `released` gives a reason for, and leaves all others alone."""
 
     name = "standby"
-    period_s: float | None = None
-    guards: Literal["full", "bounds"] = "full"
-    clairvoyant = False
-    telemetry: str | None = None
-    forecast: ForecastSpec | None = None
-    options: Any = None
 
     def __init__(self, released: Released) -> None:
+        super().__init__()
         self._released = released
-
-    def new_state(self) -> StandbyState:
-        return StandbyState()
 
     def propose(self, fleet: FleetView, state: Any, now_s: float) -> FleetProposal:
         """Levels at or above those in force."""
@@ -82,5 +68,5 @@ def needed(d: DeploymentView) -> tuple[int, str]:
 def _slots(d: DeploymentView) -> float:
     """Requests in flight that fill one replica."""
     bound = d.max_ongoing_requests
-    slots = float(bound) if bound is not None and bound < _UNBOUNDED_SLOTS else float(_ASSUMED_SLOTS)
+    slots = float(bound) if bound is not None and bound < UNBOUNDED_SLOTS else float(_ASSUMED_SLOTS)
     return min(slots, d.capacity_batch) if d.capacity_batch else slots

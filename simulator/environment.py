@@ -53,13 +53,14 @@ class Live:
         return self.spec.key
 
 
-class World:
+class Environment:
     """The simulated reality. `initial` overrides the replicas that run at time 0 (a constant fleet starts complete)."""
 
     def __init__(
         self, scenario: Scenario, telemetry: TelemetrySpec, initial: Mapping[DeploymentKey, int] | None = None
     ) -> None:
         self.scenario = scenario
+        self.telemetry = telemetry
         self.queue = EventQueue()
         self.seed = scenario.file.seed
         since_s = scenario.file.warmup_s

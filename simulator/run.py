@@ -1,4 +1,4 @@
-"""Runs one scenario under one policy: the same Controller.step as in the pod, fed with simulated signals.
+"""Plays one scenario under one policy: the same Controller.step as in the pod, fed with simulated signals.
 
 The controller decides every `tick_s` (or at a shorter period of the policy's own), its plans go through the actuator
 port, and the world goes on. After the last arrival's time the fleet is frozen, nothing more is billed, and the requests
@@ -19,17 +19,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from policies.base import DeploymentKey, Policy, PolicyError
-from policies.baselines.schedule import SchedulePolicy
-from policies.references.oracle import OracleLeadPolicy, OraclePolicy
-from policies.references.static import StaticPolicy
-from policies.references.static_mean import StaticMeanPolicy
+from policies.references.static import ConstantPolicy
 from policies.registry import create_policy
 from simulator.control.loop import ControlLoop
 from simulator.control.settings import policy_options
-from simulator.environment import Live, World, tail_s
-from simulator.experiments.references.bound import bound_result
-from simulator.experiments.references.completion import resolve
-from simulator.experiments.references.constant import ConstantFleet, constant_sizes
+from simulator.environment import Environment, Live, tail_s
 from simulator.figures import deployment_figures, pool_figures, prewarm_notes
 from simulator.kernel.events import Priority
 from simulator.kernel.outcomes import Batches, Ended
@@ -41,10 +35,6 @@ from simulator.timeline import Row, Sink
 
 _FEED_S = 300.0
 _NS = 1e-9
-
-
-_BLIND = (ConstantFleet, OracleLeadPolicy, SchedulePolicy, StaticMeanPolicy, StaticPolicy)
-"""They look at nothing that is measured: what they would see is made only for who reads the journal."""
 
 
 class RequestSink(Protocol):
@@ -105,39 +95,39 @@ def telemetry_of(scenario: Scenario, policy: Policy) -> TelemetrySpec:
     return replace(spec, **changes)
 
 
-def simulate(
-    scenario: Scenario,
-    policy: Policy,
-    outputs: Outputs | None = None,
-    notes: tuple[str, ...] = (),
-) -> Result:
-    """One run. Policies that the scenario has to complete (`static` without a number, those that know the traffic,
-    those that are sized by history) are completed first, some of them by simulations of their own.
+def build(scenario: Scenario, policy: Policy, journal: bool = False) -> Environment:
+    """Everything of a scenario besides the controller, at time 0, with what this policy can see of it.
 
-    Errors: ScenarioError when the fleet at time 0 does not fit on the nodes; PolicyError.
+    `journal`: what is measured is written down, so it is made also for a policy that looks at none of it. Errors:
+    ScenarioError when the fleet at time 0 does not fit on the nodes; PolicyError for a telemetry that does not exist.
     """
-    started = time.perf_counter()
-    outputs = outputs or Outputs()
-    quiet = Outputs(progress=outputs.progress)
-    policy, found = resolve(scenario, policy, lambda p: _play(scenario, p, quiet, notes))
-    if isinstance(policy, OraclePolicy):
-        return replace(bound_result(scenario, policy, outputs.timeline, notes), wall_s=time.perf_counter() - started)
-    if found is None or outputs.written:
-        found = _play(scenario, policy, outputs, notes if found is None else found.notes)
-    return replace(found, wall_s=time.perf_counter() - started)
+    spec = telemetry_of(scenario, policy)
+    if not (journal or policy.reads_metrics):
+        spec = replace(spec, read=False)
+    return Environment(scenario, spec, constant_sizes(scenario, policy))
 
 
-def _play(scenario: Scenario, policy: Policy, outputs: Outputs, notes: tuple[str, ...]) -> Result:
-    """One run of a policy that can propose."""
+def constant_sizes(scenario: Scenario, policy: Policy) -> dict[DeploymentKey, int] | None:
+    """The fleet that a constant policy keeps, there from time 0 on; None for a policy that decides."""
+    if not isinstance(policy, ConstantPolicy):
+        return None
+    found = {d.key: (policy.size(d.key), d.block.replicas) for d in scenario.deployments}
+    return {key: min(max(size, r.min), r.max) for key, (size, r) in found.items() if size is not None}
+
+
+def run(
+    environment: Environment, policy: Policy, outputs: Outputs | None = None, notes: tuple[str, ...] = ()
+) -> Result:
+    """Play a fresh environment to its end under a policy that can propose (see `Policy.prepare`)."""
     started = time.perf_counter()
-    simulation = _Simulation(scenario, policy, outputs)
+    played = _Run(environment, policy, outputs or Outputs())
     with _rare_garbage_collection():
-        simulation.run()
-    return simulation.result(notes, time.perf_counter() - started)
+        played.run()
+    return played.result(notes, time.perf_counter() - started)
 
 
-_WORLDS_LEFT = 8
-"""So many runs of this process may leave their world behind."""
+_ENVIRONMENTS_LEFT = 8
+"""So many runs of this process may leave their environment behind."""
 _runs = count(1)
 
 
@@ -145,10 +135,10 @@ _runs = count(1)
 def _rare_garbage_collection() -> Iterator[None]:
     """What stands for a whole run (traffic, forecasters) is not searched for garbage again and again.
 
-    Worlds refer to themselves in circles, and what is frozen is never given back: without a search now and then all
-    worlds of a long search or league would stay in memory.
+    Environments refer to themselves in circles, and what is frozen is never given back: without a search now and then
+    all of a long search or league would stay in memory.
     """
-    if next(_runs) % _WORLDS_LEFT == 0:
+    if next(_runs) % _ENVIRONMENTS_LEFT == 0:
         gc.collect()
     before, frozen = gc.get_threshold(), gc.get_freeze_count()
     gc.freeze()
@@ -161,19 +151,16 @@ def _rare_garbage_collection() -> Iterator[None]:
             gc.unfreeze()
 
 
-class _Simulation:
-    def __init__(self, scenario: Scenario, policy: Policy, outputs: Outputs) -> None:
-        self.scenario = scenario
+class _Run:
+    def __init__(self, environment: Environment, policy: Policy, outputs: Outputs) -> None:
+        self.scenario = scenario = environment.scenario
         self.policy = policy
         self.outputs = outputs
-        spec = telemetry_of(scenario, policy)
-        if outputs.journal is None and isinstance(policy, _BLIND):
-            spec = replace(spec, read=False)
-        self.world = World(scenario, spec, constant_sizes(scenario, policy))
-        self.queue = self.world.queue
-        self._ended = {one.key: Batches(one.outcomes.add) for one in self.world.live}
-        self._arrived = dict.fromkeys(self.world.serves, 0.0)
-        self.control = ControlLoop(scenario, policy, spec, self.world, outputs.journal)
+        self.environment = environment
+        self.queue = self.environment.queue
+        self._ended = {one.key: Batches(one.outcomes.add) for one in self.environment.live}
+        self._arrived = dict.fromkeys(self.environment.serves, 0.0)
+        self.control = ControlLoop(scenario, policy, environment, outputs.journal)
 
     # ------------------------------------------------------------ the run
 
@@ -182,14 +169,14 @@ class _Simulation:
         self._feed()
         self.queue.at(min(self._record_s, duration_s), self._record, Priority.RECORD)
         self.queue.run_until(duration_s)
-        for one in self.world.live:
+        for one in self.environment.live:
             one.plane.advance(duration_s)
         self._finish_requests()
 
     def _feed(self) -> None:
         """Traffic for the next minutes; also where progress is told."""
         now_s = self.queue.now_s
-        self.world.feed(now_s + _FEED_S)
+        self.environment.feed(now_s + _FEED_S)
         if self.outputs.progress is not None:
             self.outputs.progress(min(now_s / self.scenario.duration_s, 1.0))
         if now_s + _FEED_S < self.scenario.duration_s:
@@ -198,7 +185,7 @@ class _Simulation:
     def _record(self) -> None:
         """Collect what ended, and write a row for each deployment."""
         now_s = self.queue.now_s
-        for one in self.world.live:
+        for one in self.environment.live:
             one.plane.advance(now_s)
             ended = one.plane.take_ended()
             self._take(one, ended)
@@ -222,7 +209,7 @@ class _Simulation:
 
     def _finish_requests(self) -> None:
         """The tail: nothing is billed and nobody decides, but requests in flight may end."""
-        for one in self.world.live:
+        for one in self.environment.live:
             one.plane.freeze()
             one.plane.advance(self.scenario.duration_s + tail_s(one.spec))
             self._take(one, one.plane.take_ended())
@@ -235,7 +222,7 @@ class _Simulation:
         arrived = handle.arrivals - self._arrived[one.key]
         self._arrived[one.key] = handle.arrivals
         quantiles = self._forecast(one.key)
-        pools = [self.world.cluster.pools[name] for name in one.spec.block.pools]
+        pools = [self.environment.cluster.pools[name] for name in one.spec.block.pools]
         nodes = [n for pool in pools for n in pool.nodes]
         costs = [pool.cost_usd(now_s) for pool in pools]
         first_s = ended.ttft_s[~np.isnan(ended.ttft_s)]
@@ -276,8 +263,8 @@ class _Simulation:
 
     def result(self, notes: tuple[str, ...], wall_s: float) -> Result:
         scenario = self.scenario
-        deployments = tuple(deployment_figures(scenario, one) for one in self.world.live)
-        pools = pool_figures(scenario, self.world.cluster.pools)
+        deployments = tuple(deployment_figures(scenario, one) for one in self.environment.live)
+        pools = pool_figures(scenario, self.environment.cluster.pools)
         return Result(
             scenario=scenario.name,
             policy=self.policy.name,

@@ -324,14 +324,14 @@ class _Repeats:
 
 @pytest.mark.parametrize("raises", [False, True])
 async def test_what_any_actuator_says_holds_no_secret(raises: bool, tmp_path: Path) -> None:
-    from autoscaler.core.controller import Controller
-    from autoscaler.runtime import Runtime
+    from autoscaler.core.build import new_controller
+    from autoscaler.runtime.loop import Runtime
     from tests.autoscaler.shell_fakes import LLM, Fleet, FleetSource, settings
     from tests.wanting import WantingPolicy
 
     remember(RAY)
     config = settings(dry_run=False)
     source = FleetSource(Fleet({LLM: 1}), "inventory")
-    runtime = Runtime(config, Controller(config, None, WantingPolicy({LLM: 3})), [source], [_Repeats(raises)])
+    runtime = Runtime(config, new_controller(config, None, WantingPolicy({LLM: 3})), [source], [_Repeats(raises)])
     await runtime.tick()
     assert not leaks(str(runtime.telemetry.applied))

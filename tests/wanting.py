@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from policies.base import DeploymentKey, FleetProposal, FleetView, ForecastSpec, ReplicaProposal, Term
+from policies.base import DeploymentKey, FleetProposal, FleetView, ForecastSpec, Guards, ReplicaProposal, Term
+from policies.plugin import PolicyPlugin
 
 
 @dataclass
-class WantingPolicy:
+class WantingPolicy(PolicyPlugin):
     """Wants `wants` of the deployments that there are, and one replica for two requests that wait at `per_waiting`.
 
     With `raises` it raises that.
@@ -21,7 +22,7 @@ class WantingPolicy:
     raises: Exception | None = None
     name: str = "wanting"
     period_s: float | None = None
-    guards: Literal["full", "bounds"] = "bounds"
+    guards: Guards = "bounds"
     clairvoyant: bool = False
     telemetry: str | None = None
     forecast: ForecastSpec | None = None

@@ -35,7 +35,7 @@ class CapacityBuffers:
         self._resource: Resource | None = None
         """The version that the cluster serves, once known."""
 
-    async def look(self, pool: WarmPool, plan: PoolPlan | None, now_s: float) -> Held:
+    async def observe(self, pool: WarmPool, plan: PoolPlan | None, now_s: float) -> Held:
         obj = await self._read(pool)
         refuse_others(obj, pool)
         level = whole(mapping(obj, "spec").get("replicas"))

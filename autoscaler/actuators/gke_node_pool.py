@@ -100,7 +100,7 @@ class GkeNodePools:
         self._busy: dict[str, tuple[int | None, float]] = {}
         """By pool: nodes in use, and when the plan said so."""
 
-    async def look(self, pool: WarmPool, plan: PoolPlan | None, now_s: float) -> Held:
+    async def observe(self, pool: WarmPool, plan: PoolPlan | None, now_s: float) -> Held:
         gke = _gke(pool)
         async with _wrapped(gke.path):
             found = await self._api().get_node_pool(name=gke.path, retry=None, timeout=10.0)

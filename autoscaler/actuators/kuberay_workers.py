@@ -68,7 +68,7 @@ class KubeRayWorkers:
         self._known: dict[str, set[Place]] = {}
         """Services that run on a pool: also those that the plan does not name any more hold what they were given."""
 
-    async def look(self, pool: WarmPool, plan: PoolPlan | None, now_s: float) -> Held:
+    async def observe(self, pool: WarmPool, plan: PoolPlan | None, now_s: float) -> Held:
         if plan is None or pool.name not in self._known:
             self._known[pool.name] = await self._all_places(pool)
         known = self._known[pool.name] | {(s.namespace, s.service) for s in (plan.gpus if plan else ())}

@@ -15,13 +15,14 @@ import msgspec
 
 from autoscaler.clients.mqtt import Backoff, MqttBroker, ReconnectingClient, topic_of
 from autoscaler.clients.mqtt_client import Client
+from autoscaler.core.ports import Actuator
 from autoscaler.core.types import Applied, DeploymentPlan, Outcome, Plan
 
 ONLINE, OFFLINE = b"online", b"offline"
 _FAREWELL_S = 2.0
 
 
-class MqttPlansActuator:
+class MqttPlansActuator(Actuator):
     """`{prefix}/plans/...` for each deployment and `{prefix}/status`; the broker itself says offline if we vanish."""
 
     name = "mqtt_plans"

@@ -91,7 +91,7 @@ class PlaceholderPods:
     def __init__(self, api: ClusterApi) -> None:
         self._api = api
 
-    async def look(self, pool: WarmPool, plan: PoolPlan | None, now_s: float) -> Held:
+    async def observe(self, pool: WarmPool, plan: PoolPlan | None, now_s: float) -> Held:
         obj = await self._api.get(DEPLOYMENTS, pool.namespace, pool.object)
         refuse_others(obj, pool)
         level = whole(mapping(obj, "spec").get("replicas"))

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import msgspec
 
 from autoscaler.common.errors import ActuatorError, ConfigError, LeadtimeError, SourceError, Unavailable
+from autoscaler.core.ports import Actuator
 from autoscaler.core.types import Applied, Outcome, Plan, PoolPlan
 from autoscaler.core.types.pools import WarmPool
 from autoscaler.kubernetes.resources import PatchOperation, Throttled
@@ -59,7 +60,7 @@ class PrewarmWay(Protocol):
 
     name: str
 
-    async def look(self, pool: WarmPool, plan: PoolPlan | None, now_s: float) -> Held:
+    async def observe(self, pool: WarmPool, plan: PoolPlan | None, now_s: float) -> Held:
         """What is held now, as the world says it; `plan` None: all that may be ours, to be given back.
 
         Errors: NotFound, and Rejected for what is not ours.
@@ -79,7 +80,7 @@ class PrewarmWay(Protocol):
     async def close(self) -> None: ...
 
 
-class PrewarmActuator:
+class PrewarmActuator(Actuator):
     """The Actuator of one way over its pools; `release` gives everything back.
 
     `write_budget_s` as for the Ray Serve actuator. `on_refusal` hears of capacity that was refused.
@@ -128,8 +129,8 @@ class PrewarmActuator:
         waits_s = self._wait_until_s.get(pool.name, 0.0) - now_s
         if 0 < waits_s <= _LONGEST_WAIT_S:  # longer: the clock was set back
             return self._said(pool, "withheld", None, f"asked to wait: next try in {math.ceil(waits_s)} s")
-        held = await self._way.look(pool, one, now_s)
-        self._hear(pool, held, now_s)
+        held = await self._way.observe(pool, one, now_s)
+        self._learn_refusals(pool, held, now_s)
         level = pool.wanted(one)
         if level is None:
             why = f"what nodes there are is unknown: {held.level} stay held"
@@ -159,7 +160,7 @@ class PrewarmActuator:
         return min(budget_s, self._deadline_s)
 
     async def _give_back(self, pool: WarmPool, now_s: float) -> Applied:
-        held = await self._way.look(pool, None, now_s)
+        held = await self._way.observe(pool, None, now_s)
         if not self._way.patch(pool, held, pool.rest, None):
             if held.level > pool.rest:  # it cannot be given back now
                 outcome = "unchanged" if held.keeps else "withheld"
@@ -189,7 +190,7 @@ class PrewarmActuator:
         wait_s = 5.0 * 2.0 ** min(failures, 5) if retry_after_s is None else retry_after_s
         self._wait_until_s[pool] = now_s + min(wait_s, _LONGEST_WAIT_S)
 
-    def _hear(self, pool: WarmPool, held: Held, now_s: float) -> None:
+    def _learn_refusals(self, pool: WarmPool, held: Held, now_s: float) -> None:
         if held.refusal is not None:
             self._on_refusal(Refusal(pool.name, now_s, held.refusal[0], held.refusal[1]))
 

@@ -60,7 +60,7 @@ class ProvisioningRequests:
     def __init__(self, api: ClusterApi, settle_s: float = SETTLE_S, again_after_s: float = AGAIN_AFTER_S) -> None:
         self._api, self._settle_s, self._again_after_s = api, settle_s, again_after_s
 
-    async def look(self, pool: WarmPool, plan: PoolPlan | None, now_s: float) -> Held:
+    async def observe(self, pool: WarmPool, plan: PoolPlan | None, now_s: float) -> Held:
         try:
             obj = await self._api.get(PROVISIONING_REQUESTS, pool.namespace, pool.object)
         except NotFound as error:

@@ -82,7 +82,7 @@ class RayRequestResources:
         self._writing: dict[Place, asyncio.Lock] = {}
         self._numbers = itertools.count()
 
-    async def look(self, pool: WarmPool, plan: PoolPlan | None, now_s: float) -> Held:
+    async def observe(self, pool: WarmPool, plan: PoolPlan | None, now_s: float) -> Held:
         heads = [head for head in self._heads() if pool.service in (None, head.place)]
         if plan is not None:
             named = {(s.namespace, s.service) for s in plan.gpus}

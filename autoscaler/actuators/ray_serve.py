@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from autoscaler.clients.ray_dashboard import Answer, DashboardClient, NoAnswer
 from autoscaler.common.errors import ActuatorError, ConfigError, Conflict, Forbidden, NotFound, Rejected, Unavailable
+from autoscaler.core.ports import Actuator
 from autoscaler.core.types import Applied, DeploymentPlan, Outcome, Plan
 from policies.base import DeploymentKey
 
@@ -26,7 +27,7 @@ _FOLLOW_WITHIN_S, _FOLLOW_WITHIN_TICKS = 60.0, 6
 MEND_SWITCHED_OFF = "set `external_scaler_enabled: true` on the application in the Serve config and deploy again"
 
 
-class RayServeActuator:
+class RayServeActuator(Actuator):
     """All writes of one `apply` run together and share one deadline, `deadline_s`.
 
     `write_budget_s` is for several controllers: the seconds for which a write that starts now may be under way before

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection
 
+from autoscaler.core.ports import Actuator
 from autoscaler.core.types import Applied, DeploymentPlan, Outcome, Plan, PoolPlan
 
 KEPT = 10_000
 
 
-class RecordingActuator:
+class RecordingActuator(Actuator):
     """`recorded` holds the last withheld writes, oldest first."""
 
     def __init__(self, name: str = "recording", keep: int = KEPT, elsewhere: Collection[str] = ()) -> None:

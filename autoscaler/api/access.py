@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from autoscaler.clients.ray_dashboard import read_secret
 from autoscaler.common.errors import ConfigError, LeadtimeError
+from autoscaler.common.secret_files import read_secret
 
 ANY_HOST = "*"
 

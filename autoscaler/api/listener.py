@@ -143,7 +143,7 @@ class Listener:
             self._listening.append(listening)
             port = port or listening.getsockname()[1]
         self._tasks = [self._loop.create_task(self._accept(one)) for one in self._listening]
-        self._tasks.append(self._loop.create_task(self._look()))
+        self._tasks.append(self._loop.create_task(self._sweep()))
         return port
 
     async def stop(self) -> None:
@@ -201,7 +201,7 @@ class Listener:
             if not self._peers[connection.peer]:
                 del self._peers[connection.peer]
 
-    async def _look(self) -> None:
+    async def _sweep(self) -> None:
         """Close what takes too long, and take up renewed certificates, until cancelled."""
         limits = self._limits
         while True:

@@ -83,17 +83,17 @@ def plan_view(telemetry: Telemetry, namespaces: frozenset[str] | None = None) ->
     shown = [d for d in plan.deployments if namespaces is None or d.key.namespace in namespaces]
     wanted = {str(d.key): d.target for d in shown if d.target is not None and d.blocked is None}
     held = [str(d.key) for d in shown if d.target is None and not _has(d, OBSERVED_ONLY)]
-    acting = plan.leader and not plan.dry_run
+    may_write = plan.leader and not plan.dry_run
     return {
         "version": VERSION,
         "tick": plan.tick,
         "issued_at_s": plan.now_s,
         "period_s": telemetry.config.tick_s,
-        "acts": acting,
-        "targets": wanted if acting else {},
-        "withheld": {} if acting else wanted,
-        "held": held if acting else [],
-        "paused": [str(d.key) for d in shown if _has(d, PAUSED)] if acting else [],
+        "acts": may_write,
+        "targets": wanted if may_write else {},
+        "withheld": {} if may_write else wanted,
+        "held": held if may_write else [],
+        "paused": [str(d.key) for d in shown if _has(d, PAUSED)] if may_write else [],
     }
 
 

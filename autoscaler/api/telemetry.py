@@ -154,3 +154,8 @@ def _essence(decision: Decision) -> tuple[object, ...]:
         tuple(guard.name for guard in plan.guards),
         None if applied is None else (applied.outcome, applied.why),
     )
+
+
+def new_telemetry(config: ControllerConfig) -> Telemetry:
+    """Empty; its loop counts as dead after several ticks' worth of silence."""
+    return Telemetry(config, alive_within_s=max(30.0, 6 * config.tick_s))

@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _base(args: argparse.Namespace) -> EngineProfile | None:
-    from policies.capacity import load_profile
+    from policies.capacity.load import load_profile
 
     return load_profile(args.like) if args.like else None
 

@@ -110,7 +110,7 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _refuse_what_no_sidecar_can(settings: dict[str, Any], path: Path) -> None:
-    from policies.capacity import preset_names
+    from policies.capacity.load import preset_names
 
     port = settings["server"].get("port")
     if port in _RAY_PORTS or port == 0:

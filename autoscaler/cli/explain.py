@@ -105,7 +105,7 @@ def _sentences(ticks: Iterator[Mapping[str, Any]], args: argparse.Namespace) -> 
 
 def _taken_away(record: Mapping[str, Any]) -> list[str]:
     """Nodes that went with replicas on them: nobody decided that, and what follows is decided because of it."""
-    from autoscaler.core.supply.preemptions import TAKEN_AWAY
+    from autoscaler.core.supply.learning import TAKEN_AWAY
 
     return [words for words in record.get("learned", ()) if words.endswith(TAKEN_AWAY)]
 

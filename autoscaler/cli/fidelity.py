@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from autoscaler.cli.parser import UsageError
-    from policies.capacity import load_profile
+    from policies.capacity.load import load_profile
     from simulator.experiments.fidelity import compare, quantile_plot
     from simulator.experiments.observed import read_observed
     from simulator.result import to_json

@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     from autoscaler.common.errors import ConfigError
     from autoscaler.settings.document.blocks import typed_promise
     from policies.base import TokenMix
-    from policies.capacity import load_profile, preset_names
+    from policies.capacity.load import load_profile, preset_names
     from policies.options import exact
 
     for name in ("prompt_tokens", "output_tokens"):

@@ -209,7 +209,7 @@ def _where(record: Record) -> str:
 def _controller(record: Record, config: ControllerConfig | None, report: Report, trust_policy: bool) -> Controller:
     """A controller that goes on from a checkpoint."""
     from autoscaler.core import journal
-    from autoscaler.core.controller import Controller
+    from autoscaler.core.build import new_controller
 
     if config is None and "settings" not in record.data:
         raise JournalError(f"{_where(record)}: the checkpoint holds no settings; give them with --config FILE")
@@ -223,7 +223,7 @@ def _controller(record: Record, config: ControllerConfig | None, report: Report,
     report.recorded_version = str(record.data.get("code_version"))
     report.recorded_sha256 = str(record.data.get("config_sha256"))
     report.today_sha256 = settings.sha256
-    return Controller(settings, state, _found_fleet(settings))
+    return new_controller(settings, state, _found_fleet(settings))
 
 
 def _check_built_in(record: Record, policy: str) -> None:
@@ -242,7 +242,7 @@ def _found_fleet(settings: ControllerConfig) -> Policy | None:
     sizes = settings.policy_options.get("replicas")
     if settings.policy_name != "static" or not isinstance(sizes, Mapping):
         return None
-    from simulator.experiments.references.constant import ConstantFleet, ConstantOptions
+    from policies.references.static import ConstantFleet, ConstantOptions
 
     return ConstantFleet(ConstantOptions(dict(sizes)))
 

@@ -14,7 +14,7 @@ from autoscaler.cli.text import say
 from autoscaler.common.errors import LeadtimeError
 
 if TYPE_CHECKING:
-    from autoscaler.runtime import Runtime
+    from autoscaler.runtime.loop import Runtime
     from autoscaler.settings.model import Config
 
 DESCRIPTION = """\
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _once(config: Config) -> int:
-    from autoscaler.runtime import SystemClock
+    from autoscaler.runtime.clock import SystemClock
     from autoscaler.wiring.controller import build
 
     class OneRound(SystemClock):

@@ -47,10 +47,11 @@ def add_override(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from autoscaler.cli.parser import UsageError
     from simulator.experiments.league import Job, as_run, judge
+    from simulator.experiments.simulation import simulate
     from simulator.outputs import RunFolder
     from simulator.report.page import render
     from simulator.result import to_json
-    from simulator.run import Choice, Outputs, make_policy, simulate
+    from simulator.run import Choice, Outputs, make_policy
     from simulator.scenario.load import load_scenario
     from simulator.scenario.overrides import policy_options
 

@@ -11,7 +11,6 @@ import json
 import os
 import re
 import ssl
-import stat
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,11 +27,11 @@ from autoscaler.clients.resolving import CheckedResolver, NoAnswer, Resolve, sys
 from autoscaler.common.errors import ConfigError
 from autoscaler.common.fields import without_surrogates
 from autoscaler.common.redaction import blank, remember
+from autoscaler.common.secret_files import problem, read_secret
 
 LARGE_BYTES = 1 << 17
 __all__ = ["Answer", "DashboardClient", "NoAnswer"]
 
-_LONGEST_TOKEN = 8 * 1024
 _WRITTEN_BYTES = 64 * 1024
 """An answer to a write is a line of JSON, or an error's text; it is read on the event loop, for each deployment."""
 _EXCERPT_BYTES = 64 * 1024
@@ -199,45 +198,6 @@ class DashboardClient:
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(f"ca_file {self._ca_file}: {problem(error)}") from None
         return self._tls[1]
-
-
-def read_secret(file: Path, folder: Path | None = None) -> str:
-    """The one line that a token file holds. Errors: ConfigError naming the file, never its content.
-
-    `folder`: the file's name under it is made of others' words; links inside of it are followed only as Kubernetes
-    makes them (`..data`), so that no name leads to another name's file.
-    """
-    try:
-        if folder is not None and not _is_own(file, folder):
-            raise ConfigError(f"token_file {file}: it leads to another place; allowed: a file of a mounted Secret")
-        if not stat.S_ISREG(file.stat().st_mode) and not file.is_dir():  # reading a pipe would stop every tick
-            raise ConfigError(f"token_file {file}: a pipe or device; allowed: a file")
-        if file.stat().st_size > _LONGEST_TOKEN:
-            raise ConfigError(f"token_file {file}: longer than {_LONGEST_TOKEN} bytes; allowed: one line with a token")
-        token = file.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"token_file {file}: {problem(error)}") from None
-    if not token or not token.isascii() or any(not character.isprintable() for character in token):
-        raise ConfigError(f"token_file {file}: expected one line with a token")
-    remember(token)
-    return token
-
-
-def _is_own(file: Path, folder: Path) -> bool:
-    """Whether `file`, all links followed, is still the one under `folder` that its name says. Errors: OSError."""
-    root = folder.resolve(strict=True)
-    real = file.resolve(strict=True)
-    if not real.is_relative_to(root):
-        return False
-    kept = [part for part in real.relative_to(root).parts if not part.startswith("..")]
-    return kept == list(file.relative_to(folder).parts)
-
-
-def problem(error: Exception) -> str:
-    """What went wrong with a file, without repeating its name or content."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    return type(error).__name__
 
 
 def connection_problem(error: Exception) -> str:

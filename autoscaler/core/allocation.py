@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heapreplace
 
 from autoscaler.core import guards
-from autoscaler.core.forecast import Outlook
+from autoscaler.core.observe import DeploymentTick
 from autoscaler.core.state import SupplyMemory
 from autoscaler.core.types import ControllerConfig, DeploymentSettings, GuardRecord
 from policies.base import DeploymentKey, FleetProposal
@@ -138,7 +138,9 @@ class Shared:
     records: dict[DeploymentKey, GuardRecord] = field(default_factory=dict)
 
 
-def share_out(config: ControllerConfig, fleet: Sequence[Outlook], proposal: FleetProposal, now_s: float) -> Shared:
+def share_out(
+    config: ControllerConfig, fleet: Sequence[DeploymentTick], proposal: FleetProposal, now_s: float
+) -> Shared:
     """Wants cut to the GPU budget of each kind; deployments of a kind without a budget keep what they want.
 
     What deployments without an entry want is first cut to what their namespace may have.
@@ -179,7 +181,7 @@ def share_out(config: ControllerConfig, fleet: Sequence[Outlook], proposal: Flee
     return shared
 
 
-def _claim(d: Outlook, s: DeploymentSettings, proposed: int, most: int | None, allowance: int) -> Claim:
+def _claim(d: DeploymentTick, s: DeploymentSettings, proposed: int, most: int | None, allowance: int) -> Claim:
     o = d.observation
     wants = max(s.min_replicas, min(proposed, s.max_replicas))
     return Claim(
@@ -197,13 +199,13 @@ def _claim(d: Outlook, s: DeploymentSettings, proposed: int, most: int | None, a
     )
 
 
-def _unseen(d: Outlook) -> list[Claim]:
+def _unseen(d: DeploymentTick) -> list[Claim]:
     """What a deployment had that nobody can see now is taken to be there still, as long as it may be in others' way."""
     has, allowance = d.memory.supply.last_target, d.memory.supply.most_granted
     return [Claim(d.key.full, has, max(d.gpus, 1), has, holds=has, allowance=allowance)] if has else []
 
 
-def _allowance(d: Outlook, s: DeploymentSettings, now_s: float) -> int:
+def _allowance(d: DeploymentTick, s: DeploymentSettings, now_s: float) -> int:
     """What a deployment may be in others' way with: its largest grant within the time that replicas take to drain.
 
     What ran before there was any grant counts like one, up to its maximum: it had no time yet to give up anything.
@@ -222,7 +224,7 @@ def _remember_grant(memory: SupplyMemory, granted: int, drain_s: float, now_s: f
 
 
 def _most_unlisted(
-    config: ControllerConfig, fleet: Sequence[Outlook], proposal: FleetProposal
+    config: ControllerConfig, fleet: Sequence[DeploymentTick], proposal: FleetProposal
 ) -> dict[DeploymentKey, int]:
     """Replicas that deployments without an entry may have at most, as their namespace's GPUs are shared among them."""
     places: dict[str, list[Claim]] = {}

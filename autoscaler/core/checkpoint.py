@@ -25,7 +25,6 @@ from autoscaler.core.state import (
     HintMemory,
     NodeMemory,
     SupplyMemory,
-    plain_forecaster,
 )
 from policies.capacity.lead_times import StageBook
 
@@ -77,13 +76,13 @@ def to_rows(state: ControllerState, part: int = 0, parts: int = 1) -> dict[str, 
         "book": encode(state.book),
         "policy": encode(plain_state(state.policy_name, _without_deployments(state.policy_state))),
     }
-    of_policy = _by_deployment(state.policy_state)
+    of_policy, plain_forecasters = _by_deployment(state.policy_state), state.plain_forecasters
     for i, (key, memory) in enumerate(sorted(state.deployments.items())):
         rows[_NEAR + key] = encode(_Near(memory.supply, memory.hints, memory.coverage, memory.seen_at_s))
         if i % parts == part % parts:
             rows[_DEMAND + key] = encode(memory.demand)
-            if key in state.forecasters:
-                rows[_FORECASTER + key] = encode(plain_forecaster(state.forecasters[key]))
+            if key in plain_forecasters:
+                rows[_FORECASTER + key] = encode(plain_forecasters[key]())
             if key in of_policy:
                 rows[_POLICY + key] = encode(plain_state(state.policy_name, of_policy[key]))
     for key in of_policy.keys() - state.deployments.keys():
@@ -115,7 +114,7 @@ def row_names(state: ControllerState) -> set[str]:
     for key in state.deployments:
         names |= {_NEAR + key, _DEMAND + key}
     names |= {_POLICY + key for key in _by_deployment(state.policy_state)}
-    return names | {_FORECASTER + key for key in state.forecasters}
+    return names | {_FORECASTER + key for key in state.plain_forecasters}
 
 
 def unreadable(name: str, row: bytes) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from autoscaler.core import guards
-from autoscaler.core.forecast import Outlook
+from autoscaler.core.observe import DeploymentTick
 from autoscaler.core.types import DeploymentPlan
 from autoscaler.core.types.plan import Condition
 from policies.base import DeploymentKey
@@ -125,8 +125,10 @@ _BY_GUARD = {
 }
 
 
-def noticed(d: Outlook, plan: DeploymentPlan, acting: bool, tick_s: float, now_s: float) -> Iterator[Candidate]:
-    """`acting`: levels are written, so that one that Serve does not take is odd."""
+def noticed(
+    d: DeploymentTick, plan: DeploymentPlan, may_write: bool, tick_s: float, now_s: float
+) -> Iterator[Candidate]:
+    """`may_write`: levels are written, so that one that Serve does not take is odd."""
     observation, memory, inventory = d.observation, d.memory, d.signals.inventory
     if inventory is None and d.signals.unreadable:
         yield Candidate(UNREADABLE, d.key, d.signals.unreadable)
@@ -157,6 +159,6 @@ def noticed(d: Outlook, plan: DeploymentPlan, acting: bool, tick_s: float, now_s
         why = f"{len(failed_starts)} replicas ended before they ran{': ' + said[:300] if said else ''}"
         yield Candidate(CRASH_LOOP, d.key, why)
     shown, target = plan.observed_target, plan.target
-    if acting and plan.blocked is None and plan.act == "external" and target is not None and shown != target:
+    if may_write and plan.blocked is None and plan.act == "external" and target is not None and shown != target:
         why = f"Serve's target stays {shown} although {target} is asked for"
         yield Candidate(NOT_DONE, d.key, why, max(_NOT_DONE_S, 3 * tick_s), f"{shown}")

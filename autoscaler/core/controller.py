@@ -1,4 +1,4 @@
-"""The decision, top to bottom: observe → demand → forecast → propose → share budget → guard → explain.
+"""The decision, top to bottom: observe → forecast → propose → allocate → guard → plan → explain.
 
 `Controller.step` is pure but for `self.state`, which it owns: no I/O, no clock, no randomness of its own. The runtime
 and the simulator call the same method.
@@ -7,19 +7,20 @@ and the simulator call the same method.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
 import msgspec
 
-from autoscaler.core import explain, forecast, forecast_verification, guards, invariants
+from autoscaler.core import explain, forecast_verification, guards, invariants, observe
 from autoscaler.core.allocation import Shared, share_out
 from autoscaler.core.conditions import Candidate, lasting, noticed
-from autoscaler.core.forecast import Outlook
+from autoscaler.core.forecast import forecast_demand
+from autoscaler.core.observe import DeploymentTick
 from autoscaler.core.plans import follow, pool_plans
-from autoscaler.core.policy_host import ask, fresh_state
+from autoscaler.core.policy_host import evaluate, fresh_state
 from autoscaler.core.scheduled_load import plain_rps
 from autoscaler.core.state import ControllerState
 from autoscaler.core.supply import inventory as supply
@@ -43,16 +44,13 @@ from policies.base import (
     DeploymentKey,
     FleetProposal,
     FleetView,
+    Forecasting,
     ForecastSpec,
     Policy,
     PoolView,
     ReplicaProposal,
     Term,
 )
-from policies.forecasting import create
-from policies.forecasting.backtest_trace import backtest_forecasters
-from policies.forecasting.batch import BatchedEnsemble
-from policies.registry import create_policy
 
 _BY_KEY = attrgetter("key")
 _FORGET_AFTER_S = 30 * 86400.0
@@ -63,14 +61,14 @@ class Controller:
     """Owns its state; one instance decides for every deployment and pool that its signals hold."""
 
     def __init__(
-        self, config: ControllerConfig, state: ControllerState | None = None, policy: Policy | None = None
+        self, config: ControllerConfig, state: ControllerState, policy: Policy, forecasting: Forecasting
     ) -> None:
         self.config = config
         """The settings in force: those of the file, and what annotations put before them."""
         self._file_deployments = config.deployments
-        self.policy: Policy = policy or create_policy(config.policy_name, config.policy_options)
-        self.state = state or ControllerState()
-        self._together = BatchedEnsemble()
+        self.policy = policy
+        self.state = state
+        self.forecasting = forecasting
         """Works on all forecasters of the state at once; remembers nothing of its own."""
         self.notices: list[str] = []
         """What of a saved state could not be used any more, in words."""
@@ -79,7 +77,7 @@ class Controller:
     def _adopt(self, state: ControllerState) -> None:
         """Bring plain data from a saved state to life; what does not fit any more begins anew by itself."""
         fresh = fresh_state(self.policy)
-        if state.policy_name != self.policy.name or state.policy_state is None:
+        if state.policy_name != self.policy.name or state.policy_state is None or fresh is None:
             state.policy_state = fresh
         elif not isinstance(state.policy_state, type(fresh)):
             try:
@@ -88,14 +86,13 @@ class Controller:
                 self.notices.append(f"policy {self.policy.name}: its saved memory does not fit: {error}")
                 state.policy_state = fresh
         state.policy_name = self.policy.name
-        for key, saved in list(state.forecasters.items()):
-            if not hasattr(saved, "observe"):
-                del state.forecasters[key]
-                if self.policy.forecast is not None:
-                    self._adopt_forecaster(state, key, saved, self.policy.forecast)
+        saved_forecasters, state.saved_forecasters = state.saved_forecasters, {}
+        if self.policy.forecast is not None:
+            for key, saved in saved_forecasters.items():
+                self._adopt_forecaster(state, key, saved, self.policy.forecast)
 
     def _adopt_forecaster(self, state: ControllerState, key: str, saved: Any, spec: ForecastSpec) -> None:
-        forecaster = create(spec)
+        forecaster = self.forecasting.create(spec)
         try:
             forecaster.restore(msgspec.convert(saved, type(forecaster.state())))
             state.forecasters[key] = forecaster
@@ -105,17 +102,16 @@ class Controller:
     def seed_history(self, key: DeploymentKey, times_s: Sequence[float], rates_rps: Sequence[float]) -> None:
         """Show the forecaster what happened before the first tick: ends of bins (ascending) and their mean rates."""
         spec = self.policy.forecast
-        forecaster = forecast.forecaster_of(self.state, spec, key.full)
+        forecaster = observe.forecaster_of(self.state, self.forecasting, spec, key.full)
         if forecaster is not None and spec is not None:
-            [diary] = backtest_forecasters([(forecaster, (times_s, rates_rps))], spec, rehearses(self.policy))
-            if diary is not None:
-                self.show_diary(key, diary)
+            past = (forecaster, (times_s, rates_rps))
+            [trace] = self.forecasting.backtest([past], spec, self.policy.wants_backtest)
+            if trace is not None:
+                self.warm_start(key, trace)
 
-    def show_diary(self, key: DeploymentKey, diary: BacktestTrace) -> None:
-        """What the forecaster would have said in the past, for a policy that rehearses on it."""
-        take: Callable[[Any, DeploymentKey, BacktestTrace], None] | None = getattr(self.policy, "take_diary", None)
-        if take is not None:
-            take(self.state.policy_state, key, diary)
+    def warm_start(self, key: DeploymentKey, trace: BacktestTrace) -> None:
+        """Tell the policy what the forecaster would have said in the past."""
+        self.policy.warm_start(self.state.policy_state, key, trace)
 
     def take_settings(self, entries: Sequence[DeploymentSettings]) -> None:
         """Entries that go before the file's from now on, instead of those taken before. `step` does it by itself."""
@@ -128,15 +124,16 @@ class Controller:
         self.take_settings(signals.settings)
         self.state.tick += 1
         pools = {p.name: p for p in signals.pools}
-        looks = {name: PoolPlacement(pool) for name, pool in pools.items()}
+        placements = {name: PoolPlacement(pool) for name, pool in pools.items()}
         learned = [word for pool in signals.pools for word in learning.learn_pool(self.state, pool, now_s)]
         fleet = []
         for one in sorted(signals.deployments, key=_BY_KEY):
-            found, words = self._look(one, looks, now_s)
+            found, words = self._observe(one, placements, now_s)
             fleet.append(found)
             learned += words
-        forecast.expect(fleet, self.config, self.policy.forecast, self._together, signals.hints, now_s)
-        self.state.forget_gone(now_s, _FORGET_AFTER_S)
+        forecast_demand(fleet, self.config, self.policy.forecast, self.forecasting, signals.hints, now_s)
+        for full_key in self.state.forget_gone(now_s, _FORGET_AFTER_S):
+            self.policy.forget(self.state.policy_state, full_key)
         view = self._view(fleet, pools, now_s)
         proposal = self._propose(view, fleet, now_s)
         proposal = _with_levels_of_failed(proposal, fleet)
@@ -167,23 +164,24 @@ class Controller:
 
     # ------------------------------------------------------------ one deployment's failure is that deployment's
 
-    def _look(
+    def _observe(
         self, one: DeploymentSignals, pools: Mapping[str, PoolPlacement], now_s: float
-    ) -> tuple[Outlook, list[str]]:
+    ) -> tuple[DeploymentTick, list[str]]:
         try:
-            found, words = forecast.look(self.config, self.policy.forecast, self.state, one, pools, now_s)
+            spec = self.policy.forecast
+            found, words = observe.observe(self.config, spec, self.forecasting, self.state, one, pools, now_s)
             found.current = self._current(found, now_s)
         except Exception as error:
-            why = forecast.problem_text("its signals", error)
-            return forecast.beyond_us(self.config, self.state, one, why), []
+            why = observe.problem_text("its signals", error)
+            return observe.unobservable(self.config, self.state, one, why), []
         return found, words
 
-    def _isolated_plan(self, d: Outlook, shared: Shared, signals: Signals, now_s: float) -> DeploymentPlan:
+    def _isolated_plan(self, d: DeploymentTick, shared: Shared, signals: Signals, now_s: float) -> DeploymentPlan:
         if not d.failed:
             try:
                 return self._plan(d, shared, signals, now_s)
             except Exception as error:
-                d.failed = forecast.problem_text("its level", error)
+                d.failed = observe.problem_text("its level", error)
         shown = d.signals.inventory.target if d.signals.inventory else None
         act = d.signals.inventory.act if d.signals.inventory else "external"
         record = GuardRecord(guards.DECISION_FAILED, d.key, None, None, d.failed)
@@ -191,14 +189,14 @@ class Controller:
         return DeploymentPlan(d.key, None, shown, None, (), (record,), None, d.key.service, text, act)
 
     def _candidates(
-        self, fleet: Sequence[Outlook], plans: Sequence[DeploymentPlan], signals: Signals, now_s: float
+        self, fleet: Sequence[DeploymentTick], plans: Sequence[DeploymentPlan], signals: Signals, now_s: float
     ) -> Iterator[Candidate]:
-        acting = signals.leader and not self.config.dry_run
+        may_write = signals.leader and not self.config.dry_run
         for d, plan in zip(fleet, plans, strict=True):
-            yield from noticed(d, plan, acting, self.config.tick_s, now_s)
+            yield from noticed(d, plan, may_write, self.config.tick_s, now_s)
 
     def _held(
-        self, plans: Sequence[DeploymentPlan], fleet: Sequence[Outlook], shared: Shared, signals: Signals
+        self, plans: Sequence[DeploymentPlan], fleet: Sequence[DeploymentTick], shared: Shared, signals: Signals
     ) -> tuple[list[DeploymentPlan], list[Breach]]:
         """Plans without those that must not be: such a deployment keeps its level."""
         full = self.config.full_guards or self.policy.guards == "full"
@@ -210,7 +208,7 @@ class Controller:
 
     # ------------------------------------------------------------ the level in force
 
-    def _current(self, d: Outlook, now_s: float) -> int | None:
+    def _current(self, d: DeploymentTick, now_s: float) -> int | None:
         """The level in force. What Serve shows counts, unless it lost ours (a redeploy) or has not seen it yet, or two
         writers disagree or not enough is known: then the higher one.
         """
@@ -237,7 +235,7 @@ class Controller:
         d.notes.append(GuardRecord(guards.MANUAL, d.key, ours, shown, why))
         return shown
 
-    def _set_back(self, d: Outlook, ours: int, now_s: float) -> bool:
+    def _set_back(self, d: DeploymentTick, ours: int, now_s: float) -> bool:
         """Serve accepted our level since the last look, and has another one at this look: somebody set it back.
 
         Its own table answers at once; a policy inside Serve takes its time.
@@ -249,7 +247,7 @@ class Controller:
 
     # ------------------------------------------------------------ propose
 
-    def _view(self, fleet: Sequence[Outlook], pools: Mapping[str, PoolSignals], now_s: float) -> FleetView:
+    def _view(self, fleet: Sequence[DeploymentTick], pools: Mapping[str, PoolSignals], now_s: float) -> FleetView:
         return FleetView(
             now_s=now_s,
             period_s=self.policy.period_s or self.config.tick_s,
@@ -263,18 +261,18 @@ class Controller:
         losses = None if memory is None else memory.losses
         return supply.pool_view(pool, signals, self.state.book, now_s, losses=losses)
 
-    def _propose(self, view: FleetView, fleet: Sequence[Outlook], now_s: float) -> FleetProposal:
+    def _propose(self, view: FleetView, fleet: Sequence[DeploymentTick], now_s: float) -> FleetProposal:
         """The policy's word, or its last one while its own period is not over."""
         period_s, last_s = self.policy.period_s, self.state.decided_at_s
         if period_s is not None and last_s is not None and now_s - last_s < period_s - 1e-9:
             return _last_word(fleet)
-        proposal = ask(self.policy, view, self.state.policy_state, now_s)
+        proposal = evaluate(self.policy, view, self.state.policy_state, now_s)
         self.state.decided_at_s = now_s
         return proposal
 
     # ------------------------------------------------------------ guard, explain
 
-    def _plan(self, d: Outlook, shared: Shared, signals: Signals, now_s: float) -> DeploymentPlan:
+    def _plan(self, d: DeploymentTick, shared: Shared, signals: Signals, now_s: float) -> DeploymentPlan:
         own = d.proposed
         shown = d.observation.target
         act = d.signals.inventory.act if d.signals.inventory else "external"
@@ -308,7 +306,7 @@ class Controller:
             records = (*_hint_ceilings(d), *records)
         return DeploymentPlan(d.key, number, shown, proposed, own.terms, records, blocked, d.key.service, text, act)
 
-    def _left_alone(self, d: Outlook, signals: Signals, own: ReplicaProposal | None) -> GuardRecord | None:
+    def _left_alone(self, d: DeploymentTick, signals: Signals, own: ReplicaProposal | None) -> GuardRecord | None:
         shown = d.observation.target
         proposed = own.replicas if own else None
         if d.settings is None:
@@ -320,7 +318,7 @@ class Controller:
         return None
 
     def _guard_context(
-        self, d: Outlook, settings: DeploymentSettings, current: int, shared: Shared, now_s: float
+        self, d: DeploymentTick, settings: DeploymentSettings, current: int, shared: Shared, now_s: float
     ) -> guards.GuardContext:
         granted, most = shared.granted.get(d.key), settings.max_replicas
         if granted is not None:
@@ -345,11 +343,6 @@ class Controller:
         )
 
 
-def rehearses(policy: Policy) -> bool:
-    """Whether a policy wants to know what its forecaster would have said in the past."""
-    return hasattr(policy, "take_diary") and bool(getattr(policy, "rehearses", True))
-
-
 def _left_as_it_is(plan: DeploymentPlan, found: Sequence[Breach]) -> DeploymentPlan:
     """A decision that must not be is not made."""
     why = "; ".join(one.why for one in found if one.deployment == plan.key)
@@ -359,7 +352,7 @@ def _left_as_it_is(plan: DeploymentPlan, found: Sequence[Breach]) -> DeploymentP
     return replace(plan, target=None, guards=because, sentence=f"left alone: a bug: {why}")
 
 
-def _hint_ceilings(d: Outlook) -> tuple[GuardRecord, ...]:
+def _hint_ceilings(d: DeploymentTick) -> tuple[GuardRecord, ...]:
     """Hints that ask for more than hints may; in req/s, so they limit no number of replicas in the sentence."""
     return tuple(
         GuardRecord(
@@ -371,13 +364,13 @@ def _hint_ceilings(d: Outlook) -> tuple[GuardRecord, ...]:
     )  # fmt: skip
 
 
-def _with_levels_of_failed(proposal: FleetProposal, fleet: Sequence[Outlook]) -> FleetProposal:
+def _with_levels_of_failed(proposal: FleetProposal, fleet: Sequence[DeploymentTick]) -> FleetProposal:
     """What a deployment that nothing can be decided of holds keeps its part of the budget."""
     failed = {d.key: ReplicaProposal(d.current) for d in fleet if d.failed and d.current is not None}
     return replace(proposal, replicas={**proposal.replicas, **failed}) if failed else proposal
 
 
-def _last_word(fleet: Sequence[Outlook]) -> FleetProposal:
+def _last_word(fleet: Sequence[DeploymentTick]) -> FleetProposal:
     words = {}
     for d in fleet:
         last = d.memory.supply.last_proposed

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from autoscaler.core.state import SupplyMemory
 from autoscaler.core.types import GuardRecord, GuardSettings, Observation
-from policies.base import DeploymentKey
+from policies.base import UNBOUNDED_SLOTS, DeploymentKey
 from policies.base.record import record
 
 UNKNOWN = "unknown_is_not_zero"
@@ -204,7 +204,7 @@ def _survivors(c: GuardContext, n: int) -> tuple[int, str] | None:
                 by_rate,
                 f"{c.observation.rate_rps:.3g} req/s need {by_rate} at {c.capacity_rps:.3g} req/s each",
             )
-    if c.observation.ongoing and c.max_ongoing_requests and c.max_ongoing_requests < 1_000_000:
+    if c.observation.ongoing and c.max_ongoing_requests and c.max_ongoing_requests < UNBOUNDED_SLOTS:
         by_slots = math.ceil(c.observation.ongoing / c.max_ongoing_requests - 1e-9)
         if by_slots > needed:
             needed, why = by_slots, f"{c.observation.ongoing:.0f} requests in flight need {by_slots} replicas' slots"

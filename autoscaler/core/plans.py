@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from autoscaler.core import explain, guards
-from autoscaler.core.forecast import Outlook
+from autoscaler.core.observe import DeploymentTick
 from autoscaler.core.state import ControllerState
 from autoscaler.core.types import (
     ControllerConfig,
@@ -21,7 +21,9 @@ from autoscaler.core.types import (
 from policies.base import DeploymentKey, FleetProposal, FleetView, PoolView, Term
 
 
-def follow(config: ControllerConfig, plans: Sequence[DeploymentPlan], fleet: Sequence[Outlook]) -> list[DeploymentPlan]:
+def follow(
+    config: ControllerConfig, plans: Sequence[DeploymentPlan], fleet: Sequence[DeploymentTick]
+) -> list[DeploymentPlan]:
     """CPU-only deployments keep in proportion to the one they follow, and never go to 0 or above their maximum.
 
     One that is paused stays as it is, and one of which not enough is known gives nothing up. `fleet`: as the plans are.
@@ -55,7 +57,7 @@ def _paused(plan: DeploymentPlan) -> bool:
     return any(record.name == guards.PAUSED for record in plan.guards)
 
 
-def _bounded(wanted: int, plan: DeploymentPlan, d: Outlook, most: int) -> tuple[int, list[GuardRecord]]:
+def _bounded(wanted: int, plan: DeploymentPlan, d: DeploymentTick, most: int) -> tuple[int, list[GuardRecord]]:
     """What it may have of what it wants."""
     records, level, shown = [], wanted, plan.observed_target
     if level > most:
@@ -94,7 +96,7 @@ def pool_plans(
     proposal: FleetProposal,
     seen: Mapping[str, PoolSignals],
     deployments: Sequence[DeploymentPlan],
-    fleet: Sequence[Outlook],
+    fleet: Sequence[DeploymentTick],
     paused: bool,
 ) -> tuple[PoolPlan, ...]:
     """Nodes that each pool should have, by the policy's word or its last one; none is planned while paused."""
@@ -123,18 +125,20 @@ def _stays_busy(node: NodeSignal, pool: PoolView, now_s: float) -> bool:
     return node.busy and node.state != "deleting" and not node.ends_within(lead_s, now_s)
 
 
-def _gpus_by_pool(plans: Sequence[DeploymentPlan], fleet: Sequence[Outlook]) -> dict[str, tuple[ServiceGpus, ...]]:
+def _gpus_by_pool(
+    plans: Sequence[DeploymentPlan], fleet: Sequence[DeploymentTick]
+) -> dict[str, tuple[ServiceGpus, ...]]:
     """GPUs that the planned replicas of each service need, in the first pool of each deployment's list.
 
     `plans` and `fleet` are of the same deployments, in the same order.
     """
     found: dict[str, dict[tuple[str, str], int]] = {}
-    for plan, look in zip(plans, fleet, strict=True):
-        names = look.settings.node_pools if look.settings is not None else ()
+    for plan, one in zip(plans, fleet, strict=True):
+        names = one.settings.node_pools if one.settings is not None else ()
         level = plan.target if plan.target is not None else plan.observed_target
         if names and level is not None:
-            pool = look.pool_name or names[0]
+            pool = one.pool_name or names[0]
             services = found.setdefault(pool, {})
             place = (plan.key.namespace, plan.key.service)
-            services[place] = services.get(place, 0) + level * look.gpus
+            services[place] = services.get(place, 0) + level * one.gpus
     return {pool: tuple(ServiceGpus(*place, gpus) for place, gpus in sorted(by.items())) for pool, by in found.items()}

@@ -20,24 +20,34 @@ class Reading:
 
 
 class Source(Protocol):
-    """Reads one thing; never raises through the loop, never invents a value: a failure is a Reading with up=False."""
+    """Reads one thing; never raises through the loop, never invents a value: a failure is a Reading with up=False.
+
+    A source inherits it: then what it does not say is that it has nothing to do.
+    """
 
     name: str
 
     async def read(self, now_s: float) -> Reading: ...
 
+    async def close(self) -> None:
+        """At the end of a run: nothing is open."""
+        return
+
 
 class Actuator(Protocol):
-    """Applies levels, not deltas: idempotent, safe to repeat and to be late. Failures are outcomes, not exceptions."""
+    """Applies levels, not deltas: idempotent, safe to repeat and to be late. Failures are outcomes, not exceptions.
+
+    An actuator inherits it: then what it does not say is that it has nothing to do.
+    """
 
     name: str
 
     async def apply(self, plan: Plan, now_s: float) -> Outcome: ...
 
-    async def close(self) -> None: ...
+    async def release(self, now_s: float) -> Outcome:
+        """At the end of a run, and before an uninstall: give back what is held only for later. Nothing is."""
+        return Outcome(self.name)
 
-
-class Prewarm(Actuator, Protocol):
-    """An actuator that holds capacity, and can give all of it back: at the end of a run, and before an uninstall."""
-
-    async def release(self, now_s: float) -> Outcome: ...
+    async def close(self) -> None:
+        """At the end of a run: nothing is open."""
+        return

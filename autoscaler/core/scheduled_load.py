@@ -1,6 +1,6 @@
 """Hints in the forecast: demand that somebody announced raises the quantiles, within a ceiling, until it expires.
 
-Pure merging. A hint can only raise; what it is worth follows from its confidence (policies/base/announced.py). Where
+Pure merging. A hint can only raise; what it is worth follows from its confidence (policies/base/forecast.py). Where
 hints come from is not known here (sources/mqtt_hints.py, a scenario).
 """
 
@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from autoscaler.core.state import HintMemory
 from autoscaler.core.types import Hint
 from policies.base import DeploymentKey, Forecast
-from policies.base.announced import Announcement, raised_quantile
+from policies.base.forecast import Announcement, raised_quantile
 
 MOST = 16
 """Hints of one deployment that count at once, those that begin first."""

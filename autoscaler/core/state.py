@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import fsum
 from typing import Any
 
@@ -12,7 +13,7 @@ import msgspec
 
 from autoscaler.common.errors import LeadtimeError
 from autoscaler.core.policy_host import plain_state
-from policies.base import Totals
+from policies.base import Forecaster, Totals
 from policies.capacity.lead_times import StageBook
 
 _MOST_COUNTED = 1e15
@@ -318,6 +319,7 @@ class SupplyMemory:
     """[now_s, replicas] of the stabilisation window."""
     last_proposed: int | None = None
     learned_capacity_rps: float | None = None
+    learned_capacity_at_s: float | None = None
     stuck_since_s: float | None = None
     room: list[int] = field(default_factory=list)
     """Replicas that fitted on free GPUs, and on warm nodes, at the last look; empty where nobody sees nodes."""
@@ -428,7 +430,9 @@ class _Saved:
 
 @dataclass(slots=True)
 class ControllerState:
-    """The controller's memory; `policy_state` and `forecasters` are plain data until a controller adopts them."""
+    """The controller's memory. What was saved of the policy and of forecasters is plain data until a controller adopts
+    it.
+    """
 
     tick: int = 0
     decided_at_s: float | None = None
@@ -438,12 +442,20 @@ class ControllerState:
     """By full deployment key."""
     pools: dict[str, NodeMemory] = field(default_factory=dict)
     book: StageBook = field(default_factory=StageBook)
-    forecasters: dict[str, Any] = field(default_factory=dict)
-    """By full deployment key: live forecasters, or their plain data after `from_bytes`."""
+    saved_forecasters: dict[str, Any] = field(default_factory=dict)
+    """By full deployment key: plain data of forecasters that no controller has adopted yet."""
     pool_nodes: dict[str, int] = field(default_factory=dict)
     """Nodes that the policy last wanted, by pool."""
     conditions: dict[str, float] = field(default_factory=dict)
     """When what is wrong now was first seen (autoscaler.core.conditions.lasting)."""
+    forecasters: dict[str, Forecaster] = field(default_factory=dict)
+    """By full deployment key."""
+
+    @property
+    def plain_forecasters(self) -> dict[str, Callable[[], Any]]:
+        """What there is to save of forecasters, by full deployment key, each made when it is asked for."""
+        saved = {key: partial(_same, data) for key, data in self.saved_forecasters.items()}
+        return saved | {key: one.state for key, one in self.forecasters.items()}
 
     def to_bytes(self) -> bytes:
         """JSON, keys sorted, floats exact. Errors: PolicyFault when the policy's memory is no plain data."""
@@ -456,11 +468,12 @@ class ControllerState:
         encode = msgspec.json.Encoder(order="sorted").encode
         forecasters: dict[str, Any] = {}
         length = 0
-        for key, forecaster in self.forecasters.items():
-            forecasters[key] = msgspec.Raw(encode(plain_forecaster(forecaster)))
+        there = self.plain_forecasters
+        for key, plain in there.items():
+            forecasters[key] = msgspec.Raw(encode(plain()))
             length += len(forecasters[key])
             if length > most_bytes:
-                return None, length * len(self.forecasters) // len(forecasters)
+                return None, length * len(there) // len(forecasters)
         saved = _Saved(
             STATE_VERSION,
             self.tick,
@@ -507,24 +520,24 @@ class ControllerState:
             found = self.deployments[full_key] = DeploymentMemory()
         return found
 
-    def forget_gone(self, now_s: float, after_s: float) -> None:
-        """Drop deployments that nobody told of for so long: names come and go, and the state stays small."""
+    def forget_gone(self, now_s: float, after_s: float) -> list[str]:
+        """Drop deployments that nobody told of for so long: names come and go, and the state stays small. Their keys;
+        the policy's memory of them is the policy's to drop.
+        """
         gone = []
         for key, memory in self.deployments.items():
             if memory.seen_at_s is None:
                 memory.seen_at_s = now_s
             elif now_s - memory.seen_at_s > after_s:
                 gone.append(key)
-        of_policy = getattr(self.policy_state, "deployments", None)
         for key in gone:
             del self.deployments[key]
             self.forecasters.pop(key, None)
-            if isinstance(of_policy, dict):
-                of_policy.pop(key, None)
+            self.saved_forecasters.pop(key, None)
             for stage in [stage for stage in self.book.stages if stage.startswith(f"{key}/")]:
                 del self.book.stages[stage]
+        return gone
 
 
-def plain_forecaster(forecaster: Any) -> Any:
-    """A live forecaster gives its state; what came from `from_bytes` is plain data already."""
-    return forecaster.state() if hasattr(forecaster, "state") else forecaster
+def _same(data: Any) -> Any:
+    return data

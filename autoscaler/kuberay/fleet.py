@@ -18,7 +18,7 @@ from autoscaler.actuators.ray_serve import RayServeActuator
 from autoscaler.clients.ray_dashboard import DashboardClient
 from autoscaler.clients.reading_limits import ReadingLimits
 from autoscaler.common.errors import LeadtimeError
-from autoscaler.core.ports import Reading
+from autoscaler.core.ports import Reading, Source
 from autoscaler.core.types import DeploymentInventory, DeploymentMetrics
 from autoscaler.kuberay.reach import Reach
 from autoscaler.sources.join import NodePage, collect
@@ -348,7 +348,7 @@ def _blame(links: Iterable[Link], error: Exception) -> None:
         link.why = link.why_pages = f"bug: {error!r}"
 
 
-class _InventoriesSource:
+class _InventoriesSource(Source):
     name = "ray_dashboard"
 
     def __init__(self, fleet: KubeRayFleet) -> None:
@@ -363,7 +363,7 @@ class _InventoriesSource:
         await self._fleet.close()
 
 
-class _MetricsSource:
+class _MetricsSource(Source):
     name = "node_metrics"
 
     def __init__(self, fleet: KubeRayFleet) -> None:

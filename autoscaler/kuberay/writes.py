@@ -10,13 +10,14 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
+from autoscaler.core.ports import Actuator
 from autoscaler.core.types import FINE_OUTCOMES, Applied, DeploymentPlan, Outcome, Plan
 from autoscaler.kuberay.fleet import KubeRayFleet
 from autoscaler.sources.kuberay.services import KubeService
 from autoscaler.sources.kuberay.upgrade import ClusterLevel, cluster_levels, replicas_that_fit
 
 
-class KubeRayActuator:
+class KubeRayActuator(Actuator):
     """An Actuator over the links of a fleet."""
 
     name = "ray_serve"

@@ -18,9 +18,7 @@ from autoscaler.common.errors import LeadtimeError
 from autoscaler.core import demand
 from autoscaler.core.controller import Controller
 from autoscaler.core.types import Signals
-from policies.base import BacktestTrace, DeploymentKey, ForecastSpec
-from policies.forecasting import Forecaster, ForecasterState, create
-from policies.forecasting.backtest_trace import backtest_forecasters
+from policies.base import BacktestTrace, DeploymentKey, Forecaster, ForecasterState, Forecasting, ForecastSpec
 
 log = logging.getLogger("leadtime")
 
@@ -56,15 +54,18 @@ class _Learned:
 
 
 class HistoryAtStart:
-    """`reach_s`: how far back to ask; `within_s`: how long a tick that sees new deployments waits for them."""
+    """`reach_s`: how far back to ask; `within_s`: how long a tick that sees new deployments waits for them;
+    `forecasting`: one of its own, since the controller's goes on with its ticks.
+    """
 
-    def __init__(self, source: RateHistory, reach_s: float, within_s: float = 20.0) -> None:
+    def __init__(self, source: RateHistory, reach_s: float, forecasting: Forecasting, within_s: float = 20.0) -> None:
         self._source = source
         self._reach_s = reach_s
         self._within_s = within_s
         self._asked: set[DeploymentKey] = set()
         self._under_way: dict[DeploymentKey, asyncio.Task[_Learned]] = {}
         self._one_at_a_time = asyncio.Lock()
+        self._forecasting = forecasting
 
     async def seed(self, controller: Controller, signals: Signals, now_s: float) -> bool:
         """Ask for deployments that are new, take over what was learned; True when the controller's memory changed.
@@ -129,12 +130,12 @@ class HistoryAtStart:
     async def _taught(
         self, spec: ForecastSpec, bins: Sequence[tuple[float, float]], saved: ForecasterState | None
     ) -> tuple[Forecaster, BacktestTrace | None]:
-        forecaster = create(spec)
+        forecaster = self._forecasting.create(spec)
         if saved is not None:
             forecaster.restore(saved)
         times_s, rates_rps = [at_s for at_s, _ in bins], [rate for _, rate in bins]
         async with self._one_at_a_time:
-            [diary] = await asyncio.to_thread(backtest_forecasters, [(forecaster, (times_s, rates_rps))], spec)
+            [diary] = await asyncio.to_thread(self._forecasting.backtest, [(forecaster, (times_s, rates_rps))], spec)
             return forecaster, diary
 
     async def _rates(
@@ -170,7 +171,7 @@ def _take_over(controller: Controller, key: DeploymentKey, learned: _Learned) ->
     if learned.forecaster is not None:
         controller.state.forecasters[key.full] = learned.forecaster
         if learned.diary is not None:
-            controller.show_diary(key, learned.diary)
+            controller.warm_start(key, learned.diary)
     elif learned.bins:
         controller.seed_history(key, [at_s for at_s, _ in learned.bins], [rate for _, rate in learned.bins])
     memory = controller.state.memory(key.full).demand

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from autoscaler.api.server import Server
-from autoscaler.api.telemetry import Telemetry
+from autoscaler.api.telemetry import Telemetry, new_telemetry
 from autoscaler.common.errors import PolicyFault, StateError
 from autoscaler.common.redaction import blank, blank_json
 from autoscaler.core import conditions, journal
@@ -32,7 +32,6 @@ from autoscaler.runtime.journal_stream import JournalStream
 from autoscaler.runtime.messages import TickLog
 from autoscaler.runtime.polling import Polling
 from autoscaler.runtime.refits import Refits
-from autoscaler.runtime.restore import new_telemetry
 from autoscaler.runtime.store import StateStore
 from policies.base import PolicyError
 
@@ -340,11 +339,8 @@ class Runtime:
         if plan is None or plan.dry_run or not plan.leader or not self._leader():
             return
         for actuator in self._actuators:
-            release = getattr(actuator, "release", None)
-            if release is None:
-                continue
             try:
-                outcome: Outcome = await asyncio.wait_for(release(self._time.last_s), _GIVE_BACK_WITHIN_S)
+                outcome = await asyncio.wait_for(actuator.release(self._time.last_s), _GIVE_BACK_WITHIN_S)
             except Exception as error:
                 log.warning("%s: giving back what it holds: %s: %s", actuator.name, type(error).__name__, error)
                 continue
@@ -364,12 +360,10 @@ class Runtime:
         await self._polling.close()
         ports: tuple[Source | Actuator, ...] = (*self._sources, *self._actuators)
         for port in ports:
-            close = getattr(port, "close", None)
-            if close is not None:
-                try:
-                    await close()
-                except Exception as error:
-                    log.warning("closing %s: %s: %s", port.name, type(error).__name__, error)
+            try:
+                await port.close()
+            except Exception as error:
+                log.warning("closing %s: %s: %s", port.name, type(error).__name__, error)
         if self._server is not None:
             await self._server.stop()
         if self._journal is not None:

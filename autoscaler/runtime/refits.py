@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection
-from typing import Any
+
+from policies.base import Forecaster
 
 log = logging.getLogger("leadtime")
 
@@ -20,11 +21,11 @@ class Refits:
     def __init__(self) -> None:
         self._task: asyncio.Task[None] | None = None
 
-    def start(self, forecasters: Collection[Any]) -> None:
+    def start(self, forecasters: Collection[Forecaster]) -> None:
         """Begin with those that are due, unless a round is still under way."""
         if self._task is not None and not self._task.done():
             return
-        due = [one for one in forecasters if hasattr(one, "needs_refit") and one.needs_refit()]
+        due = [one for one in forecasters if one.needs_refit()]
         if due:
             self._task = asyncio.create_task(_compute(due))
 
@@ -35,7 +36,7 @@ class Refits:
             await asyncio.gather(self._task, return_exceptions=True)
 
 
-async def _compute(due: Collection[Any]) -> None:
+async def _compute(due: Collection[Forecaster]) -> None:
     for forecaster in due:
         try:
             await asyncio.to_thread(forecaster.refit)

@@ -1,11 +1,11 @@
-"""A controller as it was before the restart, and an empty board."""
+"""A controller as it was before the restart."""
 
 from __future__ import annotations
 
 import logging
 
-from autoscaler.api.telemetry import Telemetry
 from autoscaler.common.errors import LeadtimeError, PolicyFault, StateError
+from autoscaler.core.build import new_controller
 from autoscaler.core.checkpoint import from_rows
 from autoscaler.core.controller import Controller
 from autoscaler.core.types import ControllerConfig
@@ -23,16 +23,16 @@ def restored_controller(config: ControllerConfig, store: StateStore | None, poli
     """
     policy = policy or create_policy(config.policy_name, config.policy_options)
     if store is None:
-        return Controller(config, None, policy)
+        return new_controller(config, None, policy)
     try:
         saved = store.load_controller()
         lost: list[str] = []
-        controller = Controller(config, from_rows(saved, lost) if saved is not None else None, policy)
+        controller = new_controller(config, from_rows(saved, lost) if saved is not None else None, policy)
         notices = [*lost, *controller.notices]
     except LeadtimeError as error:
         if isinstance(error, PolicyFault):
             raise
-        controller = Controller(config, None, policy)
+        controller = new_controller(config, None, policy)
         notices = [f"{' '.join(str(error).split())}: learning begins anew"]
     if notices:
         log.warning("%s; %s", "; ".join(notices), _copied_aside(store))
@@ -44,8 +44,3 @@ def _copied_aside(store: StateStore) -> str:
         return f"as it was the state is kept in {store.copy_aside()}"
     except StateError as error:
         return str(error)
-
-
-def new_telemetry(config: ControllerConfig) -> Telemetry:
-    """A board whose loop counts as dead after several ticks' worth of silence."""
-    return Telemetry(config, alive_within_s=max(30.0, 6 * config.tick_s))

@@ -20,7 +20,8 @@ from autoscaler.settings.pools import NodePool
 from autoscaler.settings.prewarm import check_prewarm
 from autoscaler.settings.settings import Settings
 from policies.base import DeploymentKey, PolicyError
-from policies.capacity import EngineProfile, preset_names
+from policies.capacity import EngineProfile
+from policies.capacity.load import preset_names
 from policies.options import exact
 
 
@@ -220,7 +221,7 @@ def _policy(settings: Settings, file: SettingsFile) -> Iterator[Problem]:
         text = f"{name!r} with these options needs to know the future, as only the simulator can tell it"
         text += "; allowed: other options or another policy"
         yield Problem(("policy", "name"), text)
-    elif getattr(policy, "needs_history", False):
+    elif policy.needs_history:
         text = f"{name!r} without numbers is derived from a scenario's history, as only the simulator can do it"
         yield Problem(
             ("policy", "options"), f"{text}; allowed: numbers; `leadtime simulate --json` shows what it found"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from autoscaler.settings.document.reading import SettingsFile
 from autoscaler.settings.settings import Settings
-from policies.capacity import EngineProfile, load_profile
+from policies.capacity import EngineProfile
+from policies.capacity.load import load_profile
 
 _VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})")
 

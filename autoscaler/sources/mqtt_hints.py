@@ -20,7 +20,7 @@ import aiomqtt
 
 from autoscaler.clients.mqtt import Backoff, MqttBroker, ReconnectingClient, RetryLater, namespace_of
 from autoscaler.clients.mqtt_client import Client
-from autoscaler.core.ports import Reading
+from autoscaler.core.ports import Reading, Source
 from autoscaler.sources.hint_messages import HintBook, Taken
 from autoscaler.sources.readings import Hints
 
@@ -35,7 +35,7 @@ _SUBJECTS_SHARE = 20
 _FIRST_READ_S = 5.0
 
 
-class MqttHintsSource:
+class MqttHintsSource(Source):
     """`data` of its readings is `Hints`. `counts`: messages by what came of them, for the metrics."""
 
     name = "mqtt_hints"
@@ -97,7 +97,7 @@ class MqttHintsSource:
     async def _listen(self, client: aiomqtt.Client) -> None:
         await client.subscribe(f"{self._broker.prefix}/hints/#", qos=1)
         self.link.up()
-        hearing = asyncio.create_task(self._hear(client))
+        hearing = asyncio.create_task(self._receive(client))
         another = asyncio.create_task(self._another.wait())
         try:
             await asyncio.wait((hearing, another), return_when=asyncio.FIRST_COMPLETED)
@@ -108,7 +108,7 @@ class MqttHintsSource:
             hearing.cancel()
             another.cancel()
 
-    async def _hear(self, client: aiomqtt.Client) -> None:
+    async def _receive(self, client: aiomqtt.Client) -> None:
         async for message in client.messages:
             payload = message.payload if isinstance(message.payload, bytes) else b"?"
             self._take(str(message.topic), payload)

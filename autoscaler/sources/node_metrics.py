@@ -20,7 +20,7 @@ from autoscaler.clients.ray_dashboard import LARGE_BYTES, Answer, DashboardClien
 from autoscaler.clients.reading_limits import ReadingLimits
 from autoscaler.clients.resolving import AddressRefused, CheckedResolver, Resolve, system_resolve
 from autoscaler.common.errors import LeadtimeError, SourceError
-from autoscaler.core.ports import Reading
+from autoscaler.core.ports import Reading, Source
 from autoscaler.core.types import Histogram
 from autoscaler.sources.exposition import Memory, Sample, parse
 from autoscaler.sources.join import NodePage
@@ -74,7 +74,7 @@ class _Node:
         self.why = f"nothing on it moves since {_STILL_S:g} s, though engines on it serve"
 
 
-class NodeMetricsSource:
+class NodeMetricsSource(Source):
     """Reads all nodes of one Ray cluster; `data` of its readings is `NodePages`.
 
     Up means that at least one page was read just now; `why` names the targets that did not answer in any case.

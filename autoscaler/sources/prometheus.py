@@ -21,11 +21,11 @@ from prometheus_api_client import PrometheusConnect
 from prometheus_api_client.exceptions import PrometheusApiClientException
 from urllib3.util.retry import Retry
 
-from autoscaler.clients.ray_dashboard import read_secret
 from autoscaler.common.errors import LeadtimeError, SourceError
 from autoscaler.common.redaction import blank
+from autoscaler.common.secret_files import read_secret
 from autoscaler.core.demand import TokenSums
-from autoscaler.core.ports import Reading
+from autoscaler.core.ports import Reading, Source
 from autoscaler.sources.prometheus_samples import (
     filled_in,
     history_query,
@@ -141,7 +141,7 @@ def _problem(error: Exception) -> str:
     return f"no usable answer ({type(error).__name__})"
 
 
-class PrometheusSource:
+class PrometheusSource(Source):
     """Metrics of one Ray cluster from Prometheus; `data` of its readings is `NodePages`, as of the nodes themselves.
 
     It asks at most every `period_s`, since there is nothing new before the next scrape; until then it gives what it

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from autoscaler.clients.ray_dashboard import LARGE_BYTES, Answer, DashboardClient
 from autoscaler.common.errors import LeadtimeError, SourceError
-from autoscaler.core.ports import Reading
+from autoscaler.core.ports import Reading, Source
 from autoscaler.core.types import ActWay
 from autoscaler.sources.applications import read_applications
 from autoscaler.sources.readings import Inventories
@@ -38,7 +38,7 @@ class _Turn:
             self._turns.release()
 
 
-class RayDashboardSource:
+class RayDashboardSource(Source):
     """Reads one Ray cluster; `data` of its readings is `Inventories`."""
 
     def __init__(

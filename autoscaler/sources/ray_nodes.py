@@ -18,7 +18,7 @@ from typing import Any
 from autoscaler.clients.ray_dashboard import DashboardClient
 from autoscaler.common.errors import LeadtimeError, SourceError
 from autoscaler.common.fields import MOST_COUNT, MOST_NUMBER, count, mapping, mappings, text
-from autoscaler.core.ports import Reading
+from autoscaler.core.ports import Reading, Source
 from autoscaler.core.types import NodeSignal, PoolSettings, PoolSignals
 from autoscaler.sources.kubernetes.nodes import pool_name
 from autoscaler.sources.ray_dashboard import check_status
@@ -178,7 +178,7 @@ class NodeMemory:
         )
 
 
-class RayNodesSource:
+class RayNodesSource(Source):
     """Reads one Ray cluster; `data` of its readings is `Pools`. Down when its list of nodes cannot be had."""
 
     def __init__(self, name: str, client: DashboardClient, pools: Sequence[PoolSettings]) -> None:

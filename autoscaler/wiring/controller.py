@@ -13,7 +13,8 @@ from autoscaler.wiring.ports import history_at_start, sources_and_actuators
 
 if TYPE_CHECKING:
     from autoscaler.core.audit import Audit
-    from autoscaler.runtime import Clock, Runtime
+    from autoscaler.runtime.clock import Clock
+    from autoscaler.runtime.loop import Runtime
     from autoscaler.runtime.store import StateStore
     from autoscaler.settings.model import Config
     from autoscaler.wiring.kubernetes import KubernetesParts
@@ -23,11 +24,13 @@ def build(config: Config, clock: Clock | None = None, serve_pages: bool = True, 
     """Everything of a running controller. `elect` False: it does not stand for election, and where others do, it
     writes nothing. Errors: LeadtimeError (a state file in use, say); PolicyError."""
     from autoscaler.api.server import Server
+    from autoscaler.api.telemetry import new_telemetry
     from autoscaler.core.audit import Audit
     from autoscaler.core.pause import PauseSwitch
-    from autoscaler.runtime import Runtime, new_telemetry, restored_controller
     from autoscaler.runtime.journal_file import JournalWriter
     from autoscaler.runtime.journal_stream import JournalStream
+    from autoscaler.runtime.loop import Runtime
+    from autoscaler.runtime.restore import restored_controller
     from autoscaler.runtime.store import StateStore
 
     store = StateStore(config.state_path)

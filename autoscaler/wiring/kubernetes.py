@@ -204,7 +204,7 @@ def kubernetes_parts(
         writer = EventWriter(api, elector.settings.identity if elector else process_identity(), now_s=now_s)
         background.append(writer.run)
     teller = _Teller(discovery, writer, lambda: elector is None or elector.is_leader(elector.clock()), own_pod())
-    background += [teller.look, lambda: teller.follow(telemetry)]
+    background += [teller.observe, lambda: teller.follow(telemetry)]
     if elector is not None and lease is not None:
         background.append(lambda: _closing(elector.serve(), lease[0]))
     background.append(lambda: _closing(asyncio.Event().wait(), api))
@@ -254,7 +254,7 @@ class _Teller:
         self._discovery, self._writer, self._leads, self._pod = discovery, writer, leads, pod
         self._said: set[tuple[str, str]] = set()
 
-    async def look(self) -> None:
+    async def observe(self) -> None:
         """Every few seconds, until cancelled."""
         while True:
             for step in self._discovery.changes():

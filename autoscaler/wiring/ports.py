@@ -79,8 +79,11 @@ def history_at_start(config: Config) -> HistoryAtStart | None:
         return None
     from autoscaler.runtime.history import HistoryAtStart
     from autoscaler.sources.prometheus import PrometheusHistory
+    from policies.forecasting.service import ForecastingService
 
-    return HistoryAtStart(PrometheusHistory(client, config.prometheus.match), config.prometheus.history_s)
+    return HistoryAtStart(
+        PrometheusHistory(client, config.prometheus.match), config.prometheus.history_s, ForecastingService()
+    )
 
 
 def _mqtt(

@@ -49,7 +49,7 @@ def _teller(pools: KubernetesPools) -> Callable[[Refusal], None]:
     from autoscaler.core.types import PoolRefusal
 
     def tell(one: Refusal) -> None:
-        pools.hear(one.pool, PoolRefusal(one.at_s, one.kind, one.zone, one.words))
+        pools.receive(one.pool, PoolRefusal(one.at_s, one.kind, one.zone, one.words))
 
     return tell
 
@@ -88,8 +88,8 @@ def _heads(listed: Sequence[RayHead], cluster: KubernetesParts | None) -> Callab
 async def standing_prewarm(config: Config) -> AsyncIterator[list[PrewarmActuator]]:
     """The actuators that pre-warm, without a controller around them. Errors: ConfigError."""
     from autoscaler.actuators.ray_request_resources import RayHead
+    from autoscaler.api.telemetry import new_telemetry
     from autoscaler.clients.ray_dashboard import DashboardClient
-    from autoscaler.runtime import new_telemetry
     from autoscaler.wiring.cluster import cluster_parts
     from autoscaler.wiring.ways import prewarm_actuators
 

@@ -13,7 +13,8 @@ from autoscaler.wiring.cluster import cluster_parts
 from autoscaler.wiring.ports import sources_and_actuators
 
 if TYPE_CHECKING:
-    from autoscaler.runtime import Clock, Runtime
+    from autoscaler.runtime.clock import Clock
+    from autoscaler.runtime.loop import Runtime
     from autoscaler.settings.model import Config
     from leadtime_serve_policy import PlanReader
 
@@ -40,16 +41,17 @@ def build_standby(config: Config, standby: StandbySettings, clock: Clock | None 
     pre-warms nor talks MQTT nor asks Prometheus for history. Errors: ConfigError (also for a wrong URL or file).
     """
     from autoscaler.api.server import Server
-    from autoscaler.core.controller import Controller
+    from autoscaler.api.telemetry import new_telemetry
+    from autoscaler.core.build import new_controller
     from autoscaler.core.pause import PauseSwitch
-    from autoscaler.runtime import Runtime, new_telemetry
+    from autoscaler.runtime.loop import Runtime
     from autoscaler.runtime.standby import ControllerWatch
     from policies.standby import StandbyPolicy
 
     own = _without_extras(config)
     reader = _reader(standby)
     watch = ControllerWatch(reader, standby.after_s, time.monotonic)
-    controller = Controller(own.controller, None, StandbyPolicy(watch.released))
+    controller = new_controller(own.controller, None, StandbyPolicy(watch.released))
     telemetry = new_telemetry(own.controller)
     cluster = cluster_parts(own, telemetry, elect=True, lease_suffix=LEASE_SUFFIX)
     sources, actuators = sources_and_actuators(own, cluster, telemetry)
@@ -91,7 +93,7 @@ def _without_extras(config: Config) -> Config:
 
 def _reader(standby: StandbySettings) -> PlanReader:
     """Errors: ConfigError; also for a file that cannot be read, which later would look like a silent controller."""
-    from autoscaler.clients.ray_dashboard import problem, read_secret
+    from autoscaler.common.secret_files import problem, read_secret
     from leadtime_serve_policy import PlanReader, settings_of
 
     kwargs = {"plan": standby.plan}

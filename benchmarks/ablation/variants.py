@@ -118,7 +118,7 @@ def _no_feedback(bench: Bench) -> None:
 
 
 def _no_rehearsal(bench: Bench) -> None:
-    bench.set(PredictivePolicy, "rehearses", False)
+    bench.set(PredictivePolicy, "wants_backtest", False)
 
 
 # ---------------------------------------------------------------- the replay

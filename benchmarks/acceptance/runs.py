@@ -19,7 +19,8 @@ from typing import Any
 import yaml
 
 from benchmarks.results.store import ROOT, Store, code_of, what_it_does
-from simulator.run import Choice, Outputs, make_policy, simulate
+from simulator.experiments.simulation import simulate
+from simulator.run import Choice, Outputs, make_policy
 from simulator.scenario.load import load_scenario
 from simulator.timeline import Row
 

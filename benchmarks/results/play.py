@@ -15,10 +15,11 @@ from policies.references.oracle import OracleLeadPolicy
 from simulator.experiments.parallel.workers import InProcess
 from simulator.experiments.references.completion import hindsight, oracle_lead
 from simulator.experiments.references.known import known_world
+from simulator.experiments.simulation import simulate
 from simulator.experiments.tuning.trial import misses_of
 from simulator.experiments.tuning.tuner import Plan, Tuner
 from simulator.result import Result
-from simulator.run import Choice, make_policy, simulate
+from simulator.run import Choice, make_policy
 from simulator.scenario.load import Scenario, load_scenario
 
 Options = Mapping[str, Any]

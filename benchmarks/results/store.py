@@ -23,7 +23,7 @@ from policies.registry import create_policy
 
 ROOT = Path(__file__).resolve().parents[2]
 _IMPORT = re.compile(r"^\s*from (policies[\w.]*) import", re.MULTILINE)
-_NOUNS = ("policies.base", "policies.options", "policies.proposals")
+_NOUNS = ("policies.base", "policies.options", "autoscaler.core.policy_host")
 
 
 class Store:

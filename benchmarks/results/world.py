@@ -17,7 +17,8 @@ import yaml
 from benchmarks.results.store import write_whole
 from policies.base import Slo, TokenMix
 from policies.base.durations import Duration
-from policies.capacity import EngineProfile, capacity, load_profile
+from policies.capacity import EngineProfile, capacity
+from policies.capacity.load import load_profile
 from simulator.kernel.draws import component_seed
 from simulator.scenario.load import read_synthetic
 from simulator.workload.synthetic import generate

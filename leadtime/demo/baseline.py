@@ -162,8 +162,8 @@ def main(words: Sequence[str]) -> int:
     from leadtime.demo.engine import without_compiling
 
     without_compiling()  # a few minutes of a few replicas are simulated sooner than machine code is made
+    from simulator.experiments.simulation import simulate as simulate_scenario
     from simulator.run import Choice, Outputs, make_policy
-    from simulator.run import simulate as simulate_scenario
     from simulator.scenario.load import load_scenario
 
     scenario = load_scenario(words[0])

@@ -16,7 +16,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from policies.capacity import EngineProfile, load_profile
+from policies.capacity import EngineProfile
+from policies.capacity.load import load_profile
 
 if TYPE_CHECKING:
     from simulator.dataplane.plane import DataPlane
@@ -144,7 +145,7 @@ class EngineLoop:
         request = self._engine.submit(prompt_tokens, output_tokens, began_s)
         queue = self._queues[request] = asyncio.Queue()
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._look())
+            self._task = asyncio.create_task(self._poll())
         first_s: float | None = None
         last_s, total, done = began_s, 0, False
         try:
@@ -167,7 +168,7 @@ class EngineLoop:
             if not done:
                 self._sink.aborted()
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         while self._engine.busy:
             await asyncio.sleep(_LOOK_EVERY_S)
             now_s = self._clock()

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from autoscaler.runtime import Runtime
+from autoscaler.runtime.loop import Runtime
 from autoscaler.settings import load_config
 from autoscaler.settings.model import Config
 from leadtime.demo import baseline, summary

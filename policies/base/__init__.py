@@ -9,9 +9,17 @@ How it reads: `view` is what a policy is shown, `proposal` what it answers, `pol
 """
 
 from policies.base.errors import PolicyError
-from policies.base.forecast import BacktestTrace, Forecast, ForecastSpec
-from policies.base.policy import Policy
-from policies.base.proposal import FleetProposal, PoolProposal, ReplicaProposal, Term
+from policies.base.forecast import BacktestTrace, Forecast, Forecaster, ForecasterState, Forecasting, ForecastSpec
+from policies.base.policy import (
+    FleetProposal,
+    Guards,
+    HandleWindow,
+    Knowledge,
+    Policy,
+    PoolProposal,
+    ReplicaProposal,
+    Term,
+)
 from policies.base.view import (
     DEFAULT_NAMESPACE,
     DEFAULT_SERVICE,
@@ -19,6 +27,7 @@ from policies.base.view import (
     LONGEST_ITL_S,
     LONGEST_TTFT_S,
     TARGET_FRACTION_BELOW,
+    UNBOUNDED_SLOTS,
     DeploymentKey,
     DeploymentView,
     FleetView,
@@ -40,6 +49,7 @@ __all__ = [
     "LONGEST_ITL_S",
     "LONGEST_TTFT_S",
     "TARGET_FRACTION_BELOW",
+    "UNBOUNDED_SLOTS",
     "BacktestTrace",
     "DeploymentKey",
     "DeploymentView",
@@ -47,7 +57,13 @@ __all__ = [
     "FleetView",
     "Forecast",
     "ForecastSpec",
+    "Forecaster",
+    "ForecasterState",
+    "Forecasting",
+    "Guards",
     "HandleReport",
+    "HandleWindow",
+    "Knowledge",
     "LeadPath",
     "LeadTimes",
     "Policy",

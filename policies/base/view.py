@@ -10,15 +10,16 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from policies.base.announced import Announcement
 from policies.base.durations import Duration
 from policies.base.errors import PolicyError
-from policies.base.forecast import Forecast
+from policies.base.forecast import Announcement, Forecast
 from policies.base.record import record
 
 if TYPE_CHECKING:
     from policies.capacity.profile import EngineProfile
 
+UNBOUNDED_SLOTS = 100_000
+"""max_ongoing_requests from here on limits nothing (serve.llm sets 1e9)."""
 DEFAULT_NAMESPACE = "default"
 DEFAULT_SERVICE = "local"
 

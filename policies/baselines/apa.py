@@ -87,8 +87,7 @@ class ApaPolicy(EachDeployment):
     period_s: float | None = 10.0
     telemetry: str | None = "ideal"
 
-    def __init__(self, options: ApaOptions) -> None:
-        self.options = options
+    options: ApaOptions
 
     def new_state(self) -> ApaState:
         return ApaState()

@@ -55,8 +55,10 @@ class DynamoEasyPolicy(EachDeployment):
     name = "dynamo_easy"
     telemetry: str | None = "ideal"
 
+    options: DynamoEasyOptions
+
     def __init__(self, options: DynamoEasyOptions) -> None:
-        self.options = options
+        super().__init__(options)
         self.period_s: float | None = options.interval_s
 
     def new_state(self) -> DynamoEasyState:

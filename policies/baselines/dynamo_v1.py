@@ -118,8 +118,10 @@ class DynamoV1Policy(EachDeployment):
     Options = DynamoV1Options
     name = "dynamo_v1"
 
+    options: DynamoV1Options
+
     def __init__(self, options: DynamoV1Options) -> None:
-        self.options = options
+        super().__init__(options)
         self.period_s: float | None = options.adjustment_interval_s
 
     def new_state(self) -> DynamoV1State:

@@ -52,7 +52,7 @@ class DynamoV2Memory:
     requests: Series = field(default_factory=Series)
     prompt_tokens: Series = field(default_factory=Series)
     output_tokens: Series = field(default_factory=Series)
-    looks: int = 0
+    samples: int = 0
 
 
 @dataclass(slots=True)
@@ -114,8 +114,10 @@ class DynamoV2Policy(EachDeployment):
     name = "dynamo_v2"
     telemetry: str | None = "ideal"
 
+    options: DynamoV2Options
+
     def __init__(self, options: DynamoV2Options) -> None:
-        self.options = options
+        super().__init__(options)
         self.period_s: float | None = options.load_interval_s
 
     def new_state(self) -> DynamoV2State:
@@ -139,8 +141,8 @@ class DynamoV2Policy(EachDeployment):
         wanted, why = present, "load: only watching"
         loads = engine_loads(d, d.profile)
         busy = any(load.running or load.waiting for load in loads)
-        memory.looks += busy
-        if running == present and len(loads) == running and d.mix is not None and memory.looks >= o.min_observations:
+        memory.samples += busy
+        if running == present and len(loads) == running and d.mix is not None and memory.samples >= o.min_observations:
             prompt_tokens = d.mix.prompt_tokens - d.mix.cached_prompt_tokens
             wanted = step(d.profile, promise, loads, prompt_tokens, present)
             why = f"load: {wanted - present:+d}"

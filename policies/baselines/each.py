@@ -5,22 +5,20 @@ For rivals that are re-stated one to one; not for the flagship, and no place for
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
-from policies.base import DeploymentView, FleetProposal, FleetView, ForecastSpec, ReplicaProposal, Term
+from policies.base import DeploymentView, FleetProposal, FleetView, Guards, ReplicaProposal, Term
+from policies.plugin import PolicyPlugin
 
 
-class EachDeployment:
+class EachDeployment(PolicyPlugin):
     """Decides for each deployment by itself. Subclasses say `decide` and `new_memory`; `state.deployments` holds one
     memory for each key. A deployment whose target or running replicas are unknown is left alone.
     """
 
-    name = ""
     period_s: float | None = 15.0
-    guards: Literal["full", "bounds"] = "bounds"
-    clairvoyant = False
+    guards: Guards = "bounds"
     telemetry: str | None = "prometheus_15s"
-    forecast: ForecastSpec | None = None
 
     def new_memory(self) -> Any:
         """What is remembered of a deployment that was never seen."""
@@ -40,6 +38,10 @@ class EachDeployment:
                 state.deployments[d.key.full] = self.new_memory()
             replicas[d.key] = self.decide(d, d.target, d.running, state.deployments[d.key.full], now_s)
         return FleetProposal(replicas)
+
+    def forget(self, state: Any, full_key: str) -> None:
+        """Its memory goes with a deployment."""
+        state.deployments.pop(full_key, None)
 
 
 def bounded(d: DeploymentView, replicas: int, lowest: int = 0) -> int:

@@ -12,11 +12,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
-from policies.base import DeploymentView, FleetProposal, FleetView, ForecastSpec, ReplicaMetrics, ReplicaProposal, Term
+from policies.base import DeploymentView, FleetProposal, FleetView, Guards, ReplicaMetrics, ReplicaProposal, Term
 from policies.baselines.each import queued_at_handles
 from policies.options import between, option
+from policies.plugin import PolicyPlugin
 
 TARGET_SHARE = 0.8
 """Of what a replica holds at capacity: the target of `hpa_ongoing` when none is set."""
@@ -183,7 +183,7 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-class HpaPolicy:
+class HpaPolicy(PolicyPlugin):
     """One HPA per deployment on one metric of its replicas; subclasses say which."""
 
     Options = HpaOptions
@@ -191,13 +191,9 @@ class HpaPolicy:
     metric = "ongoing"
     default_target: float | None = None
     period_s: float | None = 15.0
-    guards: Literal["full", "bounds"] = "bounds"
-    clairvoyant = False
+    guards: Guards = "bounds"
     telemetry: str | None = "prometheus_15s"
-    forecast: ForecastSpec | None = None
-
-    def __init__(self, options: HpaOptions) -> None:
-        self.options = options
+    options: HpaOptions
 
     def new_state(self) -> HpaState:
         return HpaState()
@@ -218,6 +214,10 @@ class HpaPolicy:
                 memory = state.deployments.setdefault(d.key.full, HpaMemory())
                 replicas[d.key] = self._propose(d, d.target, d.running, memory, now_s)
         return FleetProposal(replicas)
+
+    def forget(self, state: HpaState, full_key: str) -> None:
+        """Its memory goes with a deployment."""
+        state.deployments.pop(full_key, None)
 
     def _propose(
         self, d: DeploymentView, present: int, running: int, memory: HpaMemory, now_s: float
@@ -266,7 +266,7 @@ class HpaOngoing(HpaPolicy):
         if memory.target is None and holds is not None:
             memory.holds.append(holds)
             target = self.share * sorted(memory.holds)[len(memory.holds) // 2]
-            if len(memory.holds) >= _LOOKS:
+            if len(memory.holds) >= _SAMPLES:
                 memory.target = target
             return target
         if memory.target is None and d.capacity_rps is None and d.max_ongoing_requests:
@@ -312,5 +312,5 @@ class HpaKv(HpaPolicy):
         return metrics.kv_usage_fraction
 
 
-_LOOKS = 20
+_SAMPLES = 20
 """Looks with traffic until the default target of `hpa_ongoing` is fixed: five minutes."""

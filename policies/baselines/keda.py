@@ -75,8 +75,10 @@ class KedaPolicy(EachDeployment):
     Options = KedaOptions
     name = "keda"
 
+    options: KedaOptions
+
     def __init__(self, options: KedaOptions) -> None:
-        self.options = options
+        super().__init__(options)
         self.behaviour = HpaOptions(
             tolerance_fraction=options.tolerance_fraction, scale_down_stabilization_s=options.scale_down_stabilization_s
         )

@@ -125,8 +125,10 @@ class KnativePolicy(EachDeployment):
     name = "knative"
     telemetry: str | None = "ideal"
 
+    options: KnativeOptions
+
     def __init__(self, options: KnativeOptions) -> None:
-        self.options = options
+        super().__init__(options)
         self.period_s: float | None = options.tick_interval_s
 
     def new_state(self) -> KnativeState:

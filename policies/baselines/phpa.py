@@ -115,8 +115,10 @@ class PhpaPolicy(EachDeployment):
     Options = PhpaOptions
     name = "phpa"
 
+    options: PhpaOptions
+
     def __init__(self, options: PhpaOptions) -> None:
-        self.options = options
+        super().__init__(options)
         self.behaviour = HpaOngoingOptions(
             options.target, options.tolerance_fraction, scale_down_stabilization_s=options.scale_down_stabilization_s
         )

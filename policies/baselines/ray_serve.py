@@ -16,8 +16,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from policies.base import DeploymentView, FleetProposal, FleetView, ForecastSpec, HandleReport, ReplicaProposal, Term
+from policies.base import (
+    DeploymentView,
+    FleetProposal,
+    FleetView,
+    Guards,
+    HandleReport,
+    HandleWindow,
+    ReplicaProposal,
+    Term,
+)
 from policies.options import between, option
+from policies.plugin import PolicyPlugin
 
 Series = tuple[tuple[float, float], ...]
 Aggregation = Literal["mean", "max", "min"]
@@ -162,19 +172,19 @@ def _clamp(value: int, low: int, high: int) -> int:
     return max(low, min(high, value))
 
 
-class RayServePolicy:
+class RayServePolicy(PolicyPlugin):
     """Serve's rule over what handles report. Without a report it keeps the target (a live view carries none)."""
 
     Options = RayServeOptions
     name = "ray_serve"
-    guards: Literal["full", "bounds"] = "bounds"
-    clairvoyant = False
-    telemetry: str | None = "serve_handles"
-    forecast: ForecastSpec | None = None
+    guards: Guards = "bounds"
+    telemetry = "serve_handles"
+    options: RayServeOptions
 
     def __init__(self, options: RayServeOptions) -> None:
-        self.options = options
-        self.period_s: float | None = options.decide_every_s
+        super().__init__(options)
+        self.period_s = options.decide_every_s
+        self.handle_window = HandleWindow(options.metrics_interval_s, options.look_back_period_s)
 
     def new_state(self) -> RayServeState:
         return RayServeState()

@@ -11,20 +11,23 @@ import math
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from policies.base import (
     DeploymentKey,
     DeploymentView,
     FleetProposal,
     FleetView,
-    ForecastSpec,
+    Guards,
+    Knowledge,
+    Policy,
     PolicyError,
     ReplicaProposal,
     Term,
 )
+from policies.base.knowledge import PastDemand
 from policies.options import between, option
-from policies.references.past_demand import PastDemand, percentile
+from policies.plugin import PolicyPlugin
 
 _MINUTE_S, _HOUR_S, _DAY_S, _WEEK_S = 60.0, 3600.0, 86400.0, 7 * 86400.0
 _EPOCH_WEEKDAY = 4
@@ -109,6 +112,12 @@ def _number(text: str) -> int:
     return _DAYS.index(text) if text in _DAYS else int(text)
 
 
+def percentile(values: list[int], level: float) -> int:
+    """The smallest value that at least `level` of the values do not exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(level * len(ordered) - 1e-9) - 1)]
+
+
 def floors_from(past: PastDemand, level: float, offset_s: float = 0.0) -> dict[str, int]:
     """For each hour of the week (of the day under two weeks of history) the percentile of the replicas needed in it."""
     whole_weeks = past.ends_s[-1] - past.ends_s[0] + past.bin_s >= 2 * _WEEK_S - 1e-6
@@ -123,19 +132,17 @@ def floors_from(past: PastDemand, level: float, offset_s: float = 0.0) -> dict[s
     }
 
 
-class SchedulePolicy:
+class SchedulePolicy(PolicyPlugin):
     """See the module. Errors: PolicyError for an entry that makes no sense, or when asked to propose without floors."""
 
     Options = ScheduleOptions
     name = "schedule"
-    period_s: float | None = None
-    guards: Literal["full", "bounds"] = "bounds"
-    clairvoyant = False
-    telemetry: str | None = None
-    forecast: ForecastSpec | None = None
+    guards: Guards = "bounds"
+    reads_metrics = False
+    options: ScheduleOptions
 
     def __init__(self, options: ScheduleOptions) -> None:
-        self.options = options
+        super().__init__(options)
         self._weeks: dict[str, Week] = {}
         floors = options.floors
         if floors is None:
@@ -153,7 +160,12 @@ class SchedulePolicy:
 
     @property
     def needs_history(self) -> bool:
+        """No floors were given."""
         return self.options.floors is None
+
+    def prepare(self, knowledge: Knowledge) -> Policy:
+        """With floors from the past, where the options leave them open."""
+        return self.with_history(knowledge.past_demand(self.name)) if self.needs_history else self
 
     def with_history(self, past: Mapping[str, PastDemand]) -> SchedulePolicy:
         """Floors for each deployment whose past is known."""

@@ -111,8 +111,7 @@ class TargetTrackingPolicy(EachDeployment):
     name = "target_tracking"
     period_s: float | None = 10.0
 
-    def __init__(self, options: TargetTrackingOptions) -> None:
-        self.options = options
+    options: TargetTrackingOptions
 
     def new_state(self) -> TargetTrackingState:
         return TargetTrackingState()

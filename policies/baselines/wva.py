@@ -117,8 +117,10 @@ class WvaPolicy(EachDeployment):
     name = "wva"
     period_s: float | None = 5.0
 
+    options: WvaOptions
+
     def __init__(self, options: WvaOptions) -> None:
-        self.options = options
+        super().__init__(options)
         self.behaviour = HpaOptions(
             tolerance_fraction=options.tolerance_fraction, scale_down_stabilization_s=options.scale_down_stabilization_s
         )
@@ -131,7 +133,7 @@ class WvaPolicy(EachDeployment):
 
     def decide(self, d: DeploymentView, present: int, running: int, memory: WvaMemory, now_s: float) -> ReplicaProposal:
         """0 <-> 1 by WVA itself; from 1 on the HPA, at its own sync, follows the number that WVA last published."""
-        self._look(d, memory, now_s)
+        self._observe(d, memory, now_s)
         if present == 0 or running == 0:
             return self._from_zero(d, present, memory)
         if d.profile is None or d.mix is None:
@@ -147,7 +149,7 @@ class WvaPolicy(EachDeployment):
                 return ReplicaProposal(0, (Term("idle", 0, f"no request for {idle_s:.0f} s"),))
         return self._follow(d, present, memory, now_s, memory.desired)
 
-    def _look(self, d: DeploymentView, memory: WvaMemory, now_s: float) -> None:
+    def _observe(self, d: DeploymentView, memory: WvaMemory, now_s: float) -> None:
         memory.gauges = [g for g in memory.gauges if g[0] > now_s - 60.0]
         for m in d.replica_metrics:
             if m.kv_usage_fraction is not None:

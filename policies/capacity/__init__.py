@@ -1,7 +1,9 @@
-"""What one replica carries: engine profiles, their step law, and the capacity that follows from both."""
+"""What one replica carries: engine profiles, their step law, and the capacity that follows from both.
+
+Reading profiles (`policies.capacity.load`) and learned lead times (`policies.capacity.lead_times`) are imported apart.
+"""
 
 from policies.capacity.closed_form import Capacity, capacity
-from policies.capacity.profile import EngineProfile, Limits, Scheduling, load_profile, preset_names
-from policies.capacity.step_law import StepLaw
+from policies.capacity.profile import EngineProfile, Limits, Scheduling, StepLaw
 
-__all__ = ["Capacity", "EngineProfile", "Limits", "Scheduling", "StepLaw", "capacity", "load_profile", "preset_names"]
+__all__ = ["Capacity", "EngineProfile", "Limits", "Scheduling", "StepLaw", "capacity"]

@@ -1,27 +1,61 @@
-"""Engine profiles: what is known of one replica of a model on a GPU kind, and how to read it from YAML.
+"""Engine profiles: what is known of one replica of a model on a GPU kind.
 
-The controller, the policies and the simulator read the same profile. A profile is a file of a user's, or a preset
-shipped in `presets/`, named by its path without the ending (`llama-3.1-8b/h100/tp1`).
+The controller, the policies and the simulator use the same profile. Reading one from YAML: load.py. Its step law:
+
+    step_s = a + b*B + c*K + d*P + e*QK + h*[P > 0] + g(B + P)
+
+B decoding sequences, K tokens of KV that they attend to, P prefill tokens in the step, QK the prefill's attention work
+(sum over chunks of chunk * (cached + chunk/2)), g a piecewise-linear table in scheduled tokens. Two forms: `affine`
+(g = 0) and `table` (d = 0). Host time is not in here: the profile says how it adds up.
 """
 
 from __future__ import annotations
 
-import difflib
+from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from functools import lru_cache
-from itertools import pairwise
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from policies.base.durations import Duration
-from policies.base.errors import PolicyError
-from policies.capacity.step_law import StepLaw
-from policies.capacity.validation import check_times, with_longest
 
-_PRESETS = Path(__file__).parent / "presets"
-_LARGEST = 1e9
-"""Of every number in a profile, whether seconds, dollars or tokens: what is beyond is a slip, and sums overflow."""
+
+@dataclass(frozen=True, slots=True)
+class StepLaw:
+    """Coefficients in seconds (per sequence, token, token^2); `knots` are (scheduled tokens, seconds), ascending.
+
+    Between knots g is linear, before the first it has the first value, after the last it keeps the last slope.
+    """
+
+    form: Literal["affine", "table"]
+    a_s: float
+    b_s: float = 0.0
+    c_s: float = 0.0
+    d_s: float = 0.0
+    e_s: float = 0.0
+    h_s: float = 0.0
+    knots: tuple[tuple[float, float], ...] = ()
+
+    def step_s(self, decodes: float, kv_tokens: float, prefill_tokens: float = 0.0, prefill_qk: float = 0.0) -> float:
+        """Seconds of engine time of one step; all arguments >= 0, `prefill_qk` in tokens^2."""
+        seconds = self.a_s + self.b_s * decodes + self.c_s * kv_tokens
+        if prefill_tokens > 0:
+            seconds += self.d_s * prefill_tokens + self.e_s * prefill_qk + self.h_s
+        if self.knots:
+            seconds += self.table_s(decodes + prefill_tokens)
+        return seconds
+
+    def table_s(self, tokens: float) -> float:
+        """g: the part of a step that depends on how many tokens are scheduled in it."""
+        knots = self.knots
+        i = bisect_right(knots, (tokens, float("inf")))
+        if i == 0:
+            return knots[0][1]
+        if i == len(knots):
+            if i == 1:
+                return knots[0][1]
+            i -= 1
+        (x0, y0), (x1, y1) = knots[i - 1], knots[i]
+        return y0 + (y1 - y0) * (tokens - x0) / (x1 - x0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,154 +100,3 @@ class EngineProfile:
         """Wall seconds from one step's start to the next one's, host time included."""
         device_s = self.step.step_s(decodes, kv_tokens, prefill_tokens, prefill_qk)
         return max(device_s, self.host_s) if self.scheduling.asynchronous else device_s + self.host_s
-
-
-def preset_names() -> tuple[str, ...]:
-    """Every shipped preset, sorted."""
-    return tuple(sorted(p.relative_to(_PRESETS).with_suffix("").as_posix() for p in _PRESETS.rglob("*.yaml")))
-
-
-def load_profile(name_or_path: str, base: Path | None = None) -> EngineProfile:
-    """A preset by name, or a YAML file (relative to `base`). Errors: PolicyError naming the file, key and value."""
-    preset = _PRESETS / f"{name_or_path}.yaml"
-    if name_or_path in preset_names():
-        return _read(preset)
-    path = (base or Path()) / name_or_path
-    if _is_file(path):
-        return _read(path)
-    near = difflib.get_close_matches(name_or_path, preset_names(), n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise PolicyError(
-        f"engine profile {name_or_path!r}: neither a file nor a preset (presets: {', '.join(preset_names())}){hint}"
-    )
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name that is too long, say
-        return False
-
-
-@lru_cache(maxsize=64)
-def _read(path: Path) -> EngineProfile:
-    import yaml
-
-    from policies.yaml_core import load_yaml
-
-    try:
-        data = load_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise PolicyError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
-    return parse_profile(data, str(path))
-
-
-_TOP = (
-    "version",
-    "name",
-    "gpus",
-    "gpu",
-    "step",
-    "api_s",
-    "limits",
-    "scheduling",
-    "startup",
-    "price_usd_per_gpu_hour",
-    "fit",
-)
-_STEP = ("form", "host_s", "a_s", "b_s", "c_s", "d_s", "e_s", "h_s", "knots")
-
-
-def parse_profile(data: Any, source: str) -> EngineProfile:
-    """A profile from its YAML as plain data. Errors: PolicyError naming `source`, key, value, what is allowed."""
-    top = _mapping(data, source, "the profile", _TOP)
-    if top.get("version") != 1:
-        raise PolicyError(f"{source}: version: {top.get('version')!r}; this leadtime reads version 1")
-    step = _mapping(_required(top, source, "step"), source, "step", _STEP)
-    limits = _mapping(top.get("limits", {}), source, "limits", tuple(f.name for f in fields(Limits)))
-    scheduling = _mapping(top.get("scheduling", {}), source, "scheduling", tuple(f.name for f in fields(Scheduling)))
-    startup = _mapping(top.get("startup", {}), source, "startup", ("load_s", "init_s"))
-    for key, value in scheduling.items():
-        if not isinstance(value, bool):
-            raise PolicyError(f"{source}: scheduling.{key}: {value!r}; allowed: true or false")
-    price = top.get("price_usd_per_gpu_hour")
-    law = _step_law(step, source)
-    host_s = _number(step.get("host_s", 0.0), source, "step.host_s")
-    if host_s == 0 and law.step_s(1, 1, 1, 1) == 0:
-        raise PolicyError(f"{source}: step: a step takes no time at all; allowed: a_s or another part above 0 seconds")
-    api_s = _number(top.get("api_s", 0.0), source, "api_s")
-    bounds = Limits(**{k: _integer(v, source, f"limits.{k}") for k, v in limits.items()})
-    check_times(law, host_s, api_s, bounds, source)
-    return EngineProfile(
-        name=str(_required(top, source, "name")),
-        gpus=_integer(top.get("gpus", 1), source, "gpus"),
-        gpu=str(_required(top, source, "gpu")),
-        step=law,
-        host_s=host_s,
-        api_s=api_s,
-        limits=with_longest(bounds, limits, source),
-        scheduling=Scheduling(**scheduling),
-        load_s=parse_duration(startup.get("load_s", 0.0), source, "startup.load_s"),
-        init_s=parse_duration(startup.get("init_s", 0.0), source, "startup.init_s"),
-        price_usd_per_gpu_hour=None if price is None else _number(price, source, "price_usd_per_gpu_hour"),
-        fit=dict(_mapping(top.get("fit", {}), source, "fit", None)),
-    )
-
-
-def parse_duration(value: Any, source: str, key: str) -> Duration:
-    """A bare number (a constant) or `{median, p99}` (a log-normal). Errors: PolicyError."""
-    if not isinstance(value, Mapping):
-        return Duration(_number(value, source, key))
-    _mapping(value, source, key, ("median", "p99"))
-    median_s = _number(_required(value, source, "median", key), source, f"{key}.median")
-    p99_s = _number(_required(value, source, "p99", key), source, f"{key}.p99")
-    if p99_s < median_s or (median_s == 0 and p99_s > 0):
-        raise PolicyError(f"{source}: {key}: p99 {p99_s:g} is below the median {median_s:g}, or the median is 0")
-    return Duration.from_median_p99(median_s, p99_s)
-
-
-def _step_law(step: Mapping[str, Any], source: str) -> StepLaw:
-    form = step.get("form")
-    if form not in ("affine", "table"):
-        raise PolicyError(f"{source}: step.form: {form!r}; allowed: affine, table")
-    raw_knots = step.get("knots", [])
-    if (form == "table") != bool(raw_knots):
-        raise PolicyError(f"{source}: step.knots: form 'table' needs at least two knots, form 'affine' takes none")
-    if not isinstance(raw_knots, list) or not all(isinstance(k, list) and len(k) == 2 for k in raw_knots):
-        raise PolicyError(f"{source}: step.knots: expected a list of [scheduled tokens, seconds]")
-    knots = tuple((_number(x, source, "step.knots"), _number(y, source, "step.knots")) for x, y in raw_knots)
-    if form == "table" and (len(knots) < 2 or any(b[0] <= a[0] or b[1] < a[1] for a, b in pairwise(knots))):
-        raise PolicyError(f"{source}: step.knots: at least two, tokens ascending, seconds not descending")
-    numbers = {k: _number(v, source, f"step.{k}") for k, v in step.items() if k not in ("form", "knots", "host_s")}
-    if "a_s" not in numbers:
-        raise PolicyError(f"{source}: step.a_s is missing (seconds that every step takes)")
-    return StepLaw(form=form, knots=knots, **numbers)
-
-
-def _mapping(value: Any, source: str, key: str, allowed: tuple[str, ...] | None) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise PolicyError(f"{source}: {key}: expected a mapping, not {value!r}")
-    for name in value:
-        if allowed is not None and name not in allowed:
-            near = difflib.get_close_matches(str(name), allowed, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise PolicyError(f"{source}: {key}: unknown key {name!r}{hint} (allowed: {', '.join(allowed)})")
-    return value
-
-
-def _required(mapping: Mapping[str, Any], source: str, key: str, inside: str = "") -> Any:
-    if mapping.get(key) is None:
-        raise PolicyError(f"{source}: {inside + '.' if inside else ''}{key} is missing")
-    return mapping[key]
-
-
-def _number(value: Any, source: str, key: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LARGEST:
-        raise PolicyError(f"{source}: {key}: {value!r}; allowed: a finite number >= 0, at most {_LARGEST:g}")
-    return float(value)
-
-
-def _integer(value: Any, source: str, key: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _LARGEST:
-        raise PolicyError(f"{source}: {key}: {value!r}; allowed: a whole number >= 1, at most {_LARGEST:g}")
-    return value

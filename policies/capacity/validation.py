@@ -8,13 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from policies.base.errors import PolicyError
-
-if TYPE_CHECKING:
-    from policies.capacity.profile import Limits
-    from policies.capacity.step_law import StepLaw
+from policies.capacity.profile import Limits, StepLaw
 
 LONE_STEP_S = 2.0
 """A step for one sequence reads the weights once. The slowest preset takes 0.023 s; 16 GB (8B in 16 bits) out of

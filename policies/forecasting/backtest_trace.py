@@ -12,8 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from policies.base import BacktestTrace, ForecastSpec
+from policies.base.forecast import Past
 from policies.forecasting.base import Floats, Forecaster
-from policies.forecasting.batch import BatchedEnsemble, Past
+from policies.forecasting.batch import BatchedEnsemble
 
 KEEP_S = 2 * 86400.0
 """The newest part of the past that is written down."""

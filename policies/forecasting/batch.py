@@ -10,14 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from policies.forecasting.base import Floats, Forecaster
+from policies.base.forecast import Bin, Forecaster, Past
 from policies.forecasting.ensemble.bank import Bank
 from policies.forecasting.ensemble.forecaster import MixtureForecaster
 
-Bin = tuple[float, float | None]
-"""End of a bin (seconds) and its mean rate (req/s), None when it was not seen."""
-Past = tuple[Sequence[float] | Floats, Sequence[float] | Floats]
-"""Ends of bins (seconds, ascending) and their mean rates (req/s), NaN where missing."""
 Asked = tuple[Forecaster, tuple[float, ...]]
 """Who is asked, and for which horizons (seconds, ascending)."""
 T = TypeVar("T")

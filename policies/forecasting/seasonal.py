@@ -254,6 +254,13 @@ class RollingForecaster:
 
     # ------------------------------------------------------------ memory
 
+    def needs_refit(self) -> bool:
+        """Nothing is estimated slowly."""
+        return False
+
+    def refit(self) -> None:
+        """Nothing is due."""
+
     def state(self) -> ForecasterState:
         """See Forecaster.state."""
         values, profile = self._history.dump()

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain
 from operator import attrgetter
-from typing import Literal
 
 from policies.base import (
     BacktestTrace,
@@ -29,6 +28,7 @@ from policies.base import (
 from policies.base.durations import Duration
 from policies.forecasting import check_spec
 from policies.options import between, option
+from policies.plugin import PolicyPlugin
 from policies.predictive.context import FleetContext, SizingContext, Start, idle, quantum, start_s, stop_s, watch, way
 from policies.predictive.pool_cost import cap_by_cost, marginal_cost
 from policies.predictive.pools import Claim, pool_proposals
@@ -51,7 +51,6 @@ from policies.predictive.terms import (
     hint_term,
     in_flight_term,
     keep_term,
-    learned_replicas_per_rps,
     load_term,
     nobody_is_there,
     saturation_term,
@@ -99,29 +98,25 @@ class PredictiveOptions:
     holidays: tuple[str, ...] = option((), doc="days (UTC, like 2026-12-25) on which traffic is that of a weekend")
 
 
-class PredictivePolicy:
+class PredictivePolicy(PolicyPlugin):
     """See the module. Errors: PolicyError for an unknown forecaster or a season shorter than a bin."""
 
     Options = PredictiveOptions
     name = "predictive"
-    period_s: float | None = None
-    guards: Literal["full", "bounds"] = "full"
-    clairvoyant = False
-    telemetry: str | None = None
+    options: PredictiveOptions
 
     def __init__(self, options: PredictiveOptions) -> None:
-        self.options = options
-        self.forecast: ForecastSpec | None = ForecastSpec(
-            options.forecaster, options.bin_s, options.season_s, holidays=options.holidays
-        )
+        super().__init__(options)
+        spec = ForecastSpec(options.forecaster, options.bin_s, options.season_s, holidays=options.holidays)
         self.sizing = Sizing()
         if options.follow:
-            self.forecast = replace(self.forecast, levels=self.sizing.family.levels)
-        check_spec(self.forecast)
+            spec = replace(spec, levels=self.sizing.family.levels)
+        check_spec(spec)
+        self.forecast = spec
 
     @property
-    def rehearses(self) -> bool:
-        """Diaries are taken (`take_diary`)."""
+    def wants_backtest(self) -> bool:
+        """Its rules are simulated on history before the first decision."""
         return self.options.follow
 
     def new_state(self) -> PredictiveState:
@@ -145,7 +140,7 @@ class PredictivePolicy:
             if memory is None:
                 memory = state.deployments[full_key] = DeploymentMemory()
             situation = self._situation(d, memory, now_s, fleet.period_s)
-            seen.append((memory, self._look(situation, memory.shadow, fleet_context)))
+            seen.append((memory, self._context(situation, memory.shadow, fleet_context)))
         if self.options.follow:
             update(self.sizing, [context for _, context in seen], self.options.bin_s, rehearsing)
         for memory, context in seen:
@@ -160,7 +155,6 @@ class PredictivePolicy:
         learn_level(memory, now_s, d.rate_rps, d.attained_fraction, d.slo.target_fraction, o.season_s)
         start = o.quantile if o.quantile is not None else 1.0 - _START_LEVEL_SHARE * (1.0 - d.slo.target_fraction)
         lead = _UNKNOWN_LEAD if d.lead_times is None else d.lead_times.path(d.next_path)
-        learned = learned_replicas_per_rps(d, memory, period_s)
         horizon_s = lead.quantile(_LEAD_LEVEL) + period_s
         forecast, no_forecast = d.forecast, "no forecast yet"
         if forecast is not None and not (forecast.calibrated and forecast.values_rps):
@@ -178,15 +172,19 @@ class PredictivePolicy:
             reactive_headroom_fraction=o.reactive_headroom_fraction,
             drain_s=o.drain_s,
             wake_rps=o.wake_rps,
-            replicas_per_rps=1.0 / d.capacity_rps if d.capacity_rps else learned,
+            replicas_per_rps=1.0 / d.capacity_rps if d.capacity_rps else None,
             forecast=forecast,
             no_forecast=no_forecast,
         )
 
-    def take_diary(self, state: PredictiveState, key: DeploymentKey, diary: BacktestTrace) -> None:
-        """What the forecaster would have said in the past: rules rehearse on it at the next looks."""
+    def warm_start(self, state: PredictiveState, key: DeploymentKey, trace: BacktestTrace) -> None:
+        """Rules are simulated on it beside the next decisions, a part at each."""
         if self.options.follow:
-            state.deployments.setdefault(key.full, DeploymentMemory()).shadow.diary = diary
+            state.deployments.setdefault(key.full, DeploymentMemory()).shadow.diary = trace
+
+    def forget(self, state: PredictiveState, full_key: str) -> None:
+        """Its memory goes with a deployment."""
+        state.deployments.pop(full_key, None)
 
     def _propose(
         self, context: SizingContext, memory: DeploymentMemory, fleet_context: FleetContext
@@ -231,7 +229,7 @@ class PredictivePolicy:
         waited_s = 0.0 if book.begun_at_s is None else s.now_s - book.begun_at_s
         return book.diary is not None and waited_s < 2.0 * SETTLES_S <= self.options.season_s / _SEASON_OVER_WAIT
 
-    def _look(self, s: Situation, book: RuleState, fleet_context: FleetContext) -> SizingContext:
+    def _context(self, s: Situation, book: RuleState, fleet_context: FleetContext) -> SizingContext:
         """What a start would mean; what can be seen without bins is remembered."""
         d = s.view
         if self.options.follow:

@@ -26,12 +26,12 @@ SETTLES_S = 120.0
 """What a replica carries is not known well before: the first requests to finish are the short ones."""
 
 
-def update(sizing: Sizing, looks: Sequence[SizingContext], bin_s: float, rehearsing: int = 1) -> None:
+def update(sizing: Sizing, contexts: Sequence[SizingContext], bin_s: float, rehearsing: int = 1) -> None:
     """Take in the bins that closed since the last look; while history is rehearsed they are left out.
 
     All deployments at once. `rehearsing`: how many have a history to rehearse.
     """
-    settled = [context for context in looks if _settled(context)]
+    settled = [context for context in contexts if _settled(context)]
     past = [context for context in settled if context.book.diary is not None]
     closed = [
         (context, [(end_s, rate_rps) for end_s, rate_rps in context.situation.view.bins if rate_rps is not None])
@@ -53,23 +53,23 @@ def _settled(context: SizingContext) -> bool:
     return s.replicas_per_rps is not None and s.now_s - book.begun_at_s >= SETTLES_S
 
 
-def _close(sizing: Sizing, looks: Sequence[SizingContext], bins: Floats, bin_s: float) -> None:
+def _close(sizing: Sizing, contexts: Sequence[SizingContext], bins: Floats, bin_s: float) -> None:
     """A bin of each of them: end (s) and rate (req/s)."""
-    share = [context.share(bin_s) for context in looks]
-    per_rps = [context.situation.replicas_per_rps or 0.0 for context in looks]
+    share = [context.share(bin_s) for context in contexts]
+    per_rps = [context.situation.replicas_per_rps or 0.0 for context in contexts]
     effective = [
         smoother(context.book, (rate_rps * each,), weighs)
-        for context, rate_rps, each, weighs in zip(looks, bins[:, 1].tolist(), per_rps, share, strict=True)
+        for context, rate_rps, each, weighs in zip(contexts, bins[:, 1].tolist(), per_rps, share, strict=True)
     ]
-    got = [_got(sizing, context, bin_s) for context in looks]
+    got = [_got(sizing, context, bin_s) for context in contexts]
     demand = np.array(effective)[:, 0]
     how = OccupancySmoother(np.array(per_rps), np.array(share), bin_s, sizing.family.array_of_levels)
-    ahead = _ahead(sizing, looks, demand, how)
-    memories = [context.book.sizing for context in looks]
+    ahead = _ahead(sizing, contexts, demand, how)
+    memories = [context.book.sizing for context in contexts]
     sizing.close(
-        memories, [context.frame(bin_s) for context in looks], Closed(bins[:, :1], demand[:, None], ahead), got
+        memories, [context.frame(bin_s) for context in contexts], Closed(bins[:, :1], demand[:, None], ahead), got
     )
-    for context in looks:
+    for context in contexts:
         context.book.requests = context.book.missed = 0.0
 
 
@@ -88,18 +88,18 @@ def _got(sizing: Sizing, context: SizingContext, bin_s: float) -> Got | None:
     return Got(float(view.running), book.missed / book.requests if known else None, followed)
 
 
-def _ahead(sizing: Sizing, looks: Sequence[SizingContext], demand: Floats, effective: OccupancySmoother) -> Horizons:
+def _ahead(sizing: Sizing, contexts: Sequence[SizingContext], demand: Floats, effective: OccupancySmoother) -> Horizons:
     """What is expected after the bin of each, in replicas; today's demand where there is no forecast."""
     levels = sizing.family.array_of_levels
     alike: dict[tuple[float, ...], list[tuple[int, Forecast]]] = {}
-    for i, context in enumerate(looks):
+    for i, context in enumerate(contexts):
         forecast = context.situation.view.forecast
         if forecast is not None and forecast.values_rps:
             alike.setdefault(forecast.levels, []).append((i, forecast))
     found = Horizons(*(np.repeat(demand[:, None, None], len(levels), axis=2) for _ in range(3)))
     for known, members in alike.items():
         at = [i for i, _ in members]
-        wake_rps, reach_s, stops_s = np.array([_reach(looks[i], effective.bin_s) for i in at]).T
+        wake_rps, reach_s, stops_s = np.array([_reach(contexts[i], effective.bin_s) for i in at]).T
         horizons_s, rows = _tables([one for _, one in members])
         if known != sizing.family.levels:
             rows = np.array([[np.interp(levels, known, row) for row in one] for one in rows])

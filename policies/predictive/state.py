@@ -89,8 +89,6 @@ class DeploymentMemory:
     reflex: Reflex | None = None
     wanted: list[tuple[float, int]] = field(default_factory=list)
     """What was wanted lately without a forecast, falling: (time_s, replicas)."""
-    replicas_per_rps: float | None = None
-    """Learned where the capacity is not known: faded ongoing / (rate * usable slots)."""
     shadow: RuleState = field(default_factory=RuleState)
 
 

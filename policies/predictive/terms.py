@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
-from policies.base import DeploymentView, Forecast, Term
-from policies.base.announced import announced
+from policies.base import UNBOUNDED_SLOTS, DeploymentView, Forecast, Term
 from policies.base.durations import Duration
+from policies.base.forecast import announced
 from policies.base.record import record
 from policies.predictive.state import DeploymentMemory, Reflex, level
 
@@ -18,12 +18,8 @@ KV_SATURATED = 0.9
 """KV occupancy from which vLLM soon preempts."""
 USABLE_SLOTS = 0.7
 """Share of max_ongoing_requests that a replica is taken to hold at capacity when nothing better is known."""
-_UNBOUNDED_SLOTS = 100_000
-"""max_ongoing_requests from here on is no limit (serve.llm sets 1e9)."""
 _LASTING_SHARE = 0.4
 """Of a lead time (median): for how long a fleet is in trouble before more is asked for than the models say."""
-_LEAST_RPS = 1e-3
-"""A rate below this says nothing about how long requests stay."""
 
 
 @record(frozen=True, slots=True)
@@ -262,17 +258,7 @@ def keep_term(s: Situation, wanted: int) -> Term | None:
 def usable_slots(view: DeploymentView) -> float | None:
     """Requests that one replica holds at capacity, for want of a profile; None when slots are not limited."""
     slots = view.max_ongoing_requests
-    return None if slots is None or slots >= _UNBOUNDED_SLOTS else USABLE_SLOTS * slots
-
-
-def learned_replicas_per_rps(view: DeploymentView, memory: DeploymentMemory, period_s: float) -> float | None:
-    """Replicas that one req/s takes up, requests in progress (Little) over usable slots; faded over 5 min."""
-    slots = usable_slots(view)
-    if slots and view.ongoing and view.rate_rps is not None and view.rate_rps >= _LEAST_RPS:
-        now = view.ongoing / (view.rate_rps * slots)
-        before = memory.replicas_per_rps
-        memory.replicas_per_rps = now if before is None else before + min(1.0, period_s / 300.0) * (now - before)
-    return memory.replicas_per_rps
+    return None if slots is None or slots >= UNBOUNDED_SLOTS else USABLE_SLOTS * slots
 
 
 def _count(replicas: int) -> str:

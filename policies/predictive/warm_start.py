@@ -23,11 +23,11 @@ _IN_ONE_GO = 3_000
 """Bins of all of them that are worked on in one go: more take memory and are no quicker."""
 
 
-def warm_start(sizing: Sizing, looks: Sequence[SizingContext], rehearsing: int) -> None:
+def warm_start(sizing: Sizing, contexts: Sequence[SizingContext], rehearsing: int) -> None:
     """The next bins of each diary. `rehearsing`: how many deployments have one, that is share in a look's time."""
     bins = math.ceil(_REHEARSED_AT_ONCE / max(rehearsing, 1))
     kinds: dict[object, list[_Reader]] = {}
-    for context in looks:
+    for context in contexts:
         d = context.book.diary
         if d is not None:
             kinds.setdefault((d.bin_s, d.bins_per_step, d.horizons_s, d.levels), []).append(_Reader(context, d, bins))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from policies.base import FleetProposal, FleetView, PolicyError
+from policies.base import FleetProposal, FleetView, Knowledge, Policy, PolicyError
 from policies.baselines.hpa import TARGET_SHARE, HpaOngoing, HpaOngoingOptions, HpaState
 from policies.options import option
 
@@ -36,6 +36,10 @@ class HindsightPolicy(HpaOngoing):
         fraction = TARGET_SHARE if options.target_fraction is None else options.target_fraction
         super().__init__(replace(options, target_fraction=fraction))
         self.options = options
+
+    def prepare(self, knowledge: Knowledge) -> Policy:
+        """At the best setting that can be found, where the options leave it open."""
+        return knowledge.best_setting(self.options) if self.needs_search else self
 
     @property
     def needs_search(self) -> bool:

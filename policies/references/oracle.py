@@ -8,15 +8,26 @@ nodes, and misses on purpose what the SLO lets it miss. Both get the future by `
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from policies.base import DeploymentKey, FleetProposal, FleetView, ForecastSpec, PolicyError, ReplicaProposal, Term
+from policies.base import (
+    DeploymentKey,
+    FleetProposal,
+    FleetView,
+    Guards,
+    Knowledge,
+    Policy,
+    PolicyError,
+    ReplicaProposal,
+    Term,
+)
 from policies.base.durations import Duration
+from policies.base.knowledge import KnownDeployment, KnownPool, KnownWorld
 from policies.options import option
-from policies.references.known_world import KnownDeployment, KnownPool, KnownWorld
+from policies.plugin import PolicyPlugin
 from policies.references.oracle_levels import Covered, Need, Terms, cover_all, needs_of
 from policies.references.oracle_need import BIN_S, Floats, Work, overflow, slack_s, work_of
 
@@ -141,27 +152,22 @@ class OracleOptions:
     """None."""
 
 
-@dataclass(slots=True)
-class OracleState:
-    """Nothing to remember."""
-
-    unused: dict[str, float] = field(default_factory=dict)
-
-
-class OraclePolicy:
+class OraclePolicy(PolicyPlugin):
     """A bound, not a plan: the simulator computes it. Errors: PolicyError when asked to propose."""
 
     Options = OracleOptions
     name = "oracle"
-    period_s: float | None = None
-    guards: Literal["full", "bounds"] = "bounds"
+    guards: Guards = "bounds"
     clairvoyant = True
-    telemetry: str | None = None
-    forecast: ForecastSpec | None = None
+    options: OracleOptions
 
     def __init__(self, options: OracleOptions) -> None:
-        self.options = options
+        super().__init__(options)
         self.bounds: list[PoolBound] = []
+
+    def prepare(self, knowledge: Knowledge) -> Policy:
+        """With the bound for what will come."""
+        return self.with_workload(knowledge.known_world())
 
     def with_workload(self, world: KnownWorld) -> OraclePolicy:
         """The bound for this very future."""
@@ -169,10 +175,7 @@ class OraclePolicy:
         found.bounds = lower_bound(world)
         return found
 
-    def new_state(self) -> OracleState:
-        return OracleState()
-
-    def propose(self, fleet: FleetView, state: OracleState, now_s: float) -> FleetProposal:
+    def propose(self, fleet: FleetView, state: Any, now_s: float) -> FleetProposal:
         raise PolicyError("policy oracle: a lower bound that is computed, not a policy that could decide")
 
 
@@ -211,20 +214,25 @@ class Steps:
         return max(self.replicas[first:last])
 
 
-class OracleLeadPolicy:
+class OracleLeadPolicy(PolicyPlugin):
     """See the module. Errors: PolicyError when asked to propose without a workload."""
 
     Options = OracleLeadOptions
     name = "oracle_lead"
-    period_s: float | None = None
-    guards: Literal["full", "bounds"] = "bounds"
+    guards: Guards = "bounds"
     clairvoyant = True
-    telemetry: str | None = None
-    forecast: ForecastSpec | None = None
+    reads_metrics = False
+    options: OracleLeadOptions
 
     def __init__(self, options: OracleLeadOptions) -> None:
-        self.options = options
+        super().__init__(options)
         self.plan: dict[str, Steps] = {}
+
+    def prepare(self, knowledge: Knowledge) -> Policy:
+        """With its plan for what will come: at the density that is set, else at the best that can be found."""
+        if self.options.density is None:
+            return knowledge.cheapest_plan(self.options)
+        return self.with_workload(knowledge.known_world())
 
     def with_workload(self, world: KnownWorld) -> OracleLeadPolicy:
         """The plan for this very future, with the options that are set. Errors: PolicyError without a density."""
@@ -237,10 +245,7 @@ class OracleLeadPolicy:
                 found.plan[d.key.full] = _plan(world, d, pools, self.options, alone)
         return found
 
-    def new_state(self) -> OracleState:
-        return OracleState()
-
-    def propose(self, fleet: FleetView, state: OracleState, now_s: float) -> FleetProposal:
+    def propose(self, fleet: FleetView, state: Any, now_s: float) -> FleetProposal:
         """The plan's most until the next decision."""
         if not self.plan:
             raise PolicyError("policy oracle_lead: it needs the workload; it runs in the simulator only")

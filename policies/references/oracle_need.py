@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.base import Slo, TokenMix
+from policies.base.knowledge import Traffic
 from policies.capacity.closed_form import Capacity, capacity
 from policies.capacity.profile import EngineProfile
 
@@ -23,16 +24,6 @@ _BLOCK_S = 300.0
 """Over which the mix of lengths is averaged."""
 _NO_PROMISE_S = 60.0
 """How long work may wait where no time to first token was promised."""
-
-
-@dataclass(frozen=True, slots=True)
-class Traffic:
-    """All requests of one deployment: arrays of one length, sorted by arrival (seconds since the scenario's start)."""
-
-    arrival_s: Floats
-    prompt_tokens: NDArray[np.int32]
-    output_tokens: NDArray[np.int32]
-    cached_prompt_tokens: NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ class Cluster:
         self.waiting: list[Claim] = []
         self._pulls = {s.name: Draws(seed, f"pool/{s.name}/image_pull") for s in specs}
         self._starts = {s.name: Draws(seed, f"pool/{s.name}/worker_start") for s in specs}
-        self._looks: dict[str, Event] = {}
+        self._checks: dict[str, Event] = {}
         self._floors = {s.name: WorkerFloor(s.worker_gpus, s.gpus_per_node // s.worker_gpus) for s in specs}
 
     def _pool(self, spec: PoolSpec, queue: EventQueue, seed: int, since_s: float) -> NodePool:
@@ -140,14 +140,14 @@ class Cluster:
     def _look_later(self) -> None:
         """Each pool's autoscaler looks at its next full period as long as somebody waits."""
         for name, pool in self.pools.items():
-            if name not in self._looks:
+            if name not in self._checks:
                 period_s = pool.spec.autoscaler_period_s
                 at_s = (math.floor(self._queue.now_s / period_s) + 1) * period_s
-                self._looks[name] = self._queue.at(at_s, lambda p=pool: self._look(p))  # type: ignore[misc]
+                self._checks[name] = self._queue.at(at_s, lambda p=pool: self._check(p))  # type: ignore[misc]
 
-    def _look(self, pool: NodePool) -> None:
+    def _check(self, pool: NodePool) -> None:
         """Pack what waits onto what is free or on its way; ask for workers in this pool for the rest."""
-        del self._looks[pool.spec.name]
+        del self._checks[pool.spec.name]
         self._place_waiting()
         coming = [w for w in self.workers if w.state in ("pending", "starting")]
         spare = [_Spare(w.service, w.spec.name, w.gpus) for w in coming]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from autoscaler.core.ports import Actuator
 from autoscaler.core.types import Applied, DeploymentPlan, Outcome, Plan, PoolPlan, ServiceGpus
 from policies.base import DeploymentKey
 from simulator.cluster.nodes import NodePool
@@ -15,7 +16,7 @@ from simulator.control.faults import Faults
 from simulator.serve.lifecycle import Serve
 
 
-class SimulatedServe:
+class SimulatedServe(Actuator):
     """Writes targets to the simulated Serve, which acts on them at its next control loop."""
 
     name = "simulated_serve"
@@ -53,7 +54,7 @@ class SimulatedServe:
         return Applied(self.name, what, "ok", target)
 
 
-class SimulatedPools:
+class SimulatedPools(Actuator):
     """Keeps as many nodes, busy and warm together, as the plan says (pools whose way to pre-warm is not `none`)."""
 
     name = "simulated_pools"

@@ -10,8 +10,9 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
+from autoscaler.core.build import new_controller
 from autoscaler.core.checkpoint import SAVE_EVERY_S, from_rows, row_names, to_rows
-from autoscaler.core.controller import Controller, rehearses
+from autoscaler.core.controller import Controller
 from autoscaler.core.journal import checkpoint_record, encode, tick_record
 from autoscaler.core.types import Outcome, Plan, Signals
 from policies.base import Policy
@@ -19,10 +20,9 @@ from simulator.control.actuator import SimulatedPools, SimulatedServe
 from simulator.control.faults import Faults, Restart
 from simulator.control.observation import SimulatedObservation
 from simulator.control.settings import controller_config
-from simulator.environment import World
+from simulator.environment import Environment
 from simulator.kernel.events import Event, Priority
 from simulator.scenario.load import Scenario
-from simulator.telemetry.spec import TelemetrySpec
 from simulator.workload.history import history_bins, taught_forecasters
 
 _NS = 1e-9
@@ -32,19 +32,18 @@ Journal = Callable[[bytes], object]
 class ControlLoop:
     """Decides every `tick_s`, or at a shorter period of the policy's own (but `least_period_s`), from time 0 on."""
 
-    def __init__(
-        self, scenario: Scenario, policy: Policy, spec: TelemetrySpec, world: World, journal: Journal | None
-    ) -> None:
+    def __init__(self, scenario: Scenario, policy: Policy, environment: Environment, journal: Journal | None) -> None:
         self.plan: Plan | None = None
         self.guards: Counter[str] = Counter()
-        self._scenario, self._policy, self._spec, self._world = scenario, policy, spec, world
-        self._queue = world.queue
+        spec = environment.telemetry
+        self._scenario, self._policy, self._spec, self._environment = scenario, policy, spec, environment
+        self._queue = environment.queue
         self._journal = journal
         inside_serve = policy.telemetry == "serve_handles"
-        faults = Faults(scenario.file.faults, world.queue, world.seed, world.serves, inside_serve)
-        self._sight = SimulatedObservation(world, faults)
-        self._serve = SimulatedServe(world.serves, faults)
-        self._pools = SimulatedPools(world.cluster.pools, faults)
+        faults = Faults(scenario.file.faults, environment.queue, environment.seed, environment.serves, inside_serve)
+        self._observation = SimulatedObservation(environment, faults)
+        self._serve = SimulatedServe(environment.serves, faults)
+        self._pools = SimulatedPools(environment.cluster.pools, faults)
         tick_s, own_s = scenario.file.tick_s, policy.period_s
         least_s = scenario.file.least_period_s or 0.0
         self._period_s = tick_s if own_s is None else min(max(own_s, least_s), tick_s)
@@ -53,9 +52,7 @@ class ControlLoop:
         self._config = controller_config(scenario, policy)
         self._controller = self._new_controller()
         if spec.handles:
-            world.record_handles(
-                getattr(policy.options, "metrics_interval_s", 10.0), getattr(policy.options, "look_back_period_s", 30.0)
-            )
+            environment.record_handles(*policy.handle_window)
         self._restarts = [] if inside_serve else faults.restarts
         for restart in self._restarts:
             self._queue.at(restart.at_s, self._die)
@@ -65,17 +62,17 @@ class ControlLoop:
 
     def _new_controller(self) -> Controller:
         """One that knows no more than the history that it is shown."""
-        controller = Controller(self._config, policy=self._policy)
+        controller = new_controller(self._config, policy=self._policy)
         spec = self._policy.forecast
         if spec is None:
             return controller
         known = [d for d in self._scenario.deployments if d.history is not None]
-        pasts = [history_bins(d, spec.bin_s, self._world.seed) for d in known]
-        taught = taught_forecasters(spec, pasts, rehearses(self._policy))
+        pasts = [history_bins(d, spec.bin_s, self._environment.seed) for d in known]
+        taught = taught_forecasters(spec, pasts, self._policy.wants_backtest)
         for d, (forecaster, diary) in zip(known, taught, strict=True):
             controller.state.forecasters[d.key.full] = forecaster
             if diary is not None:
-                controller.show_diary(d.key, diary)
+                controller.warm_start(d.key, diary)
         return controller
 
     def _begin(self) -> None:
@@ -91,12 +88,12 @@ class ControlLoop:
         """Look, decide, act, write down."""
         now_s = self._queue.now_s
         due = now_s >= self._read_next_s - _NS
-        signals = self._sight.signals(read_pages=due)
+        signals = self._observation.signals(read_pages=due)
         if due:
             # Who asks its processes itself (no report period) does so at each decision.
             self._read_next_s = now_s + (self._scenario.file.tick_s if self._spec.period_s > 0 else 0.0)
             if not self._restarts:  # who restarts reads at once
-                self._world.nobody_reads_before(self._read_next_s)
+                self._environment.nobody_reads_before(self._read_next_s)
         self._refit()
         began = time.perf_counter()
         plan = self.plan = self._controller.step(signals, now_s)
@@ -117,7 +114,7 @@ class ControlLoop:
     def _refit(self) -> None:
         """Slow estimations that are due, beside the tick as in the pod (autoscaler/runtime/refits.py)."""
         for forecaster in self._controller.state.forecasters.values():
-            if hasattr(forecaster, "needs_refit") and forecaster.needs_refit():
+            if forecaster.needs_refit():
                 forecaster.refit()
 
     @staticmethod
@@ -149,9 +146,9 @@ class ControlLoop:
         """A new process finds the rows that were saved last, or nothing."""
         if self._queue.now_s >= self._scenario.duration_s - _NS:
             return
-        self._sight.forget()
+        self._observation.forget()
         if restart.state_kept and self._saved:
-            self._controller = Controller(self._config, from_rows(self._saved), self._policy)
+            self._controller = new_controller(self._config, from_rows(self._saved), self._policy)
         else:
             self._controller = self._new_controller()
         self._begin()

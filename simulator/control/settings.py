@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from autoscaler.core.types import ControllerConfig, DeploymentSettings, PoolSettings, Startup
@@ -58,5 +59,4 @@ def controller_config(scenario: Scenario, policy: Policy) -> ControllerConfig:
 def policy_options(policy: Policy) -> dict[str, Any]:
     """A policy's options as plain data."""
     options = policy.options
-    names = getattr(type(options), "__dataclass_fields__", {})
-    return {name: getattr(options, name) for name in names}
+    return {f.name: getattr(options, f.name) for f in fields(options)} if is_dataclass(options) else {}

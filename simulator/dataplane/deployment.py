@@ -132,11 +132,11 @@ class Plane:
         plane = self._plane
         return HandleFigures(float(plane.queued), float(plane.ongoing_everywhere), float(plane.arrivals))
 
-    def replica_figures(self, replica_id: str) -> Look:
+    def replica_figures(self, replica_id: str) -> ReplicaLoad:
         """A replica that has run; one that is gone shows its last counters and empty gauges."""
         number, shown = self._numbers[replica_id], self._seen()
         line = self._lines.get(number)
-        return Look(self._plane.shown_last(number) if line is None else shown[line].copy())
+        return ReplicaLoad(self._plane.shown_last(number) if line is None else shown[line].copy())
 
     def waiting_in_engines(self) -> int:
         return int(self._seen()[:, SHOWN.waiting].sum())
@@ -153,7 +153,7 @@ class Plane:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ReplicaLoad:
     """What one replica showed at a moment, as the engine's numbers; figures for those who read it."""
 
     line: Ints

@@ -2,7 +2,7 @@
 
 Between two changes of the batch, steps differ only by the context growing by one token per sequence, so the n-th of
 them takes base + (n-1)*slope and the boundary after n steps lies at start + n*base + slope*n*(n-1)/2. The law itself is
-that of policies/capacity/step_law.py, read from the header; here are no limits and no scheduling.
+that of policies/capacity/profile.py, read from the header; here are no limits and no scheduling.
 """
 
 from __future__ import annotations

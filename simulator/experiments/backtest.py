@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,14 +114,6 @@ class Score:
         }
 
 
-class Refitting(Protocol):
-    """What a forecaster with slow estimations has besides `Forecaster`."""
-
-    def needs_refit(self) -> bool: ...
-
-    def refit(self) -> None: ...
-
-
 # ---------------------------------------------------------------- the series and where to forecast
 
 
@@ -199,15 +191,14 @@ def run(
     for an unknown name.
     """
     forecaster = make(ForecastSpec(name, series.bin_s, DAY_S, LEVELS))
-    refits = cast(Refitting, forecaster) if hasattr(forecaster, "needs_refit") else None
     quantiles = np.empty((len(course.origins), len(course.widths), len(LEVELS)))
     horizons = tuple(w * series.bin_s for w in course.widths)
     taken_s, asked_s, fitted_s, fits, k = 0.0, 0.0, 0.0, 0, 0
     origins = course.origins.tolist()
     for i, rate in enumerate(series.rates.tolist()):
-        if refits is not None and refits.needs_refit():
+        if forecaster.needs_refit():
             began = time.perf_counter()
-            refits.refit()
+            forecaster.refit()
             fitted_s += time.perf_counter() - began
             fits += 1
         began = time.perf_counter()

@@ -17,8 +17,9 @@ from scipy import stats
 from autoscaler.common.errors import ScenarioError
 from simulator.experiments.parallel.workers import Workers
 from simulator.experiments.references.completion import missing_past
+from simulator.experiments.simulation import simulate
 from simulator.result import Result, reaches_target
-from simulator.run import Choice, Outputs, make_policy, simulate
+from simulator.run import Choice, Outputs, make_policy
 from simulator.scenario.load import load_scenario
 from simulator.scenario.overrides import refuse_lost_options
 from simulator.timeline import Strip, StripSink
@@ -178,11 +179,11 @@ def judge(runs: Sequence[Run]) -> League:
     return League(tuple(runs), tuple(summaries), tuple(warnings), reference)
 
 
-def _summary(policy: str, runs: Sequence[Run], everybody: Sequence[Run], reference: str) -> Summary:
+def _summary(policy: str, runs: Sequence[Run], all_runs: Sequence[Run], reference: str) -> Summary:
     costs = [r.document["cost_usd"] for r in runs]
     known = [c for c in costs if c is not None]
     attained = [a for a in (r.document["slo_attainment_fraction"] for r in runs) if a is not None]
-    of_reference = {r.job.seed: r.document["cost_usd"] for r in everybody if r.job.policy == reference}
+    of_reference = {r.job.seed: r.document["cost_usd"] for r in all_runs if r.job.policy == reference}
     differences = [c - of_reference[r.job.seed] for r, c in zip(runs, costs, strict=True) if c is not None]
     missing = tuple(_missing(runs))
     return Summary(

@@ -212,13 +212,13 @@ def cold_starts(windows: list[StartWindow], outcomes: Outcomes) -> ColdStarts:
     """Exposed: a TTFT promise of the deployment was broken within the window (to the second)."""
     last = len(outcomes.misses) - 1
     sums = np.concatenate(([0], np.cumsum(outcomes.misses)))
-    felt = np.zeros(len(outcomes.misses), dtype=bool)
+    noticed = np.zeros(len(outcomes.misses), dtype=bool)
     events: list[tuple[float, str]] = []
     for window in windows:
         low, high = (int(np.clip(np.floor(t), 0, last)) for t in (window.from_s, window.to_s))
         if sums[high + 1] > sums[low]:
             kind = "exposed"
-            felt[low : high + 1] = True
+            noticed[low : high + 1] = True
         else:
             kind = "cancelled" if window.cancelled else "hidden"
         events.append((window.to_s, kind))
@@ -227,7 +227,7 @@ def cold_starts(windows: list[StartWindow], outcomes: Outcomes) -> ColdStarts:
         hidden=kinds.count("hidden"),
         exposed=kinds.count("exposed"),
         cancelled=kinds.count("cancelled"),
-        missed_requests=int(outcomes.misses[felt].sum()),
-        waited_s=float(outcomes.waits_s[felt].sum()),
+        missed_requests=int(outcomes.misses[noticed].sum()),
+        waited_s=float(outcomes.waits_s[noticed].sum()),
         events=tuple(events),
     )

@@ -19,7 +19,8 @@ from autoscaler.settings.document.reading import Loc, SettingsFile, dotted, read
 from autoscaler.settings.document.which import mistaken_for_scenario
 from policies.base import DeploymentKey, PolicyError, Slo
 from policies.base.durations import Duration
-from policies.capacity import EngineProfile, load_profile
+from policies.capacity import EngineProfile
+from policies.capacity.load import load_profile
 from policies.options import exact, nearest
 from simulator.scenario.checks import check_file, check_profiles
 from simulator.scenario.file import ScenarioFile

@@ -170,14 +170,14 @@ class Serve:
 
     def _reconcile(self) -> None:
         self.reconciling = None
-        everybody = list(self.replicas.values())
-        update = self.update if outdated(everybody, self.version) else None
+        present = list(self.replicas.values())
+        update = self.update if outdated(present, self.version) else None
         if update is not None and update.max_surge_fraction > 0 and self.target > 0:
-            stop, start = surging(everybody, self.version, self.target, update)
+            stop, start = surging(present, self.version, self.target, update)
             self._stop_and_start(stop, start)
             return
         if update is not None:
-            self._stop_and_start(stopping_first(everybody, self.version, self.target, update), 0)
+            self._stop_and_start(stopping_first(present, self.version, self.target, update), 0)
         alive = self.count("STARTING", "RUNNING")
         self._stop_and_start(self._victims(max(alive - self.target, 0)), self.target - alive)
 

@@ -39,8 +39,8 @@ class _Process:
     stepped_at_s: float | None = None
     """When it last reported that its engine had made a step since the report before; None: never."""
 
-    def note_steps(self, look: ReplicaSnapshot, now_s: float) -> None:
-        running, tokens = look.running_and_tokens()
+    def note_steps(self, snapshot: ReplicaSnapshot, now_s: float) -> None:
+        running, tokens = snapshot.running_and_tokens()
         if running > 0 or tokens != self.tokens:
             self.tokens, self.stepped_at_s = tokens, now_s
 
@@ -108,11 +108,11 @@ class DeploymentTelemetry:
         visible_s = now_s + self._spec.delay_s
         self.figures.advance(now_s)
         for replica_id, process in chosen.items():
-            look = self.figures.replica_figures(replica_id)
+            snapshot = self.figures.replica_figures(replica_id)
             if self._spec.idle_gauges_s is not None:
-                process.note_steps(look, now_s)
+                process.note_steps(snapshot, now_s)
             shows = self._engine_shows(process, now_s)
-            process.add(visible_s, partial(self._series[replica_id].report, look, shows), now_s)
+            process.add(visible_s, partial(self._series[replica_id].report, snapshot, shows), now_s)
         if handle:
             report = partial(self._handle_series.report, self.figures.handle_figures())
             self._handle.add(visible_s, report, now_s)

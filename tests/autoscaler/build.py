@@ -24,6 +24,7 @@ from policies.base import (
     ReplicaProposal,
     Term,
 )
+from policies.plugin import PolicyPlugin
 
 KEY = DeploymentKey.parse("chat/llm")
 
@@ -72,7 +73,7 @@ class Said:
 
 
 @dataclass
-class Says:
+class Says(PolicyPlugin):
     """A policy that wants `replicas` (for every deployment), and keeps the views it was shown."""
 
     replicas: int = 1

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from autoscaler.core.ports import Reading
+from autoscaler.core.ports import Actuator, Reading, Source
 from autoscaler.core.types import (
     Applied,
     ControllerConfig,
@@ -60,7 +60,7 @@ class Fleet:
 
 
 @dataclass
-class FleetSource:
+class FleetSource(Source):
     """Inventory, metrics and one pool of a Fleet."""
 
     fleet: Fleet
@@ -100,7 +100,7 @@ def _inventory(target: int, now_s: float) -> DeploymentInventory:
 
 
 @dataclass
-class FleetActuator:
+class FleetActuator(Actuator):
     """Applies levels to a Fleet, or misbehaves."""
 
     fleet: Fleet

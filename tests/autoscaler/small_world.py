@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from autoscaler.core import guards
-from autoscaler.core.controller import Controller
+from autoscaler.core.build import new_controller
 from autoscaler.core.types import (
     ControllerConfig,
     DeploymentInventory,
@@ -28,7 +28,8 @@ from autoscaler.sources.exposition import Memory, parse
 from autoscaler.sources.join import NodePage, collect
 from autoscaler.sources.names import NAMES
 from policies.base import DeploymentKey, TokenMix
-from policies.capacity import capacity, load_profile
+from policies.capacity import capacity
+from policies.capacity.load import load_profile
 
 KEY = DeploymentKey.parse("chat/llm")
 TICK_S = 5.0
@@ -80,7 +81,7 @@ class World:
     def __post_init__(self) -> None:
         self.target = self.replicas
         self._follow()
-        self.controller = Controller(
+        self.controller = new_controller(
             ControllerConfig(deployments=self.settings, dry_run=False, tick_s=TICK_S, guards=self.guards)
         )
 

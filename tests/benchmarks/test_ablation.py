@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autoscaler.core.controller import rehearses
 from autoscaler.core.demand import token_mix
 from benchmarks.ablation import __main__ as command
 from benchmarks.ablation.__main__ import MARKS, main
@@ -134,8 +133,8 @@ def test_without_a_cost_neither_starts_nor_what_stays_on_the_bill_count(monkeypa
 
 def test_what_else_is_taken_out_is_out() -> None:
     with NAMED["no rehearsal"].at_work():
-        assert not rehearses(PredictivePolicy(PredictiveOptions()))
-    assert rehearses(PredictivePolicy(PredictiveOptions()))
+        assert not PredictivePolicy(PredictiveOptions()).wants_backtest
+    assert PredictivePolicy(PredictiveOptions()).wants_backtest
     with NAMED["no feedback"].at_work():
         assert rule_selection._got(sizing.Sizing(), None) is None  # type: ignore[arg-type]
     with NAMED["no watch on the mix"].at_work():

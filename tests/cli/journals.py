@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from autoscaler.core import journal
-from autoscaler.core.controller import Controller
+from autoscaler.core.build import new_controller
 from autoscaler.core.types import Applied, ControllerConfig, DeploymentSettings, PauseState
 from tests.autoscaler.build import inventory, metrics, signals
 
@@ -22,7 +22,7 @@ CONFIG = ControllerConfig(
 
 def records(running: Sequence[int], paused: Sequence[int] = (), config: ControllerConfig = CONFIG) -> list[bytes]:
     """The lines of a journal: a checkpoint, then one tick every 5 s with that many replicas running."""
-    controller = Controller(config)
+    controller = new_controller(config)
     lines = [journal.encode(journal.checkpoint_record(controller.state, config))]
     for i, count in enumerate(running):
         now_s = START_S + 5 * i

@@ -48,6 +48,7 @@ def test_help_loads_no_command_and_little_else_of_ours() -> None:
     ours = ["autoscaler", "autoscaler.cli", "autoscaler.cli.main", "autoscaler.cli.parser", "autoscaler.cli.registry"]
     ours += [
         "autoscaler.cli.text",
+        "autoscaler.common",
         "autoscaler.common.errors",
         "autoscaler.common.escaping",
         "autoscaler.common.redaction",

@@ -21,7 +21,7 @@ class ToldWay:
         self.looks = 0
         self._trouble = trouble
 
-    async def look(self, pool: WarmPool, plan: PoolPlan | None, now_s: float) -> Held:
+    async def observe(self, pool: WarmPool, plan: PoolPlan | None, now_s: float) -> Held:
         self.looks += 1
         self._trouble(pool.name)
         return Held(self.levels.get(pool.name, 0))

@@ -13,7 +13,8 @@ from pathlib import Path
 import yaml
 
 from autoscaler.runtime.journal_file import read_journal
-from simulator.run import Choice, Outputs, make_policy, simulate
+from simulator.experiments.simulation import simulate
+from simulator.run import Choice, Outputs, make_policy
 from simulator.scenario.load import load_scenario
 from simulator.timeline import Row
 

@@ -9,8 +9,8 @@ from typing import Literal
 import pytest
 import yaml
 
+from autoscaler.api.telemetry import new_telemetry
 from autoscaler.core.types import Applied, EndedStart, NodeSignal, Outcome, Plan, PoolPlan, PoolSignals, Signals
-from autoscaler.runtime import new_telemetry
 from autoscaler.settings import load_config
 from leadtime.demo import baseline, play, summary
 from leadtime.demo.nodes import POOL, Nodes, cluster_config

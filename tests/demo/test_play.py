@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from autoscaler.api.telemetry import Telemetry
+from autoscaler.api.telemetry import Telemetry, new_telemetry
 from autoscaler.common.errors import ConfigError
-from autoscaler.core.controller import Controller
-from autoscaler.runtime import new_telemetry
+from autoscaler.core.build import new_controller
 from leadtime.demo import play
 from leadtime.demo.local_ray import DemoError, LocalRay
 from leadtime.demo.play import Demo
@@ -39,7 +38,7 @@ class Decider:
     """A runtime that fails or ends as it is told."""
 
     def __init__(self, config: Any, error: Exception | None) -> None:
-        self.controller = Controller(config.controller)
+        self.controller = new_controller(config.controller)
         self.telemetry: Telemetry = new_telemetry(config.controller)
         self._error = error
 

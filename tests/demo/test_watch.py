@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from autoscaler.api.telemetry import Telemetry
-from autoscaler.core.controller import Controller
+from autoscaler.api.telemetry import Telemetry, new_telemetry
+from autoscaler.core.build import new_controller
 from autoscaler.core.types import (
     Applied,
     ControllerConfig,
@@ -20,7 +20,6 @@ from autoscaler.core.types import (
     Signals,
     SourceStatus,
 )
-from autoscaler.runtime import new_telemetry
 from leadtime.demo.spec import Spec
 from leadtime.demo.users import Served
 from leadtime.demo.watch import Sample, Texts, Watch, held_seconds, key_of
@@ -39,7 +38,7 @@ class Pass:
         self.config = ControllerConfig(
             deployments=tuple(DeploymentSettings(match=n, max_replicas=5) for n in names), tick_s=1.0, dry_run=not act
         )
-        self.controller = Controller(self.config, policy=StaticPolicy(StaticOptions(replicas=3)))
+        self.controller = new_controller(self.config, policy=StaticPolicy(StaticOptions(replicas=3)))
         self.telemetry: Telemetry = new_telemetry(self.config)
         self.watch = Watch(Spec(seconds=150.0), BEGIN_S, act, USUAL)
         self.arrivals = 0.0

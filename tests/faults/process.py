@@ -12,7 +12,7 @@ import sys
 
 from autoscaler.cli.main import main
 from autoscaler.common.log_limits import LogLimiter
-from autoscaler.runtime import Runtime
+from autoscaler.runtime.loop import Runtime
 from autoscaler.settings.model import Config
 from autoscaler.wiring import controller as wiring
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from policies.base import Slo, TokenMix
-from policies.capacity import capacity, load_profile
+from policies.capacity import capacity
+from policies.capacity.load import load_profile
 
 PROFILE = "llama-3.1-8b/h100/tp1"
 PROMPT, OUTPUT = 1000.0, 250.0

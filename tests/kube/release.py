@@ -37,13 +37,10 @@ STALE_AFTER_S = 5.0
 POLICY = """\
 from math import ceil
 from policies.base import FleetProposal, ReplicaProposal, Term
-from policies.references.static import StaticState
+from policies.plugin import PolicyPlugin
 
-class Quick:
-    name, period_s, guards, clairvoyant, telemetry, forecast, options = "quick", None, "full", False, None, None, None
-
-    def new_state(self):
-        return StaticState()
+class Quick(PolicyPlugin):
+    name = "quick"
 
     def propose(self, fleet, state, now_s):
         known = [d for d in fleet.deployments if d.waiting is not None and d.ongoing is not None]

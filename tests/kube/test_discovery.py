@@ -219,8 +219,8 @@ async def test_a_refusal_that_is_told_each_tick_is_kept_once(api: FakeApi) -> No
     task = asyncio.ensure_future(pools.run())
     await until(lambda: pools._nodes.synced and all(cache.synced for cache in pools._pods))
     for tick in range(100):
-        pools.hear("h100", PoolRefusal(5.0 * tick, "other", "", f"wait for one, for {5 * tick} s"))
-    pools.hear("h100", PoolRefusal(5000.0, "quota", "", "no quota"))
+        pools.receive("h100", PoolRefusal(5.0 * tick, "other", "", f"wait for one, for {5 * tick} s"))
+    pools.receive("h100", PoolRefusal(5000.0, "quota", "", "no quota"))
     reading = await pools.read(0.0)
     assert isinstance(reading.data, Pools)
     told = [(one.at_s, one.kind) for one in reading.data.pools[0].refusals]

@@ -24,7 +24,7 @@ from google.cloud import container_v1
 
 from autoscaler.actuators.gke_node_pool import GkeNodePools
 from autoscaler.cli.release import pull_switch, released
-from autoscaler.runtime import Runtime
+from autoscaler.runtime.loop import Runtime
 from autoscaler.settings import load_config
 from autoscaler.settings.model import Config
 from autoscaler.wiring import kubernetes
@@ -45,13 +45,10 @@ POLICY = """\
 import json
 from pathlib import Path
 from policies.base import FleetProposal, PoolProposal, ReplicaProposal, Term
-from policies.references.static import StaticState
+from policies.plugin import PolicyPlugin
 
-class Told:
-    name, period_s, guards, clairvoyant, telemetry, forecast, options = "told", None, "full", False, None, None, None
-
-    def new_state(self):
-        return StaticState()
+class Told(PolicyPlugin):
+    name = "told"
 
     def propose(self, fleet, state, now_s):
         wants = json.loads((Path(__file__).parent / "wants.json").read_text())

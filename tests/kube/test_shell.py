@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from autoscaler.core.controller import Controller
+from autoscaler.api.telemetry import new_telemetry
+from autoscaler.core.build import new_controller
 from autoscaler.core.types import ControllerConfig, DeploymentSettings, GuardSettings, NodeSignal, PoolSettings
 from autoscaler.kubernetes.leader import LeaseSettings
-from autoscaler.runtime import Runtime, new_telemetry
+from autoscaler.runtime.loop import Runtime
 from autoscaler.sources.kubernetes.cache import WatchTimes
 from autoscaler.wiring.kubernetes import (
     KubernetesParts,
@@ -114,7 +115,7 @@ class Cluster:
         )
         runtime = Runtime(
             config,
-            Controller(config, None, policy),
+            new_controller(config, None, policy),
             parts.sources,
             parts.actuators,
             telemetry=telemetry,

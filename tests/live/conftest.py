@@ -15,10 +15,10 @@ import pytest
 
 from autoscaler.actuators.ray_serve import RayServeActuator
 from autoscaler.clients.ray_dashboard import DashboardClient
-from autoscaler.core.controller import Controller
+from autoscaler.core.build import new_controller
 from autoscaler.core.types import ControllerConfig, DeploymentSettings, GuardSettings
-from autoscaler.runtime import Runtime
 from autoscaler.runtime.journal_file import JournalWriter
+from autoscaler.runtime.loop import Runtime
 from autoscaler.runtime.store import StateStore
 from autoscaler.sources.node_metrics import NodeMetricsSource
 from autoscaler.sources.ray_dashboard import RayDashboardSource
@@ -114,7 +114,7 @@ async def running(
 
     runtime = Runtime(
         config,
-        Controller(config, None, policy),
+        new_controller(config, None, policy),
         sources=[
             RayDashboardSource("ray/local", "default", "local", client()),
             NodeMetricsSource("metrics/local", "default", "local", client(), timeout_s=2.0),

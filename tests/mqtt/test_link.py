@@ -12,9 +12,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from autoscaler.actuators.mqtt_plans import MqttPlansActuator
+from autoscaler.api.telemetry import new_telemetry
 from autoscaler.clients.mqtt import Backoff, MqttBroker, words_of
 from autoscaler.common.errors import ConfigError
-from autoscaler.runtime import new_telemetry
 from autoscaler.settings import load_config
 from autoscaler.sources.mqtt_hints import MqttHintsSource
 from autoscaler.wiring.ports import _mqtt as mqtt_parts

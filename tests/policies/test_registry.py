@@ -20,16 +20,15 @@ OWN = """
 from dataclasses import dataclass
 from policies.base import FleetProposal, ReplicaProposal
 from policies.options import option
+from policies.plugin import PolicyPlugin
 
 @dataclass(frozen=True, slots=True)
 class MineOptions:
     extra: int = option(1, low=0, high=5, doc="more than now")
 
-class Mine:
+class Mine(PolicyPlugin):
     Options = MineOptions
-    name, period_s, guards, clairvoyant, telemetry, forecast = "mine", None, "full", False, None, None
-    def __init__(self, options): self.options = options
-    def new_state(self): return None
+    name = "mine"
     def propose(self, fleet, state, now_s):
         return FleetProposal({d.key: ReplicaProposal(d.target + self.options.extra) for d in fleet.deployments})
 """

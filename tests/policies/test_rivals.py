@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autoscaler.core.policy_host import checked
 from policies.base import DeploymentView, ReplicaMetrics, TokenMix, Totals
-from policies.capacity import load_profile
-from policies.proposals import checked
+from policies.capacity.load import load_profile
 from policies.registry import create_policy, policy_names
 from tests.policies.build import KEY, fleet, view
 

@@ -19,7 +19,8 @@ from autoscaler.api.telemetry import Telemetry
 from autoscaler.core.conditions import STATE_NOT_SAVED
 from autoscaler.core.controller import Controller
 from autoscaler.core.types import Applied, Outcome, Plan, Signals, SourceStatus
-from simulator.run import Choice, make_policy, simulate
+from simulator.experiments.simulation import simulate
+from simulator.run import Choice, make_policy
 from simulator.scenario.load import load_scenario
 
 START_S = 1_760_000_000.0

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from autoscaler.core.controller import Controller
+from autoscaler.core.build import new_controller
 from autoscaler.core.demand import ingest, observe
 from autoscaler.core.ports import Reading
 from autoscaler.core.state import DemandMemory
@@ -27,6 +27,7 @@ from autoscaler.sources.names import NAMES
 from autoscaler.sources.prometheus import PrometheusClient, PrometheusFleet, PrometheusHistory, PrometheusSource
 from autoscaler.sources.readings import Inventories, NodePages
 from policies.base import DeploymentKey, Slo
+from policies.forecasting.service import ForecastingService
 from tests.prometheus import ray_pages
 from tests.prometheus.ray_pages import HOUR_S, INVENTORY, KEY, START_S
 from tests.prometheus.server import Prometheus, serving
@@ -152,8 +153,8 @@ async def test_of_a_deployment_that_nobody_scraped_there_is_no_history(ray_prome
 async def test_a_controller_that_starts_with_history_forecasts_at_its_first_tick(ray_prometheus: Prometheus) -> None:
     config = ControllerConfig(deployments=(DeploymentSettings("chat/*", max_replicas=8),), dry_run=True)
     signals = Signals((DeploymentSignals(KEY, INVENTORY[KEY]),))
-    empty, taught = Controller(config), Controller(config)
-    history = HistoryAtStart(PrometheusHistory(client(ray_prometheus)), 7 * 86400.0)
+    empty, taught = new_controller(config), new_controller(config)
+    history = HistoryAtStart(PrometheusHistory(client(ray_prometheus)), 7 * 86400.0, ForecastingService())
     await history.seed(taught, signals, END_S)
     assert KEY not in empty.step(signals, END_S).forecasts
     forecast = taught.step(signals, END_S).forecasts[KEY]

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from autoscaler.core.controller import Controller
+from autoscaler.core.build import new_controller
 from autoscaler.core.ports import Reading
 from autoscaler.core.types import ControllerConfig, DeploymentSettings, DeploymentSignals, Signals
 from autoscaler.runtime.history import HistoryAtStart
 from autoscaler.sources.prometheus import PrometheusClient, PrometheusHistory, PrometheusSource
+from policies.forecasting.service import ForecastingService
 from tests.prometheus.bad_server import Answering, answering, dead_url
 from tests.prometheus.ray_pages import INVENTORY, KEY, START_S
 
@@ -123,9 +124,11 @@ async def test_a_missing_token_file_is_a_reason_and_no_crash(server: Answering, 
 async def test_without_history_the_controller_begins_all_the_same(server: Answering, how: str) -> None:
     server.hang, server.body = how == "hanging", b"garbage"
     url = dead_url() if how == "dead" else server.url
-    controller = Controller(ControllerConfig(deployments=(DeploymentSettings("chat/*", max_replicas=8),)))
+    controller = new_controller(ControllerConfig(deployments=(DeploymentSettings("chat/*", max_replicas=8),)))
     signals = Signals((DeploymentSignals(KEY, INVENTORY[KEY]),))
-    history = HistoryAtStart(PrometheusHistory(PrometheusClient(url, timeout_s=LIMIT_S)), 3600.0, within_s=5 * LIMIT_S)
+    history = HistoryAtStart(
+        PrometheusHistory(PrometheusClient(url, timeout_s=LIMIT_S)), 3600.0, ForecastingService(), within_s=5 * LIMIT_S
+    )
     await history.seed(controller, signals, START_S)
     asked = server.requests
     await history.seed(controller, signals, START_S + 5.0)

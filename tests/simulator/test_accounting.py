@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from simulator.run import Choice, make_policy, simulate
+from simulator.experiments.simulation import simulate
+from simulator.run import Choice, make_policy
 from simulator.scenario.load import load_scenario
 
 POLICIES = ("predictive", "static", "hpa_ongoing", "ray_serve", "knative", "target_tracking", "oracle")

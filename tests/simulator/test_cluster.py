@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoscaler.core.state import ControllerState
-from autoscaler.core.supply.preemptions import learn_losses
+from autoscaler.core.supply.learning import learn_losses
 from policies.base.durations import Duration
 from simulator.cluster.types import Stockout
 from tests.simulator.fleet import Fleet, fleet, pool, spec

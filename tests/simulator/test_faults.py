@@ -10,8 +10,9 @@ import pytest
 
 from autoscaler.cli.replay import replay
 from policies.base import DeploymentKey
+from simulator.experiments.simulation import simulate
 from simulator.result import to_json
-from simulator.run import Choice, Outputs, make_policy, simulate
+from simulator.run import Choice, Outputs, make_policy
 from simulator.scenario.load import load_scenario
 from tests.simulator.scenario.test_scenario_faults import with_faults
 from tests.simulator.scenarios import TWO_TENANTS

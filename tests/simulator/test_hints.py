@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from simulator.experiments.simulation import simulate
 from simulator.result import Result
-from simulator.run import Choice, make_policy, simulate
+from simulator.run import Choice, make_policy
 from simulator.scenario.load import load_scenario
 from tests.simulator.scenarios import SMALL, write
 

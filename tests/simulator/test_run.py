@@ -14,12 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from policies.base import DeploymentKey
-from simulator.environment import World
+from simulator.environment import Environment
 from simulator.experiments.references.constant import attained_by, smallest_constant_fleet
+from simulator.experiments.simulation import simulate
 from simulator.kernel.outcomes import Ended
 from simulator.outputs import RunFolder
 from simulator.result import to_json
-from simulator.run import Choice, Outputs, make_policy, simulate
+from simulator.run import Choice, Outputs, make_policy
 from simulator.scenario.load import Scenario, load_scenario
 from simulator.timeline import Row
 from tests.simulator.scenarios import SMALL, TWO_TENANTS, write
@@ -199,8 +200,7 @@ def test_what_lies_after_the_start_is_never_seen_beforehand(tmp_path: Path) -> N
 
 def test_static_without_a_number_is_the_smallest_fleet_that_reaches_the_target(tmp_path: Path) -> None:
     scenario = load_scenario(write(tmp_path))
-    fleet = smallest_constant_fleet(scenario)
-    size = fleet.options.replicas["chat/llm"]
+    size = smallest_constant_fleet(scenario)["chat/llm"]
     d = scenario.deployment(KEY)
     assert 1 < size <= 4
     assert (attained_by(scenario, d, size) or 0) >= 0.99 > (attained_by(scenario, d, size - 1) or 0)
@@ -300,7 +300,7 @@ def test_the_worlds_of_earlier_runs_do_not_pile_up(tmp_path: Path) -> None:
     scenario = load_scenario(write(tmp_path, SMALL), ["duration_s=60"])
     for _ in range(20):
         simulate(scenario, make_policy(scenario, Choice("static", {"replicas": 1})))
-    assert sum(isinstance(thing, World) for thing in gc.get_objects()) <= 9
+    assert sum(isinstance(thing, Environment) for thing in gc.get_objects()) <= 9
 
 
 def test_a_run_leaves_garbage_collection_as_it_was(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ import pytest
 
 from policies.references.oracle import OraclePolicy
 from simulator.experiments.league import Run, judge
+from simulator.experiments.simulation import simulate
 from simulator.report.page import render
 from simulator.report.text import NARROW, headline
-from simulator.run import Choice, make_policy, simulate
+from simulator.run import Choice, make_policy
 from simulator.scenario.load import load_scenario
 from tests.cli.helpers import leadtime
 from tests.simulator.experiments.test_league import run as run_of_one

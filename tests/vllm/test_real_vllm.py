@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from policies.capacity import load_profile
+from policies.capacity.load import load_profile
 from simulator.experiments.calibration.fit import predicted_s
 from simulator.experiments.calibration.step_log import read_steps
 from tests.cli.helpers import leadtime

@@ -12,7 +12,7 @@ from autoscaler.core.demand.knowledge import Reports
 from autoscaler.core.demand.observation import observe, take_reports
 from autoscaler.core.demand.rates import MOST_RPS, Bin, error_rate_rps, ingest, rate_rps
 from autoscaler.core.demand.slo import ATTAINMENT_WINDOW_S, attained_fraction, judged, share_below
-from autoscaler.core.demand.token_mix import TokenSums, seed_mix, token_mix
+from autoscaler.core.demand.token_mix import TokenSums, current_mix, seed_mix
 
 __all__ = [
     "ATTAINMENT_WINDOW_S",
@@ -21,6 +21,7 @@ __all__ = [
     "Reports",
     "TokenSums",
     "attained_fraction",
+    "current_mix",
     "error_rate_rps",
     "ingest",
     "judged",
@@ -29,5 +30,4 @@ __all__ = [
     "seed_mix",
     "share_below",
     "take_reports",
-    "token_mix",
 ]

@@ -1,8 +1,13 @@
-"""Engines of which the pages tell only in part: what they did tell would make a mix that no request has.
+"""Engines of which pages tell only in part.
+
+vLLM writes its gauges after a step, and Ray's page forgets what is not written again within some 20 s: an idle engine
+has none, and a page that says nothing of an engine is no page that says nothing runs. So absent stays unknown, but for
+one case: Serve itself says that the replica has no request (`engine_gauges`; decision 0008).
 
 A request's tokens are what engines counted over how many requests they ended. Where an engine's prompts are on no
 page, or hold no number, while its ended requests are counted, requests without tokens would enter the mix; the other
-way round tokens without requests. So an engine counts for the mix with all of its counters or not at all.
+way round tokens without requests. So an engine counts for the mix with all of its counters or not at all
+(`told_in_part`).
 """
 
 from __future__ import annotations
@@ -12,6 +17,7 @@ from typing import TypeVar
 
 from autoscaler.core.state import CounterMemory, DemandMemory
 from autoscaler.core.types import DeploymentMetrics
+from policies.base import ReplicaMetrics
 
 T = TypeVar("T")
 _NONE: frozenset[str] = frozenset()
@@ -55,3 +61,26 @@ def _told(counter: CounterMemory, current: Mapping[str, float], series: str) -> 
 def only(current: Mapping[str, T], engines: frozenset[str], inside: bool) -> Mapping[str, T]:
     """The series of those engines, or (not `inside`) of all others."""
     return {series: value for series, value in current.items() if (engine_of(series) in engines) == inside}
+
+
+def engine_gauges(metrics: DeploymentMetrics) -> tuple[ReplicaMetrics, ...]:
+    """The replicas' gauges, with those of an engine that is idle as Serve counts: nothing runs, waits or is cached.
+
+    Only where engines of the deployment count tokens: what has no engine metrics at all is no idle engine.
+    """
+    if not metrics.prompt_tokens_total:
+        return metrics.replicas
+    for one in metrics.replicas:
+        if _vanished(one):
+            break
+    else:
+        return metrics.replicas
+    return tuple(_idle(one) if _vanished(one) and one.ongoing == 0.0 else one for one in metrics.replicas)
+
+
+def _vanished(one: ReplicaMetrics) -> bool:
+    return one.running is None and one.waiting is None and one.kv_usage_fraction is None
+
+
+def _idle(one: ReplicaMetrics) -> ReplicaMetrics:
+    return ReplicaMetrics(one.replica_id, one.ongoing, 0.0, 0.0, 0.0)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from autoscaler.core.demand.absent_gauges import engine_gauges
+from autoscaler.core.demand.engines import engine_gauges
 from autoscaler.core.demand.knowledge import NO_REPORTS, Reports, failing, knowledge
 from autoscaler.core.demand.rates import rates_rps
 from autoscaler.core.demand.slo import attained_fraction, judged
-from autoscaler.core.demand.token_mix import token_mix
+from autoscaler.core.demand.token_mix import current_mix
 from autoscaler.core.state import DemandMemory
 from autoscaler.core.types import (
     ALL_FRESH,
@@ -51,7 +51,7 @@ def observe(
     return Observation(
         key=signals.key,
         rate_rps=rate_rps if young else None,
-        mix=token_mix(memory),
+        mix=current_mix(memory),
         waiting=waiting,
         ongoing=ongoing,
         kv_usage_fraction=kv_fraction,

@@ -21,8 +21,7 @@ from autoscaler.core.demand.aborts import (
     output_tokens,
     suppose_early,
 )
-from autoscaler.core.demand.absent_gauges import engine_gauges
-from autoscaler.core.demand.engines import engine_of, only, told_in_part
+from autoscaler.core.demand.engines import engine_gauges, engine_of, only, told_in_part
 from autoscaler.core.state import DemandMemory
 from autoscaler.core.types import DeploymentMetrics
 from policies.base import TokenMix
@@ -246,7 +245,7 @@ def _longer_by_no_chance(memory: DemandMemory, seconds: float) -> bool:
 
 def seed_mix(memory: DemandMemory, sums: TokenSums) -> bool:
     """Begin with the mix of the past, as if a few requests of it had been seen; False when one is known already."""
-    if token_mix(memory) is not None or sums.requests <= 0.0:
+    if current_mix(memory) is not None or sums.requests <= 0.0:
         return False
     early = 0.0 if sums.first_tokens is None else max(0.0, sums.first_tokens - sums.requests)
     share = min(1.0, _SEEDED_REQUESTS / (sums.requests + early))
@@ -257,7 +256,7 @@ def seed_mix(memory: DemandMemory, sums: TokenSums) -> bool:
     return True
 
 
-def token_mix(memory: DemandMemory) -> TokenMix | None:
+def current_mix(memory: DemandMemory) -> TokenMix | None:
     """Mean tokens of a request lately; None before enough requests have finished."""
     prompt, output, cached, requests = memory.mix_sums
     weight = abort_weight(memory)

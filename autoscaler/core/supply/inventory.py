@@ -10,8 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import repeat
 
 from autoscaler.core.state import LossMemory, StartMemory, SupplyMemory
-from autoscaler.core.supply.learning import learn_waits
-from autoscaler.core.supply.preemptions import taken_at_once, taken_per_node_hour
+from autoscaler.core.supply.learning import learn_waits, taken_at_once, taken_per_node_hour
 from autoscaler.core.types import (
     NO_SUPPLY,
     DeploymentInventory,

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from autoscaler.core.audit import Audit
-from autoscaler.core.ports import Reading
+from autoscaler.core.ports import Reading, Source
 from autoscaler.core.tenants import NO_MORE_SAID
 from autoscaler.core.types import DeploymentSettings, PoolRefusal, PoolSettings, PoolSignals, TenantRules
 from autoscaler.kubernetes.resources import EVENTS, NODES, PODS, RAY_CLUSTERS, RAY_SERVICES, ClusterApi, Resource
@@ -203,7 +203,7 @@ class KubernetesDiscovery:
             self._audit.note("annotations", "/".join(key), view.annotated_by, dict(said), dict(view.annotations))
 
 
-class KubernetesPools:
+class KubernetesPools(Source):
     """The source of node pools: GPU nodes, and the pods on them or waiting for them. `data` is `Pools`.
 
     Without the right to list nodes the source is down and says so; leadtime then knows nothing of nodes, and goes on.
@@ -241,11 +241,11 @@ class KubernetesPools:
             _events(api, place, FAILED_SCALE_UP, parse_failed_scale_up, now_s, times) for place in dict.fromkeys(told)
         ]
         self._pulled = [_events(api, place, PULLED, parse_pulled, now_s, times) for place in places]
-        self._heard: dict[str, list[PoolRefusal]] = {}
+        self._refusals: dict[str, list[PoolRefusal]] = {}
 
-    def hear(self, pool: str, refusal: PoolRefusal) -> None:
+    def receive(self, pool: str, refusal: PoolRefusal) -> None:
         """Capacity that was refused where no Event tells of it (Google's API, a ProvisioningRequest)."""
-        kept = self._heard.setdefault(pool, [])
+        kept = self._refusals.setdefault(pool, [])
         if kept and _lasts(kept[-1], refusal):
             kept.pop()
         kept.append(refusal)
@@ -276,7 +276,7 @@ class KubernetesPools:
 
     def _with_refusals(self, pool: PoolSignals, pods: Sequence[PodView]) -> PoolSignals:
         places = {(pod.namespace, pod.name): pool_name(self._pools, pod.wanted) for pod in pods}
-        found = list(self._heard.get(pool.name, ()))
+        found = list(self._refusals.get(pool.name, ()))
         for cache in self._failed:
             for one in cache.items.values():
                 if places.get((one.namespace, one.pod)) == pool.name:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from autoscaler.common.errors import Conflict, LeadtimeError, NotFound, StateError
 from autoscaler.common.fields import mapping
-from autoscaler.core.ports import Reading
+from autoscaler.core.ports import Reading, Source
 from autoscaler.core.types import PauseState
 from autoscaler.kubernetes.resources import CONFIG_MAPS, ClusterApi, Object, PatchOperation
 from autoscaler.sources.readings import Paused
@@ -95,7 +95,7 @@ class SwitchMemory(Protocol):
     def save_cluster_switch(self, everything: bool, patterns: tuple[str, ...]) -> None: ...
 
 
-class KubernetesPauseSource:
+class KubernetesPauseSource(Source):
     """Reads the ConfigMap each tick; `data` of its readings is `Paused`. A failed read leaves the last one in force,
     and so does a ConfigMap that was deleted or emptied: only what says so takes a pause back."""
 
@@ -174,7 +174,7 @@ class KubernetesPauseSource:
         return Reading(self.name, True, now_s, Paused(self._last.state(self._keys())), why)
 
 
-class AnnotationPauseSource:
+class AnnotationPauseSource(Source):
     """`leadtime.dev/paused` on services, from the objects that are watched anyway."""
 
     name = "kubernetes-annotations"

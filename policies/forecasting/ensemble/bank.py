@@ -7,9 +7,10 @@ same, and so are the numbers. What a series remembers by itself (bins, recursion
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar, Protocol
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -18,17 +19,14 @@ from numpy.typing import NDArray
 from policies.forecasting.base import Floats, ForecasterState, known_rate
 from policies.forecasting.ensemble.blend import Blend
 from policies.forecasting.ensemble.grid import UPPER, Grid, Ints
-from policies.forecasting.ensemble.interpolation import Answers, rises_beyond
-from policies.forecasting.ensemble.layout import BY_HOUR, BY_LEVEL, COLUMNS, MEMBER_OF, RECORD
-from policies.forecasting.ensemble.members import MEMBERS, RISE_FROM, RISE_TO, STACK, Members, Steady, learn_shapes
-from policies.forecasting.ensemble.memory import largest
-from policies.forecasting.ensemble.profile import close_steps
+from policies.forecasting.ensemble.interpolation import Answers
+from policies.forecasting.ensemble.layout import BY_HOUR, BY_LEVEL, COLUMNS, KNOW_SEASON, MEMBER_OF, RECORD
+from policies.forecasting.ensemble.members import MEMBERS, RISE_FROM, RISE_TO, STACK, Members, Own, Steady, learn_shapes
+from policies.forecasting.ensemble.memory import SeriesMemory, largest
+from policies.forecasting.ensemble.profile import close_steps, rises_within
 from policies.forecasting.ensemble.ramp_correction import RampCorrection
 from policies.forecasting.ensemble.serialization import Rows, Shared, numbers_of, rows_of
 from policies.forecasting.ensemble.spread import INPUTS, Spread, level_size
-
-if TYPE_CHECKING:
-    from policies.forecasting.ensemble.forecaster import MixtureForecaster
 
 NEVER = -(2**62)
 _KNOWN_SHARE = 0.8
@@ -37,6 +35,47 @@ _RISE = 0.8
 """The profile rises when it goes up by more than this share of the error to expect."""
 _SPARE = 8
 """Slots grow by an eighth, and at least by one."""
+
+
+class Series(Protocol):
+    """What a bank works with of each forecaster in it (forecaster.py says what the methods promise)."""
+
+    bank: Bank
+    slot: int
+    grid: Grid
+    index: int
+    asleep: bool
+    memory: SeriesMemory
+    own: Own
+    rises: dict[int, float]
+
+    @property
+    def may_promise(self) -> bool: ...
+
+    @property
+    def forecasts(self) -> bool: ...
+
+    def follows(self, time_s: float) -> bool: ...
+
+    def observe(self, time_s: float, value: float | None) -> None: ...
+
+    def ingest(self, index: int, value: float | None) -> None: ...
+
+    def promise(self) -> None: ...
+
+    def advance(self, step: int, value: float) -> None: ...
+
+    def current(self) -> Floats: ...
+
+    def take_rows(self, rows: Floats) -> None: ...
+
+    def row(self, horizon: int) -> int: ...
+
+    def own_seconds(self, horizons_s: Sequence[float]) -> tuple[float, ...]: ...
+
+    def keep_answer(
+        self, horizons_s: tuple[float, ...], levels: tuple[float, ...], table: list[list[float]]
+    ) -> None: ...
 
 
 class Waiting(Shared):
@@ -64,7 +103,7 @@ class Bank:
         self.waiting = Waiting(grid, slots)
         self.steep = RampCorrection(grid, slots)
         self._answers = Answers(grid)
-        self._owners: WeakValueDictionary[int, MixtureForecaster] = WeakValueDictionary()
+        self._owners: WeakValueDictionary[int, Series] = WeakValueDictionary()
         self._steady: dict[tuple[int, ...], tuple[Steady, tuple[Floats, Floats]]] = {}
 
     # ------------------------------------------------------------ who is in it
@@ -77,7 +116,7 @@ class Bank:
         yield "blend", self.blend
         yield "steep", self.steep
 
-    def admit(self, newcomers: Sequence[MixtureForecaster]) -> None:
+    def admit(self, newcomers: Sequence[Series]) -> None:
         """They move in, with all that they have learned; slots of those that are gone are taken first."""
         free = [slot for slot in range(self.slots) if slot not in self._owners]
         if len(free) < len(newcomers):
@@ -117,9 +156,9 @@ class Bank:
 
     # ------------------------------------------------------------ all at once
 
-    def observe(self, shown: Sequence[tuple[MixtureForecaster, tuple[float, float | None]]]) -> None:
+    def observe(self, shown: Sequence[tuple[Series, tuple[float, float | None]]]) -> None:
         """A bin for each of these series, ascending by slot: its end and mean rate, None when it was not seen."""
-        usual: dict[int, list[MixtureForecaster]] = {}
+        usual: dict[int, list[Series]] = {}
         for one, (end_s, rate_rps) in shown:
             if one.follows(end_s):
                 one.ingest(one.index + 1, known_rate(rate_rps))
@@ -135,8 +174,8 @@ class Bank:
         for one in due:
             one.promise()
 
-    def learn(self, walks: Sequence[tuple[MixtureForecaster, Iterator[tuple[int, float | None]]]]) -> None:
-        """Whole pasts, bin by bin (`MixtureForecaster.walk`), side by side; series ascend by slot."""
+    def learn(self, walks: Sequence[tuple[Series, Iterator[tuple[int, float | None]]]]) -> None:
+        """Whole pasts, bin by bin (`Series.walk`), side by side; series ascend by slot."""
         ahead = [(one, walk, found) for one, walk in walks if (found := next(walk, None)) is not None]
         while ahead:
             index = min(found[0] for _, _, found in ahead)
@@ -149,24 +188,24 @@ class Bank:
             moved = [(one, walk, next(walk, None) if found[0] == index else found) for one, walk, found in ahead]
             ahead = [(one, walk, found) for one, walk, found in moved if found is not None]
 
-    def refresh(self, series: Iterable[MixtureForecaster]) -> None:
+    def refresh(self, series: Iterable[Series]) -> None:
         """Those of the series that have said nothing since their last bin forecast now."""
-        by_step: dict[int, list[MixtureForecaster]] = {}
+        by_step: dict[int, list[Series]] = {}
         for one in series:
             if not one.forecasts:
                 by_step.setdefault(one.memory.step, []).append(one)
         for some in by_step.values():
             self.forecast(sorted(some, key=lambda one: one.slot))
 
-    def answer(self, asked: Sequence[tuple[MixtureForecaster, tuple[float, ...]]], levels: tuple[float, ...]) -> None:
+    def answer(self, asked: Sequence[tuple[Series, tuple[float, ...]]], levels: tuple[float, ...]) -> None:
         """Each of these series gets ready what it will say of these horizons and levels."""
-        alike: dict[tuple[float, ...], list[MixtureForecaster]] = {}
+        alike: dict[tuple[float, ...], list[Series]] = {}
         for one, horizons_s in asked:
             alike.setdefault(one.own_seconds(horizons_s), []).append(one)
         self.refresh(one for series in alike.values() for one in series)
         for horizons_s, series in alike.items():
             rows = np.array([one.current() for one in series])
-            tables = self._answers.tables(rows, horizons_s, levels, partial(rises_beyond, series))
+            tables = self._answers.tables(rows, horizons_s, levels, partial(_rises_beyond, series))
             for one, table in zip(series, tables.tolist(), strict=True):
                 one.keep_answer(horizons_s, levels, table)
 
@@ -177,7 +216,7 @@ class Bank:
         self.spread.begin(slot, mean)
         self.forget()
 
-    def close(self, series: Sequence[MixtureForecaster], step: int) -> None:
+    def close(self, series: Sequence[Series], step: int) -> None:
         """A step of these series is over: outcomes teach, and all that can see forecast again."""
         self.forget()
         values = close_steps([one.memory for one in series], step)
@@ -197,11 +236,11 @@ class Bank:
 
     # ------------------------------------------------------------ forecasting and learning
 
-    def forecast(self, series: Sequence[MixtureForecaster]) -> None:
+    def forecast(self, series: Sequence[Series]) -> None:
         """Each of these series gets its quantiles now."""
         self._forecast(series, False)
 
-    def _forecast(self, series: Sequence[MixtureForecaster], waits: bool) -> NDArray[np.float32] | None:
+    def _forecast(self, series: Sequence[Series], waits: bool) -> NDArray[np.float32] | None:
         """Ask the members, scale, blend; `waits`: all that learning will need (series, horizons, width)."""
         slots, size = _slots(series), self.grid.size
         rows, step = rows_of(slots, size), series[0].memory.step
@@ -239,7 +278,7 @@ class Bank:
         return into.reshape(len(series), size, -1)
 
     def _of_step(
-        self, series: Sequence[MixtureForecaster], slots: Ints, rows: Rows, step: int
+        self, series: Sequence[Series], slots: Ints, rows: Rows, step: int
     ) -> tuple[Steady, tuple[Floats, Floats]]:
         """What stays the same until the next step closes."""
         key = tuple(slots.tolist())
@@ -250,7 +289,7 @@ class Bank:
             found = self._steady[key] = (steady, sizes)
         return found
 
-    def _learn(self, series: Sequence[MixtureForecaster], step: int) -> None:
+    def _learn(self, series: Sequence[Series], step: int) -> None:
         """Take in the outcomes that this step completes."""
         grid, at, ring = self.grid, RECORD.at, self.waiting.ring
         slots = _slots(series)
@@ -287,5 +326,21 @@ class Bank:
         self.steep.learn(owners, horizons, origins, actual)
 
 
-def _slots(series: Sequence[MixtureForecaster]) -> Ints:
+def _slots(series: Sequence[Series]) -> Ints:
     return np.array([one.slot for one in series], dtype=np.int64)
+
+
+def _rises_beyond(series: Sequence[Series], horizon_s: float) -> Floats:
+    """How much higher the profile of each (all of one bank) goes by this horizon than by the longest learned one, as
+    far as it is trusted; worked out once for each step that closes.
+    """
+    grid = series[0].grid
+    steps = min(math.ceil(horizon_s / grid.step_s), grid.season_steps)
+    new = [one for one in series if steps not in one.rises]
+    if new:
+        rows = np.array([one.row(-1) for one in new])
+        trust = np.add.reduce(new[0].bank.blend.weights[1, rows].take(KNOW_SEASON, axis=1), axis=1)
+        within = np.array(rises_within([one.memory for one in new], steps))
+        for one, rise in zip(new, (1.0 + trust * (within - 1.0)).tolist(), strict=True):
+            one.rises[steps] = rise
+    return np.array([one.rises[steps] for one in series])

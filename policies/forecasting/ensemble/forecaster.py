@@ -15,9 +15,8 @@ from datetime import date
 import numpy as np
 
 from policies.base import ForecastSpec
-from policies.forecasting.base import Floats, ForecasterState, known_rate
+from policies.forecasting.base import Floats, ForecasterState, known_rate, length_words
 from policies.forecasting.check import CoverageCheck
-from policies.forecasting.ensemble import describe
 from policies.forecasting.ensemble.bank import NEVER, Bank
 from policies.forecasting.ensemble.blend import WINDOW
 from policies.forecasting.ensemble.grid import HORIZONS_S, LEVELS, UPPER, Grid
@@ -32,6 +31,10 @@ _EPOCH = date(1970, 1, 1).toordinal()
 _LEARNED_SEASONS = 3
 """Of history given at once, how many seasons are learned from; what is older only enters the profile."""
 _CHECK_HORIZON_S = 300.0
+_ENOUGH = 60
+"""Outcomes known before anybody may rely on it."""
+_BLIND_S = 300.0
+"""Without a value for so long it sees nothing."""
 _MOST_SAID = 16
 """Answers that are kept until the next bin."""
 _SHORTEST_SEASON_S = 9000.0
@@ -220,14 +223,37 @@ class MixtureForecaster(Kept):
     @property
     def calibrated(self) -> bool:
         if self._calibrated is None:
-            self._calibrated = describe.calibrated(self)
+            self._calibrated = self._enough and not self._blind and not self.check.off
         return self._calibrated
 
     @property
     def why(self) -> str:
         if self._why is None:
-            self._why = describe.why(self)
+            self._why = self._in_words()
         return self._why
+
+    def _in_words(self) -> str:
+        """What the forecast stands on, or why it may not be relied on."""
+        if self.memory.known < 2:
+            return "no history yet"
+        seen = length_words(self.memory.known * self.bin_s)
+        if not self.calibrated:
+            if not self._enough:
+                return f"only {seen} of history"
+            return f"no value in the last {_BLIND_S:g} s" if self._blind else self.check.words()
+        if not self.memory.seasonal:
+            return f"recent values only: {seen} of history is less than a season"
+        _, trust = self.standing()
+        return f"{seen} of history; {trust:.0%} of the weight on the season alone, the rest on all members"
+
+    @property
+    def _enough(self) -> bool:
+        known, _ = self.standing()
+        return known >= _ENOUGH
+
+    @property
+    def _blind(self) -> bool:
+        return self.memory.since_known * self.grid.bin_s >= max(_BLIND_S, 2 * self.grid.bin_s)
 
     def standing(self) -> tuple[int, float]:
         """Outcomes known of the horizon by which it is judged, and the weight there on the season alone."""

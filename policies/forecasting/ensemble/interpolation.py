@@ -7,20 +7,13 @@ within a window: never too low). Beyond the longest, the season lifts all and th
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from statistics import NormalDist
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from policies.forecasting.base import Floats
 from policies.forecasting.ensemble.grid import MEDIAN, SCORES, Grid
-from policies.forecasting.ensemble.layout import KNOW_SEASON
-from policies.forecasting.ensemble.profile import rises_within
-
-if TYPE_CHECKING:
-    from policies.forecasting.ensemble.forecaster import MixtureForecaster
 
 _NORMAL = NormalDist()
 _BEYOND_POWER = 0.25
@@ -100,22 +93,6 @@ def _beyond(rows: Floats, times: float, rise: Floats) -> Floats:
     middle = rows[:, MEDIAN : MEDIAN + 1]
     spread = np.where(rows > middle, times**_BEYOND_POWER, 1.0)
     return np.asarray((middle + (rows - middle) * spread) * rise)
-
-
-def rises_beyond(series: Sequence[MixtureForecaster], horizon_s: float) -> Floats:
-    """How much higher the profile of each (all of one bank) goes by this horizon than by the longest learned one, as
-    far as it is trusted; worked out once for each step that closes.
-    """
-    grid = series[0].grid
-    steps = min(math.ceil(horizon_s / grid.step_s), grid.season_steps)
-    new = [one for one in series if steps not in one.rises]
-    if new:
-        rows = np.array([one.row(-1) for one in new])
-        trust = np.add.reduce(new[0].bank.blend.weights[1, rows].take(KNOW_SEASON, axis=1), axis=1)
-        within = np.array(rises_within([one.memory for one in new], steps))
-        for one, rise in zip(new, (1.0 + trust * (within - 1.0)).tolist(), strict=True):
-            one.rises[steps] = rise
-    return np.array([one.rises[steps] for one in series])
 
 
 def _level_weights(level: float) -> Floats:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from policies.base import TokenMix
-from policies.references.known_world import KnownDeployment, KnownPool, KnownWorld
+from policies.base.knowledge import KnownDeployment, KnownPool, KnownWorld
 from policies.references.oracle import OraclePolicy, PoolBound
 from policies.references.oracle_need import best_capacity
 from simulator.experiments.references.known import known_world

@@ -11,12 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from policies.base import Policy, PolicyError
-from policies.baselines.schedule import SchedulePolicy
+from policies.base.knowledge import KnownWorld, PastDemand
 from policies.references.hindsight import HindsightOptions, HindsightPolicy
-from policies.references.known_world import KnownWorld
-from policies.references.oracle import OracleLeadOptions, OracleLeadPolicy, OraclePolicy, Steps
-from policies.references.static import StaticPolicy
-from policies.references.static_mean import StaticMeanPolicy
+from policies.references.oracle import OracleLeadOptions, OracleLeadPolicy, Steps
 from simulator.experiments.references.constant import smallest_constant_fleet
 from simulator.experiments.references.known import known_world, lacks_history, past_demand
 from simulator.result import Result
@@ -65,29 +62,41 @@ def _rank(result: Result) -> tuple[bool, float, float]:
     return (False, bill, missed) if result.reaches_target else (True, missed, bill)
 
 
+@dataclass(slots=True)
+class ScenarioKnowledge:
+    """`policies.base.Knowledge` of one scenario; `result`: the run of what a search found, made on the way."""
+
+    scenario: Scenario
+    run: Run
+    result: Result | None = None
+
+    def past_demand(self, policy_name: str) -> Mapping[str, PastDemand]:
+        return past_demand(self.scenario, policy_name)
+
+    def known_world(self) -> KnownWorld:
+        return known_world(self.scenario)
+
+    def smallest_constant_fleet(self) -> Mapping[str, int]:
+        return smallest_constant_fleet(self.scenario)
+
+    def cheapest_plan(self, options: OracleLeadOptions) -> Policy:
+        return self._found(oracle_lead(self.known_world(), options, self.run))
+
+    def best_setting(self, options: HindsightOptions) -> Policy:
+        return self._found(hindsight(self.run, options))
+
+    def _found(self, search: Search) -> Policy:
+        assert search.best is not None
+        assert search.result is not None
+        note = f"{search.best.name}: the best of {search.trials} simulations of this very traffic"
+        self.result = replace(search.result, notes=(*search.result.notes, note))
+        return search.best
+
+
 def resolve(scenario: Scenario, policy: Policy, run: Run) -> tuple[Policy, Result | None]:
     """What can be run, and the run of it where a search has made it already. Errors: PolicyError."""
-    if isinstance(policy, StaticPolicy) and policy.options.replicas is None:
-        return smallest_constant_fleet(scenario), None
-    if isinstance(policy, SchedulePolicy | StaticMeanPolicy) and policy.needs_history:
-        return policy.with_history(past_demand(scenario, policy.name)), None
-    if isinstance(policy, OraclePolicy):
-        return policy.with_workload(known_world(scenario)), None
-    if isinstance(policy, OracleLeadPolicy):
-        world = known_world(scenario)
-        if policy.options.density is not None:
-            return policy.with_workload(world), None
-        return _found(oracle_lead(world, policy.options, run))
-    if isinstance(policy, HindsightPolicy) and policy.needs_search:
-        return _found(hindsight(run, policy.options))
-    return policy, None
-
-
-def _found(search: Search) -> tuple[Policy, Result | None]:
-    assert search.best is not None
-    assert search.result is not None
-    note = f"{search.best.name}: the best of {search.trials} simulations of this very traffic"
-    return search.best, replace(search.result, notes=(*search.result.notes, note))
+    knowledge = ScenarioKnowledge(scenario, run)
+    return policy.prepare(knowledge), knowledge.result
 
 
 def missing_past(scenario: Scenario, names: Sequence[str]) -> dict[str, str]:

@@ -8,12 +8,7 @@ never serve a workload worse, but for luck in routing.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Literal
 
-from policies.base import DeploymentKey, FleetProposal, FleetView, ForecastSpec, Policy
-from policies.references.static import StaticPolicy
-from policies.references.static_mean import StaticMeanOptions, StaticMeanPolicy, StaticMeanState
 from simulator.dataplane.deployment import Plane
 from simulator.environment import arrivals_of, tail_s
 from simulator.kernel.outcomes import Outcomes
@@ -22,53 +17,9 @@ from simulator.scenario.load import Deployment, Scenario
 _FEED_S = 600.0
 
 
-@dataclass(frozen=True, slots=True)
-class ConstantOptions:
-    """Replicas by deployment key."""
-
-    replicas: dict[str, int] = field(default_factory=dict)
-
-
-class ConstantFleet:
-    """`static` with a number of its own for each deployment, as the search found them."""
-
-    Options = ConstantOptions
-    name = "static"
-    period_s: float | None = None
-    guards: Literal["full", "bounds"] = "bounds"
-    telemetry: str | None = None
-    forecast: ForecastSpec | None = None
-    clairvoyant = True
-
-    def __init__(self, options: ConstantOptions) -> None:
-        self.options = options
-        self._constants = StaticMeanPolicy(StaticMeanOptions(fleet=options.replicas))
-
-    def new_state(self) -> StaticMeanState:
-        return self._constants.new_state()
-
-    def propose(self, fleet: FleetView, state: StaticMeanState, now_s: float) -> FleetProposal:
-        """The constants."""
-        return self._constants.propose(fleet, state, now_s)
-
-
-def constant_sizes(scenario: Scenario, policy: Policy) -> dict[DeploymentKey, int] | None:
-    """The fleet that a constant policy keeps; None for a policy that decides."""
-    if isinstance(policy, ConstantFleet):
-        return {d.key: policy.options.replicas[str(d.key)] for d in scenario.deployments}
-    if isinstance(policy, StaticMeanPolicy):
-        found = {d.key: (policy.size(str(d.key)), d.block.replicas) for d in scenario.deployments}
-        return {key: min(max(size, r.min), r.max) for key, (size, r) in found.items() if size is not None}
-    if isinstance(policy, StaticPolicy) and policy.options.replicas is not None:
-        bounds = {d.key: d.block.replicas for d in scenario.deployments}
-        return {key: min(max(policy.options.replicas, r.min), r.max) for key, r in bounds.items()}
-    return None
-
-
-def smallest_constant_fleet(scenario: Scenario) -> ConstantFleet:
-    """The smallest fleet that reaches each deployment's target; a deployment that none can: its maximum."""
-    sizes = {str(d.key): _smallest(scenario, d) for d in scenario.deployments}
-    return ConstantFleet(ConstantOptions(sizes))
+def smallest_constant_fleet(scenario: Scenario) -> dict[str, int]:
+    """By key, the smallest fleet that reaches each deployment's target; a deployment that none can: its maximum."""
+    return {str(d.key): _smallest(scenario, d) for d in scenario.deployments}
 
 
 def _smallest(scenario: Scenario, d: Deployment) -> int:

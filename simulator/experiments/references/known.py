@@ -13,10 +13,8 @@ import numpy as np
 
 from policies.base import PolicyError, TokenMix
 from policies.base.durations import Duration
+from policies.base.knowledge import KnownDeployment, KnownPool, KnownWorld, PastDemand, Traffic
 from policies.capacity import capacity
-from policies.references.known_world import KnownDeployment, KnownPool, KnownWorld
-from policies.references.oracle_need import Traffic
-from policies.references.past_demand import PastDemand
 from simulator.environment import arrivals_of
 from simulator.scenario.fleet import NodePoolBlock
 from simulator.scenario.load import Deployment, Scenario

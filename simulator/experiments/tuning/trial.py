@@ -12,9 +12,10 @@ from typing import Any
 
 from policies.base import DeploymentKey, PolicyError
 from simulator.experiments.references.known import traffic_of
+from simulator.experiments.simulation import simulate
 from simulator.kernel.outcomes import Ended
 from simulator.result import Result
-from simulator.run import Choice, Outputs, make_policy, simulate
+from simulator.run import Choice, Outputs, make_policy
 from simulator.scenario.load import Scenario
 
 _LEAST_ALLOWED = 1e-4

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -133,7 +133,7 @@ def space_of(policy: Policy) -> dict[str, Search]:
     if policy.clairvoyant:
         raise PolicyError(f"policy {policy.name}: it knows the traffic, so there is nothing to tune")
     kind = type(policy.options)
-    space = search_space(kind) if hasattr(kind, "__dataclass_fields__") else {}
+    space = search_space(kind) if is_dataclass(kind) else {}
     if not space:
         raise PolicyError(f"policy {policy.name}: no option of it says where to search (option(..., search=...))")
     return space

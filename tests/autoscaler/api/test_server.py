@@ -16,9 +16,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from autoscaler.api.server import Server
 from autoscaler.common.errors import Forbidden
-from autoscaler.core.controller import Controller
+from autoscaler.core.build import new_controller
 from autoscaler.core.types import PauseState
-from autoscaler.runtime import Runtime
+from autoscaler.runtime.loop import Runtime
 from autoscaler.runtime.store import StateStore
 from policies.base import DeploymentKey, Forecast
 from tests.autoscaler.shell_fakes import (
@@ -52,7 +52,7 @@ class Pages:
         self.sources = [FleetSource(self.fleet, kind) for kind in ("inventory", "metrics", "pools")]  # type: ignore[arg-type]
         store = StateStore(self.folder / "state.sqlite")
         self.runtime = Runtime(
-            config, Controller(config, None, self.policy), self.sources, [FleetActuator(self.fleet)], store,
+            config, new_controller(config, None, self.policy), self.sources, [FleetActuator(self.fleet)], store,
             clock=self.clock,
         )  # fmt: skip
         self.server = self.make_server(self.folder / "token")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autoscaler.api.slo_accounting import AFTERWARDS_S, SloAccounting
-from autoscaler.core.controller import Controller
+from autoscaler.core.build import new_controller
 from autoscaler.core.types import EndedStart, Histogram, Judged, Observation, Plan, ReplicaSignal
 from policies.base import LeadTimes
 from policies.base.durations import Duration
@@ -82,7 +82,7 @@ def test_requests_that_nobody_judged_are_zero_and_not_absent() -> None:
 
 def test_from_inventories_and_histograms_to_outcomes() -> None:
     """A request waits for the first replica of a deployment at zero, and gets its late token when that runs."""
-    score, controller = SloAccounting(), Controller(config(), policy=Says(1))
+    score, controller = SloAccounting(), new_controller(config(), policy=Says(1))
     for tick in range(40):
         now_s = 5.0 * tick
         state = "STARTING" if now_s < 60 else "RUNNING"

@@ -7,7 +7,7 @@ from prometheus_client import generate_latest
 from autoscaler.api.metrics import Exporter
 from autoscaler.api.status import status_view
 from autoscaler.api.telemetry import Telemetry
-from autoscaler.core.controller import Controller
+from autoscaler.core.build import new_controller
 from autoscaler.core.types import DeploymentPlan, GuardRecord, Hint, Plan, Signals
 from policies.base import DeploymentKey, ForecastSpec
 from tests.autoscaler.build import KEY, Says, config, inventory, metrics, signals
@@ -42,7 +42,7 @@ def test_a_guard_of_two_deployments_counts_for_each() -> None:
 
 
 def ticked(hint: Hint | None = None) -> Telemetry:
-    controller = Controller(config(), policy=Says(1, forecast=ForecastSpec("last", bin_s=10.0)))
+    controller = new_controller(config(), policy=Says(1, forecast=ForecastSpec("last", bin_s=10.0)))
     telemetry = Telemetry(controller.config, alive_within_s=30.0)
     for tick in range(150):
         now_s = 5.0 * tick

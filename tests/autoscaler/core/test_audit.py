@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from autoscaler.api.telemetry import new_telemetry
 from autoscaler.core import journal
 from autoscaler.core.audit import Audit, writer_of
 from autoscaler.core.pause import PauseSwitch
 from autoscaler.core.types import ControllerConfig
-from autoscaler.runtime import new_telemetry
 from autoscaler.runtime.journal_file import JournalWriter, journal_files, read_journal
 from autoscaler.runtime.journal_stream import JournalStream
 from autoscaler.runtime.store import StateStore

@@ -11,7 +11,8 @@ import pytest
 from autoscaler.api.deployment_metrics import deployment_families
 from autoscaler.api.status import status_view
 from autoscaler.api.telemetry import Telemetry
-from autoscaler.core import conditions, forecast
+from autoscaler.core import conditions, forecast, observe
+from autoscaler.core.build import new_controller
 from autoscaler.core.conditions import KINDS, Candidate, lasting
 from autoscaler.core.controller import Controller
 from autoscaler.core.types import (
@@ -82,7 +83,7 @@ def test_a_clock_that_goes_back_makes_no_condition_older_than_now() -> None:
 def controller(**wants: int) -> Controller:
     entries = (DeploymentSettings("*/*", min_replicas=1, max_replicas=9),)
     config = ControllerConfig(deployments=entries, dry_run=False, full_guards=True)
-    return Controller(config, None, WantingPolicy({KEY: wants.get("llm", 3), OTHER: wants.get("other", 2)}))
+    return new_controller(config, None, WantingPolicy({KEY: wants.get("llm", 3), OTHER: wants.get("other", 2)}))
 
 
 def names(plan: Plan) -> list[str]:
@@ -140,30 +141,30 @@ def test_unknown_data_is_told_after_three_lead_times() -> None:
 # ---------------------------------------------------------------- one deployment's failure
 
 
-@pytest.mark.parametrize("where", ["look", "_forecast", "plan"])
+@pytest.mark.parametrize("where", ["observe", "_forecast", "plan"])
 def test_one_deployment_that_fails_keeps_its_level_and_the_others_are_decided(
     where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subject = controller(llm=3, other=4)
-    real_look, real_plan = forecast.look, Controller._plan
+    real_look, real_plan = observe.observe, Controller._plan
 
-    def bad_look(config, spec, state, signals, *rest):  # type: ignore[no-untyped-def]
+    def bad_look(config, spec, forecasting, state, signals, *rest):  # type: ignore[no-untyped-def]
         if signals.key == KEY:
             raise ZeroDivisionError("odd")
-        return real_look(config, spec, state, signals, *rest)
+        return real_look(config, spec, forecasting, state, signals, *rest)
 
     def bad_plan(self, d, *rest):  # type: ignore[no-untyped-def]
         if d.key == KEY:
             raise OverflowError("odd")
         return real_plan(self, d, *rest)
 
-    if where == "look":
-        monkeypatch.setattr(forecast, "look", bad_look)
+    if where == "observe":
+        monkeypatch.setattr(observe, "observe", bad_look)
     elif where == "plan":
         monkeypatch.setattr(Controller, "_plan", bad_plan)
     else:
         entries = (DeploymentSettings("*/*", min_replicas=1, max_replicas=9),)
-        subject = Controller(ControllerConfig(deployments=entries, dry_run=False, full_guards=True))
+        subject = new_controller(ControllerConfig(deployments=entries, dry_run=False, full_guards=True))
         real = forecast._forecast
 
         def bad_forecast(spec, forecaster, *rest):  # type: ignore[no-untyped-def]
@@ -186,15 +187,15 @@ def test_one_deployment_that_fails_keeps_its_level_and_the_others_are_decided(
 def test_what_a_failed_deployment_holds_keeps_its_part_of_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = (DeploymentSettings("*/*", min_replicas=0, max_replicas=9, gpu="h100", gpus_per_replica=1),)
     config = ControllerConfig(deployments=entries, dry_run=False, full_guards=True, gpu_budget={"h100": 6})
-    subject = Controller(config, None, WantingPolicy({KEY: 1, OTHER: 9}))
-    real = forecast.look
+    subject = new_controller(config, None, WantingPolicy({KEY: 1, OTHER: 9}))
+    real = observe.observe
 
-    def bad(config, spec, state, signals, *rest):  # type: ignore[no-untyped-def]
+    def bad(config, spec, forecasting, state, signals, *rest):  # type: ignore[no-untyped-def]
         if signals.key == KEY:
             raise ZeroDivisionError("odd")
-        return real(config, spec, state, signals, *rest)
+        return real(config, spec, forecasting, state, signals, *rest)
 
-    monkeypatch.setattr(forecast, "look", bad)
+    monkeypatch.setattr(observe, "observe", bad)
     held = tuple(ReplicaSignal(f"r{i}", "RUNNING", 0.0) for i in range(4))
     plan = None
     for now_s in (0.0, 5.0, 10.0):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from autoscaler.core import guards, journal
-from autoscaler.core.controller import Controller
+from autoscaler.core.build import new_controller
 from autoscaler.core.state import ControllerState
 from autoscaler.core.types import (
     DeploymentSettings,
@@ -28,7 +28,7 @@ def guards_of(plan: Plan) -> list[str]:
 
 
 def test_the_policys_number_becomes_the_plan() -> None:
-    controller = Controller(config(), policy=Says(3))
+    controller = new_controller(config(), policy=Says(3))
     plan = controller.step(signals(inventory(0.0), metrics(0.0)), 0.0)
     decision = plan.deployments[0]
     assert (decision.key, decision.target, decision.observed_target, decision.proposed) == (KEY, 3, 1, 3)
@@ -38,7 +38,7 @@ def test_the_policys_number_becomes_the_plan() -> None:
 
 
 def test_a_deployment_that_no_setting_covers_is_observed_only() -> None:
-    controller = Controller(config(DeploymentSettings("other/*")), policy=Says(3))
+    controller = new_controller(config(DeploymentSettings("other/*")), policy=Says(3))
     plan = controller.step(signals(inventory(0.0), metrics(0.0)), 0.0)
     assert plan.deployments[0].target is None
     assert guards_of(plan) == [guards.OBSERVED_ONLY]
@@ -46,14 +46,14 @@ def test_a_deployment_that_no_setting_covers_is_observed_only() -> None:
 
 
 def test_without_the_dashboard_the_deployment_is_left_alone() -> None:
-    plan = Controller(config(), policy=Says(0)).step(signals(None, metrics(0.0)), 0.0)
+    plan = new_controller(config(), policy=Says(0)).step(signals(None, metrics(0.0)), 0.0)
     assert plan.deployments[0].target is None
     assert "dashboard" in plan.deployments[0].sentence
 
 
 def test_a_stale_source_never_scales_down_but_may_scale_up() -> None:
     policy = Says(1)
-    controller = Controller(config(), policy=policy)
+    controller = new_controller(config(), policy=policy)
     controller.step(signals(inventory(0.0, running=4), metrics(0.0)), 0.0)
     policy.replicas = 2
     plan = controller.step(signals(inventory(100.0, running=4), metrics(0.0)), 100.0)
@@ -65,7 +65,7 @@ def test_a_stale_source_never_scales_down_but_may_scale_up() -> None:
 
 
 def test_a_pause_leaves_a_deployment_alone_and_its_end_resumes() -> None:
-    controller = Controller(config(), policy=Says(3))
+    controller = new_controller(config(), policy=Says(3))
     paused = signals(inventory(0.0), metrics(0.0), pause=PauseState(deployments=frozenset({KEY})))
     plan = controller.step(paused, 0.0)
     assert plan.deployments[0].target is None
@@ -76,7 +76,7 @@ def test_a_pause_leaves_a_deployment_alone_and_its_end_resumes() -> None:
 
 
 def test_serves_own_autoscaler_blocks_with_the_exact_mend() -> None:
-    controller = Controller(config(), policy=Says(3))
+    controller = new_controller(config(), policy=Says(3))
     plan = controller.step(signals(inventory(0.0, autoscaled_by_serve=True), metrics(0.0)), 0.0)
     decision = plan.deployments[0]
     assert decision.blocked is not None
@@ -85,7 +85,7 @@ def test_serves_own_autoscaler_blocks_with_the_exact_mend() -> None:
 
 
 def test_switched_off_external_scaling_blocks_with_the_exact_mend() -> None:
-    plan = Controller(config(), policy=Says(3)).step(
+    plan = new_controller(config(), policy=Says(3)).step(
         signals(inventory(0.0, external_scaler_enabled=False), metrics(0.0)), 0.0
     )
     assert (
@@ -95,7 +95,7 @@ def test_switched_off_external_scaling_blocks_with_the_exact_mend() -> None:
 
 def test_a_target_lost_by_a_redeploy_is_put_back() -> None:
     policy = Says(5)
-    controller = Controller(config(), policy=policy)
+    controller = new_controller(config(), policy=policy)
     controller.step(signals(inventory(0.0, running=1), metrics(0.0)), 0.0)
     controller.step(signals(inventory(5.0, running=5), metrics(5.0)), 5.0)
     plan = controller.step(signals(inventory(10.0, running=5, target=1), metrics(10.0)), 10.0)
@@ -106,7 +106,7 @@ def test_a_target_lost_by_a_redeploy_is_put_back() -> None:
 def test_a_persons_target_is_adopted_as_the_level_in_force() -> None:
     policy = Says(2)
     cautious = config(guards=GuardSettings(scale_down_stabilization_s=0.0, max_step_down=1))
-    controller = Controller(cautious, policy=policy)
+    controller = new_controller(cautious, policy=policy)
     controller.step(signals(inventory(0.0, running=2), metrics(0.0)), 0.0)
     plan = controller.step(signals(inventory(5.0, running=6), metrics(5.0)), 5.0)
     assert guards.MANUAL in guards_of(plan)
@@ -114,7 +114,7 @@ def test_a_persons_target_is_adopted_as_the_level_in_force() -> None:
 
 
 def test_a_target_that_serve_has_not_taken_yet_is_no_manual_scaling() -> None:
-    controller = Controller(config(), policy=Says(4))
+    controller = new_controller(config(), policy=Says(4))
     for now_s in (0.0, 5.0, 10.0):
         plan = controller.step(signals(inventory(now_s, running=1), metrics(now_s)), now_s)
         assert guards.MANUAL not in guards_of(plan)
@@ -123,7 +123,7 @@ def test_a_target_that_serve_has_not_taken_yet_is_no_manual_scaling() -> None:
 
 def test_the_policys_own_period_holds_its_last_word() -> None:
     policy = Says(3, period_s=15.0)
-    controller = Controller(config(), policy=policy)
+    controller = new_controller(config(), policy=policy)
     targets = []
     for tick in range(5):
         policy.replicas = 3 + tick
@@ -139,7 +139,7 @@ def test_a_cpu_only_ingress_follows_and_never_goes_to_zero() -> None:
         DeploymentSettings("chat/ingress", max_replicas=8, follows=Follows("chat/llm", ratio=0.5, min_replicas=1)),
     )
     policy = Says(5)
-    controller = Controller(config(*settings), policy=policy)
+    controller = new_controller(config(*settings), policy=policy)
     both = Signals(
         deployments=(
             DeploymentSignals(KEY, inventory(0.0), metrics(0.0)),
@@ -159,7 +159,7 @@ def test_who_follows_a_paused_deployment_is_left_alone_like_it() -> None:
         DeploymentSettings("chat/llm", max_replicas=8),
         DeploymentSettings("chat/ingress", max_replicas=8, follows=Follows("chat/llm")),
     )
-    controller = Controller(config(*settings), policy=Says(5))
+    controller = new_controller(config(*settings), policy=Says(5))
     paused = PauseState(deployments=frozenset({KEY}))
     both = tuple(DeploymentSignals(key, inventory(0.0), metrics(0.0)) for key in (KEY, ingress))
     follower = controller.step(Signals(deployments=both, pause=paused), 0.0).deployments[0]
@@ -170,7 +170,7 @@ def test_who_follows_a_paused_deployment_is_left_alone_like_it() -> None:
 
 
 def test_the_gpu_budget_is_shared_and_named() -> None:
-    from policies.capacity import load_profile
+    from policies.capacity.load import load_profile
 
     profile = load_profile("llama-3.1-8b/h100/tp1")
     other = DeploymentKey.parse("code/llm")
@@ -178,7 +178,7 @@ def test_the_gpu_budget_is_shared_and_named() -> None:
         DeploymentSettings("chat/llm", profile=profile, max_replicas=8, guaranteed_gpus=3),
         DeploymentSettings("code/llm", profile=profile, max_replicas=8),
     )
-    controller = Controller(config(*settings, gpu_budget={profile.gpu: 4}), policy=Says(8))
+    controller = new_controller(config(*settings, gpu_budget={profile.gpu: 4}), policy=Says(8))
     plan = controller.step(
         Signals(
             deployments=(
@@ -195,7 +195,7 @@ def test_the_gpu_budget_is_shared_and_named() -> None:
 
 def test_a_guarantee_comes_back_from_a_borrower_that_is_full() -> None:
     """The owner wakes up to four guaranteed replicas; the borrower has five of the six, and needs them all."""
-    from policies.capacity import load_profile
+    from policies.capacity.load import load_profile
 
     profile = load_profile("llama-3.1-8b/h100/tp1")
     other = DeploymentKey.parse("code/llm")
@@ -204,7 +204,7 @@ def test_a_guarantee_comes_back_from_a_borrower_that_is_full() -> None:
         DeploymentSettings("code/llm", profile=profile, max_replicas=8),
     )
     limits = {"gpu_budget": {profile.gpu: 6}, "guards": GuardSettings()}
-    controller = Controller(config(*settings, **limits), policy=Says(6))
+    controller = new_controller(config(*settings, **limits), policy=Says(6))
     owner, borrower, targets = 1, 5, []
     for tick in range(6):
         now_s = 5.0 * tick
@@ -223,7 +223,7 @@ def test_a_guarantee_comes_back_from_a_borrower_that_is_full() -> None:
 
 def test_a_lead_time_is_learned_from_the_raise_to_the_running_replica() -> None:
     policy = Says(2)
-    controller = Controller(config(), policy=policy)
+    controller = new_controller(config(), policy=policy)
     controller.step(signals(inventory(0.0, running=1), metrics(0.0)), 0.0)
     controller.step(signals(inventory(5.0, running=1, starting=1), metrics(5.0)), 5.0)
     plan = controller.step(signals(inventory(25.0, running=2), metrics(25.0)), 25.0)
@@ -252,7 +252,7 @@ def _replicas(name: str, state: str) -> tuple:  # type: ignore[type-arg]
 
 def test_the_forecaster_sees_arrivals_whatever_the_replicas_do() -> None:
     policy = Says(0, forecast=ForecastSpec(forecaster="last", bin_s=10.0))
-    controller = Controller(config(DeploymentSettings("chat/llm", min_replicas=0, max_replicas=8)), policy=policy)
+    controller = new_controller(config(DeploymentSettings("chat/llm", min_replicas=0, max_replicas=8)), policy=policy)
     for tick in range(20):
         now_s = 5.0 * tick
         plan = controller.step(
@@ -263,7 +263,7 @@ def test_the_forecaster_sees_arrivals_whatever_the_replicas_do() -> None:
 
 
 def test_capacity_is_learned_from_requests_in_flight_without_a_profile() -> None:
-    controller = Controller(config(), policy=Says(1))
+    controller = new_controller(config(), policy=Says(1))
     for tick in range(30):
         now_s = 5.0 * tick
         # 2 req/s with 4 in flight: each takes 2 s; 10 slots at 70 % carry 3.5 req/s.
@@ -273,14 +273,14 @@ def test_capacity_is_learned_from_requests_in_flight_without_a_profile() -> None
 
 def test_a_restarted_controller_decides_as_the_one_that_went_on() -> None:
     spec = ForecastSpec(forecaster="seasonal", bin_s=10.0, season_s=300.0)
-    going_on, policy = Controller(config(), policy=Says(2, forecast=spec)), Says(2, forecast=spec)
+    going_on, policy = new_controller(config(), policy=Says(2, forecast=spec)), Says(2, forecast=spec)
     inputs = [
         (signals(inventory(5.0 * t, running=2), metrics(5.0 * t, arrivals=3.0 * 5.0 * t, ongoing=4.0)), 5.0 * t)
         for t in range(200)
     ]
     for given, now_s in inputs[:120]:
         going_on.step(given, now_s)
-    restarted = Controller(config(), ControllerState.from_bytes(going_on.state.to_bytes()), policy)
+    restarted = new_controller(config(), ControllerState.from_bytes(going_on.state.to_bytes()), policy)
     for given, now_s in inputs[120:]:
         first, second = going_on.step(given, now_s), restarted.step(given, now_s)
         assert journal.encode(journal.decision_record(first)) == journal.encode(journal.decision_record(second))
@@ -290,7 +290,7 @@ def test_a_restarted_controller_decides_as_the_one_that_went_on() -> None:
 @pytest.mark.parametrize(("full", "target"), [(False, 1), (True, 4)])
 def test_in_a_live_cluster_the_full_guards_hold_for_a_rival_too(full: bool, target: int) -> None:
     """It wants 1 of 4 replicas while metrics are a minute and a half old."""
-    controller = Controller(config(full_guards=full), policy=Says(1, guards="bounds"))
+    controller = new_controller(config(full_guards=full), policy=Says(1, guards="bounds"))
     plan = controller.step(signals(inventory(100.0, running=4), metrics(10.0)), 100.0)
     assert plan.deployments[0].target == target
     assert (guards.UNKNOWN in guards_of(plan)) == full

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from autoscaler.core import forecast_verification
-from autoscaler.core.controller import Controller
+from autoscaler.core.build import new_controller
 from autoscaler.core.state import CoverageMemory
 from policies.base import Forecast, ForecastSpec
 from tests.autoscaler.build import KEY, Says, config, inventory, metrics, signals
@@ -67,7 +67,7 @@ def test_shares_of_a_perfect_forecast_are_its_levels() -> None:
 
 
 def test_the_plan_carries_the_record_of_every_level() -> None:
-    controller = Controller(config(), policy=Says(1, forecast=ForecastSpec("last", bin_s=10.0)))
+    controller = new_controller(config(), policy=Says(1, forecast=ForecastSpec("last", bin_s=10.0)))
     rng = np.random.default_rng(1)
     arrivals = 0.0
     for tick in range(400):
@@ -83,7 +83,9 @@ def test_the_plan_carries_the_record_of_every_level() -> None:
 def test_a_hint_is_no_promise_of_the_forecaster() -> None:
     from autoscaler.core.types import Hint
 
-    plain, hinted = (Controller(config(), policy=Says(1, forecast=ForecastSpec("last", bin_s=10.0))) for _ in range(2))
+    plain, hinted = (
+        new_controller(config(), policy=Says(1, forecast=ForecastSpec("last", bin_s=10.0))) for _ in range(2)
+    )
     for tick in range(200):
         now_s = 5.0 * tick
         given = inventory(now_s), metrics(now_s, arrivals=50.0 * tick + (tick % 3))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoscaler.core import guards, invariants
-from autoscaler.core.controller import Controller
+from autoscaler.core.build import new_controller
 from autoscaler.core.types import (
     ControllerConfig,
     DeploymentInventory,
@@ -25,7 +25,7 @@ from autoscaler.core.types import (
     Signals,
 )
 from policies.base import DeploymentKey, ReplicaMetrics
-from policies.capacity import load_profile
+from policies.capacity.load import load_profile
 from tests.autoscaler.build import KEY, Says, config, inventory, metrics, signals
 
 OTHER = DeploymentKey.parse("code/llm")
@@ -107,7 +107,7 @@ def test_whatever_is_seen_every_promise_is_kept(
     limits = {"gpu_budget": {PROFILE.gpu: 9}, "dry_run": False, "guards": GuardSettings(60.0, 0.0, None, 1)}
     options = {"replicas": 4} if policy == "static" else {}
     fleet = ControllerConfig(FLEET, policy_name=policy, policy_options=options, full_guards=True, **limits)  # type: ignore[arg-type]
-    controller, now_s = Controller(fleet), 0.0
+    controller, now_s = new_controller(fleet), 0.0
     for seconds, seen, paused in course:
         now_s += seconds
         both = tuple(
@@ -129,7 +129,7 @@ def test_a_decision_that_must_not_be_leaves_its_deployment_as_it_is_and_is_said(
 ) -> None:
     """Were there a bug in the guards."""
     monkeypatch.setattr(guards, "guard", lambda context, proposed: (99, ()))
-    plan = Controller(config(), policy=Says(3)).step(signals(inventory(0.0), metrics(0.0)), 0.0)
+    plan = new_controller(config(), policy=Says(3)).step(signals(inventory(0.0), metrics(0.0)), 0.0)
     [decision] = plan.deployments
     assert (decision.target, [one.invariant for one in plan.breaches]) == (None, [invariants.BOUNDS])
     assert decision.guards[-1].name == guards.INVARIANT
@@ -137,7 +137,7 @@ def test_a_decision_that_must_not_be_leaves_its_deployment_as_it_is_and_is_said(
 
 
 SEEN = signals(inventory(0.0, running=4), metrics(0.0))
-PLAN = Controller(config(), policy=Says(4)).step(SEEN, 0.0)
+PLAN = new_controller(config(), policy=Says(4)).step(SEEN, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_a_level_that_is_raised_beyond_the_budget_is_seen() -> None:
             DeploymentSignals(OTHER, inventory(0.0, running=3), metrics(0.0)),
         )
     )
-    plan = Controller(fleet, policy=Says(3)).step(both, 0.0)
+    plan = new_controller(fleet, policy=Says(3)).step(both, 0.0)
     chat, code = plan.deployments
     assert invariants.breaches(both, plan, fleet) == ()
     broken = replace(plan, deployments=(replace(chat, target=3), replace(code, target=3)))

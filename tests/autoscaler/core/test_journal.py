@@ -8,7 +8,7 @@ import pytest
 
 from autoscaler.common.errors import JournalError
 from autoscaler.core import journal
-from autoscaler.core.controller import Controller
+from autoscaler.core.build import new_controller
 from autoscaler.core.state import ControllerState
 from autoscaler.core.types import (
     Applied,
@@ -46,14 +46,14 @@ def rich_signals(now_s: float) -> object:
 
 def test_inputs_come_back_exactly_as_they_went_in() -> None:
     given = rich_signals(5.0)
-    plan = Controller(config(), policy=Says(2)).step(given, 5.0)  # type: ignore[arg-type]
+    plan = new_controller(config(), policy=Says(2)).step(given, 5.0)  # type: ignore[arg-type]
     line = journal.encode(journal.tick_record(given, plan, (), {"step_s": 0.001}))  # type: ignore[arg-type]
     assert journal.decode_signals(json.loads(line)) == given
 
 
 def test_a_line_is_one_line_with_sorted_keys() -> None:
     given = rich_signals(5.0)
-    plan = Controller(config(), policy=Says(2)).step(given, 5.0)  # type: ignore[arg-type]
+    plan = new_controller(config(), policy=Says(2)).step(given, 5.0)  # type: ignore[arg-type]
     line = journal.encode(journal.tick_record(given, plan))  # type: ignore[arg-type]
     assert line.count(b"\n") == 1
     record = json.loads(line)
@@ -64,7 +64,7 @@ def test_a_line_is_one_line_with_sorted_keys() -> None:
 
 def test_comparisons_ignore_wall_and_applied() -> None:
     given = rich_signals(5.0)
-    plan = Controller(config(), policy=Says(2)).step(given, 5.0)  # type: ignore[arg-type]
+    plan = new_controller(config(), policy=Says(2)).step(given, 5.0)  # type: ignore[arg-type]
     one = journal.tick_record(given, plan, (), {"step_s": 0.5})  # type: ignore[arg-type]
     two = journal.tick_record(given, plan, (Applied("ray_serve", "chat/llm", "ok", 2),), {"step_s": 0.1})  # type: ignore[arg-type]
     assert journal.encode(one) != journal.encode(two)
@@ -72,14 +72,14 @@ def test_comparisons_ignore_wall_and_applied() -> None:
 
 
 def test_a_checkpoint_gives_the_state_back() -> None:
-    controller = Controller(config(), policy=Says(2))
+    controller = new_controller(config(), policy=Says(2))
     controller.step(signals(inventory(0.0), metrics(0.0)), 0.0)
     record = json.loads(journal.encode(journal.checkpoint_record(controller.state, controller.config)))
     assert journal.decode_state(record).to_bytes() == controller.state.to_bytes()
 
 
 def test_a_memory_too_long_for_the_journal_is_left_out_and_a_replay_says_so() -> None:
-    controller = Controller(config(), policy=Says(2))
+    controller = new_controller(config(), policy=Says(2))
     controller.step(signals(inventory(0.0), metrics(0.0)), 0.0)
     whole = len(controller.state.to_bytes())
     assert controller.state.to_bytes_within(whole) == (controller.state.to_bytes(), whole)

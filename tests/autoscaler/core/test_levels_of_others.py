@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from autoscaler.core import conditions, guards
-from autoscaler.core.controller import Controller
+from autoscaler.core.build import new_controller
 from autoscaler.core.types import (
     DeploymentInventory,
     DeploymentSettings,
@@ -68,7 +68,7 @@ def test_a_level_above_the_maximum_is_left_alone_on_what_is_not_known() -> None:
 def test_a_whole_budget_is_a_maximum_too() -> None:
     settings = DeploymentSettings("chat/llm", profile=SETTINGS.profile, min_replicas=1, max_replicas=8)
     assert settings.profile is not None
-    controller = Controller(config(settings, gpu_budget={settings.profile.gpu: 4}), policy=Says(4))
+    controller = new_controller(config(settings, gpu_budget={settings.profile.gpu: 4}), policy=Says(4))
     controller.step(signals(inventory(0.0, running=4), metrics(0.0)), 0.0)
     plan = controller.step(signals(inventory(5.0, running=4, target=7), metrics(5.0)), 5.0)
     assert plan.deployments[0].target == 4
@@ -96,7 +96,7 @@ class Two:
 
     def __init__(self, first: int, second: int) -> None:
         self.policies = Says(first), Says(second)
-        self.controllers = [Controller(config(), policy=policy) for policy in self.policies]
+        self.controllers = [new_controller(config(), policy=policy) for policy in self.policies]
         self.level, self.now_s = 4, 0.0
         self.accepted: list[int | None] = [None, None]
         self.levels = [4]
@@ -135,7 +135,7 @@ def test_two_controllers_that_disagree_settle_at_the_higher_level_and_say_so() -
 def test_two_controllers_with_other_maxima_settle_at_the_higher_level() -> None:
     """To the one the level of the other is above the most that it may be: three times, and then no more."""
     two = Two(6, 6)
-    two.controllers[1] = Controller(config(DeploymentSettings("chat/llm", max_replicas=5)), policy=two.policies[1])
+    two.controllers[1] = new_controller(config(DeploymentSettings("chat/llm", max_replicas=5)), policy=two.policies[1])
     two.runs(100)
     assert two.turns <= 8
     assert two.level == 6
@@ -160,7 +160,7 @@ def test_a_second_writer_who_is_quiet_for_ten_minutes_is_forgotten() -> None:
 
 def test_a_person_who_sets_a_level_twice_is_no_second_writer() -> None:
     policy = Says(4)
-    controller = Controller(config(), policy=policy)
+    controller = new_controller(config(), policy=policy)
     level, seen = 4, set()
     for tick in range(60):
         now_s = 5.0 * tick
@@ -184,7 +184,7 @@ INGRESS = DeploymentKey.parse("chat/ingress")
 
 
 def followed(policy: Says, pause: PauseState = NO_PAUSE, running: int = 1, status: str = "HEALTHY") -> int | None:
-    controller = Controller(config(*FOLLOWS), policy=policy)
+    controller = new_controller(config(*FOLLOWS), policy=policy)
     ingress = DeploymentSignals(INGRESS, inventory(0.0, running=running, status=status), metrics(0.0))
     seen = Signals((DeploymentSignals(KEY, inventory(0.0), metrics(0.0)), ingress), pause=pause)
     return {d.key: d.target for d in controller.step(seen, 0.0).deployments}[INGRESS]

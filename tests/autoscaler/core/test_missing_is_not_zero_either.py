@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from autoscaler.core.controller import Controller
+from autoscaler.core.build import new_controller
 from tests.autoscaler.small_world import NODES, SETTINGS, TICK_S, Bend, World, carries_rps, valued, without
 
 MINUTE = 12
@@ -131,7 +131,7 @@ def test_a_state_saved_by_a_clock_that_was_ahead_blinds_nothing() -> None:
     before = world.target
     state = world.controller.state
     world.now_s -= 3600.0
-    world.controller = Controller(world.controller.config, state)
+    world.controller = new_controller(world.controller.config, state)
     world.pages.clear()
     world.rps *= 2.0
     for _ in range(10 * MINUTE):

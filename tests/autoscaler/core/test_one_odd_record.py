@@ -18,8 +18,8 @@ import pytest
 from autoscaler.clients.ray_dashboard import Answer
 from autoscaler.common.errors import SourceError
 from autoscaler.core import journal
+from autoscaler.core.build import new_controller
 from autoscaler.core.checkpoint import from_rows, to_rows
-from autoscaler.core.controller import Controller
 from autoscaler.core.ports import Reading
 from autoscaler.core.state import ControllerState
 from autoscaler.core.types import (
@@ -145,7 +145,7 @@ def given(now_s: float, answer: Any, text: str, known: tuple[DeploymentKey, ...]
 
 def settled() -> tuple[bytes, float]:
     """A controller's memory after some minutes of the real answer."""
-    controller = Controller(CONFIG)
+    controller = new_controller(CONFIG)
     now_s = 1_795_551_000.0
     for _ in range(40):
         now_s += 5.0
@@ -168,12 +168,12 @@ def decided(signals: Signals) -> Plan:
 
 
 def _decided(signals: Signals) -> Plan:
-    controller = Controller(CONFIG, ControllerState.from_bytes(MEMORY))
+    controller = new_controller(CONFIG, ControllerState.from_bytes(MEMORY))
     plan = controller.step(signals, NOW_S)
     line = journal.encode(journal.tick_record(signals, plan))
     assert journal.decode_signals(msgspec.json.decode(line)) == signals
     assert from_rows(to_rows(controller.state)).tick == plan.tick
-    again = Controller(CONFIG, ControllerState.from_bytes(controller.state.to_bytes()))
+    again = new_controller(CONFIG, ControllerState.from_bytes(controller.state.to_bytes()))
     again.step(signals, NOW_S + 5.0)
     return plan
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from autoscaler.api.status import is_refused
-from autoscaler.core.controller import Controller
+from autoscaler.core.build import new_controller
 from autoscaler.core.types import (
     DeploymentSettings,
     NodeSignal,
@@ -28,7 +28,7 @@ def plan_of(*nodes: NodeSignal, now_s: float = 1000.0, **changes: Any) -> PoolPl
     deployment = DeploymentSettings(
         "chat/llm", min_replicas=1, max_replicas=8, node_pools=("h100",), gpus_per_replica=4
     )
-    controller = Controller(config(deployment, pools=POOLS), policy=Says(3))
+    controller = new_controller(config(deployment, pools=POOLS), policy=Says(3))
     controller.state.pool_nodes["h100"] = 2
     seen = (PoolSignals("h100", now_s, nodes),) if nodes else ()
     told = signals(inventory(now_s), metrics(now_s), pools=seen, **changes)
@@ -96,7 +96,7 @@ def test_workers_are_shared_by_what_the_planned_replicas_need() -> None:
 
 
 def test_signals_without_pools_are_signals_all_the_same() -> None:
-    assert Controller(config(pools=POOLS), policy=Says(1)).step(Signals(), 1.0).pools[0].gpus == ()
+    assert new_controller(config(pools=POOLS), policy=Says(1)).step(Signals(), 1.0).pools[0].gpus == ()
 
 
 def test_nodes_cost_what_the_real_pool_that_they_came_from_costs() -> None:

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.common.errors import PolicyFault
-from autoscaler.core.controller import Controller
-from autoscaler.core.policy_host import ask, fresh_state
-from autoscaler.runtime import Runtime
+from autoscaler.core.build import new_controller
+from autoscaler.core.policy_host import WrongProposalError, checked, evaluate, fresh_state
 from autoscaler.runtime.journal_file import JournalWriter, read_journal
+from autoscaler.runtime.loop import Runtime
 from autoscaler.runtime.store import StateStore
 from policies.base import (
     DeploymentKey,
@@ -30,7 +30,6 @@ from policies.base import (
     Term,
 )
 from policies.plugin import PolicyPlugin
-from policies.proposals import WrongProposalError, checked
 from tests.autoscaler.build import KEY, config, inventory, metrics, signals
 from tests.autoscaler.shell_fakes import LLM, Fleet, FleetActuator, FleetSource, JumpingClock, settings
 from tests.policies.build import fleet, view
@@ -99,7 +98,7 @@ def replicas(count: Any, terms: Any = ()) -> Any:
 )
 def test_what_is_wrong_is_one_line_that_names_policy_and_value(says: Any, words: str) -> None:
     with pytest.raises(PolicyFault) as caught:
-        ask(Mine(says), FLEET, None, 0.0)
+        evaluate(Mine(says), FLEET, None, 0.0)
     assert str(caught.value).startswith("policy mine: propose()")
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -107,20 +106,20 @@ def test_what_is_wrong_is_one_line_that_names_policy_and_value(says: Any, words:
 
 def test_its_own_word_passes_through() -> None:
     with pytest.raises(PolicyError, match="I need a schedule"):
-        ask(Mine(PolicyError("I need a schedule")), FLEET, None, 0.0)
+        evaluate(Mine(PolicyError("I need a schedule")), FLEET, None, 0.0)
 
 
 def test_whole_numbers_of_any_kind_become_plain_ones_and_reasons_are_never_missing() -> None:
-    found = ask(Mine(replicas(np.int64(3), [])), FLEET, None, 0.0).replicas[KEY]
+    found = evaluate(Mine(replicas(np.int64(3), [])), FLEET, None, 0.0).replicas[KEY]
     assert type(found.replicas) is int
     assert found == ReplicaProposal(3, (Term("policy", 3, "3 wanted, no reason given"),))
     reasons = (Term(np.str_("x"), np.int32(2), np.str_("y")),)
-    pools = ask(Mine(FleetProposal({}, {"h100": PoolProposal(np.int32(2), reasons)})), FLEET, None, 0.0)  # type: ignore[arg-type]
+    pools = evaluate(Mine(FleetProposal({}, {"h100": PoolProposal(np.int32(2), reasons)})), FLEET, None, 0.0)  # type: ignore[arg-type]
     assert pools.pools == {"h100": PoolProposal(2, (Term("x", 2, "y"),))}
     (term,) = pools.pools["h100"].terms
     assert {type(term.name), type(term.why)} == {str}
     assert type(term.wants) is int
-    (term,) = ask(Mine(replicas(2, (Term("x", np.int64(2), "y"),))), FLEET, None, 0.0).replicas[KEY].terms  # type: ignore[arg-type]
+    (term,) = evaluate(Mine(replicas(2, (Term("x", np.int64(2), "y"),))), FLEET, None, 0.0).replicas[KEY].terms  # type: ignore[arg-type]
     assert type(term.wants) is int
 
 
@@ -129,7 +128,7 @@ def test_an_attribute_that_may_not_be_set_is_told_with_the_policys_own_line() ->
         seen.deployments[0].rate_rps = 1.0  # type: ignore[misc]
 
     with pytest.raises(PolicyFault, match=r"failed at test_policy_host\.py:\d+: FrozenInstanceError"):
-        ask(Mine(says), fleet(view()), None, 0.0)
+        evaluate(Mine(says), fleet(view()), None, 0.0)
 
 
 anything = st.recursive(
@@ -179,7 +178,7 @@ def test_a_memory_that_cannot_be_saved_is_refused_before_it_is_used() -> None:
 
 def test_a_memory_that_is_spoilt_later_is_named_when_it_is_to_be_saved() -> None:
     policy = Mine(replicas(1), Notes)
-    controller = Controller(config(), None, policy)
+    controller = new_controller(config(), None, policy)
     assert controller.state.to_bytes()
     controller.state.policy_state.seen.append(object())
     with pytest.raises(PolicyFault, match="policy mine: its state cannot be saved"):
@@ -192,7 +191,7 @@ def test_a_memory_that_is_spoilt_later_is_named_when_it_is_to_be_saved() -> None
 def test_a_failed_decision_is_asked_again_at_the_next_tick_whatever_the_period() -> None:
     policy = Mine(replicas(-1))
     policy.period_s = 60.0
-    controller = Controller(config(), None, policy)
+    controller = new_controller(config(), None, policy)
     for now_s in (0.0, 5.0):
         with pytest.raises(PolicyFault, match="-1"):
             controller.step(signals(inventory(now_s), metrics(now_s)), now_s)
@@ -204,7 +203,7 @@ def test_a_failed_decision_is_asked_again_at_the_next_tick_whatever_the_period()
 
 
 def test_what_it_leaves_out_is_left_alone() -> None:
-    controller = Controller(config(), None, Mine(FleetProposal({})))
+    controller = new_controller(config(), None, Mine(FleetProposal({})))
     plan = controller.step(signals(inventory(0.0), metrics(0.0)), 0.0)
     assert plan.deployments[0].target is None
     assert view().key == KEY
@@ -221,7 +220,7 @@ async def test_the_live_controller_logs_it_once_holds_and_recovers(
     conf = settings(tick_s=0.05)
     writer = JournalWriter(tmp_path / "journal")
     runtime = Runtime(
-        conf, Controller(conf, None, policy), [FleetSource(fleet_, "inventory"), FleetSource(fleet_, "metrics")],
+        conf, new_controller(conf, None, policy), [FleetSource(fleet_, "inventory"), FleetSource(fleet_, "metrics")],
         [FleetActuator(fleet_)], None, writer, clock=clock,
     )  # fmt: skip
 
@@ -256,7 +255,7 @@ async def test_a_spoilt_memory_ends_neither_the_loop_nor_the_journal_for_good(
     policy = Mine(lambda view: FleetProposal({d.key: ReplicaProposal(3) for d in view.deployments}), Notes)
     fleet_, clock, conf = Fleet(), JumpingClock(), settings(tick_s=0.05)
     store = StateStore(tmp_path / "state.sqlite")
-    controller = Controller(conf, None, policy)
+    controller = new_controller(conf, None, policy)
     runtime = Runtime(
         conf, controller, [FleetSource(fleet_, "inventory"), FleetSource(fleet_, "metrics")], [FleetActuator(fleet_)],
         store, JournalWriter(tmp_path / "journal"), clock=clock,

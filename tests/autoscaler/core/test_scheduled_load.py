@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.core import guards, journal, scheduled_load
+from autoscaler.core.build import new_controller
 from autoscaler.core.controller import Controller
 from autoscaler.core.state import ControllerState, HintMemory
 from autoscaler.core.types import ControllerConfig, DeploymentPlan, DeploymentSettings, Hint, Plan
 from policies.base import DeploymentKey, Forecast, Slo
-from policies.capacity import load_profile
+from policies.capacity.load import load_profile
 from policies.registry import create_policy
 from tests.autoscaler.build import KEY, config, inventory, metrics, signals
 
@@ -193,7 +194,7 @@ def controller(min_replicas: int = 0, profile: bool = True, **changes: object) -
     deployment = DeploymentSettings(
         "chat/llm", PROFILE if profile else None, min_replicas=min_replicas, max_replicas=20, slo=Slo()
     )
-    return Controller(config(deployment, **changes), policy=create_policy("predictive", {}))
+    return new_controller(config(deployment, **changes), policy=create_policy("predictive", {}))
 
 
 def at_zero(c: Controller, now_s: float, *announced: Hint) -> tuple[Plan, DeploymentPlan]:
@@ -261,7 +262,7 @@ def test_the_ceiling_is_recorded_as_a_guard_and_does_not_claim_the_number() -> N
 
 
 def test_no_hint_goes_past_the_maximum() -> None:
-    c = Controller(
+    c = new_controller(
         config(DeploymentSettings("chat/llm", PROFILE, min_replicas=0, max_replicas=2)),
         policy=create_policy("predictive", {}),
     )
@@ -294,7 +295,7 @@ def test_a_restart_in_the_middle_of_a_hint_that_multiplies_changes_nothing() -> 
             assert journal.encode(journal.decision_record(plan)) == journal.encode(journal.decision_record(again))
         elif now_s >= 600.0:
             state = ControllerState.from_bytes(going_on.state.to_bytes())
-            restarted = Controller(going_on.config, state, create_policy("predictive", {}))
+            restarted = new_controller(going_on.config, state, create_policy("predictive", {}))
 
 
 def test_recorded_hints_replay_to_the_same_decision() -> None:

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from autoscaler.core import guards
 from autoscaler.core.allocation import Claim, paced, share
+from autoscaler.core.build import new_controller
 from autoscaler.core.controller import Controller
 from autoscaler.core.invariants import BUDGET, over_budget
 from autoscaler.core.tenants import LAST_PRIORITY, Asked, narrowed, unlisted
 from autoscaler.core.types import DeploymentPlan, DeploymentSettings, DeploymentSignals, Follows, Signals, TenantRules
 from autoscaler.sources.kuberay.annotations import read_annotations, settings_for_service
 from policies.base import DeploymentKey, Slo
-from policies.capacity import load_profile
+from policies.capacity.load import load_profile
 from tests.autoscaler.build import Says, config, inventory, metrics
 from tests.wanting import WantingPolicy
 
@@ -128,7 +129,7 @@ def play(controller: Controller, ticks: int, entries: tuple[DeploymentSettings, 
 def controller(*deployments: DeploymentSettings, budget: int = 6, **changes: Any) -> Controller:
     rules = TenantRules(drain_s=60.0)
     settings = config(*deployments, **({"gpu_budget": {PROFILE.gpu: budget}, "tenants": rules} | changes))
-    return Controller(settings, policy=Says(8))
+    return new_controller(settings, policy=Says(8))
 
 
 def test_what_another_dashboard_claims_keeps_a_guarantee_waiting_for_a_drain_at_most() -> None:
@@ -141,7 +142,7 @@ def test_who_was_lent_gpus_and_then_goes_dark_keeps_a_guarantee_waiting_for_a_dr
     """The rival is lent four of six while the owner sleeps; then its head falls silent, and the owner wakes."""
     policy = WantingPolicy({RIVAL: 4, OWNER: 0})
     limits = config(OWNERS, ENTRY, gpu_budget={PROFILE.gpu: 6}, tenants=TenantRules(drain_s=60.0), full_guards=True)
-    one = Controller(limits, policy=policy)
+    one = new_controller(limits, policy=policy)
     lent = owner = 0
     for tick in range(40):
         now_s, dark = 5.0 * tick, tick >= 10
@@ -202,7 +203,7 @@ def test_a_minimum_by_annotation_is_reached_step_by_step() -> None:
     entry = DeploymentSettings("b/*/chat/*", max_replicas=100)
     entries, _ = settings_for_service((entry,), "b", "evil", read_annotations([("min-replicas", "90")]).annotations)
     now = Signals(deployments=signals(0.0, rival=1).deployments, settings=entries)
-    plan = Controller(config(entry, full_guards=True), policy=Says(1)).step(now, 0.0)
+    plan = new_controller(config(entry, full_guards=True), policy=Says(1)).step(now, 0.0)
     found = next(d for d in plan.deployments if d.key == RIVAL)
 
     assert found.target == 1 + RULES.max_step_up
@@ -214,7 +215,7 @@ def test_services_without_an_entry_share_what_their_namespace_may_have() -> None
     asked = read_annotations([("max-replicas", "8"), ("min-replicas", "8")]).annotations
     entries = tuple(e for key in keys for e in settings_for_service((), "b", key.service, asked)[0])
     seen = Signals(tuple(DeploymentSignals(k, inventory(0.0, running=0), metrics(0.0)) for k in keys), settings=entries)
-    plan = Controller(config(full_guards=True), policy=Says(8)).step(seen, 0.0)
+    plan = new_controller(config(full_guards=True), policy=Says(8)).step(seen, 0.0)
 
     assert sum(d.target or 0 for d in plan.deployments) == RULES.max_gpus_per_namespace
 
@@ -222,7 +223,7 @@ def test_services_without_an_entry_share_what_their_namespace_may_have() -> None
 def test_a_service_without_an_entry_that_is_larger_than_it_may_be_keeps_its_last_replica() -> None:
     asked = read_annotations([("max-replicas", "8")]).annotations
     entries, _ = settings_for_service((), "b", "evil", asked)
-    one = Controller(config(full_guards=True), policy=Says(8))
+    one = new_controller(config(full_guards=True), policy=Says(8))
     running = 3
     for tick in range(5):
         large = inventory(5.0 * tick, running=running, gpus_per_replica=16)
@@ -247,7 +248,7 @@ def test_a_namesake_in_another_namespace_is_not_followed() -> None:
     )
     theirs = DeploymentKey.parse("a/evil/chat/llm")
     seen = tuple(DeploymentSignals(key, inventory(0.0), metrics(0.0)) for key in (ingress, theirs))
-    plan = Controller(config(*settings), policy=Says(8)).step(Signals(deployments=seen), 0.0)
+    plan = new_controller(config(*settings), policy=Says(8)).step(Signals(deployments=seen), 0.0)
 
     assert next(d for d in plan.deployments if d.key == ingress).target is None
 

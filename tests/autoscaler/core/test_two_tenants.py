@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoscaler.core import journal
-from autoscaler.core.controller import Controller
+from autoscaler.core.build import new_controller
 from autoscaler.core.types import DeploymentPlan, DeploymentSettings, PauseState, SourceStatus
 from autoscaler.kuberay.fleet import KubeRayFleet
 from autoscaler.kuberay.reach import Reach
@@ -131,7 +131,7 @@ async def plans(evil: dict[str, Any] | None, answers: Answers | None, stands_for
     )  # fmt: skip
     world, asked, told, made = World(), list[str](), list[str](), list[DeploymentPlan]()
     world.services_now = found(good, *([] if evil is None else [evil]), patterns=["*/*/*/*"])
-    controller = Controller(config(DeploymentSettings("*/*/chat/llm", max_replicas=8)))
+    controller = new_controller(config(DeploymentSettings("*/*/chat/llm", max_replicas=8)))
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "good" / "tok").mkdir(parents=True)
         (Path(folder) / "good" / "tok" / "auth_token").write_text(CANARY)

@@ -11,7 +11,7 @@ import pytest
 from autoscaler.actuators.ray_serve import RayServeActuator
 from autoscaler.clients.ray_dashboard import DashboardClient
 from autoscaler.common.errors import ConfigError
-from autoscaler.core.controller import Controller
+from autoscaler.core.build import new_controller
 from autoscaler.core.types import (
     ControllerConfig,
     DeploymentInventory,
@@ -148,7 +148,7 @@ def test_posted_levels_are_there_or_not() -> None:
 
 def test_a_controller_plans_for_a_deployment_in_policy_mode_and_blocks_nothing() -> None:
     settings = DeploymentSettings("chat/llm", min_replicas=4, max_replicas=8)
-    controller = Controller(
+    controller = new_controller(
         ControllerConfig((settings,), dry_run=False, policy_name="static", policy_options={"replicas": 4})
     )
     signals = Signals((DeploymentSignals(KEY, seen(OURS, "policy"), metrics(0.0)),))

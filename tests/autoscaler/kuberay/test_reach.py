@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from autoscaler.clients.addresses import AllowList
-from autoscaler.clients.ray_dashboard import NoAnswer, read_secret
+from autoscaler.clients.ray_dashboard import NoAnswer
 from autoscaler.clients.reading_limits import ReadingLimits
 from autoscaler.clients.resolving import AddressRefused
 from autoscaler.common.errors import ConfigError
+from autoscaler.common.secret_files import read_secret
 from autoscaler.kuberay.fleet import KubeRayFleet
 from autoscaler.kuberay.reach import Reach
 from autoscaler.kuberay.tokens import Tokens

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 import pytest
 
 from autoscaler.common.errors import SourceError
+from autoscaler.core.build import new_controller
 from autoscaler.core.controller import Controller
-from autoscaler.core.demand import TokenSums, token_mix
+from autoscaler.core.demand import TokenSums, current_mix
 from autoscaler.core.types import DeploymentSettings
 from autoscaler.runtime.history import HistoryAtStart
 from policies.base import DeploymentKey, ForecastSpec
 from policies.forecasting import create
+from policies.forecasting.service import ForecastingService
 from tests.autoscaler.build import KEY, Says, config, inventory, metrics, signals
 
 NOW_S = 864_000.0
@@ -51,7 +53,7 @@ class Past:
 
 
 def taught() -> Controller:
-    return Controller(config(), policy=Says(1, forecast=SPEC))
+    return new_controller(config(), policy=Says(1, forecast=SPEC))
 
 
 SIGNALS = signals(inventory(NOW_S), None)
@@ -59,7 +61,7 @@ SIGNALS = signals(inventory(NOW_S), None)
 
 async def test_the_first_tick_has_the_forecast_and_the_token_mix_of_the_past() -> None:
     controller, past = taught(), Past()
-    assert await HistoryAtStart(past, 3600.0).seed(controller, SIGNALS, NOW_S)
+    assert await HistoryAtStart(past, 3600.0, ForecastingService()).seed(controller, SIGNALS, NOW_S)
     plan = controller.step(SIGNALS, NOW_S)
     assert plan.forecasts[KEY].quantile(60.0, 0.5) == pytest.approx(7.0, rel=0.05)
     mix = plan.observations[0].mix
@@ -72,19 +74,19 @@ async def test_a_mix_that_is_known_is_not_replaced_and_an_old_one_soon_gives_way
     controller = taught()
     memory = controller.state.memory(KEY.full).demand
     memory.mix_sums = [50_000.0, 10_000.0, 0.0, 100.0]
-    await HistoryAtStart(Past(), 3600.0).seed(controller, SIGNALS, NOW_S)
-    known = token_mix(memory)
+    await HistoryAtStart(Past(), 3600.0, ForecastingService()).seed(controller, SIGNALS, NOW_S)
+    known = current_mix(memory)
     assert known is not None
     assert known.prompt_tokens == 500.0
     fresh = taught()
-    await HistoryAtStart(Past(), 3600.0).seed(fresh, SIGNALS, NOW_S)
+    await HistoryAtStart(Past(), 3600.0, ForecastingService()).seed(fresh, SIGNALS, NOW_S)
     for i in range(2):
         tokens = {"r0": 100.0 * 200 * i}
         found = metrics(
             NOW_S + 60.0 * i, prompt_tokens_total=tokens, output_tokens_total=tokens, finished_total={"r0": 200.0 * i}
         )
         fresh.step(signals(inventory(NOW_S + 60.0 * i), found), NOW_S + 60.0 * i)
-    mix = token_mix(fresh.state.memory(KEY.full).demand)
+    mix = current_mix(fresh.state.memory(KEY.full).demand)
     assert mix is not None
     assert mix.prompt_tokens < 500.0, "200 requests of 100 tokens outweigh what the past of 2000 counts for"
 
@@ -92,14 +94,14 @@ async def test_a_mix_that_is_known_is_not_replaced_and_an_old_one_soon_gives_way
 async def test_no_past_and_a_past_that_cannot_be_read_change_nothing() -> None:
     for past in (Past(until_s=0.0, tokens=None), Past(fails=True)):
         controller = taught()
-        assert not await HistoryAtStart(past, 3600.0).seed(controller, SIGNALS, NOW_S)
+        assert not await HistoryAtStart(past, 3600.0, ForecastingService()).seed(controller, SIGNALS, NOW_S)
         assert KEY not in controller.step(SIGNALS, NOW_S).forecasts
 
 
 @pytest.mark.parametrize("rate_rps", [1e300, float("inf"), float("nan"), -1.0])
 async def test_absurd_rates_of_the_past_teach_nothing_and_stop_nobody(rate_rps: float) -> None:
-    controller = Controller(config(), policy=Says(1, forecast=ForecastSpec("mixture", BIN_S)))
-    history = HistoryAtStart(Past(rate_rps, tokens=None), 7200.0)
+    controller = new_controller(config(), policy=Says(1, forecast=ForecastSpec("mixture", BIN_S)))
+    history = HistoryAtStart(Past(rate_rps, tokens=None), 7200.0, ForecastingService())
     assert not await history.seed(controller, SIGNALS, NOW_S)
     assert not controller.state.forecasters
 
@@ -111,14 +113,14 @@ async def test_a_forecaster_of_a_saved_state_is_only_shown_the_gap() -> None:
         saved.observe_many([i * BIN_S + NOW_S - gap_s - 100 * BIN_S for i in range(1, 100)], [3.0] * 99)
         last_s = saved.last_time_s
         controller.state.forecasters[KEY.full] = saved
-        await HistoryAtStart(past, 86400.0).seed(controller, SIGNALS, NOW_S)
+        await HistoryAtStart(past, 86400.0, ForecastingService()).seed(controller, SIGNALS, NOW_S)
         assert past.asked == [(last_s, NOW_S)]
         assert controller.state.forecasters[KEY.full].last_time_s == NOW_S
 
 
 async def test_what_takes_long_does_not_hold_up_the_tick_and_catches_up_before_it_takes_over() -> None:
     controller, past = taught(), Past(wait=asyncio.Event(), tokens=None)
-    history = HistoryAtStart(past, 86400.0, within_s=0.01)
+    history = HistoryAtStart(past, 86400.0, ForecastingService(), within_s=0.01)
     assert not await history.seed(controller, SIGNALS, NOW_S)
     assert past.wait is not None
     for i in range(61):  # ten minutes of ticks of their own
@@ -138,6 +140,6 @@ async def test_what_takes_long_does_not_hold_up_the_tick_and_catches_up_before_i
 
 async def test_a_deployment_that_nobody_scales_is_not_asked_for() -> None:
     past = Past()
-    controller = Controller(config(DeploymentSettings("other/*", max_replicas=2)), policy=Says(1, forecast=SPEC))
-    assert not await HistoryAtStart(past, 3600.0).seed(controller, SIGNALS, NOW_S)
+    controller = new_controller(config(DeploymentSettings("other/*", max_replicas=2)), policy=Says(1, forecast=SPEC))
+    assert not await HistoryAtStart(past, 3600.0, ForecastingService()).seed(controller, SIGNALS, NOW_S)
     assert past.asked == []

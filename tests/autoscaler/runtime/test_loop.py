@@ -16,12 +16,14 @@ import pytest
 from autoscaler.api.server import Server
 from autoscaler.common.errors import ConfigError
 from autoscaler.core import journal
+from autoscaler.core.build import new_controller
 from autoscaler.core.checkpoint import from_rows, row_names, to_rows
-from autoscaler.core.controller import Controller
 from autoscaler.core.state import ControllerState, DemandMemory, DeploymentMemory
 from autoscaler.core.types import PauseState, Plan, Signals
-from autoscaler.runtime import Runtime, SystemClock, restored_controller
+from autoscaler.runtime.clock import SystemClock
 from autoscaler.runtime.journal_file import JournalWriter, read_journal
+from autoscaler.runtime.loop import Runtime
+from autoscaler.runtime.restore import restored_controller
 from autoscaler.runtime.store import StateStore
 from tests.autoscaler.shell_fakes import (
     LLM,
@@ -51,7 +53,7 @@ class Shell:
         self.store = StateStore(self.folder / "state.sqlite")
         self.journal = JournalWriter(self.folder / "journal")
         self.config = settings(tick_s=0.05)  # the waits for hanging sources and actuators are shares of it
-        self.controller = Controller(self.config, None, self.policy)
+        self.controller = new_controller(self.config, None, self.policy)
         self.runtime = Runtime(
             self.config, self.controller, [self.inventory, self.metrics], [self.actuator],
             self.store, self.journal, clock=self.clock,
@@ -98,7 +100,7 @@ async def test_what_the_journal_recorded_gives_the_same_decisions_again(shell: S
         shell.policy.wants[LLM] = wants
         await shell.ticks(1)
     checkpoint, *ticks = shell.recorded()
-    again = Controller(shell.config, journal.decode_state(checkpoint), shell.policy)
+    again = new_controller(shell.config, journal.decode_state(checkpoint), shell.policy)
     for tick in ticks:
         shell.policy.wants[LLM] = tick["proposals"]["chat/llm"]  # type: ignore[index]
         plan = again.step(journal.decode_signals(tick), tick["now_s"])  # type: ignore[arg-type]

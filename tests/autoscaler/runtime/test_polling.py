@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from autoscaler.core.ports import Reading
+from autoscaler.core.ports import Reading, Source
 from autoscaler.runtime.assembly import Held
 from autoscaler.runtime.polling import Polling
 
@@ -19,7 +19,7 @@ class ManualClock:
 
 
 @dataclass
-class ManualSource:
+class ManualSource(Source):
     """Answers when it is told to."""
 
     name: str = "ray"

@@ -42,7 +42,7 @@ async def until_done(*forecasters: Slow) -> None:
 
 async def test_a_refit_runs_in_a_thread_and_the_loop_goes_on() -> None:
     refits, slow = Refits(), Slow()
-    refits.start([slow, object()])
+    refits.start([slow, Slow(due=False)])
     await asyncio.sleep(0)
     refits.start([slow])
     slow.go.set()

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from autoscaler.common.errors import LeadtimeError
 from autoscaler.core import journal
+from autoscaler.core.build import new_controller
 from autoscaler.core.checkpoint import from_rows, row_names, to_rows
 from autoscaler.core.controller import Controller
 from autoscaler.core.state import ControllerState
@@ -36,10 +37,10 @@ from autoscaler.core.types import (
     ReplicaSignal,
     Signals,
 )
-from autoscaler.runtime import restored_controller
+from autoscaler.runtime.restore import restored_controller
 from autoscaler.runtime.store import StateStore
 from policies.base import DeploymentKey, ReplicaMetrics
-from policies.capacity import load_profile
+from policies.capacity.load import load_profile
 from policies.registry import create_policy
 from tests.autoscaler.build import KEY, Says, config, inventory, metrics, signals
 
@@ -147,7 +148,7 @@ class Recorded:
 @cache
 def recorded(forecaster: str | None) -> Recorded:
     config = settings_of(forecaster)
-    controller, plant = Controller(config), Plant()
+    controller, plant = new_controller(config), Plant()
     run = Recorded(config, [], [], [])
     for tick in range(TICKS):
         given = plant.signals(TICK_S * tick)
@@ -361,7 +362,9 @@ def test_a_window_that_was_cut_off_is_no_state(window: str, columns: int) -> Non
 
 
 def test_names_that_come_and_go_do_not_make_the_state_grow() -> None:
-    controller = Controller(config(DeploymentSettings("*/*", max_replicas=3)), policy=create_policy("predictive", {}))
+    controller = new_controller(
+        config(DeploymentSettings("*/*", max_replicas=3)), policy=create_policy("predictive", {})
+    )
     day_s = 86400.0
     for day in range(200):
         now_s = day * day_s
@@ -375,14 +378,14 @@ def test_names_that_come_and_go_do_not_make_the_state_grow() -> None:
 
 
 def test_a_deployment_that_is_away_for_an_hour_is_not_forgotten() -> None:
-    controller = Controller(config(), policy=Says(1))
+    controller = new_controller(config(), policy=Says(1))
     controller.step(signals(inventory(0.0), metrics(0.0)), 0.0)
     controller.step(Signals(), 3600.0)
     assert KEY.full in controller.state.deployments
 
 
 def test_replicas_that_come_and_go_do_not_make_the_state_grow() -> None:
-    controller = Controller(config(), policy=Says(2))
+    controller = new_controller(config(), policy=Says(2))
 
     def size_after(ticks: int, start: int) -> int:
         for i in range(start, start + ticks):

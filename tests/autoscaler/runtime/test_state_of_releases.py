@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from autoscaler.core.build import new_controller
 from autoscaler.core.checkpoint import row_names, to_rows
-from autoscaler.core.controller import Controller
 from autoscaler.core.pause import PauseSwitch
-from autoscaler.runtime import restored_controller
+from autoscaler.runtime.restore import restored_controller
 from autoscaler.runtime.store import StateStore
 from tests.autoscaler.build import KEY
 from tests.autoscaler.runtime.test_restart import OTHER, TICK_S, TICKS, Plant, settings_of
@@ -60,7 +60,7 @@ def test_the_state_of_a_release_is_read_whole_and_gone_on_with(tmp_path: Path, r
 
 def write(target: Path) -> None:
     """The state file of the version at hand, after a run in which things were learned."""
-    controller, plant = Controller(settings_of(None)), Plant()
+    controller, plant = new_controller(settings_of(None)), Plant()
     for tick in range(TICKS):
         plant.apply(controller.step(plant.signals(TICK_S * tick), TICK_S * tick))
     with tempfile.TemporaryDirectory() as folder:

@@ -13,7 +13,7 @@ from autoscaler.settings import load_config
 from autoscaler.settings.model import Config
 from policies.base import DeploymentKey, Slo
 from policies.base.durations import Duration
-from policies.capacity import load_profile
+from policies.capacity.load import load_profile
 
 BASE = """\
 version: 1

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from autoscaler.cli.replay import replay
 from autoscaler.core import journal
-from autoscaler.core.controller import Controller
+from autoscaler.core.build import new_controller
 from autoscaler.core.types import ControllerConfig, DeploymentSettings, Plan, Signals
 from policies.base import Slo
-from policies.capacity import load_profile
+from policies.capacity.load import load_profile
 from tests.autoscaler.build import inventory, metrics, signals
 
 START_S = 1_790_000_000.0
@@ -35,9 +35,9 @@ def target(plan: Plan) -> int | None:
 
 
 def test_an_entry_of_the_tick_goes_before_the_files_and_goes_with_it() -> None:
-    controller = Controller(FILE)
+    controller = new_controller(FILE)
     assert target(controller.step(given(START_S), START_S)) == 6
-    assert target(Controller(FILE).step(given(START_S, ANNOTATED), START_S)) == 4
+    assert target(new_controller(FILE).step(given(START_S, ANNOTATED), START_S)) == 4
     controller.take_settings((ANNOTATED,))
     assert controller.config.deployments == (ANNOTATED, *FILE.deployments)
     controller.take_settings(())
@@ -45,7 +45,7 @@ def test_an_entry_of_the_tick_goes_before_the_files_and_goes_with_it() -> None:
 
 
 def test_they_are_in_the_journal_and_a_replay_agrees(tmp_path: Path) -> None:
-    controller = Controller(FILE)
+    controller = new_controller(FILE)
     lines = [journal.encode(journal.checkpoint_record(controller.state, FILE))]
     for i, settings in enumerate([(), (ANNOTATED,), (ANNOTATED,), ()]):
         seen = given(START_S + 5 * i, *settings)

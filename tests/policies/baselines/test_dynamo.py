@@ -19,8 +19,7 @@ from policies.baselines.dynamo import (
     prefill_tokens_per_s,
 )
 from policies.baselines.dynamo_predictors import Arima, Series, observe, one_step, predict
-from policies.capacity.profile import EngineProfile, Limits, Scheduling
-from policies.capacity.step_law import StepLaw
+from policies.capacity.profile import EngineProfile, Limits, Scheduling, StepLaw
 from policies.registry import create_policy
 from tests.policies.build import KEY, fleet, view
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from policies.base import PolicyError
-from policies.baselines.schedule import floors_from, parse_week
-from policies.references.past_demand import PastDemand, percentile
+from policies.base.knowledge import PastDemand
+from policies.baselines.schedule import floors_from, parse_week, percentile
 from policies.registry import create_policy
 from tests.policies.build import KEY, fleet, view
 

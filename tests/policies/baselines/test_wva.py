@@ -8,7 +8,7 @@ import pytest
 
 from policies.base import ReplicaMetrics, TokenMix, Totals
 from policies.baselines.wva import Replica, WvaOptions, bucket, capacity_tokens, decide_replicas
-from policies.capacity import load_profile
+from policies.capacity.load import load_profile
 from policies.registry import create_policy
 from tests.policies.build import KEY, fleet, view
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.base import PolicyError, Slo, TokenMix
-from policies.capacity import StepLaw, capacity, load_profile, preset_names
-from policies.capacity.profile import parse_profile
+from policies.capacity import StepLaw, capacity
+from policies.capacity.load import load_profile, parse_profile, preset_names
 
 LLAMA = load_profile("llama-3.1-8b/h100/tp1")
 MINIMAL = {"version": 1, "name": "m", "gpu": "g", "step": {"form": "affine", "a_s": 0.01}}

@@ -9,7 +9,6 @@ import msgspec
 import numpy as np
 import pytest
 
-from autoscaler.core.controller import rehearses
 from policies.base import (
     BacktestTrace,
     DeploymentKey,
@@ -81,7 +80,7 @@ def test_the_first_hour_is_sized_by_the_forecast_and_then_a_rule_is_followed() -
 
 def test_history_is_rehearsed_when_capacity_has_settled_and_followed_at_once() -> None:
     p, state = policy(), PredictiveState()
-    p.take_diary(state, KEY, diary(5.0))
+    p.warm_start(state, KEY, diary(5.0))
     found = run(p, state, [8.0] * 16, view())
     assert ["rule" in names(one) for one in found] == [False] * 12 + [True] * 4
     assert state.deployments[KEY.full].shadow.diary is None
@@ -90,13 +89,13 @@ def test_history_is_rehearsed_when_capacity_has_settled_and_followed_at_once() -
 def test_until_history_is_rehearsed_the_present_stays_whatever_the_first_requests_look_like() -> None:
     """The first to finish are few and tell nothing: a replica seems to carry a fifth of what it does."""
     p, state = policy(), PredictiveState()
-    p.take_diary(state, KEY, diary(5.0))
+    p.warm_start(state, KEY, diary(5.0))
     found = run(p, state, [8.0] * 12, view(capacity_rps=0.5, target=4, running=4))
     assert {one.replicas for one in found} == {4}
     assert found[0].terms[0].name == "rehearsing"
     waits = view(capacity_rps=0.5, target=4, running=4, waiting=600.0, rate_rps=8.0)
     p, state = policy(), PredictiveState()
-    p.take_diary(state, KEY, diary(5.0))
+    p.warm_start(state, KEY, diary(5.0))
     assert p.propose(fleet(waits, now_s=10.0), state, 10.0).replicas[KEY].terms[0].name == "backlog"
 
 
@@ -107,7 +106,7 @@ def test_rules_look_ahead_through_the_first_bin_that_a_replica_asked_for_now_ser
 
 def test_where_a_season_takes_minutes_the_forecast_decides_until_history_is_rehearsed() -> None:
     p, state = policy(season_s=150.0), PredictiveState()
-    p.take_diary(state, KEY, diary(1.0))
+    p.warm_start(state, KEY, diary(1.0))
     found = run(p, state, [8.0] * 3, view(target=1, running=1))
     assert "rehearsing" not in names(found[0])
     assert found[0].replicas > 1
@@ -116,7 +115,7 @@ def test_where_a_season_takes_minutes_the_forecast_decides_until_history_is_rehe
 def test_the_forecast_decides_where_the_turn_to_rehearse_is_long_in_coming(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("policies.predictive.warm_start._REHEARSED_AT_ONCE", 1)
     p, state = policy(), PredictiveState()
-    p.take_diary(state, KEY, diary(1.0))
+    p.warm_start(state, KEY, diary(1.0))
     found = run(p, state, [8.0] * 30, view(target=1, running=1))
     assert ["rehearsing" in names(one) for one in found] == [True] * 24 + [False] * 6
     assert found[-1].replicas > 1
@@ -127,7 +126,7 @@ def test_those_who_rehearse_at_a_time_share_what_a_look_has_time_for(monkeypatch
     p, state = policy(), PredictiveState()
     there = [replace(view(bins=(), forecast=said(8.0)), key=key) for key in (KEY, *keys("other", 3))]
     for key in (*(d.key for d in there), *keys("gone", 5)):
-        p.take_diary(state, key, diary(1.0))
+        p.warm_start(state, key, diary(1.0))
     for now_s in (10.0, 130.0):
         p.propose(fleet(*there, now_s=now_s), state, now_s)
     assert {state.deployments[d.key.full].shadow.rehearsed for d in there} == {100 // 4}
@@ -140,7 +139,7 @@ def keys(name: str, count: int) -> list[DeploymentKey]:
 def test_a_saved_memory_goes_on_in_the_middle_of_history(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("policies.predictive.warm_start._REHEARSED_AT_ONCE", 1000)
     p, state = policy(), PredictiveState()
-    p.take_diary(state, KEY, diary(5.0))
+    p.warm_start(state, KEY, diary(5.0))
     run(p, state, [8.0] * 13, view())
     assert 0 < state.deployments[KEY.full].shadow.rehearsed < 1800
     saved = msgspec.convert(msgspec.json.decode(msgspec.json.encode(state)), PredictiveState)
@@ -151,7 +150,7 @@ def test_a_saved_memory_goes_on_in_the_middle_of_history(monkeypatch: pytest.Mon
 
 def test_what_was_not_asked_to_follow_keeps_no_history() -> None:
     state = PredictiveState()
-    PredictivePolicy(PredictiveOptions(follow=False)).take_diary(state, KEY, diary(1.0))
+    PredictivePolicy(PredictiveOptions(follow=False)).warm_start(state, KEY, diary(1.0))
     assert state.deployments == {}
 
 
@@ -163,8 +162,8 @@ def test_where_nobody_rehearses_the_same_is_learned_and_no_diary_written() -> No
     assert backtest_forecasters([(with_diary, (ends_s, rates))], spec) != [None]
     assert backtest_forecasters([(without, (ends_s, rates))], spec, write=False) == [None]
     assert without.state() == with_diary.state()
-    assert rehearses(policy())
-    assert not rehearses(PredictivePolicy(PredictiveOptions(follow=False)))
+    assert policy().wants_backtest
+    assert not PredictivePolicy(PredictiveOptions(follow=False)).wants_backtest
 
 
 def test_backlog_and_saturation_are_answered_whatever_the_rule_says() -> None:

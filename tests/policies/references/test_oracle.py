@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from policies.base import DeploymentKey, PolicyError, Slo, TokenMix
 from policies.base.durations import Duration
-from policies.capacity import load_profile
-from policies.references.known_world import KnownDeployment, KnownPool, KnownWorld
+from policies.base.knowledge import KnownDeployment, KnownPool, KnownWorld
+from policies.capacity.load import load_profile
 from policies.references.oracle import OracleLeadOptions, OracleLeadPolicy, Steps, lower_bound
 from policies.references.oracle_levels import Covered, Need, Run, Terms, cover, cover_all, needs_of
 from policies.references.oracle_need import BIN_S, Traffic, best_capacity, overflow, work_of

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from policies.base.durations import Duration
-from policies.capacity import EngineProfile, Limits, Scheduling, StepLaw, load_profile
+from policies.capacity import EngineProfile, Limits, Scheduling, StepLaw
+from policies.capacity.load import load_profile
 from simulator.dataplane.plane import DataPlane
 from simulator.experiments.calibration.step_log import read_steps
 from tests.cli.helpers import leadtime

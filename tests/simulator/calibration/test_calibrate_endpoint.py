@@ -17,7 +17,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from autoscaler.common.errors import InputError, LeadtimeError
-from policies.capacity import Limits, load_profile
+from policies.capacity import Limits
+from policies.capacity.load import load_profile
 from simulator.dataplane.plane import DataPlane
 from simulator.experiments.calibration.batches import fit_batches
 from simulator.experiments.calibration.client import HttpEndpoint, retry_after_s

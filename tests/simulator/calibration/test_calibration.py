@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from autoscaler.common.errors import TraceError
-from policies.capacity import StepLaw, load_profile, preset_names
+from policies.capacity import StepLaw
+from policies.capacity.load import load_profile, preset_names
 from policies.capacity.write import profile_yaml
 from simulator.experiments.calibration.fit import Steps, fit, predicted_s, read_tables
 

@@ -8,8 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from policies.base.durations import Duration
-from policies.capacity.profile import EngineProfile, Limits, Scheduling
-from policies.capacity.step_law import StepLaw
+from policies.capacity.profile import EngineProfile, Limits, Scheduling, StepLaw
 from simulator.dataplane.plane import CompletedRequests, DataPlane, Status
 from simulator.engine.layout import Ints, Reals
 from tests.simulator.dataplane.reference_fleet import Control, ReferenceFleet

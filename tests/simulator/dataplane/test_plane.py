@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from policies.base import PolicyError, Slo, TokenMix
-from policies.capacity import capacity, load_profile, preset_names
+from policies.capacity import capacity
+from policies.capacity.load import load_profile, preset_names
 from policies.capacity.profile import Limits, Scheduling
 from simulator.dataplane.plane import CompletedRequests, DataPlane, Status
 from tests.simulator.dataplane.cases import AFFINE, Case, assert_same, cases, profile, run_fast

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from policies.base.durations import Duration
-from policies.capacity.profile import EngineProfile, Limits, Scheduling
-from policies.capacity.step_law import StepLaw
+from policies.capacity.profile import EngineProfile, Limits, Scheduling, StepLaw
 from tests.simulator.engine.reference_engine import Batch, ReferenceEngine, Request
 
 FOLDER = Path(__file__).parents[3].parent / "shared" / "groundtruth" / "cpu"

@@ -42,6 +42,9 @@ class Fixed:
     def observe(self, time_s: float, value: float | None) -> None:
         self.seen.append((time_s, value))
 
+    def needs_refit(self) -> bool:
+        return False
+
     def quantiles(self, horizons_s: Sequence[float], levels: Sequence[float]) -> tuple[tuple[float, ...], ...]:
         self.asked.append(len(self.seen))
         return tuple((4.0, 6.0, 8.0, 10.0) for _ in horizons_s)

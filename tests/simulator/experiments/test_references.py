@@ -14,8 +14,9 @@ from policies.references.hindsight import HindsightOptions
 from policies.registry import create_policy
 from simulator.experiments.references.completion import Search, as_hindsight, hindsight, missing_past
 from simulator.experiments.references.known import known_world, past_demand
+from simulator.experiments.simulation import simulate
 from simulator.result import Result
-from simulator.run import Choice, Outputs, make_policy, simulate
+from simulator.run import Choice, Outputs, make_policy
 from simulator.scenario.load import Scenario, load_scenario
 from simulator.timeline import Row
 from tests.simulator.scenarios import SMALL, TWO_TENANTS, write
@@ -213,9 +214,13 @@ class Watches:
     def __init__(self, inner: Policy) -> None:
         self.inner = inner
         self.views: list[Any] = []
+        self.reads_metrics = True
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
+
+    def prepare(self, knowledge: Any) -> Any:
+        return self
 
     def propose(self, fleet: Any, state: Any, now_s: float) -> Any:
         self.views.append(fleet.deployments[0])

@@ -10,8 +10,9 @@ import pytest
 from autoscaler.core import guards
 from policies.base import TokenMix
 from policies.capacity import capacity
+from simulator.experiments.simulation import simulate
 from simulator.kernel.draws import component_seed
-from simulator.run import Choice, make_policy, simulate
+from simulator.run import Choice, make_policy
 from simulator.scenario.load import Deployment, load_scenario, preset_names, scenario_path
 from simulator.workload.synthetic import Synthetic, generate
 

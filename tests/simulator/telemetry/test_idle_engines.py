@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from autoscaler.core import guards
-from autoscaler.core.demand.absent_gauges import engine_gauges
+from autoscaler.core.demand.engines import engine_gauges
 from autoscaler.core.types import Histogram
 from autoscaler.sources import names
 from policies.base import ReplicaMetrics
 from simulator import run
-from simulator.run import Choice, Outputs, make_policy, simulate
+from simulator.experiments.simulation import simulate
+from simulator.run import Choice, Outputs, make_policy
 from simulator.scenario.load import load_scenario
 from simulator.telemetry.figures import ReplicaFigures
 from simulator.telemetry.pages import MetricPages

@@ -76,7 +76,7 @@ class Fleet:
 
 def take(memory: DemandMemory, metrics: DeploymentMetrics) -> TokenMix | None:
     demand.ingest(memory, metrics, Slo(), 30.0, 30.0)
-    return demand.token_mix(memory)
+    return demand.current_mix(memory)
 
 
 def mixes(memory: DemandMemory, pages: Iterator[DeploymentMetrics]) -> list[TokenMix]:
@@ -173,7 +173,7 @@ def test_a_past_in_which_clients_left_makes_no_request_heavier() -> None:
     memory = DemandMemory()
     tokens = 3600 * 720.0 + 6400 * 400.0
     assert demand.seed_mix(memory, demand.TokenSums(3600.0, 1e7, tokens, 2e6, first_tokens=10_000.0))
-    mix = demand.token_mix(memory)
+    mix = demand.current_mix(memory)
     assert mix is not None
     assert (mix.prompt_tokens, mix.cached_prompt_tokens) == pytest.approx((1000.0, 200.0))
     assert tokens / 10_000 < mix.output_tokens < tokens / 3600
@@ -264,6 +264,6 @@ def test_where_nobody_ever_ends_well_a_request_wants_a_few_times_what_all_got_at
     for at_s, came in ((5.0, 0.0), (10.0, 41.0), (15.0, 100.0)):
         demand.ingest(memory, page_of_who_all_leave(at_s, came, tokens_each), Slo(), 30.0, 10.0)
     assert 0.0 < abort_weight(memory) < 1.0
-    mix = demand.token_mix(memory)
+    mix = demand.current_mix(memory)
     assert mix is not None
     assert mix.output_tokens <= 3.0 * tokens_each

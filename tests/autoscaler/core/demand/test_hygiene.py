@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.core import demand, guards
-from autoscaler.core.controller import Controller
+from autoscaler.core.build import new_controller
 from autoscaler.core.demand.rates import intervals
 from autoscaler.core.state import DemandMemory
 from autoscaler.core.types import DeploymentMetrics, ReplicaSignal
@@ -138,7 +138,7 @@ def reporting(now_s: float, *replicas: str) -> DeploymentMetrics:
 
 def test_a_running_replica_that_stops_reporting_is_missing_and_nothing_is_scaled_down() -> None:
     policy = Says(4)
-    controller = Controller(config(), policy=policy)
+    controller = new_controller(config(), policy=policy)
     controller.step(signals(inventory(0.0, running=4), reporting(0.0, "r0", "r1", "r2", "r3")), 0.0)
     policy.replicas = 2
     plan = controller.step(signals(inventory(5.0, running=4), reporting(5.0, "r0", "r1", "r3")), 5.0)
@@ -153,7 +153,7 @@ def test_a_running_replica_that_stops_reporting_is_missing_and_nothing_is_scaled
 
 
 def test_a_replica_that_never_reported_misses_nothing() -> None:
-    controller = Controller(config(), policy=Says(2))
+    controller = new_controller(config(), policy=Says(2))
     for now_s in (0.0, 5.0):
         plan = controller.step(signals(inventory(now_s, running=4), reporting(now_s, "r0")), now_s)
     assert (plan.observations[0].completeness_fraction, plan.observations[0].fresh) == (1.0, True)
@@ -161,7 +161,7 @@ def test_a_replica_that_never_reported_misses_nothing() -> None:
 
 def test_a_replica_that_is_silent_is_missing_for_as_long_as_it_runs() -> None:
     """However long: what it holds is not known after five minutes either."""
-    controller = Controller(config(), policy=Says(1))
+    controller = new_controller(config(), policy=Says(1))
     controller.step(signals(inventory(0.0, running=2), reporting(0.0, "r0", "r1")), 0.0)
     fresh, targets = {}, set()
     for now_s in (5.0, 299.0, 301.0, 3600.0):
@@ -172,7 +172,7 @@ def test_a_replica_that_is_silent_is_missing_for_as_long_as_it_runs() -> None:
 
 
 def test_replicas_that_are_gone_are_forgotten() -> None:
-    controller = Controller(config(), policy=Says(2))
+    controller = new_controller(config(), policy=Says(2))
     for i in range(50):
         named = inventory(5.0 * i, running=1, replicas=(ReplicaSignal(f"n{i}", "RUNNING", 0.0),))
         controller.step(signals(named, reporting(5.0 * i, f"n{i}")), 5.0 * i)

@@ -131,10 +131,10 @@ def test_the_token_mix_is_unknown_until_enough_requests_finished() -> None:
     )
     few = {"prompt_tokens_total": {"r": 500.0}, "output_tokens_total": {"r": 100.0}, "finished_total": {"r": 5.0}}
     take(memory, page(10.0, {}, **few))
-    assert demand.token_mix(memory) is None
+    assert demand.current_mix(memory) is None
     many = {"prompt_tokens_total": {"r": 5000.0}, "output_tokens_total": {"r": 1000.0}, "finished_total": {"r": 50.0}}
     take(memory, page(20.0, {}, **many))
-    mix = demand.token_mix(memory)
+    mix = demand.current_mix(memory)
     assert mix is not None
     assert (mix.prompt_tokens, mix.output_tokens) == pytest.approx((100.0, 20.0), rel=0.01)
 
@@ -146,7 +146,7 @@ def test_the_first_requests_to_end_are_not_taken_for_all_who_were_served() -> No
     take(memory, page(0.0, {}, **none, ongoing=0.0))
     some = {"prompt_tokens_total": {"r": 500.0}, "output_tokens_total": {"r": 3000.0}, "finished_total": {"r": 10.0}}
     take(memory, page(50.0, {}, **some, ongoing=40.0))
-    mix = demand.token_mix(memory)
+    mix = demand.current_mix(memory)
     assert mix is not None
     assert mix.output_tokens == pytest.approx(100.0)
 
@@ -157,7 +157,7 @@ def test_engines_that_had_counted_nothing_before_had_nothing_in_progress() -> No
     demand.ingest(memory, page(0.0, {}, ongoing=None), Slo(), 30.0, 10.0, demand.Reports(running=0))
     some = {"prompt_tokens_total": {"r": 500.0}, "output_tokens_total": {"r": 3000.0}, "finished_total": {"r": 10.0}}
     take(memory, page(50.0, {}, **some, ongoing=40.0))
-    mix = demand.token_mix(memory)
+    mix = demand.current_mix(memory)
     assert mix is not None
     assert mix.output_tokens == pytest.approx(100.0)
 
@@ -168,7 +168,7 @@ def test_who_was_in_progress_before_a_gauge_was_read_is_not_known() -> None:
     take(memory, page(0.0, {}, **then, ongoing=None))
     some = {"prompt_tokens_total": {"r": 500.0}, "output_tokens_total": {"r": 3000.0}, "finished_total": {"r": 10.0}}
     take(memory, page(50.0, {}, **some, ongoing=40.0))
-    mix = demand.token_mix(memory)
+    mix = demand.current_mix(memory)
     assert mix is not None
     assert mix.output_tokens == pytest.approx(300.0), "only those that finished count"
 
@@ -178,7 +178,7 @@ def test_what_is_in_progress_does_not_change_the_mix_in_the_long_run() -> None:
     for k in range(500):
         counted = {"prompt_tokens_total": {"r": 100.0 * k}, "output_tokens_total": {"r": 1000.0 * k}}
         take(memory, page(10.0 * k, {}, **counted, finished_total={"r": 10.0 * k}, ongoing=40.0))
-    mix = demand.token_mix(memory)
+    mix = demand.current_mix(memory)
     assert mix is not None
     assert mix.output_tokens == pytest.approx(100.0)
 

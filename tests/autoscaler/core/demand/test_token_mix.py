@@ -61,7 +61,7 @@ def take(memory: DemandMemory, metrics: DeploymentMetrics) -> None:
 
 
 def outputs(memory: DemandMemory) -> float:
-    mix = demand.token_mix(memory)
+    mix = demand.current_mix(memory)
     assert mix is not None
     return mix.output_tokens
 
@@ -87,7 +87,7 @@ def test_longer_prompts_are_known_as_soon() -> None:
     memory = DemandMemory()
     for metrics in served(3600.0 + 240.0, 3600.0, 1.0, prompt_factor=2.0):
         take(memory, metrics)
-    mix = demand.token_mix(memory)
+    mix = demand.current_mix(memory)
     assert mix is not None
     assert mix.prompt_tokens == pytest.approx(2.0 * PROMPT, rel=0.2)
     assert mix.output_tokens == pytest.approx(OUTPUT, rel=0.1)
@@ -148,7 +148,7 @@ def test_tokens_that_nobody_counts_any_more_fade_for_days_without_harm() -> None
     memory = DemandMemory()
     for k in range(1600):
         take(memory, page(70.0 * k, 700.0 * k, 7e5 * k, 2e6 * min(k, 60), 700.0 * k, 20.0))
-    mix = demand.token_mix(memory)
+    mix = demand.current_mix(memory)
     assert mix is not None
     assert mix.prompt_tokens == pytest.approx(1000.0)
     assert mix.output_tokens == pytest.approx(0.0, abs=1e-6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from autoscaler.core.build import new_controller
 from autoscaler.core.controller import Controller
 from autoscaler.core.state import ControllerState
 from autoscaler.core.supply.inventory import longest_gap_s
@@ -41,7 +42,7 @@ def start(controller: Controller, name: str, asked_at_s: float, takes_s: float) 
 
 
 def test_a_shift_is_followed_within_a_few_starts() -> None:
-    controller = Controller(config(), policy=Says(1))
+    controller = new_controller(config(), policy=Says(1))
     for i in range(20):
         before_s = start(controller, f"a{i}", 1000.0 * i, 60.0)
     assert 55 < before_s < 66
@@ -53,7 +54,7 @@ def test_a_shift_is_followed_within_a_few_starts() -> None:
 
 def replaced_unseen(gap_s: float, name: str, state: str, began_s: float) -> tuple[float, float]:
     """Its replica is replaced while nobody looks for so long; the median lead time before and after, once it runs."""
-    controller = Controller(config(), policy=Says(2))
+    controller = new_controller(config(), policy=Says(2))
     for i in range(20):
         before_s = start(controller, f"a{i}", 1000.0 * i, 27.0)
     policy = controller.policy
@@ -96,7 +97,7 @@ def test_with_long_ticks_two_of_them_are_no_gap() -> None:
 
 
 def test_a_start_that_went_while_nobody_looked_did_not_fail() -> None:
-    controller = Controller(config(), policy=Says(2))
+    controller = new_controller(config(), policy=Says(2))
     for i in range(10):
         now_s = 1500.0 * i
         replicas = (ReplicaSignal("r0", "RUNNING", 0.0), ReplicaSignal(f"s{i}", "STARTING", now_s - 10.0))
@@ -111,7 +112,7 @@ def under_way(controller: Controller, now_s: float, *starting: str) -> Duration:
 
 
 def test_a_start_that_does_not_end_tells_so_before_it_ends() -> None:
-    controller = Controller(config(), policy=Says(2))
+    controller = new_controller(config(), policy=Says(2))
     prior = under_way(controller, 0.0)
     early = under_way(controller, 30.0, "slow")
     assert early.median_s == prior.median_s, "not overdue yet"
@@ -120,7 +121,7 @@ def test_a_start_that_does_not_end_tells_so_before_it_ends() -> None:
 
 
 def test_a_hung_start_that_is_given_up_does_not_stay_a_fear() -> None:
-    controller = Controller(config(), policy=Says(2))
+    controller = new_controller(config(), policy=Says(2))
     prior = under_way(controller, 0.0)
     for now_s in (100.0, 1000.0, 7200.0):
         feared = under_way(controller, now_s, "hung")
@@ -130,7 +131,7 @@ def test_a_hung_start_that_is_given_up_does_not_stay_a_fear() -> None:
 
 
 def test_the_book_does_not_grow_with_starts_that_never_were() -> None:
-    controller = Controller(config(), policy=Says(1))
+    controller = new_controller(config(), policy=Says(1))
     for tick in range(50):
         under_way(controller, 5.0 * tick)
     assert controller.state.book.stages == {}
@@ -141,7 +142,7 @@ def pool(now_s: float, *nodes: NodeSignal) -> PoolSignals:
 
 
 def test_a_node_that_does_not_come_tells_so_too() -> None:
-    controller = Controller(config(pools=(PoolSettings("h100"),)), policy=Says(1))
+    controller = new_controller(config(pools=(PoolSettings("h100"),)), policy=Says(1))
     state = controller.state
     prior = PoolSettings("h100").provision_s
     key = "h100/provision"
@@ -173,7 +174,7 @@ def on_nodes(
 
 def test_starts_on_a_warm_node_are_followed_when_they_take_longer_than_believed() -> None:
     policy = Says(2)
-    controller = Controller(config(WITH_POOL, pools=(SLOW_NODES,)), policy=policy)
+    controller = new_controller(config(WITH_POOL, pools=(SLOW_NODES,)), policy=policy)
     busy = NodeSignal("n0", "ready", gpus=1, gpus_used=1, workers=1)
     medians = []
     for i in range(6):
@@ -195,7 +196,7 @@ def test_starts_on_a_warm_node_are_followed_when_they_take_longer_than_believed(
 
 
 def test_of_three_starts_at_once_only_the_first_finds_the_free_gpu() -> None:
-    controller = Controller(config(WITH_POOL, pools=(SLOW_NODES,)), policy=Says(4))
+    controller = new_controller(config(WITH_POOL, pools=(SLOW_NODES,)), policy=Says(4))
     used = NodeSignal("n0", "ready", gpus=2, gpus_used=1, workers=1)
     warm = NodeSignal("n1", "ready", gpus=1, gpus_used=0, workers=0)
     controller.step(on_nodes(0.0, used, warm), 0.0)
@@ -206,7 +207,7 @@ def test_of_three_starts_at_once_only_the_first_finds_the_free_gpu() -> None:
 
 
 def test_a_start_that_waits_for_a_node_on_its_way_is_not_taken_for_a_slow_engine() -> None:
-    controller = Controller(config(WITH_POOL, pools=(SLOW_NODES,)), policy=Says(2))
+    controller = new_controller(config(WITH_POOL, pools=(SLOW_NODES,)), policy=Says(2))
     used = NodeSignal("n0", "ready", gpus=1, gpus_used=1, workers=1)
     coming = NodeSignal("n1", "starting", requested_at_s=0.0, gpus=1)
     prior = controller.step(on_nodes(0.0, used, coming), 0.0).lead_times[KEY]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from autoscaler.core.controller import Controller
+from autoscaler.core.build import new_controller
 from autoscaler.core.supply.lead_times import LeadTimeEstimate, lead_time_estimate
 from autoscaler.core.types import DeploymentSettings, NodeSignal, PoolSettings, PoolSignals
 from policies.base.durations import Duration
@@ -62,7 +62,7 @@ def test_other_settings_are_other_beliefs() -> None:
 
 def test_the_way_of_the_next_replica_follows_the_nodes_of_each_tick() -> None:
     policy = Says(1)
-    controller = Controller(CONFIG, policy=policy)
+    controller = new_controller(CONFIG, policy=policy)
 
     def way(now_s: float, **changes: Any) -> str:
         node = NodeSignal("n0", "ready", 0.0, 1.0, **({"gpus": 1, "gpus_used": 0, "workers": 1} | changes))
@@ -77,7 +77,7 @@ def test_the_way_of_the_next_replica_follows_the_nodes_of_each_tick() -> None:
 
 def test_a_replica_that_takes_the_place_of_another_is_followed() -> None:
     """As many as before, and none is starting: the list of ids tells."""
-    controller = Controller(config(), policy=Says(2))
+    controller = new_controller(config(), policy=Says(2))
     controller.step(signals(inventory(0.0), metrics(0.0)), 0.0)
     assert controller.state.memory(KEY.full).supply.known == ["r0"]
     later = inventory(5.0, running=2)

@@ -172,8 +172,8 @@ def test_a_fleet_is_proposed_what_each_of_it_would_be_alone(monkeypatch: pytest.
     there = deployments(5)
     together, alone = PredictiveState(), [PredictiveState() for _ in there]
     for i in (0, 2, 3, 4):
-        policy.take_diary(together, there[i].key, diary(i))
-        policy.take_diary(alone[i], there[i].key, diary(i))
+        policy.warm_start(together, there[i].key, diary(i))
+        policy.warm_start(alone[i], there[i].key, diary(i))
     for tick in range(90):
         now_s = (tick + 1) * BIN_S
         views = [seen(d, i, tick) for i, d in enumerate(there)]

@@ -1,16 +1,49 @@
-"""The future as plain data: every request to come and the cluster as it is, for policies that are marked as knowing.
+"""A scenario's past and future as plain data, for policies that are completed with it before a run.
 
-The simulator makes a `KnownWorld` from a scenario (simulator/experiments/references/known.py); nothing else can.
+The future is for policies that are marked as clairvoyant. Only the simulator can make it
+(simulator/experiments/references/known.py).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from policies.base import DeploymentKey, Slo
+import numpy as np
+from numpy.typing import NDArray
+
 from policies.base.durations import Duration
-from policies.capacity.profile import EngineProfile
-from policies.references.oracle_need import Traffic
+from policies.base.view import DeploymentKey, Slo
+
+if TYPE_CHECKING:
+    from policies.capacity.profile import EngineProfile
+
+
+@dataclass(frozen=True, slots=True)
+class PastDemand:
+    """Bins of one deployment before now: their ends (seconds, ascending, on the clock that `now_s` will count), mean
+    rates (req/s), and what one replica carries within the SLO at that traffic's mix.
+    """
+
+    ends_s: tuple[float, ...]
+    rates_rps: tuple[float, ...]
+    bin_s: float
+    capacity_rps: float
+
+    def replicas(self) -> list[int]:
+        """The fewest replicas that carry each bin's rate."""
+        return [math.ceil(rate / self.capacity_rps - 1e-9) for rate in self.rates_rps]
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """All requests of one deployment: arrays of one length, sorted by arrival (seconds since the scenario's start)."""
+
+    arrival_s: NDArray[np.float64]
+    prompt_tokens: NDArray[np.int32]
+    output_tokens: NDArray[np.int32]
+    cached_prompt_tokens: NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)

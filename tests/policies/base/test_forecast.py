@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.base.announced import Announcement, announced, raised_quantile
+from policies.base.forecast import Announcement, announced, raised_quantile
 
 LEVELS = (0.5, 0.75, 0.9, 0.95, 0.99)
 ROW = (10.0, 12.0, 15.0, 17.0, 20.0)

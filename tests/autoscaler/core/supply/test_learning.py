@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from autoscaler.core.state import ControllerState
-from autoscaler.core.supply.preemptions import learn_losses, taken_at_once, taken_per_node_hour
+from autoscaler.core.supply.learning import learn_losses, taken_at_once, taken_per_node_hour
 from autoscaler.core.types import NodeSignal, PoolSettings, PoolSignals
 from autoscaler.sources.kubernetes.nodes import NodeView, PodView, pools_of
 
