@@ -134,14 +134,3 @@ def _late(chart: Chart) -> Row:
 
 def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
-
-
-def spark(values: tuple[float | None, ...], top: float) -> str:
-    """A chart of one row, for narrow terminals."""
-    marks = []
-    for value in values:
-        if value is None:
-            marks.append("?")
-        else:
-            marks.append(_EIGHTHS[min(max(round(value / top * 8), 1 if value > 0 else 0), 8)])
-    return "".join(marks)

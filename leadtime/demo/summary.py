@@ -32,10 +32,6 @@ class Outcome:
     """Of each request's mean time between tokens."""
     replica_seconds: float
 
-    @property
-    def late_fraction(self) -> float:
-        return self.late / self.requests if self.requests else 0.0
-
 
 LEVELS = (0.5, 0.95, 0.99)
 

@@ -249,13 +249,3 @@ def with_means(trace: RateTrace, prompt: Duration | None, output: Duration | Non
 
 def _before(requests: Requests, end_s: float) -> Requests:
     return requests.select(requests.arrival_s < end_s)
-
-
-def request_rates(trace: RequestTrace, bin_s: float, end_s: float) -> RateTrace:
-    """A requests trace's rows before `end_s`, counted per bin: the bins end at `end_s`."""
-    time_s = trace.time_s[: int(np.searchsorted(trace.time_s, end_s, side="left"))]
-    begin_s = float(time_s[0]) if len(time_s) else end_s
-    bins = int(np.floor((end_s - begin_s) / bin_s))
-    first_s = end_s - bins * bin_s
-    counts, _ = np.histogram(time_s, bins=max(bins, 1), range=(first_s, first_s + max(bins, 1) * bin_s))
-    return RateTrace(trace.source, first_s, bin_s, counts[:bins].astype(np.float64) / bin_s)

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from policies.base import Policy, PolicyError
+from policies.base import Policy
 from policies.base.knowledge import KnownWorld, PastDemand
 from policies.references.hindsight import HindsightOptions, HindsightPolicy
 from policies.references.oracle import OracleLeadOptions, OracleLeadPolicy, Steps
@@ -196,11 +195,3 @@ def hindsight(
             else:
                 high = middle
     return search
-
-
-def as_hindsight(options: Any) -> HindsightOptions:
-    """Options of `hpa_ongoing` as those of `hindsight`. Errors: PolicyError for others."""
-    names = HindsightOptions.__dataclass_fields__
-    if not all(hasattr(options, name) for name in names):
-        raise PolicyError("hindsight: only settings of hpa_ongoing can be compared")
-    return HindsightOptions(**{name: getattr(options, name) for name in names})

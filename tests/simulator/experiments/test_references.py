@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from policies.base import Policy, PolicyError
-from policies.baselines.hpa import HpaOngoingOptions
 from policies.references.hindsight import HindsightOptions
 from policies.registry import create_policy
-from simulator.experiments.references.completion import Search, as_hindsight, hindsight, missing_past
+from simulator.experiments.references.completion import Search, hindsight, missing_past
 from simulator.experiments.references.known import known_world, past_demand
 from simulator.experiments.simulation import simulate
 from simulator.result import Result
@@ -196,13 +195,6 @@ def test_without_history_they_are_refused_and_left_out_of_all(tmp_path: Path) ->
     assert set(missing_past(scenario, ["predictive", "schedule", "static_mean"])) == {"schedule", "static_mean"}
     assert missing_past(scenario, ["predictive"]) == {}
     assert play(scenario, "static_mean", replicas=3).policy_options["replicas"] == 3
-
-
-def test_hindsight_takes_settings_of_the_reactive_rule() -> None:
-    found = as_hindsight(HpaOngoingOptions(target_fraction=0.5, scale_down_stabilization_s=60.0))
-    assert (found.target_fraction, found.scale_down_stabilization_s) == (0.5, 60.0)
-    with pytest.raises(PolicyError, match="only settings of hpa_ongoing"):
-        as_hindsight(object())
 
 
 # ---------------------------------------------------------------- what views carry
