@@ -33,7 +33,6 @@ class WorkerGroup:
     """None: no limit was set."""
     hosts: int = 1
     gpus_per_host: float = 0.0
-    node_selector: tuple[tuple[str, str], ...] = ()
     idle_timeout_s: int | None = None
     suspended: bool = False
 
@@ -72,7 +71,6 @@ class RayClusterView:
     head_service: str | None = None
     """As the operator reports it."""
     dashboard_port: int | None = None
-    head_ready: bool | None = None
     deleting: bool = False
 
 
@@ -111,8 +109,6 @@ class RayServiceView:
     rolling_back: bool = False
     suspended: bool = False
     deleting: bool = False
-    status_is_current: bool = True
-    """The operator has seen the newest spec."""
     version: str = field(default="", compare=False)
     """Its resourceVersion."""
 
@@ -123,7 +119,6 @@ class RayServiceView:
 def parse_ray_service(obj: Object) -> RayServiceView:
     meta, spec, status = mapping(obj, "metadata"), mapping(obj, "spec"), mapping(obj, "status")
     conditions = _conditions(status)
-    observed = status.get("observedGeneration")
     return RayServiceView(
         namespace=text(meta, "namespace"),
         name=text(meta, "name"),
@@ -140,14 +135,13 @@ def parse_ray_service(obj: Object) -> RayServiceView:
         rolling_back=conditions.get("RollbackInProgress") is True,
         suspended=spec.get("suspend") is True or conditions.get("Suspended") is True,
         deleting="deletionTimestamp" in meta,
-        status_is_current=observed is None or observed == meta.get("generation", observed),
         version=text(meta, "resourceVersion"),
     )
 
 
 def parse_ray_cluster(obj: Object) -> RayClusterView:
     meta, status = mapping(obj, "metadata"), mapping(obj, "status")
-    head, conditions = mapping(status, "head"), _conditions(status)
+    head = mapping(status, "head")
     return RayClusterView(
         namespace=text(meta, "namespace"),
         name=text(meta, "name"),
@@ -158,7 +152,6 @@ def parse_ray_cluster(obj: Object) -> RayClusterView:
         annotated_by=_annotated_by(obj),
         head_service=text(head, "serviceName") or None,
         dashboard_port=_port(mapping(status, "endpoints").get("dashboard")),
-        head_ready=conditions.get("HeadPodReady"),
         deleting="deletionTimestamp" in meta,
     )
 
@@ -181,7 +174,6 @@ def parse_cluster_spec(spec: Mapping[str, Any]) -> ClusterSpec:
 
 def _group(group: Mapping[str, Any]) -> WorkerGroup:
     pod = mapping(mapping(group, "template"), "spec")
-    selector = mapping(pod, "nodeSelector")
     most = whole(group.get("maxReplicas"))
     return WorkerGroup(
         name=text(group, "groupName"),
@@ -190,7 +182,6 @@ def _group(group: Mapping[str, Any]) -> WorkerGroup:
         max_replicas=None if most is None or most >= 2**31 - 1 else most,
         hosts=whole(group.get("numOfHosts")) or 1,
         gpus_per_host=_group_gpus(group, pod),
-        node_selector=tuple(sorted((str(k), str(v)) for k, v in selector.items())),
         idle_timeout_s=whole(group.get("idleTimeoutSeconds")),
         suspended=group.get("suspend") is True,
     )

@@ -63,7 +63,6 @@ def test_a_ray_service_is_read() -> None:
     )
     gpu, cpu = view.spec.groups
     assert (gpu.name, gpu.replicas, gpu.min_replicas, gpu.max_replicas, gpu.gpus_per_host) == ("h100x8", 1, 0, 4, 8.0)
-    assert dict(gpu.node_selector)[objects.POOL_LABEL] == "h100"
     assert (cpu.gpus_per_host, cpu.idle_timeout_s) == (0.0, 600)
 
 
