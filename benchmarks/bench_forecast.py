@@ -46,9 +46,8 @@ ONLY_OURS = {
     "members.py",
     "regression.py",
     "forecaster.py",
-    "paths.py",
     "bank.py",
-    "steep.py",
+    "ramp_correction.py",
 }
 LEFT_OUT = ("gentd26", "nab_nyc")
 Q95 = LEVELS.index(0.95)

@@ -60,7 +60,6 @@ PROBES: Mapping[str, str] = {
     "policies/registry.py:_check": _PLUGIN,
     "policies/registry.py:create_policy": _PLUGIN,
     "policies/registry.py:options_of": _PLUGIN,
-    "simulator/experiments/references/completion.py:as_hindsight": "options of any policy, compared by their fields",
 }
 """`file:function` that may use hasattr, getattr with a name in quotes, `__class__` or a handler of AttributeError."""
 

@@ -1,4 +1,4 @@
-"""Forecasts of demand: quantiles of the largest rate up to a horizon, and sample paths. Forecasters by name."""
+"""Forecasts of demand: quantiles of the largest rate up to a horizon. Forecasters by name."""
 
 from __future__ import annotations
 

@@ -145,17 +145,6 @@ class ClassicForecaster(Kept):
             if len(known) >= _FEW:
                 self.table[h] = conformal(known, LEVELS.tolist())
 
-    def paths(self, horizon_s: float, n: int, seed: int) -> Floats:
-        """See Forecaster.paths: one draw of the window's largest bin for each path, reached in a straight line."""
-        bins = max(1, math.ceil(horizon_s / self.grid.bin_s - 1e-9))
-        if self.last_time_s is None:
-            return np.zeros((0, bins))
-        draws = np.random.default_rng(seed).random(n)
-        row = self.quantiles((horizon_s,), LEVELS.tolist())[0]
-        ends = np.interp(draws, LEVELS, row)
-        now = float(self.memory.last(1)[0])
-        return np.asarray(now + (ends - now)[:, None] * (np.arange(1, bins + 1) / bins))
-
     # ------------------------------------------------------------ refits
 
     def needs_refit(self) -> bool:

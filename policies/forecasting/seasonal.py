@@ -23,7 +23,6 @@ from policies.forecasting.check import CoverageCheck
 from policies.forecasting.history import SeasonalHistory
 from policies.forecasting.points import (
     POINTS,
-    PROFILE_FROM,
     Features,
     Windows,
     error_scale,
@@ -31,7 +30,7 @@ from policies.forecasting.points import (
     points,
     present_features,
 )
-from policies.forecasting.replay import ENOUGH_WINDOWS, Fit, Limits, Past, default_sigma, replay
+from policies.forecasting.replay import ENOUGH_WINDOWS, Fit, Limits, Past, replay
 
 
 class RollingForecaster:
@@ -192,35 +191,6 @@ class RollingForecaster:
             self._history.values(self._memory), self._history.profile(self._windows.level), self._windows
         )
         return now if np.isfinite(now.last[0]) else None
-
-    def paths(self, horizon_s: float, n: int, seed: int) -> Floats:
-        """See Forecaster.paths: errors of past windows of that length, drawn at random, laid over today's forecast."""
-        steps = max(1, math.ceil(horizon_s / self._bin_s - 1e-9))
-        now = self._now()
-        if now is None:
-            return np.zeros((0, steps))
-        rng = np.random.default_rng(seed)
-        fit = self._fit((_on_grid(steps),), (0.9,))
-        seasonal = bool(fit.weights[0, PROFILE_FROM:].sum() > 0.5) and steps <= self._history.reach
-        base = self._path(now, self._history.profile(0, ahead=steps)[None, :], steps, seasonal)
-        past = self._replayed(0)
-        origins = np.arange(self._windows.level, len(past.x) - steps)
-        if len(origins) < 2:
-            spread = rng.standard_normal((n, 1)) * default_sigma(steps, self._history.season)
-            return np.asarray(base * np.exp(spread), dtype=np.float64)
-        picked = origins[rng.integers(0, len(origins), n)]
-        ahead = picked[:, None] + 1 + np.arange(steps)
-        was = self._path(past.features.at(picked), past.profile[ahead], steps, seasonal)
-        error = np.nan_to_num((past.x[ahead] - was) / error_scale(was, fit.mean))
-        return np.asarray(np.maximum(0.0, base + error_scale(base, fit.mean) * error), dtype=np.float64)
-
-    def _path(self, at: Features, profile: Floats, steps: int, seasonal: bool) -> Floats:
-        """The expected bins ahead of each moment, shape (moments, steps); flat where no season helps."""
-        flat = np.repeat(np.where(np.isfinite(at.short), at.short, at.last)[:, None], steps, axis=1)
-        if not seasonal:
-            return flat
-        shaped = profile * (at.level / np.maximum(at.profile_level, 1e-9))[:, None]
-        return np.where(np.isfinite(shaped), shaped, flat)
 
     # ------------------------------------------------------------ replaying the past
 

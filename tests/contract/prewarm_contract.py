@@ -9,20 +9,20 @@ from typing import Protocol
 
 import pytest
 
-from autoscaler.core.ports import Prewarm
+from autoscaler.core.ports import Actuator
 from autoscaler.core.types import Applied, Plan, PoolPlan, ServiceGpus
 
 
 class WarmWorld(Protocol):
     """A way over one pool, `h100`, of which nothing is held at the start."""
 
-    actuator: Prewarm
+    actuator: Actuator
     service: tuple[str, str]
     """(namespace, name) of the Ray service that runs on the pool."""
     spare: bool
     """It holds what is beyond the busy nodes; else it sets a floor for all."""
 
-    def another(self) -> Prewarm:
+    def another(self) -> Actuator:
         """The same way in another process, which knows of no plan: `leadtime release`."""
         ...
 

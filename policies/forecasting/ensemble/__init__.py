@@ -2,6 +2,6 @@
 
 `forecaster.py` puts the rooms together: memory (what was seen), profile (a step closes: what is remembered of it, and
 the season), recursions (Holt, ARIMA, Holt-Winters), regression (least squares that forgets), spread (how large an error
-to expect, by clock and by recent size), blend (quantiles of errors, weights, the last correction), steep (q0.95 before
-the steepest rises), paths (samples), words (what it says of itself). Docs: docs/forecasting.md.
+to expect, by clock and by recent size), blend (quantiles of errors, weights, the last correction), ramp_correction
+(q0.95 before the steepest rises). Docs: docs/forecasting.md.
 """

@@ -3,12 +3,11 @@
 A step of a minute (a bin where bins are wider) closes: outcomes that became known teach the spread, the regression and
 the blend; then the members forecast again. Between steps only the members are asked anew, when somebody asks. That work
 is done in a bank (bank.py), alone or together with other mixtures. Every number that matters is in the state; nothing
-is drawn at random but what `paths` is given a seed for.
+is drawn at random.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from datetime import date
 
@@ -18,11 +17,9 @@ from policies.base import ForecastSpec
 from policies.forecasting.base import Floats, ForecasterState, known_rate, length_words
 from policies.forecasting.check import CoverageCheck
 from policies.forecasting.ensemble.bank import NEVER, Bank
-from policies.forecasting.ensemble.blend import WINDOW
 from policies.forecasting.ensemble.grid import HORIZONS_S, LEVELS, UPPER, Grid
-from policies.forecasting.ensemble.members import SEASONAL, STACK, HourShape, Own
+from policies.forecasting.ensemble.members import SEASONAL, HourShape, Own
 from policies.forecasting.ensemble.memory import SeriesMemory
-from policies.forecasting.ensemble.paths import Dates, sample_paths
 from policies.forecasting.ensemble.recursions import Recursions
 from policies.forecasting.ensemble.refits import RefitPlan
 from policies.forecasting.ensemble.serialization import Kept, pack_exact, unpack_exact
@@ -302,23 +299,6 @@ class MixtureForecaster(Kept):
             if horizons == horizons_s and those == levels:
                 return answer
         return None
-
-    def _dates(self) -> Dates:
-        """The past moments whose errors are remembered for every learned horizon (see paths.py)."""
-        blend = self.bank.blend
-        rows = slice(self.row(0), self.row(-1) + 1)
-        return Dates.common(blend.dates[rows], blend.errors[rows, STACK], np.minimum(blend.filled[rows], WINDOW))
-
-    def paths(self, horizon_s: float, n: int, seed: int) -> Floats:
-        """See Forecaster.paths."""
-        steps = max(1, math.ceil(horizon_s / self.bin_s - 1e-9))
-        if self.last_time_s is None:
-            return np.zeros((0, steps))
-        return sample_paths(self.memory, self._dates(), self._largest, steps, n, seed)
-
-    def _largest(self, bins: Sequence[int]) -> Floats:
-        """Quantiles of the largest bin within so many (numbers of bins, LEVELS)."""
-        return np.array(self.quantiles([count * self.bin_s for count in bins], LEVELS.tolist()))
 
     # ------------------------------------------------------------ memory
 

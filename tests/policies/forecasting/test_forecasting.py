@@ -94,7 +94,6 @@ def test_nothing_observed_is_nothing_to_forecast(name: str) -> None:
     forecaster.observe(10.0, None)
     assert forecaster.last_time_s is None
     assert forecaster.quantiles((60.0,), LEVELS) == ()
-    assert forecaster.paths(60.0, 5, 1).shape == (0, 6)
 
 
 @pytest.mark.parametrize("name", forecaster_names())
@@ -211,18 +210,6 @@ def test_the_stated_share_of_windows_stays_under_each_level(seed: int) -> None:
     coverage = np.mean(kept, axis=0)
     assert coverage[2] == pytest.approx(0.9, abs=0.06)
     assert coverage[3] == pytest.approx(0.95, abs=0.03)
-
-
-def test_paths_have_the_shape_asked_for_and_agree_with_the_quantiles() -> None:
-    forecaster = create(SHORT)
-    feed(forecaster, daily(360 * 6 + 130, 360, 4))
-    paths = forecaster.paths(600.0, 400, seed=7)
-    assert paths.shape == (400, 60)
-    assert (paths >= 0).all()
-    assert np.array_equal(paths, forecaster.paths(600.0, 400, seed=7))
-    median, upper = forecaster.quantiles((600.0,), (0.5, 0.9))[0]
-    assert np.quantile(paths.max(axis=1), 0.5) == pytest.approx(median, rel=0.2)
-    assert np.quantile(paths.max(axis=1), 0.9) == pytest.approx(upper, rel=0.25)
 
 
 # ---------------------------------------------------------------- memory

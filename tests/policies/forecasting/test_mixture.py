@@ -546,4 +546,3 @@ def test_a_demonstrations_day_of_minutes_is_learned_like_a_day() -> None:
     assert soon == pytest.approx(values[7 * day + 8], rel=0.3)
     assert later > 1.5 * values[7 * day + 7]
     assert forecaster.last_time_s == (7 * day + 8) * 5.0
-    assert forecaster.paths(25.0, 3, 1).shape == (3, 5)
