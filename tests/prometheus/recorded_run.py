@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 from prometheus_client import CollectorRegistry
 
-import simulator.control.loop
+import autoscaler.core.build
 from autoscaler.actuators.recording import RecordingActuator
 from autoscaler.api.metrics import Exporter
 from autoscaler.api.telemetry import Telemetry
@@ -126,6 +126,6 @@ def record(scenario: str = "preset:quickstart", *overrides: str) -> Page:
             return plan
 
     loaded = load_scenario(scenario, overrides)
-    with patch.object(simulator.control.loop, "Controller", Recorded):
+    with patch.object(autoscaler.core.build, "Controller", Recorded):
         simulate(loaded, make_policy(loaded, Choice()))
     return page
