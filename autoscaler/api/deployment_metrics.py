@@ -49,10 +49,22 @@ def deployment_families(telemetry: Telemetry, plan: Plan) -> Iterator[Metric]:
     )  # fmt: skip
     yield from _sums(telemetry, plan)
     yield gauge(
+        "leadtime_stands_in", "1 while a standby looks after it, since its controller does not.",
+        _stands_in(telemetry, plan), _DEPLOYMENT,
+    )  # fmt: skip
+    yield gauge(
         "leadtime_condition", "1 for everything that is wrong and lasts; without a deployment it is of the controller.",
         [((one.name, KINDS[one.name].severity, *_whose(one)), 1.0) for one in telemetry.conditions],
         ("condition", "severity", *_DEPLOYMENT),
     )  # fmt: skip
+
+
+def _stands_in(telemetry: Telemetry, plan: Plan) -> list[Row]:
+    """No sample on a controller's own pages. What is paused, or unknown, is looked after by nobody."""
+    if telemetry.stands_in_for is None:
+        return []
+    looked_after = telemetry.stands_in_for()
+    return [(of(one.key), float(one.key in looked_after and one.target is not None)) for one in plan.deployments]
 
 
 def _whose(one: Condition) -> tuple[str, str, str, str]:

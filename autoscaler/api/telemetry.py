@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from autoscaler.api.slo_accounting import SloAccounting
@@ -81,6 +81,8 @@ class Telemetry:
     troubles_seen_s: dict[str, float] = field(default_factory=dict)
     conditions: tuple[Condition, ...] = ()
     """Everything that is wrong and lasts, as of the last tick."""
+    stands_in_for: Callable[[], frozenset[DeploymentKey]] | None = None
+    """Of a standby: deployments that it looks after now. None: this is no standby."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set, and replaced by a new one, at each tick."""
 

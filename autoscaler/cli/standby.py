@@ -35,6 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, help="of the standby's own pages (default: the controller's port + 1)")
     parser.add_argument("--token-file", metavar="F", type=Path, help="the controller's read token, where it wants one")
     parser.add_argument("--ca-file", metavar="F", type=Path, help="certificates (PEM) to trust for https")
+    parser.add_argument(
+        "--state",
+        metavar="F",
+        type=Path,
+        help="where it keeps what is paused (default: beside the controller's state file)",
+    )
     parser.add_argument("--log-json", action="store_true", help="log lines as JSON objects")
 
 
@@ -50,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     set_up_logs(args.log_json)
     from autoscaler.wiring.standby import StandbySettings, build_standby
 
-    settings = StandbySettings(args.plan, args.after_s, port, args.token_file, args.ca_file)
+    settings = StandbySettings(args.plan, args.after_s, port, args.token_file, args.ca_file, args.state)
     runtime = build_standby(config, settings)
     log.info(
         "leadtime %s standby: settings %s, acts after %g s without a plan from %s%s",

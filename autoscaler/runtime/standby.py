@@ -10,7 +10,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
+from autoscaler.common.errors import StateError
 from leadtime_serve_policy import PlanReader
 from policies.base import DeploymentKey, DeploymentView
 
@@ -32,22 +34,53 @@ class _Seen:
     stands_in: bool = False
 
 
+class HeardPauses(Protocol):
+    """Keeps what the controller last said is paused, over restarts of the standby; both raise StateError."""
+
+    def load_heard_paused(self) -> frozenset[str] | None:
+        """None: no plan was ever heard."""
+        ...
+
+    def save_heard_paused(self, keys: frozenset[str]) -> None: ...
+
+
 class ControllerWatch:
     """Says of each deployment whether its controller has been silent for `after_s`.
 
     Silent means: no plan of an acting controller for that long, or a plan that Serve's target does not reach for that
-    long (the controller cannot write). A deployment that was paused when the controller fell silent stays paused.
+    long (the controller cannot write). A deployment that was paused when the controller fell silent stays paused, also
+    over a restart of the standby where there is a `memory`; what that cannot give back counts as paused.
     All times are monotonic seconds of `monotonic_s`.
     """
 
-    def __init__(self, reader: PlanReader, after_s: float, monotonic_s: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        reader: PlanReader,
+        after_s: float,
+        monotonic_s: Callable[[], float],
+        memory: HeardPauses | None = None,
+    ) -> None:
         self._reader = reader
         self._after_s = after_s
         self._monotonic_s = monotonic_s
         self._acted_at_s = monotonic_s()
         """When the controller was last known to act; before the first look it gets the benefit of the doubt."""
-        self._paused: frozenset[str] = frozenset()
+        self._memory, self._unsaved = memory, ""
+        self._paused: frozenset[str] | None = None
+        """What the controller last said; None: nothing was ever heard of it."""
+        self._hands_off = ""
+        """Why everything counts as paused until a plan is read."""
+        try:
+            self._paused = memory.load_heard_paused() if memory is not None else None
+        except StateError as error:
+            self._hands_off = str(error)
+            log.error("%s: everything counts as paused until a plan of the controller is read", error)
         self._seen: dict[DeploymentKey, _Seen] = {}
+
+    @property
+    def stands_in_for(self) -> frozenset[DeploymentKey]:
+        """Deployments that the controller does not look after now, as of the last decision."""
+        return frozenset(key for key, seen in self._seen.items() if seen.stands_in)
 
     def released(self, d: DeploymentView, now_s: float) -> str | None:
         """Why the standby looks after `d` now; None while it must not. `now_s` (wall clock) is not used."""
@@ -60,7 +93,7 @@ class ControllerWatch:
 
     def _released(self, seen: _Seen, d: DeploymentView, moment_s: float) -> str | None:
         silent_s = self._silent_for_s(moment_s)
-        if str(d.key) in self._paused:
+        if self._hands_off or (self._paused is not None and str(d.key) in self._paused):
             return None
         if silent_s >= self._after_s:
             why = f"no plan of a controller that acts for {silent_s:.0f} s ({self._reader.why or 'too old'})"
@@ -76,8 +109,24 @@ class ControllerWatch:
         sighting = self._reader.seen
         if sighting is not None and sighting.plan.acts and sighting.is_fresh(moment_s):
             self._acted_at_s = max(self._acted_at_s, moment_s)
-            self._paused = sighting.plan.paused
+            self._note_paused(sighting.plan.paused)
         return moment_s - self._acted_at_s
+
+    def _note_paused(self, paused: frozenset[str]) -> None:
+        self._hands_off = ""
+        if paused == self._paused and not self._unsaved:
+            return
+        self._paused = paused
+        if self._memory is None:
+            return
+        try:
+            self._memory.save_heard_paused(paused)
+            unsaved = ""
+        except StateError as error:
+            unsaved = f"what is paused cannot be remembered over a restart: {error}"
+        if unsaved != self._unsaved:
+            log.log(logging.ERROR if unsaved else logging.INFO, "%s", unsaved or "what is paused is remembered again")
+        self._unsaved = unsaved
 
     def _short_for_s(self, seen: _Seen, d: DeploymentView, moment_s: float) -> float:
         sighting = self._reader.seen

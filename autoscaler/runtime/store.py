@@ -25,6 +25,7 @@ SCHEMA_VERSION = 2
 """1: the controller's state in one row; 2: in many."""
 _ROWS, _LEGACY, _PAUSE, _CLUSTER_SWITCH = "controller/", "controller", "pause", "cluster switch"
 _SETTINGS = "settings"
+_HEARD_PAUSED = "heard paused"
 
 
 class _SavedPause(msgspec.Struct):
@@ -137,6 +138,20 @@ class StateStore:
     def save_cluster_switch(self, everything: bool, patterns: tuple[str, ...]) -> None:
         """Errors: StateError."""
         self._save(_CLUSTER_SWITCH, msgspec.json.encode(_SavedPause(everything, list(patterns))))
+
+    def load_heard_paused(self) -> frozenset[str] | None:
+        """What a controller last said is paused, as a standby heard it; None: it heard none. Errors: StateError."""
+        raw = self._load(_HEARD_PAUSED)
+        if raw is None:
+            return None
+        try:
+            return frozenset(msgspec.json.decode(raw, type=list[str]))
+        except msgspec.MsgspecError as error:
+            raise StateError(f"state file {self.path}: what was heard of pauses cannot be read: {error}") from None
+
+    def save_heard_paused(self, keys: Collection[str]) -> None:
+        """Errors: StateError."""
+        self._save(_HEARD_PAUSED, msgspec.json.encode(sorted(keys)))
 
     def settings_since(self, sha256: str) -> str | None:
         """The digest of the settings of the last start, and from now on this one; None: there was none.

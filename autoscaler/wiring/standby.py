@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import ssl
 import time
 from dataclasses import dataclass, replace
@@ -15,10 +17,13 @@ from autoscaler.wiring.ports import sources_and_actuators
 if TYPE_CHECKING:
     from autoscaler.runtime.clock import Clock
     from autoscaler.runtime.loop import Runtime
+    from autoscaler.runtime.store import StateStore
     from autoscaler.settings.model import Config
     from leadtime_serve_policy import PlanReader
 
 LEASE_SUFFIX = "-standby"
+
+log = logging.getLogger("leadtime")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +37,18 @@ class StandbySettings:
     """Of the standby's own pages."""
     token_file: Path | None = None
     ca_file: Path | None = None
+    state: Path | None = None
+    """File of the standby's own memory of what is paused; None: beside the controller's state file."""
 
 
 def build_standby(config: Config, standby: StandbySettings, clock: Clock | None = None) -> Runtime:
-    """A Runtime that acts only where the controller is silent, with a lease of its own, without state or journal.
+    """A Runtime that acts only where the controller is silent, with a lease of its own, without a journal.
+
+    It remembers what is paused alone: the cluster's switch as it was last read, and what the controller last said.
 
     It reads the same services, obeys the same limits, budget, dry run and kill switch, and lowers nothing. It neither
-    pre-warms nor talks MQTT nor asks Prometheus for history. Errors: ConfigError (also for a wrong URL or file).
+    pre-warms nor talks MQTT nor asks Prometheus for history. Errors: ConfigError (also for a wrong URL or file);
+    StateError when its own file cannot be used.
     """
     from autoscaler.api.server import Server
     from autoscaler.api.telemetry import new_telemetry
@@ -46,36 +56,59 @@ def build_standby(config: Config, standby: StandbySettings, clock: Clock | None 
     from autoscaler.core.pause import PauseSwitch
     from autoscaler.runtime.loop import Runtime
     from autoscaler.runtime.standby import ControllerWatch
+    from autoscaler.runtime.store import StateStore
     from policies.standby import StandbyPolicy
 
     own = _without_extras(config)
     reader = _reader(standby)
-    watch = ControllerWatch(reader, standby.after_s, time.monotonic)
-    controller = new_controller(own.controller, None, StandbyPolicy(watch.released))
-    telemetry = new_telemetry(own.controller)
-    cluster = cluster_parts(own, telemetry, elect=True, lease_suffix=LEASE_SUFFIX)
-    sources, actuators = sources_and_actuators(own, cluster, telemetry)
-    pause = PauseSwitch(None)
-    pause.cluster = cluster.switch if cluster else None
-    pages = own.server
-    server = Server(
-        telemetry, pause, pages.host, standby.port, pages.token_file if cluster else None,
-        readers=pages.readers, cert_file=pages.cert_file, key_file=pages.key_file, limits=pages.limits,
-    )  # fmt: skip
+    store = StateStore(standby.state or own_state_path(config.state_path))
+    try:
+        watch = ControllerWatch(reader, standby.after_s, time.monotonic, store)
+        controller = new_controller(own.controller, None, StandbyPolicy(watch.released))
+        telemetry = new_telemetry(own.controller)
+        telemetry.stands_in_for = lambda: watch.stands_in_for
+        cluster = cluster_parts(own, telemetry, elect=True, lease_suffix=LEASE_SUFFIX, memory=store)
+        sources, actuators = sources_and_actuators(own, cluster, telemetry)
+        pause = PauseSwitch(store)
+        pause.cluster = cluster.switch if cluster else None
+        pages = own.server
+        server = Server(
+            telemetry, pause, pages.host, standby.port, pages.token_file if cluster else None,
+            readers=pages.readers, cert_file=pages.cert_file, key_file=pages.key_file, limits=pages.limits,
+        )  # fmt: skip
+        runtime = Runtime(
+            own.controller,
+            controller,
+            sources,
+            actuators,
+            server=server,
+            telemetry=telemetry,
+            pause=pause,
+            leader=cluster.leader if cluster else lambda: True,
+            clock=clock,
+            background=(*(cluster.background if cluster else ()), lambda: _kept_open(store)),
+            settings=cluster.deployment_settings if cluster else tuple,
+        )
+    except BaseException:
+        store.close()
+        raise
     reader.start()
-    return Runtime(
-        own.controller,
-        controller,
-        sources,
-        actuators,
-        server=server,
-        telemetry=telemetry,
-        pause=pause,
-        leader=cluster.leader if cluster else lambda: True,
-        clock=clock,
-        background=cluster.background if cluster else (),
-        settings=cluster.deployment_settings if cluster else tuple,
-    )
+    return runtime
+
+
+async def _kept_open(store: StateStore) -> None:
+    """Close it when the work beside the ticks is cancelled; the runtime has no store, so it saves no state."""
+    if store.notice:
+        log.warning("%s", store.notice)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        store.close()
+
+
+def own_state_path(controllers: Path) -> Path:
+    """The standby's own file, beside the controller's, which has one writer."""
+    return controllers.with_name(f"{controllers.stem}{LEASE_SUFFIX}{controllers.suffix}")
 
 
 def _without_extras(config: Config) -> Config:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from autoscaler.cli import standby as command
 from autoscaler.cli.parser import Parser
-from tests.chart.chart import of_kind, one, render, values_of
+from autoscaler.wiring.standby import own_state_path
+from tests.chart.chart import of_kind, one, render, settings, values_of
 
 
 def standby() -> dict[str, Any]:
@@ -49,6 +53,37 @@ def test_it_has_a_lease_of_its_own_and_the_right_to_it() -> None:
     rules = one(docs, "Role", "demo-leadtime-own")["rules"]
     [leases] = [rule for rule in rules if rule["resources"] == ["leases"]]
     assert leases["resourceNames"] == ["demo-leadtime", "demo-leadtime-standby"]
+
+
+def test_its_memory_of_what_is_paused_is_on_a_volume_that_outlives_its_container() -> None:
+    pod = standby()["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+    config = yaml.safe_load(settings(render(values_of("standby"))))
+    file = own_state_path(Path(config["state"]["path"]))
+    assert "readOnly" not in mounts[str(file.parent)]
+    [volume] = [one for one in pod["volumes"] if one["name"] == mounts[str(file.parent)]["name"]]
+    assert "emptyDir" in volume
+
+
+def test_of_its_page_prometheus_keeps_what_no_controller_exports() -> None:
+    monitor = one(render(values_of("standby")), "PodMonitor", "demo-leadtime-standby")
+    assert (
+        monitor["spec"]["selector"]["matchLabels"].items()
+        <= standby()["spec"]["template"]["metadata"]["labels"].items()
+    )
+    [endpoint] = monitor["spec"]["podMetricsEndpoints"]
+    [keep] = [one for one in endpoint["metricRelabelings"] if one["action"] == "keep"]
+    assert keep == {"action": "keep", "sourceLabels": ["__name__"], "regex": "leadtime_stands_in"}
+    labels = {one["targetLabel"] for one in endpoint["relabelings"]}
+    assert {"controller_namespace", "controller_release"} <= labels
+    managed = {**values_of("standby"), "podMonitor": {"enabled": True, "kind": "PodMonitoring"}}
+    [endpoint] = one(render(managed), "PodMonitoring", "demo-leadtime-standby")["spec"]["endpoints"]
+    assert endpoint["metricRelabeling"][0] == keep
+
+
+def test_without_a_standby_there_is_no_monitor_of_it() -> None:
+    assert len(of_kind(render(values_of("monitored")), "PodMonitor")) == 1
 
 
 def test_the_state_s_volume_stays_the_controller_s() -> None:

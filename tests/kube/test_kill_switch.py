@@ -15,14 +15,16 @@ from autoscaler.core.pause import NotPulled, PauseSwitch
 from autoscaler.core.types import PauseState
 from autoscaler.kubernetes.resources import ClusterApi
 from autoscaler.runtime.store import StateStore
+from autoscaler.settings import load_config
 from autoscaler.sources.kubernetes.discovery import KubernetesDiscovery
 from autoscaler.sources.kubernetes.pause import ConfigMapSwitch, KubernetesPauseSource
 from autoscaler.sources.readings import Paused
+from autoscaler.wiring.standby import StandbySettings, build_standby
 from policies.base import DeploymentKey
 from tests.kube import objects
 from tests.kube.crds import KUBERAY
 from tests.kube.fake_api import FakeApi
-from tests.kube.helpers import client_of, until
+from tests.kube.helpers import client_of, kubeconfig, until
 from tests.kube.rbac import Rbac
 from tests.kube.test_discovery import role
 from tests.kube.traffic import Fault, when
@@ -107,6 +109,40 @@ async def test_a_switch_that_is_deleted_or_made_anew_without_a_word_stays_pulled
     store.close()
     again, _, _ = release.pod()
     assert await paused(again) == before
+
+
+async def _paused_at_a_standby(folder: Path) -> bool:
+    """Of a standby that starts now, at its first tick; then it ends."""
+    settings = StandbySettings("http://127.0.0.1:9", 5.0, port=0)
+    runtime = build_standby(load_config(folder / "leadtime.yaml"), settings)
+    running = asyncio.create_task(runtime.run())
+    await until(lambda: runtime.telemetry.plan is not None)
+    runtime.stop()
+    await running
+    return runtime.telemetry.pause.everything
+
+
+@pytest.mark.parametrize("go", GONE)
+async def test_a_standby_that_is_restarted_while_the_switch_is_gone_remembers_it(
+    release: Release, go: Callable[[Release], Any]
+) -> None:
+    config = kubeconfig(release.folder / "kubeconfig", release.api.url, "t")
+    (release.folder / "leadtime.yaml").write_text(f"""\
+version: 1
+tick_s: 0.5
+kubernetes: {{watch_namespaces: [llm], name: lt, namespace: leadtime, kubeconfig: {config}, events: false}}
+leader_election: {{enabled: false}}
+state: {{path: ./leadtime.sqlite}}
+""")
+    release.put({"paused": "true"})
+    assert await _paused_at_a_standby(release.folder)
+    go(release)
+
+    assert await _paused_at_a_standby(release.folder)
+    if go is not GONE[0]:
+        release.api.remove(SWITCH)
+    release.put({"paused": "false"})
+    assert not await _paused_at_a_standby(release.folder)
 
 
 async def test_a_deleted_switch_is_told(release: Release) -> None:

@@ -120,6 +120,9 @@ CASES = (
         f'leadtime_outage{{{POD}, kind="reading"}}': "1x60"}, "5m", {**OF_JOB, "kind": "reading"}),
     Case("LeadtimeOutage", "a hiccup", {
         f'leadtime_outage{{{POD}, kind="reading"}}': "1 1 0x60"}, "5m"),
+    Case("LeadtimeStandsIn", "the controller is gone", {f"leadtime_stands_in{{{KEY}}}": "0x3 1x60"}, "5m", OF_KEY),
+    Case("LeadtimeStandsIn", "the controller is back", {f"leadtime_stands_in{{{KEY}}}": "1x3 0x60"}, "5m"),
+    Case("LeadtimeStandsIn", "no standby", {f"leadtime_blocked{{{KEY}}}": "1x60"}, "5m"),
     Case("LeadtimeSourceStale", "down", {
         f'leadtime_source_up{{{POD}, source="ray"}}': "0x60"}, "5m", {**OF_JOB, "source": "ray"}),
     Case("LeadtimeSourceStale", "up, but what it gives is old", {

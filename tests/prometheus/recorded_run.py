@@ -50,6 +50,7 @@ class Page:
             self._telemetry = Telemetry(controller.config, alive_within_s=30.0)
             self._telemetry.hint_messages["accepted"] += 1
             self._telemetry.report(STATE_NOT_SAVED, "disk full")
+            self._telemetry.stands_in_for = frozenset
             self._exporter = Exporter(self._telemetry, lambda: self._now_s)
         self._now_s = self.until_s = START_S + plan.now_s
         shown, told = _in_epoch(signals, plan)

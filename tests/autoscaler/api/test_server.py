@@ -418,6 +418,18 @@ def _with_forecast(pages: Pages) -> Any:
     return replace(plan, forecasts={LLM: forecast}, capacities_rps={LLM: 2.0, OTHER: None})
 
 
+async def test_a_standby_shows_what_it_looks_after_and_a_controller_shows_nothing_of_that(pages: Pages) -> None:
+    await pages.tick(1)
+    assert "leadtime_stands_in" not in {name for name, _ in await samples(pages)}
+    pages.runtime.telemetry.stands_in_for = lambda: frozenset({LLM})
+    found = await samples(pages)
+    of_other = tuple((name, OTHER.deployment if name == "deployment" else value) for name, value in OF_LLM)
+    assert (found["leadtime_stands_in", OF_LLM], found["leadtime_stands_in", of_other]) == (1.0, 0.0)
+    pages.runtime.pause.set(LLM, True)
+    await pages.tick(1)
+    assert (await samples(pages))["leadtime_stands_in", OF_LLM] == 0.0
+
+
 async def test_the_values_are_those_of_the_last_tick(pages: Pages) -> None:
     await pages.tick(3)
     pages.runtime.telemetry.plan = _with_forecast(pages)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
-from autoscaler.runtime.standby import BACK_OFF_S, ControllerWatch
+from autoscaler.runtime.standby import BACK_OFF_S, ControllerWatch, HeardPauses
+from autoscaler.runtime.store import StateStore
 from leadtime_serve_policy import PublishedPlan, Sighting
 from policies.base import DeploymentKey, DeploymentView
 
@@ -27,9 +29,10 @@ class Reader:
 class Watched:
     reader: Reader = field(default_factory=Reader)
     now_s: float = 1000.0
+    memory: HeardPauses | None = None
 
     def __post_init__(self) -> None:
-        self.watch = ControllerWatch(self.reader, AFTER_S, lambda: self.now_s)  # type: ignore[arg-type]
+        self.watch = ControllerWatch(self.reader, AFTER_S, lambda: self.now_s, self.memory)  # type: ignore[arg-type]
 
     def plan(self, target: int = 3, acts: bool = True, paused: bool = False) -> None:
         """The controller publishes a plan now."""
@@ -128,3 +131,73 @@ def test_somebody_who_lowers_a_level_is_left_to_it_for_a_while() -> None:
     assert world.released(target=4) is None
     world.now_s += 2
     assert world.released(target=4) is not None
+
+
+# ---------------------------------------------------------------- a standby that is restarted meanwhile
+
+
+def test_what_was_paused_stays_paused_in_a_standby_that_is_restarted_while_the_controller_is_gone(
+    tmp_path: Path,
+) -> None:
+    store = StateStore(tmp_path / "standby.sqlite")
+    world = Watched(memory=store)
+    world.plan(paused=True)
+    assert world.released() is None
+    store.close()
+
+    again = Watched(memory=StateStore(tmp_path / "standby.sqlite"))
+    again.now_s += 10 * AFTER_S
+    assert again.released() is None
+
+
+def test_what_was_resumed_is_stood_in_for_by_a_standby_that_is_restarted(tmp_path: Path) -> None:
+    store = StateStore(tmp_path / "standby.sqlite")
+    world = Watched(memory=store)
+    for paused in (True, False):
+        world.plan(paused=paused)
+        assert world.released() is None
+    store.close()
+
+    again = Watched(memory=StateStore(tmp_path / "standby.sqlite"))
+    again.now_s += AFTER_S + 1
+    assert again.released() is not None
+
+
+def test_a_memory_that_cannot_be_read_counts_as_paused_until_the_controller_says_otherwise(tmp_path: Path) -> None:
+    store = StateStore(tmp_path / "standby.sqlite")
+    store._save("heard paused", b"{nonsense")
+    world = Watched(memory=store)
+    world.now_s += 10 * AFTER_S
+    assert world.released() is None
+    world.plan()
+    assert world.released() is None
+    world.now_s += 10 * AFTER_S
+    assert world.released() is not None
+
+
+def test_a_memory_that_cannot_be_written_is_told_once_and_what_was_heard_holds(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = StateStore(tmp_path / "standby.sqlite")
+    store.close()
+    store = StateStore(tmp_path / "standby.sqlite")
+    world = Watched(memory=store)
+    store.close()
+    for _ in range(3):
+        world.plan(paused=True)
+        assert world.released() is None
+    world.now_s += 10 * AFTER_S
+    assert world.released() is None
+    assert [words.partition(":")[0] for words in caplog.messages] == [
+        "what is paused cannot be remembered over a restart"
+    ]
+
+
+def test_what_it_stands_in_for_can_be_asked() -> None:
+    world = Watched()
+    world.now_s += AFTER_S + 1
+    world.released()
+    assert world.watch.stands_in_for == {KEY}
+    world.plan()
+    world.released()
+    assert not world.watch.stands_in_for
