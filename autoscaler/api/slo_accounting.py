@@ -43,7 +43,7 @@ class _Deployment:
 
 @dataclass(slots=True)
 class SloAccounting:
-    """Counters by deployment. What is gone from the plan keeps its sums."""
+    """Counters by deployment. What is gone from the plan keeps its sums until it is forgotten."""
 
     requests: dict[DeploymentKey, float] = field(default_factory=dict)
     missed: dict[DeploymentKey, float] = field(default_factory=dict)
@@ -65,6 +65,14 @@ class SloAccounting:
             self._of(start.key).pending.append((start.asked_at_s - lead_s, start))
         for key, known in self._deployments.items():
             self._judge(key, known, plan.now_s)
+
+    def forget(self, key: DeploymentKey) -> None:
+        """Its sums are gone, as after a restart."""
+        self.requests.pop(key, None)
+        self.missed.pop(key, None)
+        self._deployments.pop(key, None)
+        for outcome in START_OUTCOMES:
+            del self.starts[key, outcome]
 
     def _of(self, key: DeploymentKey) -> _Deployment:
         return self._deployments.setdefault(key, _Deployment())

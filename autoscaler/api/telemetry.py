@@ -29,6 +29,8 @@ from policies.base import DeploymentKey
 
 STEP_EDGES_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, float("inf"))
 _DECISIONS_KEPT = 500
+_NAMESPACE_DECISIONS_KEPT, _FEWEST_KEPT = 10_000, 5
+"""Of all deployments of one namespace together where tenants name them, and of one deployment at least."""
 _OWN_AFTER_S = 30.0
 """Trouble of the controller itself is told when it has lasted for so long."""
 
@@ -118,8 +120,10 @@ class Telemetry:
         self.score.ingest(plan)
         if before is not None:
             self._add_cost(max(0.0, plan.now_s - before.now_s))
+        shares = self._shares(plan)
         for one in plan.deployments:
-            self._remember(Decision(plan.tick, plan.now_s, one, self.applied.get(str(one.key))))
+            share = shares.get(one.key.namespace, _DECISIONS_KEPT)
+            self._remember(Decision(plan.tick, plan.now_s, one, self.applied.get(str(one.key))), share)
         changed, self.changed = self.changed, asyncio.Event()
         changed.set()
 
@@ -127,10 +131,34 @@ class Telemetry:
         found = self.decisions.get(key)
         return found[-1] if found else None
 
-    def _remember(self, decision: Decision) -> None:
+    def _remember(self, decision: Decision, most: int) -> None:
         kept = self.decisions.setdefault(decision.plan.key, deque(maxlen=_DECISIONS_KEPT))
         if not kept or _essence(kept[-1]) != _essence(decision):
             kept.append(decision)
+        while len(kept) > most:
+            kept.popleft()
+
+    def _shares(self, plan: Plan) -> dict[str, int]:
+        """Decisions to keep of each deployment, by namespace. Where tenants name deployments, those that are gone and
+        more than a namespace may have are forgotten here, the first seen first.
+        """
+        most = self.config.namespace_deployments
+        if most is None:
+            return {}
+        there = {one.key for one in plan.deployments}
+        known: dict[str, list[DeploymentKey]] = {}
+        for key in dict.fromkeys((*self.score.requests, *self.decisions, *there)):
+            known.setdefault(key.namespace, []).append(key)
+        shares = {}
+        for namespace, keys in known.items():
+            if len(keys) > most:
+                gone = [key for key in keys if key not in there][: len(keys) - most]
+                for key in gone:
+                    self.decisions.pop(key, None)
+                    self.score.forget(key)
+            fair = _NAMESPACE_DECISIONS_KEPT // min(len(keys), most)
+            shares[namespace] = min(_DECISIONS_KEPT, max(_FEWEST_KEPT, fair))
+        return shares
 
     def _add_cost(self, seconds: float) -> None:
         assert self.signals is not None

@@ -37,5 +37,7 @@ class ReadingLimits:
     """Found services of one namespace that are read."""
     namespace_deployments: int = 500
     """Of all found services of one namespace together."""
+    namespace_forecasters: int = 40
+    """Deployments of one namespace with a forecaster, which is most of what one costs: 0.8 MB."""
     namespace_series: int = 200_000
     """Of all found services of one namespace together."""

@@ -54,6 +54,8 @@ class _Near:
     hints: dict[str, HintMemory] = field(default_factory=dict)
     coverage: CoverageMemory = field(default_factory=CoverageMemory)
     seen_at_s: float | None = None
+    busy_rps: float = 0.0
+    busy_at_s: float | None = None
 
 
 def to_rows(state: ControllerState, part: int = 0, parts: int = 1) -> dict[str, bytes]:
@@ -78,7 +80,7 @@ def to_rows(state: ControllerState, part: int = 0, parts: int = 1) -> dict[str, 
     }
     of_policy, plain_forecasters = _by_deployment(state.policy_state), state.plain_forecasters
     for i, (key, memory) in enumerate(sorted(state.deployments.items())):
-        rows[_NEAR + key] = encode(_Near(memory.supply, memory.hints, memory.coverage, memory.seen_at_s))
+        rows[_NEAR + key] = encode(_near(memory))
         if i % parts == part % parts:
             rows[_DEMAND + key] = encode(memory.demand)
             if key in plain_forecasters:
@@ -88,6 +90,10 @@ def to_rows(state: ControllerState, part: int = 0, parts: int = 1) -> dict[str, 
     for key in of_policy.keys() - state.deployments.keys():
         rows[_POLICY + key] = encode(plain_state(state.policy_name, of_policy[key]))
     return rows
+
+
+def _near(memory: DeploymentMemory) -> _Near:
+    return _Near(memory.supply, memory.hints, memory.coverage, memory.seen_at_s, memory.busy_rps, memory.busy_at_s)
 
 
 def _by_deployment(policy_state: Any) -> Mapping[str, Any]:
@@ -146,7 +152,9 @@ def from_rows(rows: Mapping[str, bytes], lost: list[str] | None = None) -> Contr
             key = name.removeprefix(_NEAR)
             near = _decoded(rows, name, _Near)
             demand = _decoded(rows, _DEMAND + key, DemandMemory) if _DEMAND + key in rows else DemandMemory()
-            deployments[key] = DeploymentMemory(demand, near.supply, near.hints, near.coverage, near.seen_at_s)
+            deployments[key] = DeploymentMemory(
+                demand, near.supply, near.hints, near.coverage, near.seen_at_s, near.busy_rps, near.busy_at_s
+            )
         elif name.startswith(_FORECASTER):
             forecasters[name.removeprefix(_FORECASTER)] = _decoded(rows, name, Any)
         elif name.startswith(_POLICY):

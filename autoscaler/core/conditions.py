@@ -33,6 +33,7 @@ INVARIANT = "invariant_broken"
 STATE_NOT_SAVED = "state_not_saved"
 JOURNAL_NOT_WRITTEN = "journal_not_written"
 CERTIFICATE_NOT_RENEWED = "certificate_not_renewed"
+WITHOUT_FORECAST = "without_forecast"
 
 
 STARTS_THAT_MAKE_A_LOOP = 3
@@ -70,6 +71,10 @@ KINDS: Mapping[str, Kind] = {
         ),
         Kind(ABOVE_MAXIMUM, "AboveMaximum", "warning", "raise replicas.max or lower the target by hand"),
         Kind(UNREADABLE, "Unreadable", "warning", "compare Ray's version with the versions that were tried"),
+        Kind(
+            WITHOUT_FORECAST, "WithoutForecast", "warning",
+            "raise reading.namespace_forecasters, or name the deployment in full in an entry of its own",
+        ),
         Kind(DECISION_FAILED, "DecisionFailed", "critical", "report it with the journal: the level stays meanwhile"),
         Kind(INVARIANT, "InvariantBroken", "critical", "report it with the journal: the level stays meanwhile"),
         Kind(STATE_NOT_SAVED, "StateNotSaved", "warning", "free or make writable the disk of state.path"),
@@ -118,6 +123,7 @@ _LOOP_WINDOW_S = 1800.0
 """A start that failed longer ago is no part of a crash loop."""
 _SILENT_S = 60.0
 _FAILING_S = 60.0
+_WITHOUT_FORECAST_S = 600.0
 _BY_GUARD = {
     guards.DECISION_FAILED: DECISION_FAILED,
     guards.INVARIANT: INVARIANT,
@@ -144,6 +150,8 @@ def noticed(
     if not observation.fresh and not d.failed and d.current != 0:
         after_s = _LEAD_TIMES * d.times.new_node.median_s
         yield Candidate(HOLDING_ON_UNKNOWN, d.key, observation.why_stale, after_s)
+    if d.no_forecast and d.memory.busy_rps > 0.0:
+        yield Candidate(WITHOUT_FORECAST, d.key, d.no_forecast, _WITHOUT_FORECAST_S)
     if observation.failing:
         yield Candidate(FAILING, d.key, observation.failing, _FAILING_S)
     if d.signals.metrics is not None and d.signals.metrics.silent_pages:

@@ -17,7 +17,7 @@ import msgspec
 from autoscaler.core import explain, forecast_verification, guards, invariants, observe
 from autoscaler.core.allocation import Shared, share_out
 from autoscaler.core.conditions import Candidate, lasting, noticed
-from autoscaler.core.forecast import forecast_demand
+from autoscaler.core.forecast import forecast_demand, give_forecasters
 from autoscaler.core.observe import DeploymentTick
 from autoscaler.core.plans import follow, pool_plans
 from autoscaler.core.policy_host import evaluate, fresh_state
@@ -131,8 +131,9 @@ class Controller:
             found, words = self._observe(one, placements, now_s)
             fleet.append(found)
             learned += words
+        give_forecasters(self.state, self.config, self.policy.forecast, self.forecasting, fleet, now_s)
         forecast_demand(fleet, self.config, self.policy.forecast, self.forecasting, signals.hints, now_s)
-        for full_key in self.state.forget_gone(now_s, _FORGET_AFTER_S):
+        for full_key in self.state.forget_gone(now_s, _FORGET_AFTER_S, self.config.namespace_deployments):
             self.policy.forget(self.state.policy_state, full_key)
         view = self._view(fleet, pools, now_s)
         proposal = self._propose(view, fleet, now_s)
@@ -169,7 +170,7 @@ class Controller:
     ) -> tuple[DeploymentTick, list[str]]:
         try:
             spec = self.policy.forecast
-            found, words = observe.observe(self.config, spec, self.forecasting, self.state, one, pools, now_s)
+            found, words = observe.observe(self.config, spec, self.state, one, pools, now_s)
             found.current = self._current(found, now_s)
         except Exception as error:
             why = observe.problem_text("its signals", error)

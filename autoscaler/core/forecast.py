@@ -1,19 +1,27 @@
-"""What is expected of each deployment: the forecast, and hints in it. The second stage of Controller.step."""
+"""What is expected of each deployment: the forecast, and hints in it. The second stage of Controller.step.
+
+A forecaster is most of what a deployment costs in memory (0.8 MB). Where tenants decide how many deployments there are,
+each namespace has room for a number of forecasters (`reading.namespace_forecasters`), which the busiest deployments
+take; the others are decided without a forecast, and it is said why. Deployments that the settings name in full have
+theirs besides. Without a budget everybody has one (docs/decisions/0043-forecasters-by-namespace.md).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
 from autoscaler.core import forecast_verification, scheduled_load
-from autoscaler.core.observe import DeploymentTick, problem_text
+from autoscaler.core.observe import DeploymentTick, forecaster_of, problem_text
+from autoscaler.core.state import ControllerState
 from autoscaler.core.supply.capacity import ASSUMED_MIX, rounded
 from autoscaler.core.types import (
     ControllerConfig,
     Hint,
 )
 from policies.base import (
+    DeploymentKey,
     Forecast,
     Forecaster,
     Forecasting,
@@ -24,6 +32,12 @@ from policies.capacity import EngineProfile, capacity
 
 _PLANNED_LEAD = 0.9
 """The quantile of the lead time that the forecaster's record looks ahead."""
+_HALF_LIFE_S = 86400.0
+"""How fast it is forgotten how busy a deployment was: a night is no reason to lose a forecaster, a week is."""
+_LONGEST_LOOK_S = 300.0
+"""One look tells of no longer time than this."""
+_BUSIER = 2.0
+"""Who takes a place is so many times as busy as who loses it, so that two do not see-saw."""
 
 
 def forecast_demand(
@@ -122,3 +136,117 @@ def _mix_of(d: DeploymentTick, hint: Hint) -> TokenMix:
         share = mix.cached_prompt_tokens / mix.prompt_tokens
         mix = replace(mix, prompt_tokens=hint.prompt_tokens, cached_prompt_tokens=share * hint.prompt_tokens)
     return mix if hint.output_tokens is None else replace(mix, output_tokens=hint.output_tokens)
+
+
+# ---------------------------------------------------------------- who has a forecaster
+
+
+def give_forecasters(
+    state: ControllerState,
+    config: ControllerConfig,
+    spec: ForecastSpec | None,
+    forecasting: Forecasting,
+    fleet: Sequence[DeploymentTick],
+    now_s: float,
+) -> None:
+    """Every deployment of the tick gets its forecaster, or the reason why it has none."""
+    if spec is None:
+        return
+    most = config.namespace_forecasters
+    there = [d for d in fleet if not d.failed]
+    chosen: Collection[str] = ()
+    if most is not None:
+        for d in there:
+            _note_busy(d, now_s)
+        chosen = _choose(state, config, most, [d.key for d in there], now_s)
+    for d in there:
+        if most is None or d.key.full in chosen:
+            d.forecaster = forecaster_of(state, forecasting, spec, d.key.full)
+        else:
+            d.no_forecast = (
+                f"the {most} forecasters of namespace {d.key.namespace} are with busier deployments: "
+                "reading.namespace_forecasters"
+            )
+
+
+def within_budget(
+    state: ControllerState, config: ControllerConfig, keys: Iterable[DeploymentKey]
+) -> set[DeploymentKey]:
+    """Those of `keys`, in their order, that have a forecaster or would find room for one now."""
+    most = config.namespace_forecasters
+    if most is None:
+        return set(keys)
+    named, held = _named_in_full(config), _holders(state, _named_in_full(config))
+    found = set()
+    for key in keys:
+        places = held.setdefault(key.namespace, [])
+        if key.full not in state.forecasters and key.full not in named:
+            if len(places) >= most:
+                continue
+            places.append(key.full)
+        found.add(key)
+    return found
+
+
+def _note_busy(d: DeploymentTick, now_s: float) -> None:
+    """Its mean arrivals over about a day; an unknown rate says nothing."""
+    memory, rate_rps = d.memory, d.observation.rate_rps
+    if rate_rps is not None:
+        faded = _faded(min(_LONGEST_LOOK_S, now_s - (now_s if memory.busy_at_s is None else memory.busy_at_s)))
+        memory.busy_rps = faded * memory.busy_rps + (1.0 - faded) * rate_rps
+        memory.busy_at_s = now_s
+
+
+def _faded(after_s: float) -> float:
+    return float(0.5 ** (max(0.0, after_s) / _HALF_LIFE_S))
+
+
+def _choose(
+    state: ControllerState, config: ControllerConfig, most: int, keys: Sequence[DeploymentKey], now_s: float
+) -> set[str]:
+    """Who has a forecaster from now on, by full key. Those who lose theirs lose what it learned."""
+    named = _named_in_full(config)
+    held = _holders(state, named)
+    chosen = {key.full for key in keys if key.full in state.forecasters or key.full in named}
+    waiting: dict[str, list[str]] = {}
+    for key in keys:
+        if key.full not in chosen:
+            waiting.setdefault(key.namespace, []).append(key.full)
+
+    def busy(full_key: str) -> float:
+        memory = state.deployments.get(full_key)
+        if memory is None or memory.busy_at_s is None:
+            return 0.0
+        return memory.busy_rps * _faded(now_s - memory.busy_at_s)
+
+    for namespace in held.keys() | waiting.keys():
+        holders = sorted(held.get(namespace, ()), key=lambda one: (-busy(one), one))
+        others = sorted(waiting.get(namespace, ()), key=lambda one: (-busy(one), one))
+        lost, holders = holders[most:], holders[:most]
+        room = max(0, most - len(holders))
+        won, others = others[:room], others[room:]
+        for one in others:
+            if not holders or busy(one) <= _BUSIER * busy(holders[-1]):
+                break
+            lost.append(holders.pop())
+            won.append(one)
+        for one in lost:
+            state.forecasters.pop(one, None)
+            chosen.discard(one)
+        chosen.update(won)
+    return chosen
+
+
+def _holders(state: ControllerState, named: Collection[str]) -> dict[str, list[str]]:
+    """Full keys of those with a forecaster, by namespace, without those that the settings name in full."""
+    found: dict[str, list[str]] = {}
+    for full_key in state.forecasters:
+        if full_key not in named:
+            found.setdefault(full_key.partition("/")[0], []).append(full_key)
+    return found
+
+
+def _named_in_full(config: ControllerConfig) -> set[str]:
+    """What the file's entries match without a wildcard, in four parts: a tenant cannot make more of these."""
+    matches = {entry.entry or entry.match for entry in config.deployments if not entry.unlisted}
+    return {match for match in matches if match.count("/") == 3 and not set("*?[") & set(match)}

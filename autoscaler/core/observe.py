@@ -59,6 +59,8 @@ class DeploymentTick:
     pool_name: str | None = None
     """The first pool of its list that anybody can see."""
     forecaster: Forecaster | None = None
+    no_forecast: str = ""
+    """Why it has no forecaster; empty: it has, or the policy wants no forecast."""
     capacity_rps: float | None = None
     capacity_batch: float | None = None
     forecast: Forecast | None = None
@@ -89,6 +91,7 @@ class DeploymentTick:
             replica_metrics=engine_gauges(metrics) if metrics else (),
             handle_reports=metrics.handle_reports if metrics else (),
             forecast=self.forecast,
+            no_forecast=self.no_forecast,
             announcements=_announced(self.scheduled) if self.scheduled else (),
             bins=self.bins,
             attained_fraction=o.attained_fraction,
@@ -142,7 +145,6 @@ def forecaster_of(
 def observe(
     config: ControllerConfig,
     spec: ForecastSpec | None,
-    forecasting: Forecasting,
     state: ControllerState,
     signals: DeploymentSignals,
     pools: Mapping[str, PoolPlacement],
@@ -150,7 +152,7 @@ def observe(
 ) -> tuple[DeploymentTick, list[str]]:
     """One deployment at `now_s`, and in words what was learned; `spec`: the forecast that the policy wants.
 
-    What is expected of it is added by forecast.py.
+    Its forecaster, and what is expected of it, come from forecast.py.
     """
     key, inventory, full_key = signals.key, signals.inventory, signals.key.full
     settings, memory = config.settings_for(key), state.memory(full_key)
@@ -178,10 +180,9 @@ def observe(
     starts = supply.starts_under_way(memory.supply, times, now_s)
     there = supply.supply_of(inventory, starts, known=not replicas)
     observation = demand.observe(memory.demand, signals, config.guards, now_s, there, reports, replicas)
-    forecaster = forecaster_of(state, forecasting, spec, full_key)
     found = DeploymentTick(key, settings, signals, memory, observation, times, path, gpus)
     found.max_ongoing = inventory.max_ongoing_requests if inventory is not None else None
-    found.pool_name, found.forecaster, found.bins, found.ended = pool_name, forecaster, bins, tuple(ended)
+    found.pool_name, found.bins, found.ended = pool_name, bins, tuple(ended)
     found.capacity_rps, found.capacity_batch = replica_capacity(
         settings, observation, found.max_ongoing, memory.supply, now_s
     )

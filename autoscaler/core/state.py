@@ -369,6 +369,9 @@ class DeploymentMemory:
     coverage: CoverageMemory = field(default_factory=CoverageMemory)
     seen_at_s: float | None = None
     """When signals last told of it."""
+    busy_rps: float = 0.0
+    """Its mean arrivals over about a day, where that decides who has a forecaster (forecast.py)."""
+    busy_at_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -520,22 +523,38 @@ class ControllerState:
             found = self.deployments[full_key] = DeploymentMemory()
         return found
 
-    def forget_gone(self, now_s: float, after_s: float) -> list[str]:
+    def forget_gone(self, now_s: float, after_s: float, most: int | None = None) -> list[str]:
         """Drop deployments that nobody told of for so long: names come and go, and the state stays small. Their keys;
         the policy's memory of them is the policy's to drop.
+
+        `most`: deployments of one namespace that are remembered; beyond it those go first that were not seen for
+        longest, and none that was seen now: a head that names others at every look fills up no memory.
         """
-        gone = []
+        gone = [] if most is None else self._beyond(most, now_s)
         for key, memory in self.deployments.items():
             if memory.seen_at_s is None:
                 memory.seen_at_s = now_s
             elif now_s - memory.seen_at_s > after_s:
                 gone.append(key)
+        gone = list(dict.fromkeys(gone))
         for key in gone:
             del self.deployments[key]
             self.forecasters.pop(key, None)
             self.saved_forecasters.pop(key, None)
             for stage in [stage for stage in self.book.stages if stage.startswith(f"{key}/")]:
                 del self.book.stages[stage]
+        return gone
+
+    def _beyond(self, most: int, now_s: float) -> list[str]:
+        """Of each namespace that remembers more than `most` deployments: those to drop."""
+        namespaces: dict[str, list[str]] = {}
+        for key in self.deployments:
+            namespaces.setdefault(key.partition("/")[0], []).append(key)
+        gone: list[str] = []
+        for keys in namespaces.values():
+            if len(keys) > most:
+                unseen = [(seen_s, key) for key in keys if (seen_s := self.deployments[key].seen_at_s or 0.0) < now_s]
+                gone += [key for _, key in sorted(unseen)[: len(keys) - most]]
         return gone
 
 

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from autoscaler.common.errors import LeadtimeError
 from autoscaler.core import demand
 from autoscaler.core.controller import Controller
+from autoscaler.core.forecast import within_budget
 from autoscaler.core.types import Signals
 from policies.base import BacktestTrace, DeploymentKey, Forecaster, ForecasterState, Forecasting, ForecastSpec
 
@@ -28,6 +29,8 @@ _SHORT_GAP_S = 600.0
 _CLOSE_S = 60.0
 """A forecaster that learned beside the ticks takes over when it is no further behind than this."""
 _MOST_ROUNDS = 4
+_MOST_ASKED = 10_000
+"""Beyond it, deployments that are gone are forgotten here, and asked for again when they come back."""
 
 
 class RateHistory(Protocol):
@@ -75,9 +78,11 @@ class HistoryAtStart:
         """
         spec = controller.policy.forecast
         keys = {one.key for one in signals.deployments if controller.config.settings_for(one.key) is not None}
-        new = sorted(keys - self._asked)
+        new = sorted(within_budget(controller.state, controller.config, sorted(keys - self._asked)))
         if spec is not None and new:
-            self._asked |= keys
+            self._asked |= set(new)
+            if len(self._asked) > _MOST_ASKED:
+                self._asked &= keys
             for key in new:
                 self._begin(key, self._learn(key, spec, controller.state.forecasters.get(key.full), now_s))
             _, late = await asyncio.wait(self._under_way.values(), timeout=self._within_s)

@@ -158,6 +158,8 @@ def _controller(settings: Settings, file: SettingsFile) -> ControllerConfig:
         full_guards=True,
         hint_max_rps=settings.mqtt.max_rps_per_deployment if settings.mqtt else None,
         tenants=settings.tenants.rules,
+        namespace_forecasters=None if settings.kubernetes is None else settings.reading.namespace_forecasters,
+        namespace_deployments=None if settings.kubernetes is None else settings.reading.namespace_deployments,
         sha256=file.sha256,
     )
 

@@ -83,6 +83,13 @@ class Reading(Block):
         le=1_000_000,
         description="Deployments of all found services of one namespace together.",
     )
+    namespace_forecasters: int = Field(
+        default=_DEFAULT.namespace_forecasters,
+        ge=0,
+        le=1_000_000,
+        description="Deployments of one namespace that have a forecast, the busiest first; those that an entry names "
+        "in full have theirs besides.",
+    )
     namespace_series: int = Field(
         default=_DEFAULT.namespace_series,
         ge=100,

@@ -166,6 +166,8 @@ class DeploymentView:
     replica_metrics: tuple[ReplicaMetrics, ...] = ()
     handle_reports: tuple[HandleReport, ...] = ()
     forecast: Forecast | None = None
+    no_forecast: str = ""
+    """Why there is no forecast and will be none for now; empty: there is one, or none yet."""
     """With what was announced in it."""
     announcements: tuple[Announcement, ...] = ()
     """What was announced for now or the horizon ahead, also where there is no forecast; in requests of today's mix."""

@@ -156,7 +156,7 @@ class PredictivePolicy(PolicyPlugin):
         start = o.quantile if o.quantile is not None else 1.0 - _START_LEVEL_SHARE * (1.0 - d.slo.target_fraction)
         lead = _UNKNOWN_LEAD if d.lead_times is None else d.lead_times.path(d.next_path)
         horizon_s = lead.quantile(_LEAD_LEVEL) + period_s
-        forecast, no_forecast = d.forecast, "no forecast yet"
+        forecast, no_forecast = d.forecast, d.no_forecast or "no forecast yet"
         if forecast is not None and not (forecast.calibrated and forecast.values_rps):
             no_forecast, forecast = f"forecast not used: {forecast.why}", None
         return Situation(

@@ -136,6 +136,10 @@ class ControllerConfig:
     hint_max_rps: float | None = None
     """The level that hints may raise a deployment's demand to; None: no limit but its own maximum."""
     tenants: TenantRules = TenantRules()
+    namespace_forecasters: int | None = None
+    """Deployments of one namespace that have a forecaster; None: all, as where no tenant names deployments."""
+    namespace_deployments: int | None = None
+    """Deployments of one namespace that are remembered at the same time; None: all."""
     sha256: str = ""
     """Of the settings file as read: journals carry it."""
 

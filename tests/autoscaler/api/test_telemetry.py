@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from prometheus_client import generate_latest
 
 from autoscaler.api.metrics import Exporter
 from autoscaler.api.status import status_view
-from autoscaler.api.telemetry import Telemetry
+from autoscaler.api.telemetry import Telemetry, new_telemetry
 from autoscaler.core.build import new_controller
 from autoscaler.core.types import DeploymentPlan, GuardRecord, Hint, Plan, Signals
 from policies.base import DeploymentKey, ForecastSpec
@@ -72,3 +74,29 @@ def test_a_hint_that_comes_nearer_makes_no_series_of_its_own() -> None:
     status = status_view(hinted, 750.0)
     assert 55.0 in status["deployments"]["chat/llm"]["forecast"]["horizons_s"]
     assert status["hints"][0]["asked_by"] == "marketing"
+
+
+def _turns(count: int, names_of: int = 0, limit: int | None = 500) -> Telemetry:
+    """`count` deployments whose level somebody moves at each of 60 ticks; `names_of`: ticks until they have others."""
+    telemetry = new_telemetry(replace(config(), namespace_deployments=limit))
+    for tick in range(60):
+        turn = tick // names_of if names_of else 0
+        keys = [DeploymentKey("hostile", "svc", f"{turn}-{i}", "llm") for i in range(count)]
+        keys.append(DeploymentKey("own", "svc", "chat", "llm"))
+        deployments = tuple(DeploymentPlan(key, 1, 1 + tick % 7, 1) for key in keys)
+        telemetry.publish(Signals(), Plan(tick, 5.0 * tick, True, False, deployments), (), 0.0)
+    return telemetry
+
+
+def test_a_namespace_of_many_deployments_keeps_as_many_decisions_as_one_of_twenty() -> None:
+    kept = {key: len(those) for key, those in _turns(400).decisions.items()}
+    own = kept.pop(DeploymentKey("own", "svc", "chat", "llm"))
+    assert (own, set(kept.values())) == (60, {25})
+    assert {len(those) for those in _turns(400, limit=None).decisions.values()} == {60}
+
+
+def test_names_that_come_and_go_are_forgotten_where_tenants_give_them() -> None:
+    telemetry = _turns(10, names_of=1, limit=20)
+    assert len(telemetry.decisions) == 20 + 1
+    assert len([key for key in telemetry.score.requests if key.namespace == "hostile"]) <= 20
+    assert len(_turns(10, names_of=1, limit=None).decisions) == 600 + 1

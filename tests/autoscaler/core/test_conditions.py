@@ -148,10 +148,10 @@ def test_one_deployment_that_fails_keeps_its_level_and_the_others_are_decided(
     subject = controller(llm=3, other=4)
     real_look, real_plan = observe.observe, Controller._plan
 
-    def bad_look(config, spec, forecasting, state, signals, *rest):  # type: ignore[no-untyped-def]
+    def bad_look(config, spec, state, signals, *rest):  # type: ignore[no-untyped-def]
         if signals.key == KEY:
             raise ZeroDivisionError("odd")
-        return real_look(config, spec, forecasting, state, signals, *rest)
+        return real_look(config, spec, state, signals, *rest)
 
     def bad_plan(self, d, *rest):  # type: ignore[no-untyped-def]
         if d.key == KEY:
@@ -190,10 +190,10 @@ def test_what_a_failed_deployment_holds_keeps_its_part_of_the_budget(monkeypatch
     subject = new_controller(config, None, WantingPolicy({KEY: 1, OTHER: 9}))
     real = observe.observe
 
-    def bad(config, spec, forecasting, state, signals, *rest):  # type: ignore[no-untyped-def]
+    def bad(config, spec, state, signals, *rest):  # type: ignore[no-untyped-def]
         if signals.key == KEY:
             raise ZeroDivisionError("odd")
-        return real(config, spec, forecasting, state, signals, *rest)
+        return real(config, spec, state, signals, *rest)
 
     monkeypatch.setattr(observe, "observe", bad)
     held = tuple(ReplicaSignal(f"r{i}", "RUNNING", 0.0) for i in range(4))

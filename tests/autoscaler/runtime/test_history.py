@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -11,7 +11,7 @@ from autoscaler.common.errors import SourceError
 from autoscaler.core.build import new_controller
 from autoscaler.core.controller import Controller
 from autoscaler.core.demand import TokenSums, current_mix
-from autoscaler.core.types import DeploymentSettings
+from autoscaler.core.types import DeploymentSettings, DeploymentSignals, Signals
 from autoscaler.runtime.history import HistoryAtStart
 from policies.base import DeploymentKey, ForecastSpec
 from policies.forecasting import create
@@ -89,6 +89,25 @@ async def test_a_mix_that_is_known_is_not_replaced_and_an_old_one_soon_gives_way
     mix = current_mix(fresh.state.memory(KEY.full).demand)
     assert mix is not None
     assert mix.prompt_tokens < 500.0, "200 requests of 100 tokens outweigh what the past of 2000 counts for"
+
+
+async def test_history_is_asked_for_by_those_that_have_room_for_a_forecaster_and_by_others_when_they_have() -> None:
+    settings = replace(config(DeploymentSettings("*/*", max_replicas=8)), namespace_forecasters=1)
+    controller = new_controller(settings, policy=Says(1, forecast=ForecastSpec("mixture", BIN_S)))
+    keys = [DeploymentKey("llm", "svc", app, "llm") for app in ("a", "b")]
+    given = Signals(deployments=tuple(DeploymentSignals(key, inventory(NOW_S), None) for key in keys))
+    past = Past(tokens=None)
+    history = HistoryAtStart(past, 3600.0, ForecastingService())
+    for _ in range(2):
+        await history.seed(controller, given, NOW_S)
+        controller.step(given, NOW_S)
+    assert (len(past.asked), set(controller.state.forecasters)) == (1, {keys[0].full})
+
+    controller.state.forecasters.clear()
+    del controller.state.deployments[keys[0].full]
+    alone = replace(given, deployments=given.deployments[1:])
+    await history.seed(controller, alone, NOW_S)
+    assert len(past.asked) == 2
 
 
 async def test_no_past_and_a_past_that_cannot_be_read_change_nothing() -> None:
