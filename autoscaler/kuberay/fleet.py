@@ -35,6 +35,10 @@ _LARGE_AT_ONCE = 4
 """Large answers that services of one namespace may hold at once."""
 
 
+_MOST_PLANNED = 10_000
+"""Beyond it, levels of deployments that nobody lists now are forgotten."""
+
+
 class Discovery(Protocol):
     """What is needed of discovery."""
 
@@ -217,6 +221,9 @@ class KubeRayFleet:
             except Exception as error:  # one cluster's trouble is that cluster's
                 self._refused[key] = str(error) if isinstance(error, LeadtimeError) else f"bug: {error!r}"
         self.planned = {k: n for k, n in self.planned.items() if (k.namespace, k.service) in self._services}
+        if len(self.planned) > _MOST_PLANNED:  # names come and go
+            known = self.known_keys()
+            self.planned = {k: n for k, n in self.planned.items() if k in known}
         await asyncio.gather(*(link.close() for link in closing))
 
     def _taken(self) -> tuple[dict[ServiceKey, KubeService], dict[LinkKey, str]]:

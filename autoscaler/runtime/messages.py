@@ -13,6 +13,10 @@ from autoscaler.core.types import FINE_OUTCOMES, Applied, Condition, Plan, Signa
 log = logging.getLogger("leadtime")
 
 
+_MOST_SUBJECTS = 1000
+_ABOUT_A_DEPLOYMENT = ("writing to ", "level ")
+
+
 class TickLog:
     """`last`: what was logged last on each subject."""
 
@@ -28,7 +32,10 @@ class TickLog:
             log.log(level, "%s", words, extra=kind)
         elif before and not words:
             log.info("%s: well again", subject, extra=kind)
-        self.last[subject] = words
+        if words:
+            self.last[subject] = words
+        else:
+            self.last.pop(subject, None)
 
     def sources(self, signals: Signals) -> None:
         for source in signals.sources:
@@ -68,10 +75,20 @@ class TickLog:
                 log.info("%s: %s", one.key, one.sentence)
             words = f"{one.key}: {applied.outcome}: {applied.why}" if applied is not None and failed else ""
             self.say(f"writing to {one.key}", words, logging.WARNING)
+        self._forget_gone(plan)
         for pool in plan.pools:
             held = applied_to.get(pool.name)
             if held is not None:
                 self._pool(pool.name, held)
+
+    def _forget_gone(self, plan: Plan) -> None:
+        """Names come and go: what was said of deployments that are gone is dropped when it is much."""
+        if len(self.last) <= _MOST_SUBJECTS + 2 * len(plan.deployments):
+            return
+        there = {f"{about}{one.key}" for one in plan.deployments for about in _ABOUT_A_DEPLOYMENT}
+        gone = [one for one in self.last if one.startswith(_ABOUT_A_DEPLOYMENT) and one not in there]
+        for subject in gone:
+            del self.last[subject]
 
     def _pool(self, name: str, applied: Applied) -> None:
         if applied.outcome == "ok":
