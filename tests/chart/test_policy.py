@@ -496,7 +496,11 @@ def test_selectors_find_the_pods_they_mean(case: str) -> None:
     assert one(docs, "Service")["spec"]["selector"].items() <= labels
     for kind in ("PodDisruptionBudget", "PodMonitor"):
         for doc in of_kind(docs, kind):
-            assert doc["spec"]["selector"]["matchLabels"].items() <= labels
+            own = doc["metadata"]["labels"].get("app.kubernetes.io/component") == "standby"
+            pod = (
+                one(docs, "Deployment", "demo-leadtime-standby")["spec"]["template"] if own else deployment["template"]
+            )
+            assert doc["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
     for policy in of_kind(docs, "NetworkPolicy"):
         assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels
     for monitor in of_kind(docs, "ServiceMonitor"):
