@@ -52,6 +52,8 @@ class CounterMemory:
     anew: dict[str, list[float]] = field(default_factory=dict)
     """Series that seem to have begun anew lately: id -> [what they had counted, when that was seen, what they have
     counted since and is not added yet]. It is with the next reading, if that does not take it back."""
+    of_before: float = 0.0
+    """Of what the last reading added, the part that came before the reading before it."""
 
     def advance(
         self,
@@ -71,6 +73,7 @@ class CounterMemory:
         can have been counted since the last reading. `none_is_zero`: a reading without any series says that nothing
         was counted so far; else it says nothing, and is not the first.
         """
+        self.of_before = 0.0
         if not current:
             self.started = self.started or none_is_zero
             return 0.0
@@ -158,6 +161,7 @@ class CounterMemory:
             del self.anew[name]
             return (value - was) * (at_s - seen_at_s) / (at_s - was_at_s)
         found[2] = 0.0
+        self.of_before += held
         return value - last + held
 
     def _new(self, fresh: Sequence[float], at_s: float, since_s: float | None) -> list[float]:

@@ -104,9 +104,19 @@ def rates_rps(memory: DemandMemory) -> tuple[float | None, float | None]:
     return (arrivals / seconds, errors / seconds) if seconds > 0 else (None, None)
 
 
-def remember(memory: DemandMemory, end_s: float, lasted_s: float, came: float, failed: float, window_s: float) -> None:
-    """The newest interval (seconds, requests that came and failed) enters the rate window; the too old leave it."""
+def remember(
+    memory: DemandMemory, end_s: float, lasted_s: float, came: float, failed: float, window_s: float, of_before: float
+) -> None:
+    """The newest interval (seconds, requests that came and failed) enters the rate window; the too old leave it.
+
+    `of_before`: of those that came, how many belong to the interval before it (else, when that one leaves the window,
+    the rate would rise by what was counted late).
+    """
     kept = _packed(memory)
+    if of_before and len(kept) >= _INTERVAL.size:
+        at_s, seconds, arrivals, errors = _INTERVAL.unpack_from(kept, len(kept) - _INTERVAL.size)
+        _INTERVAL.pack_into(kept, len(kept) - _INTERVAL.size, at_s, seconds, arrivals + of_before, errors)
+        came -= of_before
     kept += _INTERVAL.pack(end_s, lasted_s, came, failed)
     while len(kept) > _INTERVAL.size and _INTERVAL.unpack_from(kept)[0] <= end_s - window_s:
         del kept[: _INTERVAL.size]
@@ -215,7 +225,8 @@ def ingest(
         arrivals /= 1.0 - memory.unseen_fraction
     demand = without_retries(memory, now_s, seconds, arrivals, errors)
     memory.uncounted_rps = (arrivals - demand) / seconds
-    remember(memory, now_s, seconds, demand, errors, window_s)
+    of_before = demand * min(1.0, memory.arrivals.of_before / arrivals) if arrivals > 0.0 else 0.0
+    remember(memory, now_s, seconds, demand, errors, window_s, of_before)
     return list(close_bins(memory, since_s, now_s, demand, bin_s))
 
 
