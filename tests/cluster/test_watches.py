@@ -17,7 +17,7 @@ import pytest
 
 from autoscaler.common.errors import Unavailable
 from autoscaler.kubernetes.api import KubernetesApi, connect
-from autoscaler.kubernetes.resources import CONFIG_MAPS, Object, Throttled
+from autoscaler.kubernetes.resources import CONFIG_MAPS, Object
 from autoscaler.sources.kubernetes.cache import ObjectCache, WatchTimes
 from tests.cluster.api import ROOT_CA, ApiError, RealApi
 from tests.cluster.control_plane import PATIENCE_S
@@ -86,58 +86,6 @@ async def watched(cluster: RealApi, tmp_path: Path) -> AsyncIterator[Watched]:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         await client.close()
-
-
-async def test_no_seat_is_a_429_that_passes(watched: Watched) -> None:
-    """API priority and fairness: a priority level without a seat refuses what the test's account asks.
-
-    It comes first: a server that was just restarted takes its time with a new FlowSchema.
-    """
-    level = {
-        "apiVersion": "flowcontrol.apiserver.k8s.io/v1",
-        "kind": "PriorityLevelConfiguration",
-        "metadata": {"name": "no-seat"},
-        "spec": {
-            "type": "Limited",
-            "limited": {"nominalConcurrencyShares": 0, "lendablePercent": 0, "borrowingLimitPercent": 0,
-                        "limitResponse": {"type": "Reject"}},
-        },
-    }  # fmt: skip
-    everything = {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "namespaces": ["*"], "clusterScope": True}
-    schema = {
-        "apiVersion": "flowcontrol.apiserver.k8s.io/v1",
-        "kind": "FlowSchema",
-        "metadata": {"name": "no-seat"},
-        "spec": {
-            "matchingPrecedence": 2,
-            "priorityLevelConfiguration": {"name": "no-seat"},
-            "rules": [
-                {
-                    "subjects": [{"kind": "ServiceAccount", "serviceAccount": {"name": "default", "namespace": SPACE}}],
-                    "resourceRules": [everything],
-                }
-            ],
-        },
-    }
-    watched.api.add(level)
-    watched.api.add(schema)
-    try:
-        with pytest.raises(Throttled) as caught:
-            await calls(watched.client)
-        assert caught.value.retry_after_s is not None
-
-        def turned_away() -> bool:
-            if "429" not in watched.cache.why:  # a watch that stands keeps its seat
-                watched.relay.break_connections()
-            return "429" in watched.cache.why
-
-        await until(turned_away, PATIENCE_S, 1.5)
-        watched.api.add(config_map("b", "1"))
-    finally:
-        watched.api.remove(schema)
-        watched.api.remove(level)
-
-    await watched.becomes_current()
 
 
 async def test_what_happened_while_it_was_cut_off_is_seen_when_it_is_back(watched: Watched) -> None:
