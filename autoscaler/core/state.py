@@ -257,6 +257,14 @@ class DemandMemory:
     """The fewest that were since."""
     ended: float = 0.0
     """Requests that had a first token, or ended, since arrivals were last counted."""
+    finished_since: float = 0.0
+    """Requests that engines ended since arrivals were last counted."""
+    handles_at_s: float | None = None
+    """When handles last counted a request or showed one; None: not since this is watched."""
+    let_in: float = 0.0
+    """The most that handles can have let in, of requests that engines had in flight or ended since."""
+    bypassed: bool = False
+    """Requests are served that no handle counted or shows: what handles do not count is not known to be none."""
     unknown: str = ""
     """Why arrivals are not known; empty where they are."""
     frozen: bool = False

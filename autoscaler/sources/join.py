@@ -22,6 +22,8 @@ _SILENT_S = 30.0
 """A page this much older than the newest one is of a node that answers no more: the others need not wait for it."""
 _FULL = 1.01
 """The fullest that a KV cache can be; sums of floats may end a little above 1."""
+_FRACTION, _DEVIATIONS = 0.05, 3.0
+"""Counts of requests in flight that differ by no more, or by so many standard deviations, tell of the same ones."""
 _NO_NUMBER = -1.0
 """What a counter that holds no possible number is handed on as: none can have counted it, and JSON can hold it."""
 T = TypeVar("T")
@@ -195,6 +197,8 @@ class _Gathered:
 
     def metrics(self, as_of_s: float) -> DeploymentMetrics:
         replicas = tuple(_replica(replica_id, seen) for replica_id, seen in sorted(self.replica_gauges.items()))
+        at_handles = _sum(self.gauges.get("ongoing"))
+        ongoing = _in_flight(at_handles, _at_replicas(replicas), _in_engines(replicas))
         return DeploymentMetrics(
             as_of_s=as_of_s if self.as_of_s == inf else self.as_of_s,
             arrivals_total=_best(self.counters, "arrivals"),
@@ -210,19 +214,12 @@ class _Gathered:
             ttft_sum_s=_best(self.counters, "ttft_sum"),
             itl_sum_s=_best(self.counters, "itl_sum"),
             queued_at_handles=_sum(self.gauges.get("queued")),
-            ongoing=self._ongoing(replicas),
+            ongoing=ongoing,
+            ongoing_beside_handles=(ongoing or 0.0) - (at_handles or 0.0),
             replicas=replicas,
             baseline=tuple(sorted(self.baseline)),
             silent_pages=self.silent_pages,
         )
-
-    def _ongoing(self, replicas: tuple[ReplicaMetrics, ...]) -> float | None:
-        """As the handles count it; without handles (nobody asked yet through one) as the replicas do."""
-        at_handles = _sum(self.gauges.get("ongoing"))
-        if at_handles is not None:
-            return at_handles
-        at_replicas = [replica.ongoing for replica in replicas if replica.ongoing is not None]
-        return sum(at_replicas) if at_replicas else None
 
 
 def _best(found: ByRank[T], field: Field) -> dict[str, T]:
@@ -233,6 +230,32 @@ def _best(found: ByRank[T], field: Field) -> dict[str, T]:
 
 def _sum(values: Mapping[str, float] | None) -> float | None:
     return sum(values.values()) if values else None
+
+
+def _in_flight(at_handles: float | None, *others: float | None) -> float | None:
+    """What handles count, unless another witness sees requests where they see none, or clearly more than they do.
+
+    Processes report some seconds apart, so a little more is no contradiction.
+    """
+    most = max((count for count in others if count is not None), default=None)
+    if at_handles is None or most is None:
+        return most if at_handles is None else at_handles
+    missed = most - at_handles
+    if at_handles == 0.0 or missed > max(_FRACTION * most, _DEVIATIONS * most**0.5):
+        return max(at_handles, most)
+    return at_handles
+
+
+def _at_replicas(replicas: Iterable[ReplicaMetrics]) -> float | None:
+    """Requests that replicas themselves say they process."""
+    known = [one.ongoing for one in replicas if one.ongoing is not None]
+    return sum(known) if known else None
+
+
+def _in_engines(replicas: Iterable[ReplicaMetrics]) -> float | None:
+    """Requests that run or wait in the replicas' engines."""
+    known = [one for one in replicas if one.running is not None or one.waiting is not None]
+    return sum((one.running or 0.0) + (one.waiting or 0.0) for one in known) if known else None
 
 
 def _replica(replica_id: str, seen: ByRank[float]) -> ReplicaMetrics:

@@ -25,6 +25,9 @@ from autoscaler.core.types import (
 
 _STILL_S = 30.0
 """Handles and engines report some 15 s apart: arrivals that stand still for no longer say nothing."""
+_REPORTS_APART_S = 15.0
+"""Handles and engines tell of the same request no further apart."""
+_BYPASSED = "engines serve requests that no handle counted: they come another way (docs/ray-paths.md)"
 _NOTHING_ENDS_S = 60.0
 """With requests in flight and replicas that run, something is served within this time."""
 _YOUNG_S = 60.0
@@ -66,6 +69,15 @@ class Reports:
 
 
 NO_REPORTS = Reports()
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What engines did in one interval: requests that had their first token or ended, tokens, requests that ended."""
+
+    requests: float
+    tokens: float
+    ended: float
 
 
 # ---------------------------------------------------------------- arrivals, at every new page
@@ -145,13 +157,12 @@ def judge_arrivals(
     metrics: DeploymentMetrics,
     reports: Reports,
     counted: float,
-    served: tuple[float, float],
+    served: Served,
     now_s: float,
 ) -> None:
-    """Whether arrivals are known after a page that added `counted`; `served`: requests that had their first token or
-    ended, and tokens that engines counted."""
+    """Whether arrivals are known after a page that added `counted`."""
     in_flight = (metrics.ongoing or 0.0) + (metrics.queued_at_handles or 0.0)
-    if served[0] > 0.0 or served[1] > 0.0 or in_flight != memory.in_flight or not reports.running:
+    if served.requests > 0.0 or served.tokens > 0.0 or in_flight != memory.in_flight or not reports.running:
         memory.served_at_s = now_s
     memory.in_flight = in_flight
     if memory.begun_at_s is None or memory.moved_at_s is None or memory.served_at_s is None:
@@ -164,13 +175,16 @@ def judge_arrivals(
     if counted > 0.0:
         believed = min(counted, _FEW + _SPURT * _lately_rps(memory) * max(0.0, now_s - memory.moved_at_s))
         memory.moved_at_s, memory.in_flight_then = now_s, in_flight + believed
-        memory.ended, memory.least_in_flight = 0.0, None
+        memory.ended, memory.least_in_flight, memory.finished_since = 0.0, None, 0.0
+        memory.handles_at_s, memory.let_in, memory.bypassed = now_s, memory.in_flight_then, False
         memory.unknown, memory.frozen, memory.idle = "", False, False
         return
-    memory.ended += served[0]
+    memory.ended += served.requests
+    memory.finished_since += served.ended
+    _note_bypass(memory, metrics, in_flight, now_s)
     still_s = now_s - memory.moved_at_s
     there = bool(metrics.arrivals_total)
-    if there and still_s <= _STILL_S and not memory.frozen:
+    if there and still_s <= _STILL_S and not memory.frozen and not memory.bypassed:
         memory.unknown, memory.idle = "", False
         return
     in_engines = any(r.ongoing or r.running or r.waiting for r in metrics.replicas)
@@ -179,9 +193,13 @@ def judge_arrivals(
         busy = False  # a request that a handle has lost count of
     if not busy and _nobody_is_served(metrics, reports) and now_s - memory.served_at_s > _STILL_S:
         memory.moved_at_s, memory.in_flight_then, memory.ended, memory.least_in_flight = now_s, 0.0, 0.0, 0.0
+        memory.finished_since, memory.let_in, memory.bypassed = 0.0, 0.0, False
         memory.unknown, memory.frozen, memory.idle = "", False, True
         return
     memory.idle = False
+    if memory.bypassed:
+        memory.unknown, memory.frozen = _BYPASSED, there
+        return
     if not there:
         memory.frozen = False
         memory.unknown = _absent_words(memory, now_s)
@@ -192,6 +210,24 @@ def judge_arrivals(
     memory.least_in_flight = in_flight if least is None else min(least, in_flight)
     if not memory.unknown and not busy and not _nobody_is_served(metrics, reports):
         memory.unknown = f"arrivals stand still for {still_s:.0f} s, and no gauge says that nothing is in flight"
+
+
+def _note_bypass(memory: DemandMemory, metrics: DeploymentMetrics, in_flight: float, now_s: float) -> None:
+    """Whether requests are served that no handle let in: handles have had nothing for longer than reports are apart,
+    and what engines ended since, with what is in flight now, is more than handles can have let in.
+
+    Behind HAProxy handles of the fallback proxy are there, and stand at 0 (docs/ray-paths.md).
+    """
+    beside, begun_at_s = metrics.ongoing_beside_handles, now_s if memory.begun_at_s is None else memory.begun_at_s
+    silent_s = now_s - (begun_at_s if memory.handles_at_s is None else memory.handles_at_s)
+    if in_flight - beside > 0.0:
+        memory.handles_at_s = now_s
+    elif silent_s > _REPORTS_APART_S:
+        if beside + memory.finished_since > memory.let_in:
+            memory.bypassed = True
+        return
+    if memory.handles_at_s is not None:
+        memory.let_in = max(memory.let_in, in_flight + memory.finished_since)
 
 
 def _is_witnessed(memory: DemandMemory, metrics: DeploymentMetrics, reports: Reports, now_s: float) -> bool:
@@ -210,7 +246,7 @@ def _lately_rps(memory: DemandMemory) -> float:
 
 
 def _nobody_is_served(metrics: DeploymentMetrics, reports: Reports) -> bool:
-    """Serve itself says so: its handles, or every replica that runs."""
+    """Handles, replicas and engines say so as far as they say anything, or every replica that runs."""
     if metrics.ongoing == 0.0 and metrics.arrivals_total:
         return True
     return _replicas_idle(metrics, reports)

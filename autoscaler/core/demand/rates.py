@@ -14,6 +14,7 @@ from struct import Struct
 from autoscaler.core.demand.knowledge import (
     NO_REPORTS,
     Reports,
+    Served,
     count_shares,
     judge_arrivals,
     judge_failures,
@@ -202,7 +203,7 @@ def ingest(
     frozen_since_s = memory.moved_at_s if memory.frozen else None
     memory.unseen_fraction = unseen_share(memory, metrics, reports, now_s)
     note_known(memory, metrics, now_s)
-    served = (max(latencies[1], tokens[0]), tokens[1] + tokens[2])
+    served = Served(max(latencies[1], tokens[0]), tokens[1] + tokens[2], tokens[0])
     judge_arrivals(memory, metrics, reports, counted, served, now_s)
     if frozen_since_s is not None and since_s is not None and frozen_since_s < since_s:
         counted *= (now_s - since_s) / (now_s - frozen_since_s)  # what comes to light is of all that time

@@ -102,7 +102,9 @@ class DeploymentMetrics:
     queued_at_handles: float | None = None
     """Waiting for a replica at proxies and handles; the wake signal at zero."""
     ongoing: float | None = None
-    """Sent to a replica and not finished."""
+    """Sent to a replica and not finished: as handles count them, or as replicas or engines do that see clearly more."""
+    ongoing_beside_handles: float = 0.0
+    """Those of `ongoing` that no handle shows. Behind HAProxy it is all of them, and a handle's 0 is no idleness."""
     replicas: tuple[ReplicaMetrics, ...] = ()
     """Gauges of replicas that the inventory lists as alive; dead ones are left out by the join."""
     handle_reports: tuple[HandleReport, ...] = ()

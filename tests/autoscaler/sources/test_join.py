@@ -257,3 +257,22 @@ def test_vllms_own_names_through_ray_are_all_read() -> None:
     assert ttft.edges[0] == 0.001
     assert itl.edges[0] == 0.01
     assert ttft.counts[-1] >= itl.counts[-1] > 0
+
+
+@pytest.mark.parametrize(
+    ("handles", "replicas", "engines", "all_"),
+    [
+        (6.0, 6.0, 6.0, 6.0), (0.0, 6.0, 6.0, 6.0), (0.0, 0.0, 4.0, 4.0), (7.0, 6.0, 5.0, 7.0), (5.0, 6.0, 6.0, 5.0),
+        (3.0, 60.0, 60.0, 60.0), (0.0, 0.0, 0.0, 0.0),
+    ],
+)  # fmt: skip
+def test_in_flight_is_what_handles_say_unless_another_sees_clearly_more(
+    handles: float, replicas: float, engines: float, all_: float
+) -> None:
+    found = joined(
+        of_llm(names.SERVE_ONGOING, handles, handle="fallback"),
+        of_llm(names.SERVE_PROCESSING, replicas, replica="a"),
+        Sample.of(names.VLLM_RUNNING, engines, ReplicaId="a"),
+        Sample.of(names.VLLM_WAITING, 0.0, ReplicaId="a"),
+    )
+    assert (found.ongoing, found.ongoing_beside_handles) == (all_, all_ - handles)
