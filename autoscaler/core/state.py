@@ -205,7 +205,7 @@ class DemandMemory:
     totals: Totals = field(default_factory=Totals)
     """Everything that was counted since the first reading."""
     recent: list[list[float]] = field(default_factory=list)
-    """The intervals of a state of before they were packed; `arrivals.py` moves them over."""
+    """The intervals of a state of before they were packed; `demand/rates.py` moves them over."""
     intervals: bytearray = field(default_factory=bytearray)
     """float64 (intervals, 4): end, seconds, arrivals, errors, newest last, as long as the rate window. Packed: with a
     hundred deployments each number that lies by itself is a wait for memory at every tick."""

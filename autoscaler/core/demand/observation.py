@@ -30,7 +30,7 @@ def observe(
     reports: Reports = NO_REPORTS,
     replicas: str = "",
 ) -> Observation:
-    """Everything that is known of a deployment at `now_s`; of its replicas supply.py tells.
+    """Everything that is known of a deployment at `now_s`; of its replicas core/supply/ tells.
 
     `replicas`: why their states are not known.
     """
