@@ -85,7 +85,7 @@ class TestKubeRayWorkers(PrewarmContract):
 
     async def test_a_change_in_between_is_a_conflict_and_decided_again(self, world: WorkersWorld) -> None:
         def meddle(request: Any) -> None:
-            if request.verb == "patch" and not world.api.read(SERVICE)["metadata"]["labels"]:
+            if request.verb == "patch" and not world.api.read(SERVICE)["metadata"].get("labels"):
                 world.api.change(SERVICE, {"metadata": {"labels": {"a": "b"}}})
 
         world.api.change(SERVICE, {"metadata": {"labels": {}}})
