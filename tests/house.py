@@ -40,8 +40,6 @@ WORDS: Mapping[str, str] = {
     "teach": "backtest",
 }
 """Private words of this project's first months, and the terms to use instead."""
-OLD_WORDS: Mapping[str, str] = {}
-"""`file:name` that may stay, and why: names that are saved or that others script against."""
 
 _SHAPE = "data of others may have any shape, and one line says so"
 _PLUGIN = "a plug-in's class is checked here against the port, once, before anything calls it"
@@ -51,7 +49,7 @@ PROBES: Mapping[str, str] = {
     "autoscaler/cli/explain.py:run": _SHAPE,
     "autoscaler/cli/status.py:run": _SHAPE,
     "autoscaler/core/journal.py:decode_signals": _SHAPE,
-    "autoscaler/core/observe.py:DeploymentTick.view": "filled open, then frozen: a fifth of a step (decision 0023)",
+    "autoscaler/core/observe.py:DeploymentTick.view": "filled open, then frozen: three times as fast (decision 0023)",
     "autoscaler/kubernetes/leader.py:lease_clock_s": "Linux only; other systems have no such clock",
     "autoscaler/kubernetes/wire.py:WatchStream.close": "urllib3 2.x has shutdown(), older ones have not",
     "autoscaler/settings/document/reading.py:_yaml_error": "PyYAML's errors have a mark or none",
@@ -94,18 +92,17 @@ def identifiers(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.attr
 
 
-def private_words(name: str, path: Path, tree: ast.AST) -> Iterator[str]:
-    file = path.relative_to(ROOT).as_posix()
+def private_words(name: str, file: str, tree: ast.AST) -> Iterator[str]:
+    """Names in a module that are on the list."""
     last = name.rpartition(".")[2]
     for line, found in ((1, last), *identifiers(tree)):
         plain = found.strip("_").lower()
-        if plain in WORDS and f"{file}:{found}" not in OLD_WORDS:
+        if plain in WORDS:
             yield f"{file}:{line}: `{found}` is a private word; use: {WORDS[plain]}"
 
 
-def probes(path: Path, tree: ast.AST) -> Iterator[str]:
+def probes(file: str, tree: ast.AST) -> Iterator[str]:
     """Where an object is asked what it can do, instead of a port saying it."""
-    file = path.relative_to(ROOT).as_posix()
     stack: list[tuple[ast.AST, str]] = [(tree, "module")]
     while stack:
         node, inside = stack.pop()
@@ -205,8 +202,9 @@ def problems() -> Iterator[str]:
     known = modules()
     for name, path in known.items():
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        yield from private_words(name, path, tree)
-        yield from probes(path, tree)
+        file = path.relative_to(ROOT).as_posix()
+        yield from private_words(name, file, tree)
+        yield from probes(file, tree)
     for what, (starts, most) in REACH.items():
         files = sum(holds_code(known[name]) for name in reached(starts, known))
         if files > most:

@@ -60,7 +60,7 @@ def deployment_families(telemetry: Telemetry, plan: Plan) -> Iterator[Metric]:
 
 
 def _stands_in(telemetry: Telemetry, plan: Plan) -> list[Row]:
-    """No sample on a controller's own pages. What is paused, or unknown, is looked after by nobody."""
+    """Only a standby has these samples. A deployment that is paused or unknown is not among them."""
     if telemetry.stands_in_for is None:
         return []
     looked_after = telemetry.stands_in_for()

@@ -1,7 +1,7 @@
 """Connections of aiohttp on which what comes around an answer is bounded, not only its body.
 
 aiohttp parses whatever one read brings (256 KiB) before anybody can look at it: ten thousand interim answers (`100
-Continue`), or as many chunks of one byte. A head that sends such without an end would hold up the event loop of all.
+Continue`), or as many chunks of one byte. A Ray head that never stops sending them would block the event loop.
 """
 
 from __future__ import annotations

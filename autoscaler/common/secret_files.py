@@ -14,7 +14,7 @@ _LONGEST_TOKEN = 8 * 1024
 def read_secret(file: Path, folder: Path | None = None) -> str:
     """The one line that a token file holds. Errors: ConfigError naming the file, never its content.
 
-    `folder`: the file's name under it is made of others' words; links inside of it are followed only as Kubernetes
+    `folder`: the part of the path below it comes from a tenant; links inside of it are followed only as Kubernetes
     makes them (`..data`), so that no name leads to another name's file.
     """
     try:

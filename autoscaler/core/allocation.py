@@ -33,7 +33,7 @@ class Claim:
     draining: int = 0
     """Replicas that were given up and still hold their GPUs."""
     allowance: int | None = None
-    """Most replicas, draining ones included, that it may be in others' way with; None: as many as it says it has."""
+    """Most replicas, draining ones included, that may keep others waiting; None: all that its dashboard reports."""
     entry: str = ""
     """Claims of one entry share its guarantee; "" = it has its own."""
 
@@ -48,7 +48,7 @@ def share(claims: Sequence[Claim], budget_gpus: int) -> dict[str, int]:
     """Replicas granted to each claim: never more than it wants, never more GPUs in all than the budget.
 
     Order: guarantees (up to each want), then minima, then higher priority before lower, and within a priority weighted
-    max-min: the next replica goes to whoever holds the least per weight and still wants one that fits.
+    max-min: the next replica goes to the deployment that holds the least per weight and still wants one that fits.
     """
     granted = _guaranteed(claims, budget_gpus)
     left = budget_gpus - sum(granted[c.name] * c.gpus_per_replica for c in claims)
@@ -63,7 +63,7 @@ def share(claims: Sequence[Claim], budget_gpus: int) -> dict[str, int]:
 
 
 def paced(claims: Sequence[Claim], granted: Mapping[str, int], budget_gpus: int) -> dict[str, int]:
-    """The grants, growing only into GPUs that nobody holds any more: what was lent comes back as replicas drain.
+    """The grants, growing only into GPUs that no replica holds any more: lent GPUs come back as replicas drain.
 
     Who is below its guarantee grows first, then by priority; what a claim holds is never touched here.
     """
@@ -134,7 +134,7 @@ class Shared:
     most: dict[DeploymentKey, int] = field(default_factory=dict)
     """Replicas that the whole budget would hold."""
     allowances: dict[DeploymentKey, int] = field(default_factory=dict)
-    """Replicas that it may be in others' way with: its largest grant within the time that replicas take to drain."""
+    """Replicas that may keep others waiting: its largest grant within the time that replicas take to drain."""
     records: dict[DeploymentKey, GuardRecord] = field(default_factory=dict)
 
 

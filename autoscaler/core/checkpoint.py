@@ -78,13 +78,13 @@ def to_rows(state: ControllerState, part: int = 0, parts: int = 1) -> dict[str, 
         "book": encode(state.book),
         "policy": encode(plain_state(state.policy_name, _without_deployments(state.policy_state))),
     }
-    of_policy, plain_forecasters = _by_deployment(state.policy_state), state.plain_forecasters
+    of_policy, forecasters = _by_deployment(state.policy_state), state.forecaster_keys()
     for i, (key, memory) in enumerate(sorted(state.deployments.items())):
         rows[_NEAR + key] = encode(_near(memory))
         if i % parts == part % parts:
             rows[_DEMAND + key] = encode(memory.demand)
-            if key in plain_forecasters:
-                rows[_FORECASTER + key] = encode(plain_forecasters[key]())
+            if key in forecasters:
+                rows[_FORECASTER + key] = encode(state.plain_forecaster(key))
             if key in of_policy:
                 rows[_POLICY + key] = encode(plain_state(state.policy_name, of_policy[key]))
     for key in of_policy.keys() - state.deployments.keys():
@@ -120,7 +120,7 @@ def row_names(state: ControllerState) -> set[str]:
     for key in state.deployments:
         names |= {_NEAR + key, _DEMAND + key}
     names |= {_POLICY + key for key in _by_deployment(state.policy_state)}
-    return names | {_FORECASTER + key for key in state.plain_forecasters}
+    return names | {_FORECASTER + key for key in state.forecaster_keys()}
 
 
 def unreadable(name: str, row: bytes) -> str:

@@ -117,7 +117,7 @@ def lasting(first_seen_s: dict[str, float], candidates: Iterable[Candidate], now
 
 
 _LEAD_TIMES = 3.0
-"""Holding on unknown data is told after this many lead times (a new node's median)."""
+"""Holding a level on unknown data becomes a condition after this many median lead times of a new node."""
 _NOT_DONE_S = 120.0
 _LOOP_WINDOW_S = 1800.0
 """A start that failed longer ago is no part of a crash loop."""

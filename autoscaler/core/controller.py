@@ -17,7 +17,7 @@ import msgspec
 from autoscaler.core import explain, forecast_verification, guards, invariants, observe
 from autoscaler.core.allocation import Shared, share_out
 from autoscaler.core.conditions import Candidate, lasting, noticed
-from autoscaler.core.forecast import forecast_demand, give_forecasters
+from autoscaler.core.forecast import forecast_demand, forecaster_of, give_forecasters
 from autoscaler.core.observe import DeploymentTick
 from autoscaler.core.plans import follow, pool_plans
 from autoscaler.core.policy_host import evaluate, fresh_state
@@ -102,7 +102,7 @@ class Controller:
     def seed_history(self, key: DeploymentKey, times_s: Sequence[float], rates_rps: Sequence[float]) -> None:
         """Show the forecaster what happened before the first tick: ends of bins (ascending) and their mean rates."""
         spec = self.policy.forecast
-        forecaster = observe.forecaster_of(self.state, self.forecasting, spec, key.full)
+        forecaster = forecaster_of(self.state, self.forecasting, spec, key.full)
         if forecaster is not None and spec is not None:
             past = (forecaster, (times_s, rates_rps))
             [trace] = self.forecasting.backtest([past], spec, self.policy.wants_backtest)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from autoscaler.core import forecast_verification, scheduled_load
-from autoscaler.core.observe import DeploymentTick, forecaster_of, problem_text
+from autoscaler.core.observe import DeploymentTick, problem_text
 from autoscaler.core.state import ControllerState
 from autoscaler.core.supply.capacity import ASSUMED_MIX, rounded
 from autoscaler.core.types import (
@@ -82,7 +82,7 @@ def _record(d: DeploymentTick, config: ControllerConfig, spec: ForecastSpec, for
     last_s = None if d.forecaster is None else d.forecaster.last_time_s
     if last_s is not None and not forecast_verification.too_soon(d.memory.coverage, last_s, spec.bin_s):
         horizon_s = d.times.path(d.path).quantile(_PLANNED_LEAD) + config.tick_s
-        forecast_verification.promise(d.memory.coverage, forecast, last_s, spec.bin_s, horizon_s)
+        forecast_verification.record(d.memory.coverage, forecast, last_s, spec.bin_s, horizon_s)
 
 
 def _scheduled_loads(
@@ -169,6 +169,18 @@ def give_forecasters(
             )
 
 
+def forecaster_of(
+    state: ControllerState, forecasting: Forecasting, spec: ForecastSpec | None, full_key: str
+) -> Forecaster | None:
+    """The deployment's forecaster, made at first use; None where the policy wants no forecast."""
+    if spec is None:
+        return None
+    found = state.forecasters.get(full_key)
+    if found is None:
+        found = state.forecasters[full_key] = forecasting.create(spec)
+    return found
+
+
 def within_budget(
     state: ControllerState, config: ControllerConfig, keys: Iterable[DeploymentKey]
 ) -> set[DeploymentKey]:
@@ -176,7 +188,8 @@ def within_budget(
     most = config.namespace_forecasters
     if most is None:
         return set(keys)
-    named, held = _named_in_full(config), _holders(state, _named_in_full(config))
+    named = _named_in_full(config)
+    held = _holders(state, named)
     found = set()
     for key in keys:
         places = held.setdefault(key.namespace, [])
@@ -220,6 +233,8 @@ def _choose(
         return memory.busy_rps * _faded(now_s - memory.busy_at_s)
 
     for namespace in held.keys() | waiting.keys():
+        if namespace not in waiting and len(held[namespace]) <= most:
+            continue  # everybody there has one, and there is room
         holders = sorted(held.get(namespace, ()), key=lambda one: (-busy(one), one))
         others = sorted(waiting.get(namespace, ()), key=lambda one: (-busy(one), one))
         lost, holders = holders[most:], holders[:most]

@@ -21,7 +21,7 @@ _SEEN_SHARE = 0.8
 """A window of which less was seen is not judged."""
 
 
-def judge(memory: CoverageMemory, closed: Sequence[tuple[float, float | None]], bin_s: float) -> None:
+def evaluate(memory: CoverageMemory, closed: Sequence[tuple[float, float | None]], bin_s: float) -> None:
     """Hold open promises against the bins that closed: their ends and rates (None: not seen)."""
     for end_s, rate_rps in closed:
         open_still = []
@@ -50,12 +50,12 @@ def _close(memory: CoverageMemory, promise: Promise) -> None:
 
 
 def too_soon(memory: CoverageMemory, last_bin_s: float, bin_s: float) -> bool:
-    """Whether `promise` would add nothing, however long its window: known before anybody works that out."""
+    """Whether `record` would add nothing, however long its window: known before anybody works that out."""
     last_s = memory.promised_at_s
     return last_s is not None and last_bin_s < last_s + bin_s - 1e-6
 
 
-def promise(memory: CoverageMemory, forecast: Forecast, last_bin_s: float, bin_s: float, horizon_s: float) -> None:
+def record(memory: CoverageMemory, forecast: Forecast, last_bin_s: float, bin_s: float, horizon_s: float) -> None:
     """Remember what the forecast says of the window that begins now, unless one was promised a moment ago.
 
     `last_bin_s`: end of the last bin that the forecaster has seen; `horizon_s` is rounded up to whole bins.

@@ -29,7 +29,6 @@ from policies.base import (
     DeploymentView,
     Forecast,
     Forecaster,
-    Forecasting,
     ForecastSpec,
     LeadPath,
     LeadTimes,
@@ -130,18 +129,6 @@ def _announced(scheduled: Sequence[scheduled_load.ScheduledLoad]) -> tuple[Annou
     return tuple(one.announcement for one in scheduled if one.announcement is not None)
 
 
-def forecaster_of(
-    state: ControllerState, forecasting: Forecasting, spec: ForecastSpec | None, full_key: str
-) -> Forecaster | None:
-    """The deployment's forecaster, made at first use; None where the policy wants no forecast."""
-    if spec is None:
-        return None
-    found = state.forecasters.get(full_key)
-    if found is None:
-        found = state.forecasters[full_key] = forecasting.create(spec)
-    return found
-
-
 def observe(
     config: ControllerConfig,
     spec: ForecastSpec | None,
@@ -221,7 +208,7 @@ def _ingest_demand(
     slo = settings.slo if settings else Slo()
     closed = demand.ingest(memory.demand, signals.metrics, slo, _window_s(bin_s, config.tick_s), bin_s, reports)
     if spec is not None and closed:
-        forecast_verification.judge(memory.coverage, closed, bin_s)
+        forecast_verification.evaluate(memory.coverage, closed, bin_s)
     return tuple(closed)
 
 

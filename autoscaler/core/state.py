@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from math import fsum
 from typing import Any
 
@@ -227,7 +226,7 @@ class DemandMemory:
     in_progress: float | None = None
     """Requests that were being served at the newest reading: not those that wait."""
     attained: list[list[float]] = field(default_factory=list)
-    """The rows of a state of before they were packed; `attainment.py` moves them over."""
+    """The rows of a state of before they were packed; `demand/slo.py` moves them over."""
     attained_rows: bytearray = field(default_factory=bytearray)
     """float64 (intervals, 5): end, TTFT good, TTFT all, ITL good, ITL all, as long as the attainment window."""
     attained_sums: list[float] = field(default_factory=list)
@@ -466,11 +465,14 @@ class ControllerState:
     forecasters: dict[str, Forecaster] = field(default_factory=dict)
     """By full deployment key."""
 
-    @property
-    def plain_forecasters(self) -> dict[str, Callable[[], Any]]:
-        """What there is to save of forecasters, by full deployment key, each made when it is asked for."""
-        saved = {key: partial(_same, data) for key, data in self.saved_forecasters.items()}
-        return saved | {key: one.state for key, one in self.forecasters.items()}
+    def forecaster_keys(self) -> set[str]:
+        """Full keys of deployments of which there is a forecaster, alive or as it was saved."""
+        return self.saved_forecasters.keys() | self.forecasters.keys()
+
+    def plain_forecaster(self, full_key: str) -> Any:
+        """What there is to save of one."""
+        live = self.forecasters.get(full_key)
+        return self.saved_forecasters[full_key] if live is None else live.state()
 
     def to_bytes(self) -> bytes:
         """JSON, keys sorted, floats exact. Errors: PolicyFault when the policy's memory is no plain data."""
@@ -483,9 +485,9 @@ class ControllerState:
         encode = msgspec.json.Encoder(order="sorted").encode
         forecasters: dict[str, Any] = {}
         length = 0
-        there = self.plain_forecasters
-        for key, plain in there.items():
-            forecasters[key] = msgspec.Raw(encode(plain()))
+        there = sorted(self.forecaster_keys())
+        for key in there:
+            forecasters[key] = msgspec.Raw(encode(self.plain_forecaster(key)))
             length += len(forecasters[key])
             if length > most_bytes:
                 return None, length * len(there) // len(forecasters)
@@ -568,7 +570,3 @@ class ControllerState:
                 unseen = [(seen_s, key) for key in keys if (seen_s := self.deployments[key].seen_at_s or 0.0) < now_s]
                 gone += [key for _, key in sorted(unseen)[: len(keys) - most]]
         return gone
-
-
-def _same(data: Any) -> Any:
-    return data

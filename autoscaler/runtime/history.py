@@ -78,7 +78,8 @@ class HistoryAtStart:
         """
         spec = controller.policy.forecast
         keys = {one.key for one in signals.deployments if controller.config.settings_for(one.key) is not None}
-        new = sorted(within_budget(controller.state, controller.config, sorted(keys - self._asked)))
+        unasked = keys - self._asked
+        new = sorted(within_budget(controller.state, controller.config, sorted(unasked))) if unasked else []
         if spec is not None and new:
             self._asked |= set(new)
             if len(self._asked) > _MOST_ASKED:

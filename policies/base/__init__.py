@@ -1,11 +1,11 @@
-"""The nouns policies speak: what a policy may see of a fleet and what it may ask for.
+"""The types that policies speak: what a policy may see of a fleet and what it may ask for.
 
 Units are in the names. `None` is "unknown", never 0. Everything here is frozen (what is made anew at every tick for
 the type checker alone: record.py): a policy keeps its memory in the state that the caller hands it, so that the
 controller can save it and a replay can restore it.
 
-How it reads: `view` is what a policy is shown, `proposal` what it answers, `policy` what it is. In a view stand keys
-(`key`), promises (`promise`), measurements (`measured`), starts under way (`starts`) and forecasts (`forecast`).
+How it reads: `view` is what a policy is shown, with keys, promises to users, measurements and starts under way;
+`forecast` what is expected; `policy` what a policy is and what it answers; `knowledge` what a scenario can tell one.
 """
 
 from policies.base.errors import PolicyError

@@ -137,8 +137,10 @@ class LeadTimes:
     new_node: Duration
 
     def path(self, path: LeadPath) -> Duration:
-        found: Duration = getattr(self, path)
-        return found
+        """Of one path."""
+        if path == "free_gpu":
+            return self.free_gpu
+        return self.warm_node if path == "warm_node" else self.new_node
 
 
 @record(frozen=True, slots=True)

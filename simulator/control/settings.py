@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from autoscaler.core.types import ControllerConfig, DeploymentSettings, PoolSettings, Startup
@@ -59,4 +59,4 @@ def controller_config(scenario: Scenario, policy: Policy) -> ControllerConfig:
 def policy_options(policy: Policy) -> dict[str, Any]:
     """A policy's options as plain data."""
     options = policy.options
-    return {f.name: getattr(options, f.name) for f in fields(options)} if is_dataclass(options) else {}
+    return asdict(options) if is_dataclass(options) and not isinstance(options, type) else {}

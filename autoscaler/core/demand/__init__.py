@@ -3,9 +3,9 @@
 Demand is exogenous: requests are counted where they queue, whatever our own scaling lets through, and where they are
 turned away. Pure; time is an argument. Capacity and decisions live elsewhere.
 
-How it reads: `intake` takes a page's counters in and hands what was added to `arrivals` (rates, bins), `mix` (tokens of
-a request) and `attainment` (requests within the SLO); `knowledge` judges what can be believed of it; `observation` says
-what is known of it all at a moment.
+How it reads: `rates` ingests a page's counters and keeps rates and bins; `token_mix` is about tokens of a request
+(`aborts`: requests that end early, `engines`: engines told of in part); `slo` about requests within the SLO;
+`knowledge` judges what can be believed; `observation` says what is known of it all at a moment.
 """
 
 from autoscaler.core.demand.knowledge import Reports

@@ -34,7 +34,7 @@ def ingest_aborts(memory: DemandMemory, early: float, moved: float, since_last_s
 
 
 def suppose_early(memory: DemandMemory, ended: float) -> None:
-    """Of `ended` requests nobody can tell how many more ended early: as large a share as so far."""
+    """How many of `ended` requests ended early is not counted: the share seen so far is assumed."""
     early, requests = memory.mix_early, memory.mix_sums[3]
     share = early[0] / requests if requests > 0.0 else 0.0
     memory.mix_early = [early[0] + share * ended, early[1] + share * ended]

@@ -64,7 +64,7 @@ def only(current: Mapping[str, T], engines: frozenset[str], inside: bool) -> Map
 
 
 def engine_gauges(metrics: DeploymentMetrics) -> tuple[ReplicaMetrics, ...]:
-    """The replicas' gauges, with those of an engine that is idle as Serve counts: nothing runs, waits or is cached.
+    """The replicas' gauges; where Serve counts no request on a replica, absent engine gauges are 0.
 
     Only where engines of the deployment count tokens: what has no engine metrics at all is no idle engine.
     """

@@ -231,7 +231,7 @@ def _note_bypass(memory: DemandMemory, metrics: DeploymentMetrics, in_flight: fl
 
 
 def _is_witnessed(memory: DemandMemory, metrics: DeploymentMetrics, reports: Reports, now_s: float) -> bool:
-    """Whether the replicas alone say that nobody asks: each that runs has no request, and none served any for a while.
+    """Idle by the replicas alone: no running replica has a request, and none has served one for a while.
 
     Whatever a handle counts, or does not: its requests are at replicas, or on their way to one that is free.
     """

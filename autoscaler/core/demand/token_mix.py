@@ -3,7 +3,7 @@
 Ten minutes of memory keep the mix calm; requests that became longer would overfill the fleet before such a memory
 tells. So a short one runs beside it, and where that says more than chance can explain, the long one begins anew.
 
-A request that ends early is a request too (`early`): with its whole prompt, and the output it is taken to have wanted.
+A request that ends early is a request too (`aborts`): with its whole prompt, and the output it is taken to have wanted.
 """
 
 from __future__ import annotations

@@ -21,25 +21,25 @@ def promised(*bounds: float) -> Forecast:
 
 def test_a_window_is_judged_when_its_last_bin_closes() -> None:
     memory = CoverageMemory()
-    forecast_verification.promise(memory, promised(10.0, 20.0, 30.0, 40.0), 0.0, BIN_S, 40.0)
+    forecast_verification.record(memory, promised(10.0, 20.0, 30.0, 40.0), 0.0, BIN_S, 40.0)
     for end_s, rate_rps in ((10.0, 5.0), (20.0, 25.0), (30.0, 5.0)):
-        forecast_verification.judge(memory, [(end_s, rate_rps)], BIN_S)
+        forecast_verification.evaluate(memory, [(end_s, rate_rps)], BIN_S)
         assert forecast_verification.shares(memory) == ()
-    forecast_verification.judge(memory, [(40.0, 5.0)], BIN_S)
+    forecast_verification.evaluate(memory, [(40.0, 5.0)], BIN_S)
     assert forecast_verification.shares(memory) == ((0.5, 0.0), (0.9, 0.0), (0.95, 1.0), (0.99, 1.0))
 
 
 def test_bins_before_and_after_the_window_do_not_count() -> None:
     memory = CoverageMemory()
-    forecast_verification.promise(memory, promised(10.0, 20.0, 30.0, 40.0), 100.0, BIN_S, 20.0)
-    forecast_verification.judge(memory, [(110.0, 1.0), (120.0, 1.0), (130.0, 99.0)], BIN_S)
+    forecast_verification.record(memory, promised(10.0, 20.0, 30.0, 40.0), 100.0, BIN_S, 20.0)
+    forecast_verification.evaluate(memory, [(110.0, 1.0), (120.0, 1.0), (130.0, 99.0)], BIN_S)
     assert forecast_verification.shares(memory) == ((0.5, 1.0), (0.9, 1.0), (0.95, 1.0), (0.99, 1.0))
 
 
 def test_a_window_that_was_hardly_seen_is_not_judged() -> None:
     memory = CoverageMemory()
-    forecast_verification.promise(memory, promised(10.0, 20.0, 30.0, 40.0), 0.0, BIN_S, 100.0)
-    forecast_verification.judge(memory, [(BIN_S * i, None if i % 2 else 1.0) for i in range(1, 12)], BIN_S)
+    forecast_verification.record(memory, promised(10.0, 20.0, 30.0, 40.0), 0.0, BIN_S, 100.0)
+    forecast_verification.evaluate(memory, [(BIN_S * i, None if i % 2 else 1.0) for i in range(1, 12)], BIN_S)
     assert forecast_verification.shares(memory) == ()
     assert memory.promises == []
 
@@ -47,9 +47,9 @@ def test_a_window_that_was_hardly_seen_is_not_judged() -> None:
 def test_so_many_windows_are_open_at_once_and_no_more() -> None:
     memory = CoverageMemory()
     for i in range(1, 500):
-        forecast_verification.judge(memory, [(BIN_S * i, 1.0)], BIN_S)
-        forecast_verification.promise(memory, promised(1.0, 2.0, 3.0, 4.0), BIN_S * i, BIN_S, 300.0)
-        forecast_verification.promise(memory, promised(1.0, 2.0, 3.0, 4.0), BIN_S * i, BIN_S, 300.0)
+        forecast_verification.evaluate(memory, [(BIN_S * i, 1.0)], BIN_S)
+        forecast_verification.record(memory, promised(1.0, 2.0, 3.0, 4.0), BIN_S * i, BIN_S, 300.0)
+        forecast_verification.record(memory, promised(1.0, 2.0, 3.0, 4.0), BIN_S * i, BIN_S, 300.0)
     assert len(memory.promises) <= 9
     assert memory.windows > 50
 
@@ -60,8 +60,8 @@ def test_shares_of_a_perfect_forecast_are_its_levels() -> None:
     bounds = tuple(float(np.quantile(highest, level)) for level in LEVELS)
     memory = CoverageMemory()
     for i, rate in enumerate(rng.uniform(size=8000), start=1):
-        forecast_verification.judge(memory, [(BIN_S * i, float(rate))], BIN_S)
-        forecast_verification.promise(memory, promised(*bounds), BIN_S * i, BIN_S, 40.0)
+        forecast_verification.evaluate(memory, [(BIN_S * i, float(rate))], BIN_S)
+        forecast_verification.record(memory, promised(*bounds), BIN_S * i, BIN_S, 40.0)
     for level, share in forecast_verification.shares(memory):
         assert share == pytest.approx(level, abs=0.09)
 

@@ -46,6 +46,16 @@ def test_a_reset_counter_counts_from_zero_again() -> None:
     assert sum(r[2] for r in intervals(memory)) == pytest.approx(30.0 + 20.0 + 30.0)
 
 
+def test_what_a_reset_counter_is_credited_late_raises_no_rate() -> None:
+    """It is with the interval in which it came; else the rate would rise when that one leaves the window."""
+    memory, rates = DemandMemory(), []
+    for t in range(0, 120, 5):
+        take(memory, page(float(t), {"a": 3.0 * t if t < 60 else 3.0 * (t - 55)}))
+        rates.append(demand.rate_rps(memory))
+    assert max(rate for rate in rates[1:] if rate is not None) == pytest.approx(3.0)
+    assert rates[-1] == pytest.approx(3.0)
+
+
 def test_a_new_series_counts_in_full_and_a_vanished_one_not_at_all() -> None:
     memory = DemandMemory()
     take(memory, page(0.0, {"a": 100.0}))
