@@ -1,35 +1,71 @@
-"""All tests but those of a cluster, in two processes: those with a real local Ray, which mostly wait, and all others.
+"""All tests but those of a cluster, two processes at a time: those with a real local Ray, and the others room by room.
 
+    python -m tests.side_by_side [PYTEST OPTIONS]
 
-    python -m tests.side_by_side [PYTEST ARGUMENTS]
-
-One real Ray at a time, and two cores are enough. What the tests with Ray say is printed when the others have ended.
-The exit status is pytest's own: 0 when both are green, else that of the first that is not.
+A room is a folder of tests, run by a pytest of its own; two cores are enough. Only one real Ray runs at a time, and it
+comes first: its tests mostly wait. What a room says is printed when it has ended. The exit status is 0 when all are
+green, else that of the first that is not.
 """
 
 from __future__ import annotations
 
+import queue
 import subprocess
 import sys
-import tempfile
+import threading
+import time
+from collections import defaultdict
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+NOTHING_SELECTED = 5
+"""pytest's status where the marks leave no test, as in the room that has tests with Ray only."""
 
 
-def main(arguments: list[str]) -> int:
-    """Run both and print both; pytest's status."""
-    pytest = [sys.executable, "-m", "pytest", *arguments]
-    with tempfile.TemporaryFile("w+") as said:
-        with subprocess.Popen(
-            [*pytest, "-m", "ray and not cluster"], stdout=said, stderr=subprocess.STDOUT
-        ) as with_ray:
+def rooms() -> dict[str, list[str]]:
+    """The test files of each folder up to two below tests/, by its name; those with most text come first."""
+    files: dict[str, list[Path]] = defaultdict(list)
+    for file in sorted(TESTS.rglob("test_*.py")):
+        files["/".join(file.relative_to(TESTS).parts[:-1][:2])].append(file)
+    by_size = sorted(files.items(), key=lambda room: -sum(file.stat().st_size for file in room[1]))
+    return {name or "tests": [str(file) for file in of] for name, of in by_size}
+
+
+def main(options: list[str]) -> int:
+    """Run all rooms and print each; pytest's status."""
+    pytest = [sys.executable, "-m", "pytest", *options]
+    waiting: queue.SimpleQueue[tuple[str, list[str]]] = queue.SimpleQueue()
+    waiting.put(("with a real local Ray", [*pytest, "-m", "ray and not cluster", str(TESTS)]))
+    for name, files in rooms().items():
+        waiting.put((name, [*pytest, "-m", "not ray and not cluster", *files]))
+    ended: list[int] = []
+    printing = threading.Lock()
+
+    def work() -> None:
+        while True:
             try:
-                others = subprocess.run([*pytest, "-m", "not ray and not cluster"], check=False).returncode
-                beside = with_ray.wait()
-            finally:
-                with_ray.terminate()
-        said.seek(0)
-        print("== with a real local Ray", flush=True)
-        print(said.read(), flush=True)
-    return others or beside
+                name, command = waiting.get_nowait()
+            except queue.Empty:
+                return
+            began_s = time.monotonic()
+            room = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            with printing:
+                print(f"== {name} ({time.monotonic() - began_s:.0f} s)", flush=True)
+                print(room.stdout, flush=True)
+                ended.append(room.returncode)
+
+    workers = [threading.Thread(target=work) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    try:
+        for worker in workers:
+            worker.join()
+    except KeyboardInterrupt:  # the rooms that run get it as well
+        waiting = queue.SimpleQueue()
+        raise
+    if set(ended) == {NOTHING_SELECTED}:
+        return NOTHING_SELECTED
+    return next((status for status in ended if status not in (0, NOTHING_SELECTED)), 0)
 
 
 if __name__ == "__main__":

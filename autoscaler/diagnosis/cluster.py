@@ -62,6 +62,7 @@ class Right:
 def rights(config: Config, block: KubernetesConfig) -> Iterator[Right]:
     """All that these settings need, and no more."""
     own = block.namespace or own_namespace()
+    writes_events = block.events and not config.controller.dry_run
     for place in block.watch_namespaces or ("",):
         for resource in (RAY_SERVICES, RAY_CLUSTERS):
             for verb in ("list", "watch"):
@@ -70,9 +71,10 @@ def rights(config: Config, block: KubernetesConfig) -> Iterator[Right]:
             yield Right(verb, PODS, place, "to see which addresses Ray heads may list", needed=False)
         if block.nodes:
             yield from _seeing_events(place)
-        if block.events and not config.controller.dry_run:
-            for verb in ("create", "patch"):
-                yield Right(verb, EVENTS, place, "to write Events", needed=False)
+        if writes_events:
+            yield from _writing_events(place, "to write Events")
+    if writes_events and block.watch_namespaces and own not in block.watch_namespaces:
+        yield from _writing_events(own, "to write Events of the pod itself")
     if block.nodes:
         for verb in ("list", "watch"):
             yield Right(verb, NODES, "", "to see what node pools have", needed=False)
@@ -88,6 +90,11 @@ def rights(config: Config, block: KubernetesConfig) -> Iterator[Right]:
 def _seeing_events(place: str) -> Iterator[Right]:
     for verb in ("list", "watch"):
         yield Right(verb, EVENTS, place, "to see refused nodes and how long images took", needed=False)
+
+
+def _writing_events(place: str, purpose: str) -> Iterator[Right]:
+    for verb in ("create", "patch"):
+        yield Right(verb, EVENTS, place, purpose, needed=False)
 
 
 def prewarm_rights(config: Config, block: KubernetesConfig, own: str) -> Iterator[Right]:
