@@ -102,9 +102,9 @@ def test_how_long_a_memory_is_shows_after_a_few_forecasters() -> None:
             asked.append(self.name)
             return "x" * 998  # and two quotation marks
 
-    state = ControllerState(forecasters={f"default/local/a/{i}": Remembers(str(i)) for i in range(100)})
+    state = ControllerState(forecasters={f"default/local/a/{i:02}": Remembers(f"{i:02}") for i in range(100)})
     assert state.to_bytes_within(2500) == (None, 100_000)
-    assert asked == ["0", "1", "2"]
+    assert asked == ["00", "01", "02"]
 
 
 @pytest.mark.parametrize(
