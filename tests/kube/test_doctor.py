@@ -135,6 +135,11 @@ async def test_each_missing_right_is_a_line(config: Config) -> None:
     assert [str(finding) for finding in found] == [
         "warn  kubernetes rights: may not create events.events.k8s.io in namespace llm; it is needed to write Events",
         "warn  kubernetes rights: may not patch events.events.k8s.io in namespace llm; it is needed to write Events",
+        *(
+            f"warn  kubernetes rights: may not {verb} events.events.k8s.io in namespace leadtime; it is needed to "
+            "write Events of the pod itself"
+            for verb in ("create", "patch")
+        ),
         "warn  kubernetes rights: may not list nodes in the whole cluster; it is needed to see what node pools have",
         "warn  kubernetes rights: may not watch nodes in the whole cluster; it is needed to see what node pools have",
         *(
