@@ -190,7 +190,7 @@ def test_what_is_left_is_told_by_what_pieces_of_the_kind_took(
 
 def test_ctrl_c_ends_it_in_one_line_and_leaves_what_is_done(tmp_path: Path) -> None:
     """In a process group of its own, as a terminal does: all of its processes get the signal."""
-    words = [sys.executable, "-m", "benchmarks.results", "--quick", "--only", "smooth-mild-day", "--jobs", "2"]
+    words = [sys.executable, "-m", "benchmarks.results", "--quick", "--jobs", "2"]  # minutes of work
     (tmp_path / "none").mkdir()
     folder = ["--folder", str(tmp_path), "--traces", str(tmp_path / "none")]
     with subprocess.Popen(
@@ -200,7 +200,7 @@ def test_ctrl_c_ends_it_in_one_line_and_leaves_what_is_done(tmp_path: Path) -> N
         told, first = process.stderr.readline(), process.stderr.readline()
         os.killpg(process.pid, signal.SIGINT)
         rest = process.stderr.read().splitlines()
-    assert told == "no public trace rates/NAME.csv.gz: a generated stand-in for crane_input9_60s\n"
+    assert told.startswith("no public trace rates/NAME.csv.gz: a generated stand-in for ")
     assert "done;" in first
     assert process.returncode == 130
     assert [line for line in rest if "done;" not in line] == [
