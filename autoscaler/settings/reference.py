@@ -44,6 +44,27 @@ def _settings(node: Schema, root: Schema, prefix: str) -> Iterator[tuple[str, Sc
             yield from _settings(child, root, key)
         elif "properties" in (items := resolve(child.get("items", {}), root)):
             yield from _settings(items, root, f"{key}[]")
+        elif "discriminator" in items:
+            yield from _kinds(items["discriminator"], root, f"{key}[]")
+
+
+def _kinds(discriminator: Schema, root: Schema, prefix: str) -> Iterator[tuple[str, Schema, bool]]:
+    """Every setting of a list's entries that are of several kinds: one row where kinds agree, else one for each."""
+    own, kinds = discriminator["propertyName"], discriminator["mapping"]
+    yield f"{prefix}.{own}", {"enum": list(kinds), "description": "What it is; its other keys depend on it."}, True
+    rows: dict[str, list[tuple[list[str], Schema, bool]]] = {}
+    for kind, reference in kinds.items():
+        for key, node, required in _settings({"$ref": reference}, root, prefix):
+            same = next((row for row in rows.setdefault(key, []) if row[1:] == (node, required)), None)
+            if same is None:
+                rows[key].append(([kind], node, required))
+            else:
+                same[0].append(kind)
+    del rows[f"{prefix}.{own}"]
+    for key, found in rows.items():
+        for those, node, required in found:
+            of = "" if len(those) == len(kinds) else f"{', '.join(those)}: "
+            yield key, {**node, "description": of + node.get("description", "")}, required
 
 
 def _allowed(node: Schema, root: Schema) -> str:

@@ -17,10 +17,11 @@ from autoscaler.core.journal import checkpoint_record, encode, tick_record
 from autoscaler.core.types import Outcome, Plan, Signals
 from policies.base import Policy
 from simulator.control.actuator import SimulatedPools, SimulatedServe
-from simulator.control.faults import Faults, Restart
+from simulator.control.faults import Faults
 from simulator.control.observation import SimulatedObservation
 from simulator.control.settings import controller_config
 from simulator.environment import Environment
+from simulator.faults.base import Restart
 from simulator.kernel.events import Event, Priority
 from simulator.scenario.load import Scenario
 from simulator.workload.history import history_bins, taught_forecasters

@@ -1,81 +1,42 @@
-"""Which keys a kind of fault takes and needs, and what they default to. Gives Problems as checks.py does.
-
-What the faults do is in control/faults.py.
-"""
+"""The kinds of faults that there are, and what is wrong with a scenario's. Each kind is a file of simulator/faults."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING, Annotated, Union
 
-from autoscaler.settings.document.problems import Problem, did_you_mean
-from autoscaler.settings.document.reading import Loc
+from pydantic import Field
+
+from autoscaler.common.registered import classes_in
+from autoscaler.settings.document.problems import Problem
 from policies.options import exact
-from simulator.scenario.file import FaultBlock
+from simulator.faults.base import Fault
 from simulator.scenario.fleet import DeploymentBlock
 
-RESTART_S = 10.0
-"""A restarting controller decides nothing for so long, where the scenario does not say."""
-NEEDED: Mapping[str, tuple[str, ...]] = {
-    "replica_crash": ("deployment",),
-    "source_down": ("source", "duration_s"),
-    "api_errors": ("duration_s",),
-    "controller_restart": (),
-    "redeploy": ("deployment",),
-}
-OPTIONAL: Mapping[str, tuple[str, ...]] = {
-    "replica_crash": ("replicas",),
-    "source_down": (),
-    "api_errors": ("api", "deployment", "fraction"),
-    "controller_restart": ("duration_s", "state"),
-    "redeploy": ("replicas", "new_image", "rolling_update_fraction", "max_surge_fraction"),
-}
+KINDS = classes_in("simulator.faults", Fault)
+"""Every kind by its name, which is its file's."""
+
+if TYPE_CHECKING:
+    AnyFault = Fault
+else:
+    AnyFault = Annotated[Union[tuple(KINDS.values())], Field(discriminator="kind")]  # noqa: UP007
 
 
-def check_faults(faults: Sequence[FaultBlock], deployments: Sequence[DeploymentBlock]) -> list[Problem]:
-    """Keys that a kind does not have or lacks, and deployments that do not exist."""
-    found = [problem for i, fault in enumerate(faults) for problem in _fault(("faults", i), fault, deployments)]
+def check_faults(faults: Sequence[Fault], deployments: Sequence[DeploymentBlock]) -> list[Problem]:
+    """What each fault says of itself, and what two of them cannot be together."""
+    most_replicas = {d.name: d.replicas.max for d in deployments}
+    found = [
+        Problem(("faults", i, key), text) for i, fault in enumerate(faults) for key, text in fault.check(most_replicas)
+    ]
     return [*found, *_restarts(faults)]
 
 
-def _a(kind: str) -> str:
-    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
-
-
-def _restarts(faults: Sequence[FaultBlock]) -> Iterator[Problem]:
+def _restarts(faults: Sequence[Fault]) -> Iterator[Problem]:
     """A controller that is down cannot die."""
-    restarts = sorted(
-        (f.at_s, f.at_s + (RESTART_S if f.duration_s is None else f.duration_s), i)
-        for i, f in enumerate(faults)
-        if f.kind == "controller_restart"
-    )
+    known = [(fault.restart(), i) for i, fault in enumerate(faults)]
+    restarts = sorted((one.at_s, one.at_s + one.down_s, i) for one, i in known if one is not None)
     for (_, up_at_s, _), (at_s, _, i) in pairwise(restarts):
         if at_s < up_at_s:
             allowed = f"from {exact(up_at_s)} on, when the restart before is over"
             yield Problem(("faults", i, "at_s"), f"{exact(at_s)}; allowed: {allowed}")
-
-
-def _fault(at: Loc, fault: FaultBlock, deployments: Sequence[DeploymentBlock]) -> Iterator[Problem]:
-    kind = fault.kind
-    known = ("at_s", "kind", *NEEDED[kind], *OPTIONAL[kind])
-    for name in type(fault).model_fields:
-        given = getattr(fault, name) is not None
-        if given and name not in known:
-            yield Problem((*at, name), f"given, but {_a(kind)} has no such key; allowed: {', '.join(known)}")
-        if not given and name in NEEDED[kind]:
-            yield Problem((*at, name), f"missing; {_a(kind)} needs it; its keys: {', '.join(known)}")
-    if fault.deployment is None:
-        return
-    names = [d.name for d in deployments]
-    if fault.deployment not in names:
-        nearest = did_you_mean(fault.deployment, names)
-        yield Problem((*at, "deployment"), f"{fault.deployment!r}; allowed: {', '.join(names)}{nearest}")
-    elif fault.api == "kubernetes":
-        yield Problem(
-            (*at, "deployment"), "given with api: kubernetes, which writes node levels; allowed: leave it out"
-        )
-    elif kind == "redeploy" and fault.replicas is not None:
-        most = next(d for d in deployments if d.name == fault.deployment).replicas.max
-        if fault.replicas > most:
-            text = f"{fault.replicas}; allowed: at most replicas.max of {fault.deployment}, which is {most}"
-            yield Problem((*at, "replicas"), text)

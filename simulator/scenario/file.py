@@ -11,10 +11,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from autoscaler.settings.document.blocks import Block, Guards, words
+from simulator.scenario.faults import AnyFault
 from simulator.scenario.fleet import DeploymentBlock, NodePoolBlock
 from simulator.scenario.kinds import MAX_DURATION_S, Fraction
-
-FaultKind = Literal["replica_crash", "source_down", "api_errors", "controller_restart", "redeploy"]
 
 
 class TelemetryBlock(Block):
@@ -48,48 +47,6 @@ class PolicyBlock(Block):
     )
 
 
-class FaultBlock(Block):
-    """Something that breaks, or that somebody changes, in the middle. Which keys a kind takes: faults.py."""
-
-    at_s: float = Field(ge=0, description="When.")
-    kind: FaultKind = Field(description="What happens.")
-    deployment: str | None = Field(
-        default=None, description="The deployment that it happens to; of api_errors: null = every one."
-    )
-    replicas: int | None = Field(
-        default=None,
-        ge=1,
-        description="Of replica_crash: how many crash (null = 1). Of redeploy: num_replicas of the new configuration "
-        "(null = replicas.initial).",
-    )
-    duration_s: float | None = Field(
-        default=None,
-        gt=0,
-        description="How long it lasts; of controller_restart: nobody decides for so long (null = 10).",
-    )
-    source: Literal["ray_dashboard", "node_metrics", "kubernetes"] | None = Field(
-        default=None, description="Of source_down: what cannot be read."
-    )
-    api: Literal["serve", "kubernetes"] | None = Field(
-        default=None, description="Of api_errors: what cannot be written to (null = serve)."
-    )
-    fraction: float | None = Field(
-        default=None, gt=0, le=1, description="Of api_errors: share of the writes that fail (null = 1)."
-    )
-    state: Literal["saved", "lost"] | None = Field(
-        default=None, description="Of controller_restart: whether its state file is still there (null = saved)."
-    )
-    new_image: bool | None = Field(
-        default=None, description="Of redeploy: the new version has an image of its own (null = false)."
-    )
-    rolling_update_fraction: float | None = Field(
-        default=None, gt=0, le=1, description="Of redeploy: Serve's rolling_update_percentage (null = 0.2)."
-    )
-    max_surge_fraction: float | None = Field(
-        default=None, ge=0, le=1, description="Of redeploy: Serve's max_surge_percent / 100 (null = 0)."
-    )
-
-
 class ScenarioFile(Block):
     """A scenario file."""
 
@@ -117,4 +74,4 @@ class ScenarioFile(Block):
     )
     deployments: list[DeploymentBlock] = Field(min_length=1, description="The deployments.")
     node_pools: list[NodePoolBlock] = Field(min_length=1, description="The pools of nodes.")
-    faults: list[FaultBlock] = Field(default=[], description="What breaks or is changed in the middle.")
+    faults: list[AnyFault] = Field(default=[], description="What breaks or is changed in the middle.")

@@ -63,14 +63,16 @@ def _line(file: SettingsFile, loc: Loc) -> int:
 
 def problem_of(error: Mapping[str, Any], schema: Schema) -> Problem:
     """A Problem from one entry of pydantic's `ValidationError.errors()`."""
-    loc: Loc = tuple(p for p in error["loc"] if p != "[key]")
-    kind, value = error["type"], error.get("input")
-    node = schema_at(schema, loc)
+    place = _Place.at(schema, tuple(p for p in error["loc"] if p != "[key]"))
+    kind, value, loc, node = error["type"], error.get("input"), place.loc, place.node
     if kind in ("extra_forbidden", "invalid_key"):
-        loc = (*loc[:-1], str(loc[-1]))
-        return Problem(loc, _unknown_key(str(loc[-1]), schema_at(schema, loc[:-1])))
+        key = str(loc[-1])
+        return Problem((*loc[:-1], key), _unknown_key(key, place))
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        return _wrong_kind(loc, value, node["discriminator"])
     if kind == "missing":
-        return Problem(loc, f"missing; allowed: {describe(node, schema)}")
+        needs = f"{place.of} needs it; " if place.of else ""
+        return Problem(loc, f"missing; {needs}allowed: {describe(node, schema)}")
     context = error.get("ctx") or {}
     words = context.get("allowed") or describe(node, schema)
     written = context.get("shown") or shown(loc, value)
@@ -78,9 +80,19 @@ def problem_of(error: Mapping[str, Any], schema: Schema) -> Problem:
     return Problem(loc, f"{written}; allowed: {words}{_nearest(value, node)}{hint}")
 
 
-def _unknown_key(key: str, parent: Schema) -> str:
-    names = parent.get("properties", {})
-    return f"unknown key{did_you_mean(key, names)} (allowed: {', '.join(names)})"
+def _unknown_key(key: str, place: _Place) -> str:
+    names = place.parent.get("properties", {})
+    of = f" of {place.of}" if place.of else ""
+    return f"unknown key{of}{did_you_mean(key, names)} (allowed: {', '.join(names)})"
+
+
+def _wrong_kind(loc: Loc, entry: Any, discriminator: Schema) -> Problem:
+    """An entry whose kind is missing, or none that there is."""
+    key, kinds = discriminator["propertyName"], discriminator["mapping"]
+    if not isinstance(entry, Mapping) or key not in entry:
+        return Problem((*loc, key), f"missing; allowed: {', '.join(kinds)}")
+    value = entry[key]
+    return Problem((*loc, key), f"{shown((*loc, key), value)}; allowed: {', '.join(kinds)}{did_you_mean(value, kinds)}")
 
 
 def _nearest(value: Any, node: Schema) -> str:
@@ -140,16 +152,34 @@ def _looks_secret(loc: Loc, value: str) -> bool:
 # ---------------------------------------------------------------- what is allowed
 
 
-def schema_at(schema: Schema, loc: Loc) -> Schema:
-    """The schema node of a setting, references followed; an empty one where the schema says nothing."""
-    node = resolve(schema, schema)
-    for part in loc:
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a setting is: its schema (empty where the schema says nothing), and that of the mapping around it."""
+
+    loc: Loc
+    """As it is written: pydantic puts an entry's kind between the entry and its keys."""
+    node: Schema
+    parent: Schema
+    of: str = ""
+    """The kind of the entry whose key it is, where entries of the list are of several kinds."""
+
+    @staticmethod
+    def at(schema: Schema, loc: Loc) -> _Place:
+        place = _Place((), resolve(schema, schema), {})
+        for part in loc:
+            place = place._below(part, schema)
+        return place
+
+    def _below(self, part: int | str, root: Schema) -> _Place:
+        kinds = self.node.get("discriminator", {}).get("mapping", {})
+        if part in kinds:
+            return _Place(self.loc, resolve({"$ref": kinds[part]}, root), self.parent, str(part))
         if isinstance(part, int):
-            child = node.get("items", {})
+            child = self.node.get("items", {})
         else:
-            child = node.get("properties", {}).get(part) or node.get("additionalProperties") or {}
-        node = resolve(child if isinstance(child, Mapping) else {}, schema)
-    return node
+            child = self.node.get("properties", {}).get(part) or self.node.get("additionalProperties") or {}
+        node = resolve(child if isinstance(child, Mapping) else {}, root)
+        return _Place((*self.loc, part), node, self.node, self.of)
 
 
 def resolve(node: Schema, root: Schema) -> Schema:
@@ -196,6 +226,8 @@ def _describe(node: Schema) -> str:
             return f"a mapping with {', '.join(node['properties'])}"
         case "object":
             return "a mapping"
+    if "discriminator" in node:
+        return f"a mapping with {node['discriminator']['propertyName']}"
     return "another value"
 
 
