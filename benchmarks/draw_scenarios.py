@@ -1,4 +1,4 @@
-"""Plays shipped scenarios under a few policies: a picture each for docs/scenarios.md, and the rows of its table.
+"""Plays shipped scenarios under a few policies: a picture each for docs/scenario-results.md, and the rows of its table.
 
     python benchmarks/draw_scenarios.py NAME [--policies predictive,static,hpa_ongoing,ray_serve] [--out docs/pictures]
 

@@ -41,7 +41,7 @@ _FIND_S = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """One cell of the table in docs/kubernetes.md. `namespace` "": everywhere; `name` "": all of them."""
+    """One cell of the table in docs/rights.md. `namespace` "": everywhere; `name` "": all of them."""
 
     verb: str
     resource: Resource

@@ -29,7 +29,7 @@ class PolicyBlock(Block):
     )
     options: dict[str, Any] = Field(
         default={},
-        description="Its options: docs/policy.md and docs/rivals.md list them, `leadtime tune` writes such a block.",
+        description="Its options: docs/policy-options.md lists them, `leadtime tune` writes such a block.",
     )
 
 

@@ -79,7 +79,7 @@ def values_schema_text() -> str:
     return json.dumps(values_schema(), indent=2, sort_keys=True) + "\n"
 
 
-# ---------------------------------------------------------------- the table of docs/install.md
+# ---------------------------------------------------------------- the table of docs/chart-values.md
 
 
 def values_table() -> str:

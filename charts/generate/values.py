@@ -136,7 +136,7 @@ VALUES: tuple[Value, ...] = (
     Value("serviceAccount.create", True, _BOOL, "Make a ServiceAccount; false = use an existing one."),
     Value("serviceAccount.name", "", _NAME_OR_EMPTY, "Its name; empty = the objects' name (or `default`)."),
     Value("serviceAccount.annotations", {}, _ANNOTATIONS, "Annotations of it, such as for Workload Identity."),
-    Value("rbac.create", True, _BOOL, "Make Roles and RoleBindings; false = you grant the rights of docs/install.md."),
+    Value("rbac.create", True, _BOOL, "Make Roles and RoleBindings; false = you grant the rights of docs/rights.md."),
     Value(
         "admissionPolicy.enabled", None, {"type": ["boolean", "null"]},
         "A ValidatingAdmissionPolicy (needs rights in the whole cluster): this account may change worker counts of ray.io "
@@ -196,7 +196,7 @@ VALUES: tuple[Value, ...] = (
     ),
     Value(
         "standby.enabled", False, _BOOL,
-        "A second pod that raises levels while the controller is gone, and lowers nothing (docs/install.md).",
+        "A second pod that raises levels while the controller is gone, and lowers nothing (docs/operations.md).",
     ),
     Value(
         "standby.afterSeconds", 120, {"type": "integer", "minimum": 5, "maximum": 86400},

@@ -43,7 +43,7 @@ class PolicyBlock(Block):
         json_schema_extra=words("a policy's name, or FILE.py:CLASS"),
     )
     options: dict[str, Any] = Field(
-        default={}, description="The policy's own options, listed in docs/policy.md and docs/rivals.md."
+        default={}, description="The policy's own options, listed in docs/policy-options.md."
     )
 
 

@@ -329,7 +329,7 @@ def test_a_way_to_prewarm_adds_its_own_rights_and_in_dry_run_no_write(way: str) 
 
 
 def test_the_table_of_rights_in_the_docs_is_what_is_rendered_over_all_ways() -> None:
-    page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "rights.md").read_text(encoding="utf-8")
     section = page.split("## Rights")[1].split("## Network")[0]
     said = {
         (group, resource, verb)

@@ -13,7 +13,7 @@ import yaml
 
 from autoscaler.core.types.pools import WHERE, Provisioner
 from autoscaler.settings import load_config, settings_schema
-from charts.generate.__main__ import INSTALL, ROOT
+from charts.generate.__main__ import ROOT, VALUES_PAGE
 from charts.generate.files import generated_files, values_schema, with_values
 from charts.generate.values import VALUES
 from tests.chart.chart import CASES, CHART, one, render, settings, values_of
@@ -272,7 +272,7 @@ def test_generated_files_are_up_to_date() -> None:
 
 
 def test_the_values_table_in_the_docs_is_up_to_date() -> None:
-    document = INSTALL.read_text(encoding="utf-8")
+    document = VALUES_PAGE.read_text(encoding="utf-8")
     assert with_values(document) == document, "run: python -m charts.generate"
 
 

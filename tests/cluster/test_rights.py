@@ -3,7 +3,7 @@
 One release with one pool of every way to pre-warm. First it does everything once, and the audit log of the real API
 server tells what the account asked for. Then each right is taken away, all connections are broken (so that what is
 watched is listed again), and the same is done again: the API must refuse a call that it let through before, and the
-controller must say so in its log or status. The rows of the table in docs/kubernetes.md are those of this run.
+controller must say so in its log or status. The rows of the table in docs/rights.md are those of this run.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.cluster.api import Call, RealApi
 from tests.cluster.release import SERVICES, Release, released
 
 pytestmark = pytest.mark.cluster
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "kubernetes.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "rights.md"
 Right = tuple[str, str, str]
 """(where, resource, verb)."""
 SELDOM = {(SERVICES, "events", "patch"), ("rights", "events", "patch"), ("rights", "events", "create")}

@@ -1,8 +1,8 @@
 """A Kubernetes API server for tests: enough of the real one's behaviour that a client's mistakes show.
 
 It speaks plain HTTP (or TLS) on a loopback port from a thread of its own, so that blocking and asyncio clients and
-kubectl can all use it. What it does not prove is listed in docs/kubernetes.md: no admission plugins, no CEL rules, no
-field ownership, no conversion, no garbage collection, and no real timing.
+kubectl can all use it. What it does not prove is listed in docs/kubernetes-tested.md: no admission plugins, no CEL
+rules, no field ownership, no conversion, no garbage collection, and no real timing.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ ENABLED = {"leadtime.dev/enabled": "true"}
 
 
 def roles(*, acts: bool) -> list[dict[str, Any]]:
-    """As the table in docs/kubernetes.md, with node watching on."""
+    """As the table in docs/rights.md, with node watching on."""
     watched = [
         ("ray.io", "rayservices", "list watch"),
         ("ray.io", "rayclusters", "list watch"),

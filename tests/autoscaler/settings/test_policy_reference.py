@@ -44,21 +44,21 @@ def test_every_option_that_is_a_number_has_a_unit(policy: str) -> None:
 
 
 def test_options_that_policies_share_have_one_row_that_names_them_all() -> None:
-    table = options_table(PAGES["rivals.md"])
+    table = options_table(PAGES["policy-options.md"])
     assert "| `hpa_ongoing`, `hpa_queue`, `hpa_kv`, `phpa`, `hindsight` | `tolerance_fraction` | share |" in table
     assert "Without options: `oracle`." in table
 
 
 def test_every_built_in_policy_is_on_one_of_the_pages() -> None:
     assert sorted(BUILT_IN) == sorted(policy_names())
-    assert OWN not in PAGES["rivals.md"]
+    assert PAGES["policy-options.md"][0] == OWN
 
 
 def test_a_page_is_renewed_by_its_name(tmp_path: Path) -> None:
-    page = tmp_path / "policy.md"
-    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
+    page = tmp_path / "policy-options.md"
+    page.write_text(f"before\n{BEGIN}\nan earlier table\n{END}\nafter\n", encoding="utf-8")
     assert main([str(page)]) == 0
     text = page.read_text(encoding="utf-8")
-    assert "old" not in text
-    assert "| `follow` |  | true or false | `true` |" in text
+    assert "an earlier table" not in text
+    assert "| `predictive` | `follow` |  | true or false | `true` |" in text
     assert text.endswith("after\n")
