@@ -160,12 +160,14 @@ def noticed(
         yield Candidate(NODE_SILENT, d.key, why, _SILENT_S)
     if memory.demand.arrivals.odd_at_s is not None:
         yield Candidate(COUNTER_WENT_BACK, d.key, "a counter of its arrivals went back or held no number")
-    seen_s = observation.inventory_as_of_s or 0.0
-    failed_starts = [at_s for at_s in memory.supply.failed_starts if at_s > seen_s - _LOOP_WINDOW_S]
+    failed_starts = memory.supply.failed_starts
     if len(failed_starts) >= STARTS_THAT_MAKE_A_LOOP:
-        said = inventory.message if inventory is not None else ""
-        why = f"{len(failed_starts)} replicas ended before they ran{': ' + said[:300] if said else ''}"
-        yield Candidate(CRASH_LOOP, d.key, why)
+        since_s = (observation.inventory_as_of_s or 0.0) - _LOOP_WINDOW_S
+        count = sum(at_s > since_s for at_s in failed_starts)
+        if count >= STARTS_THAT_MAKE_A_LOOP:
+            said = inventory.message if inventory is not None else ""
+            why = f"{count} replicas ended before they ran{': ' + said[:300] if said else ''}"
+            yield Candidate(CRASH_LOOP, d.key, why)
     shown, target = plan.observed_target, plan.target
     if may_write and plan.blocked is None and plan.act == "external" and target is not None and shown != target:
         why = f"Serve's target stays {shown} although {target} is asked for"

@@ -76,9 +76,16 @@ class CounterMemory:
         if not current:
             self.started = self.started or none_is_zero
             return 0.0
+        series, fallen, anew = self.series, self.fallen, self.anew
+        odd = bool(fallen or anew)
+        begun_s = at_s if since_s is None else since_s
+        if len(current) == 1 and self.odd_at_s is None and not odd:
+            added = self._ordinary(current, at_s, begun_s)
+            if added is not None:
+                return added
         grown: list[float] = []
         fresh: list[float] = []
-        series, started, fallen, anew = self.series, self.started, self.fallen, self.anew
+        started = self.started
         news = 0
         for name, value in current.items():
             before = series.get(name)
@@ -93,23 +100,22 @@ class CounterMemory:
                 continue
             last, seen_at_s = before
             growth = value - last
-            if fallen or anew or not 0.0 <= growth <= _MOST_COUNTED:  # nor is NaN
+            if odd or not 0.0 <= growth <= _MOST_COUNTED:  # nor is NaN
                 growth = self._growth(name, value, before, at_s)
+                odd = bool(fallen or anew)
                 if growth < 0.0:
                     continue
-            if seen_at_s != since_s and since_s is not None and seen_at_s < since_s < at_s:
-                growth *= (at_s - since_s) / (at_s - seen_at_s)
+            if seen_at_s < begun_s < at_s:
+                growth *= (at_s - begun_s) / (at_s - seen_at_s)
             grown.append(growth)
             before[0], before[1] = value, at_s
         self.started = True
         if fresh and not (renamed_is_old and news == len(current) and len(series) > news):
             grown += fresh if len(series) == news else self._new(fresh, at_s, since_s)
-        added = fsum(grown)  # the same in any order: a page has its own, the journal another
-        if since_s is not None and at_s > since_s:
-            pace = added / (at_s - since_s)
-            if self.pace > 0.0:  # what jumps further is no measure of what can be
-                pace = min(pace, _SPURT * self.pace + _FEW_COUNTED)
-            self.pace = pace if pace > self.pace else 0.95 * self.pace
+        # Added the same in any order: a page has its own, the journal another.
+        added = grown[0] if len(grown) == 1 else fsum(grown)
+        if begun_s < at_s:
+            self._learn_pace(added / (at_s - begun_s))
         if anew:
             for name in [name for name, found in anew.items() if found[1] < at_s - _ANEW_S]:
                 del anew[name]
@@ -118,6 +124,36 @@ class CounterMemory:
         if len(series) > _MANY_SERIES:
             self.forget(at_s - _FORGET_AFTER_S)
         return added
+
+    def _ordinary(self, current: Mapping[str, float], at_s: float, begun_s: float) -> float | None:
+        """The growth of the one series of `current` where it is known, was there at the last reading and did not fall.
+
+        None: it is not so, and nothing was done. Most counters have one series, and a step asks a thousand of them.
+        """
+        ((name, value),) = current.items()
+        before = self.series.get(name)
+        if before is None or before[1] < begun_s or len(self.series) > _MANY_SERIES:
+            return None
+        growth = value - before[0]
+        if not 0.0 <= growth <= _MOST_COUNTED:
+            return None
+        before[0], before[1] = value, at_s
+        self.started = True
+        if begun_s < at_s:
+            pace, lately = growth / (at_s - begun_s), self.pace
+            if pace <= lately:
+                self.pace = 0.95 * lately
+            else:
+                self._learn_pace(pace)
+        return growth
+
+    def _learn_pace(self, pace: float) -> None:
+        """`pace`: what the newest reading added in a second. What jumps further is no measure of what can be."""
+        lately = self.pace
+        if pace <= lately:
+            self.pace = 0.95 * lately
+        else:
+            self.pace = min(pace, _SPURT * lately + _FEW_COUNTED) if lately > 0.0 else pace
 
     def _growth(self, name: str, value: float, before: list[float], at_s: float) -> float:
         """What counts of a series while some went back; below 0: its value is none, and is passed over.

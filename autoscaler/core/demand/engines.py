@@ -71,7 +71,7 @@ def engine_gauges(metrics: DeploymentMetrics) -> tuple[ReplicaMetrics, ...]:
     if not metrics.prompt_tokens_total:
         return metrics.replicas
     for one in metrics.replicas:
-        if _vanished(one):
+        if one.running is None and _vanished(one):
             break
     else:
         return metrics.replicas

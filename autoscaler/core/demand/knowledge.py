@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from autoscaler.core.state import DemandMemory
 from autoscaler.core.types import (
@@ -22,6 +21,7 @@ from autoscaler.core.types import (
     Knowledge,
     QuantityStatus,
 )
+from policies.base.record import record
 
 _STILL_S = 30.0
 """Handles and engines report some 15 s apart: arrivals that stand still for no longer say nothing."""
@@ -60,7 +60,7 @@ _UNWELL = ("UNHEALTHY", "DEPLOY_FAILED")
 _IDLE = Knowledge(IDLE, IDLE, IDLE, IDLE, IDLE)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Reports:
     """Replicas that run (None: not told), and those of them whose own metrics were there before and are not now."""
 
@@ -71,7 +71,7 @@ class Reports:
 NO_REPORTS = Reports()
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Served:
     """What engines did in one interval: requests that had their first token or ended, tokens, requests that ended."""
 
@@ -89,8 +89,6 @@ def count_shares(memory: DemandMemory, metrics: DeploymentMetrics) -> float:
     The answer: requests that come to light only now, of the time in which their series stood still.
     """
     current, shares, series = metrics.arrivals_total, memory.shares, memory.arrivals.series
-    if len(current) < 2 and not shares:
-        return 0.0
     now_s, growths, total_rps = metrics.as_of_s, {}, 0.0
     fallen, anew = memory.arrivals.fallen, memory.arrivals.anew
     for name, value in current.items():
@@ -259,8 +257,13 @@ def serves_nobody(metrics: DeploymentMetrics, reports: Reports) -> bool:
 
 def _replicas_idle(metrics: DeploymentMetrics, reports: Reports) -> bool:
     """Every replica that runs says that it has no request."""
-    idle = sum(1 for one in metrics.replicas if one.ongoing == 0.0)
-    return bool(reports.running) and idle >= (reports.running or 0)
+    if not reports.running:
+        return False
+    idle = 0
+    for one in metrics.replicas:
+        if one.ongoing == 0.0:
+            idle += 1
+    return idle >= reports.running
 
 
 def _absent_words(memory: DemandMemory, now_s: float) -> str:
@@ -296,10 +299,7 @@ def _contradiction(memory: DemandMemory, reports: Reports, in_flight: float, sti
 
 def judge_failures(memory: DemandMemory, came: float, failed: float, seconds: float, now_s: float) -> None:
     """Whether most requests fail; `came`, `failed`: of the newest interval."""
-    sums = memory.failing
-    if failed <= 0.0 and not sums:
-        return
-    before = sums or [0.0, 0.0]
+    before = memory.failing or [0.0, 0.0]
     keep = 0.5 ** (seconds / _FAILED_HALF_LIFE_S)
     all_came, all_failed = keep * before[0] + came, keep * before[1] + failed
     if all_failed >= 1.0 and all_failed > _MOSTLY * all_came:

@@ -82,19 +82,15 @@ def take_reports(memory: DemandMemory, signals: DeploymentSignals) -> Reports:
     if signals.inventory is None or signals.metrics is None:
         return NO_REPORTS
     as_of_s = signals.metrics.as_of_s
-    reporting = {r.replica_id for r in signals.metrics.replicas}
-    listed, running = set(), set()
-    for r in signals.inventory.replicas:
-        listed.add(r.replica_id)
-        if r.state == "RUNNING":
-            running.add(r.replica_id)
-    if reporting == memory.reporters.keys() and reporting <= listed:
-        for name in reporting:
-            memory.reporters[name] = as_of_s
+    reporting = dict.fromkeys([r.replica_id for r in signals.metrics.replicas], as_of_s)
+    listed = {r.replica_id for r in signals.inventory.replicas}
+    running = {r.replica_id for r in signals.inventory.replicas if r.state == "RUNNING"}
+    if reporting.keys() == memory.reporters.keys() and reporting.keys() <= listed:
+        memory.reporters = reporting
         return Reports(len(running))
     kept = {name: at_s for name, at_s in memory.reporters.items() if name in listed}
-    memory.reporters = {**kept, **dict.fromkeys(sorted(reporting & listed), as_of_s)}
-    return Reports(len(running), sorted(set(memory.reporters) & running - reporting))
+    memory.reporters = {**kept, **dict.fromkeys(sorted(reporting.keys() & listed), as_of_s)}
+    return Reports(len(running), sorted(memory.reporters.keys() & running - reporting.keys()))
 
 
 def _gauges(metrics: DeploymentMetrics) -> tuple[float | None, float | None, float | None]:

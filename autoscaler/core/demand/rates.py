@@ -195,7 +195,7 @@ def ingest(
         none_is_zero=none_is_zero or bool(metrics.arrivals_total),
     )  # fmt: skip
     rejected = max(0.0, rejected - failed)
-    late = count_shares(memory, metrics)
+    late = count_shares(memory, metrics) if len(metrics.arrivals_total) > 1 or memory.shares else 0.0
     counted = memory.arrivals.advance(
         metrics.arrivals_total, now_s, since_s, metrics.baseline, renamed_is_old=True, none_is_zero=none_is_zero
     )
@@ -218,7 +218,8 @@ def ingest(
     if since_s is None:
         return []
     seconds = now_s - since_s
-    judge_failures(memory, arrivals, failed, seconds, now_s)
+    if failed > 0.0 or memory.failing:
+        judge_failures(memory, arrivals, failed, seconds, now_s)
     if unseen or memory.unknown:
         forget(memory)
         return list(close_bins(memory, since_s, now_s, None, bin_s))

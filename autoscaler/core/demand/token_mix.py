@@ -21,7 +21,7 @@ from autoscaler.core.demand.aborts import (
     output_tokens,
     suppose_early,
 )
-from autoscaler.core.demand.engines import engine_gauges, engine_of, only, told_in_part
+from autoscaler.core.demand.engines import engine_of, only, told_in_part
 from autoscaler.core.state import DemandMemory
 from autoscaler.core.types import DeploymentMetrics
 from policies.base import TokenMix
@@ -82,9 +82,9 @@ def ingest_mix(
     if in_part:
         more = _advance(memory, metrics, now_s, since_s, none_is_zero, in_part, inside=True)
         tokens = (added[3] + more[3], added[0] + more[0], added[1] + more[1], added[2] + more[2])
-    # Those that only wait at an engine have had no token yet.
+    # Those that only wait at an engine have had no token yet (a gauge that is absent adds none).
     waiting = 0.0
-    for one in engine_gauges(metrics):
+    for one in metrics.replicas:
         waiting += one.waiting or 0.0
     serving = None if metrics.ongoing is None else max(0.0, metrics.ongoing - waiting)
     before, memory.in_progress = 0.0 if fresh else memory.in_progress, serving
@@ -131,16 +131,18 @@ def _advance(
     inside: bool,
 ) -> tuple[float, float, float, float]:
     """Prompt, output and cached tokens and ended requests, of engines told of in part (`inside`) or of the others."""
-    added = []
-    for counter, current in (
-        (memory.prompt_tokens, metrics.prompt_tokens_total),
-        (memory.output_tokens, metrics.output_tokens_total),
-        (memory.cached_tokens, metrics.cached_tokens_total),
-        (memory.finished, metrics.finished_total),
-    ):
-        some = only(current, in_part, inside) if in_part else current
-        added.append(counter.advance(some, now_s, since_s, metrics.baseline, none_is_zero=none_is_zero))
-    return added[0], added[1], added[2], added[3]
+    prompt, output = metrics.prompt_tokens_total, metrics.output_tokens_total
+    cached, finished = metrics.cached_tokens_total, metrics.finished_total
+    if in_part:
+        prompt, output = only(prompt, in_part, inside), only(output, in_part, inside)
+        cached, finished = only(cached, in_part, inside), only(finished, in_part, inside)
+    baseline = metrics.baseline
+    return (
+        memory.prompt_tokens.advance(prompt, now_s, since_s, baseline, none_is_zero=none_is_zero),
+        memory.output_tokens.advance(output, now_s, since_s, baseline, none_is_zero=none_is_zero),
+        memory.cached_tokens.advance(cached, now_s, since_s, baseline, none_is_zero=none_is_zero),
+        memory.finished.advance(finished, now_s, since_s, baseline, none_is_zero=none_is_zero),
+    )
 
 
 def _share_told(metrics: DeploymentMetrics, in_part: frozenset[str]) -> float:
@@ -166,13 +168,13 @@ def _is_possible(
     requests of the mix as were served or are there: requests do become longer, but not all at once by so much.
     """
     prompt, output, _, ended = added
-    most = _FEW + _can_have_moved(memory, metrics, seconds) + (in_progress or 0.0)
-    if max(ended, first_tokens) > most:
+    most = max(ended, first_tokens)
+    if most > _FEW and most > _FEW + _can_have_moved(memory, metrics, seconds) + (in_progress or 0.0):
         return False
     of_prompt, of_output, _, requests = memory.mix_sums
     if requests < _MIX_MIN_REQUESTS:
         return True
-    served = _FEW + max(ended, first_tokens, in_progress or 0.0)
+    served = _FEW + max(most, in_progress or 0.0)
     longest = _SPURT * served / requests
     return prompt <= longest * of_prompt + _FIRST_TOKENS and output <= longest * of_output + _FIRST_TOKENS
 
@@ -186,8 +188,13 @@ def _can_have_moved(memory: DemandMemory, metrics: DeploymentMetrics, seconds: f
 
 def _seen_by_the_same(memory: DemandMemory, metrics: DeploymentMetrics, since_s: float) -> bool:
     """Whether no handle is missing that the last page had, and none came back: whom it alone counts did not leave."""
-    known, now = memory.arrivals.series, metrics.arrivals_total
-    return all((name in now) == (seen_at_s == since_s) for name, (_, seen_at_s) in known.items())
+    now = metrics.arrivals_total
+    for name, (_, seen_at_s) in memory.arrivals.series.items():
+        if (name in now) != (seen_at_s == since_s):
+            break
+    else:
+        return True
+    return False
 
 
 def _begin_anew(memory: DemandMemory) -> None:
