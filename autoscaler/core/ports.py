@@ -1,11 +1,13 @@
-"""The two ports through which the runtime and the simulator meet the world; adapters: sources/ and actuators/."""
+"""The ports through which the runtime and the simulator meet the world; adapters: sources/ and actuators/."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from autoscaler.core.demand import TokenSums
 from autoscaler.core.types import Outcome, Plan
+from policies.base import DeploymentKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +53,15 @@ class Actuator(Protocol):
     async def close(self) -> None:
         """At the end of a run: nothing is open."""
         return
+
+
+class RateHistory(Protocol):
+    """Where past rates and token counts come from. Errors of both: LeadtimeError."""
+
+    async def rates(
+        self, key: DeploymentKey, bin_s: float, since_s: float, until_s: float
+    ) -> list[tuple[float, float]]: ...
+
+    async def token_sums(self, key: DeploymentKey, since_s: float, until_s: float) -> TokenSums | None:
+        """What the requests that finished in that time had together; None when nobody counted."""
+        ...

@@ -12,12 +12,13 @@ import logging
 import math
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 from autoscaler.common.errors import LeadtimeError
 from autoscaler.core import demand
 from autoscaler.core.controller import Controller
 from autoscaler.core.forecast import within_budget
+from autoscaler.core.ports import RateHistory
 from autoscaler.core.types import Signals
 from policies.base import BacktestTrace, DeploymentKey, Forecaster, ForecasterState, Forecasting, ForecastSpec
 
@@ -31,18 +32,6 @@ _CLOSE_S = 60.0
 _MOST_ROUNDS = 4
 _MOST_ASKED = 10_000
 """Beyond it, deployments that are gone are forgotten here, and asked for again when they come back."""
-
-
-class RateHistory(Protocol):
-    """Where past rates and token counts come from. Errors of both: LeadtimeError."""
-
-    async def rates(
-        self, key: DeploymentKey, bin_s: float, since_s: float, until_s: float
-    ) -> list[tuple[float, float]]: ...
-
-    async def token_sums(self, key: DeploymentKey, since_s: float, until_s: float) -> demand.TokenSums | None:
-        """What the requests that finished in that time had together; None when nobody counted."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ def check_settings(settings: Settings, file: SettingsFile) -> list[Problem]:
         *_policy(settings, file),
         *check_prewarm(settings),
         *_server(settings),
-        *_mqtt(settings),
+        *_sources(settings),
         *check_variables(settings),
     ]
 
@@ -238,7 +238,7 @@ def _policy_problem(name: str, message: str) -> Problem:
     return Problem(("policy", "options" if "option" in text else "name"), text)
 
 
-# ---------------------------------------------------------------- pages and MQTT
+# ---------------------------------------------------------------- pages and other sources
 
 
 def _server(settings: Settings) -> Iterator[Problem]:
@@ -253,21 +253,8 @@ def _server(settings: Settings) -> Iterator[Problem]:
             yield Problem(("server", "open_metrics"), words)
 
 
-def _mqtt(settings: Settings) -> Iterator[Problem]:
-    block = settings.mqtt
-    if block is None:
-        return
-    if block.password_file is not None and block.username is None:
-        yield Problem(("mqtt", "password_file"), "a password without a user; allowed: username beside it")
-    if block.identifier is not None and settings.leader_election.enabled:
-        yield Problem(
-            ("mqtt", "identifier"),
-            f"{block.identifier!r} with leader_election, so several processes would share one name and cut each other "
-            "off; allowed: null (the release names the session, the pod the rest), or leader_election.enabled: false",
-        )
-    if block.ca_file is not None and not block.tls:
-        yield Problem(("mqtt", "ca_file"), "certificates without TLS; allowed: with tls: true")
-    if block.client_cert_file is not None and not block.tls:
-        yield Problem(("mqtt", "client_cert_file"), "a certificate without TLS; allowed: with tls: true")
-    if block.client_key_file is not None and block.client_cert_file is None:
-        yield Problem(("mqtt", "client_key_file"), "a key without a certificate; allowed: client_cert_file beside it")
+def _sources(settings: Settings) -> Iterator[Problem]:
+    """What each source says of its own settings."""
+    for key, block in settings.sources().items():
+        for name, text in block.check(settings.leader_election.enabled):
+            yield Problem((key, name), text)

@@ -1,4 +1,7 @@
-"""Settings of what the controller reads from and writes to: Ray clusters, Prometheus, an MQTT broker, Kubernetes."""
+"""Settings of what the controller looks after: Ray clusters, and the Kubernetes that has them.
+
+Other sources: sources/, one file each.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from autoscaler.settings.document.blocks import Block, Name, words
-from autoscaler.settings.kinds import MATCHERS, PathText, Url
+from autoscaler.settings.kinds import PathText, Url
 
 SecretName = Annotated[str, Field(pattern=r"^[a-z0-9-]+/[a-z0-9.-]+$", json_schema_extra=words("NAMESPACE/SECRET"))]
 
@@ -46,81 +49,6 @@ class Service(Block):
         default=False,
         description="true = nodes of node_pools are those that this Ray cluster lists (a Ray without Kubernetes).",
     )
-
-
-class Prometheus(Block):
-    """A Prometheus server that scrapes the Ray nodes."""
-
-    url: Url = Field(description="Its address, with the path before /api/v1.", examples=["http://prometheus:9090"])
-    token_file: PathText | None = Field(
-        default=None, description="File with its bearer token; read again at each request."
-    )
-    ca_file: PathText | None = Field(
-        default=None, description="File with the certificates (PEM) to trust for https instead of the system's."
-    )
-    match: str = Field(
-        default="",
-        pattern=MATCHERS,
-        description="Label matchers that single out one Ray service; {namespace} and {service} are filled in.",
-        examples=['namespace="{namespace}", ray_io_cluster=~"{service}-.*"'],
-        json_schema_extra=words("PromQL label matchers, separated by commas"),
-    )
-    history_s: float = Field(
-        default=7 * 86400.0,
-        ge=0,
-        le=35 * 86400,
-        description="Seconds of past traffic that the forecaster is shown at start; 0 = none.",
-    )
-    signals: bool = Field(
-        default=False,
-        description="true = also take metrics from it where the pages of the Ray nodes cannot be read.",
-    )
-    timeout_s: float = Field(default=10.0, gt=0, le=60, description="Seconds after which a query is given up.")
-
-
-class Mqtt(Block):
-    """An MQTT broker where demand is announced, and plans are published."""
-
-    host: str = Field(
-        pattern=r"^[^/@\s]+$", description="The broker.", json_schema_extra=words("a host or IP address"),
-        examples=["mqtt.example.com"],
-    )  # fmt: skip
-    port: int | None = Field(default=None, ge=1, le=65535, description="Its port; null = 8883 with TLS, else 1883.")
-    tls: bool = Field(default=True, description="false = unencrypted, the password too.")
-    ca_file: PathText | None = Field(
-        default=None, description="File with the certificates (PEM) to trust instead of the system's."
-    )
-    client_cert_file: PathText | None = Field(
-        default=None,
-        description="File with a certificate (PEM) that says who this is, for a broker that asks for one; read again "
-        "at each connection.",
-    )
-    client_key_file: PathText | None = Field(
-        default=None, description="File with its private key (PEM); null = it is in client_cert_file too."
-    )
-    username: str | None = Field(default=None, min_length=1, description="User to log in as; null = nobody.")
-    password_file: PathText | None = Field(
-        default=None, description="File with the user's password; read again at each connection."
-    )
-    prefix: str = Field(
-        default="leadtime",
-        pattern=r"^[^/#+\s]+(/[^/#+\s]+)*$",
-        max_length=200,
-        description="What every topic begins with.",
-        json_schema_extra=words("a topic without wildcards, such as leadtime or team/leadtime"),
-    )
-    max_rps_per_deployment: float = Field(
-        default=1000.0, gt=0, le=1e6, description="Requests per second that hints may raise a deployment's demand to."
-    )
-    publish: bool = Field(default=True, description="Publish plans, and whether the controller is there.")
-    identifier: str | None = Field(
-        default=None,
-        pattern=r"^[\x21-\x7e]{1,100}$",
-        description="Name at the broker of a controller that runs alone, and of the session that the broker "
-        "keeps for it, not with leader_election; null = in Kubernetes the release names the session, else none is.",
-        json_schema_extra=words("up to 100 printable characters without spaces"),
-    )
-    timeout_s: float = Field(default=10.0, gt=0, le=60, description="Seconds to wait for an answer of the broker.")
 
 
 class Kubernetes(Block):

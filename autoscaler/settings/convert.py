@@ -5,14 +5,10 @@ Not for checking (checks.py) and not for reading files other than engine profile
 
 from __future__ import annotations
 
-import hashlib
-import os
-import socket
 from collections.abc import Sequence
 
 from autoscaler.api.access import Readers
 from autoscaler.api.listener import ConnectionLimits
-from autoscaler.clients.mqtt import MqttBroker
 from autoscaler.core.types import ControllerConfig, DeploymentSettings, Follows, PoolSettings, Startup
 from autoscaler.kuberay.tokens import Tokens
 from autoscaler.settings.deployments import Deployment
@@ -21,8 +17,6 @@ from autoscaler.settings.model import (
     Config,
     ElectionConfig,
     KubernetesConfig,
-    MqttConfig,
-    PrometheusConfig,
     ServerConfig,
     ServiceConfig,
 )
@@ -58,12 +52,11 @@ def to_config(settings: Settings, file: SettingsFile) -> Config:
         journal_max_age_s=settings.journal.max_age_s,
         journal_stdout=settings.journal.stdout,
         server=_server(settings, file),
-        prometheus=_prometheus(settings, file),
         kubernetes=_kubernetes(settings, file),
         election=ElectionConfig(settings.leader_election.lease_s, settings.leader_election.renew_deadline_s)
         if settings.leader_election.enabled
         else None,
-        mqtt=_mqtt(settings, file),
+        sources=settings.sources(),
         prewarm=warm_pools(settings),
         reading=settings.reading.limits,
     )
@@ -87,28 +80,6 @@ def _server(settings: Settings, file: SettingsFile) -> ServerConfig:
     )
 
 
-def _mqtt(settings: Settings, file: SettingsFile) -> MqttConfig | None:
-    block = settings.mqtt
-    if block is None:
-        return None
-    own = hashlib.sha256(f"{file.path.absolute()} {block.prefix}".encode()).hexdigest()[:8]
-    broker = MqttBroker(
-        host=block.host,
-        port=block.port or (8883 if block.tls else 1883),
-        identifier=block.identifier or f"leadtime-{socket.gethostname()}-{os.getpid()}-{own}",
-        tls=block.tls,
-        ca_file=optional_path(file, block.ca_file),
-        client_cert_file=optional_path(file, block.client_cert_file),
-        client_key_file=optional_path(file, block.client_key_file),
-        username=block.username,
-        password_file=optional_path(file, block.password_file),
-        prefix=block.prefix,
-        timeout_s=block.timeout_s,
-        release=block.identifier,
-    )
-    return MqttConfig(broker, block.publish, hashlib.sha256(block.prefix.encode()).hexdigest()[:8])
-
-
 def _kubernetes(settings: Settings, file: SettingsFile) -> KubernetesConfig | None:
     block = settings.kubernetes
     if block is None:
@@ -129,23 +100,9 @@ def _kubernetes(settings: Settings, file: SettingsFile) -> KubernetesConfig | No
     )
 
 
-def _prometheus(settings: Settings, file: SettingsFile) -> PrometheusConfig | None:
-    block = settings.prometheus
-    if block is None:
-        return None
-    return PrometheusConfig(
-        url=block.url.rstrip("/"),
-        token_file=optional_path(file, block.token_file),
-        ca_file=optional_path(file, block.ca_file),
-        match=block.match,
-        history_s=block.history_s,
-        signals=block.signals,
-        timeout_s=block.timeout_s,
-    )
-
-
 def _controller(settings: Settings, file: SettingsFile) -> ControllerConfig:
     deployments = tuple(_deployment(d, file) for d in settings.deployments)
+    ceilings = [block.hint_max_rps for block in settings.sources().values() if block.hint_max_rps is not None]
     return ControllerConfig(
         deployments=deployments,
         pools=tuple(_pool(p, deployments) for p in settings.node_pools),
@@ -156,7 +113,7 @@ def _controller(settings: Settings, file: SettingsFile) -> ControllerConfig:
         gpu_budget=dict(settings.gpu_budget),
         guards=settings.guards.settings,
         full_guards=True,
-        hint_max_rps=settings.mqtt.max_rps_per_deployment if settings.mqtt else None,
+        hint_max_rps=min(ceilings) if ceilings else None,
         tenants=settings.tenants.rules,
         namespace_forecasters=None if settings.kubernetes is None else settings.reading.namespace_forecasters,
         namespace_deployments=None if settings.kubernetes is None else settings.reading.namespace_deployments,

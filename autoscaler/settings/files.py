@@ -28,20 +28,10 @@ def _paths(settings: Settings) -> Iterator[tuple[Loc, str]]:
             yield ("server", key), text
     for namespace, text in server.plan_token_files.items():
         yield ("server", "plan_token_files", namespace), text
-    if settings.prometheus is not None:
-        for key, text in (("token_file", settings.prometheus.token_file), ("ca_file", settings.prometheus.ca_file)):
+    for source, given in settings.sources().items():
+        for key, text in ((key, getattr(given, key)) for key in type(given).model_fields if key.endswith("_file")):
             if text is not None:
-                yield ("prometheus", key), text
-    if settings.mqtt is not None:
-        mqtt = settings.mqtt
-        for key, text in (
-            ("password_file", mqtt.password_file),
-            ("ca_file", mqtt.ca_file),
-            ("client_cert_file", mqtt.client_cert_file),
-            ("client_key_file", mqtt.client_key_file),
-        ):
-            if text is not None:
-                yield ("mqtt", key), text
+                yield (source, key), text
     if settings.kubernetes is not None:
         block = settings.kubernetes
         for key, text in (("tokens", block.tokens), ("kubeconfig", block.kubeconfig)):

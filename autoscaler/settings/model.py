@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from autoscaler.api.access import Readers
 from autoscaler.api.listener import ConnectionLimits
-from autoscaler.clients.mqtt import MqttBroker
 from autoscaler.clients.reading_limits import ReadingLimits
 from autoscaler.core.types import ActWay, ControllerConfig
 from autoscaler.core.types.pools import WarmPool
 from autoscaler.kuberay.tokens import Tokens
+from autoscaler.settings.sources.base import SourceBlock
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +44,6 @@ class ServerConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class PrometheusConfig:
-    """A Prometheus server. `match` still holds {namespace} and {service}."""
-
-    url: str
-    token_file: Path | None
-    ca_file: Path | None
-    match: str
-    history_s: float
-    signals: bool
-    timeout_s: float
-
-
-@dataclass(frozen=True, slots=True)
 class KubernetesConfig:
     """What the settings say of a cluster. `namespace` None: the pod's own."""
 
@@ -68,16 +56,6 @@ class KubernetesConfig:
     kubeconfig: Path | None
     context: str | None
     timeout_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class MqttConfig:
-    """An MQTT broker; its password is read by whoever connects."""
-
-    broker: MqttBroker
-    publish: bool
-    topics: str
-    """A short mark of the prefix, for names at the broker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +79,9 @@ class Config:
     server: ServerConfig
     journal_max_age_s: float | None = None
     journal_stdout: bool = False
-    prometheus: PrometheusConfig | None = None
     kubernetes: KubernetesConfig | None = None
     election: ElectionConfig | None = None
-    mqtt: MqttConfig | None = None
+    sources: Mapping[str, SourceBlock] = field(default_factory=dict)
+    """Those beside Ray and Kubernetes, by their keys in the settings."""
     prewarm: tuple[WarmPool, ...] = ()
     reading: ReadingLimits = ReadingLimits()

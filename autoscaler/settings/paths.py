@@ -32,7 +32,12 @@ def policy_name(settings: Settings, file: SettingsFile) -> str:
 
 def absolute_path(file: SettingsFile, text: str) -> Path:
     """A path setting: `~` and `$VARIABLES` filled in, relative to the settings file's folder."""
-    return folder(file) / os.path.expanduser(os.path.expandvars(text))
+    return path_from(folder(file), text)
+
+
+def path_from(base: Path, text: str) -> Path:
+    """The same, relative to a folder."""
+    return base / os.path.expanduser(os.path.expandvars(text))
 
 
 def optional_path(file: SettingsFile, text: str | None) -> Path | None:

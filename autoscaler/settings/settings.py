@@ -6,16 +6,18 @@ several keys say together (checks.py), and not for reading secrets: only the pat
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, create_model
 
-from autoscaler.settings.connections import Kubernetes, Mqtt, Prometheus, Service
+from autoscaler.common.registered import classes_in
+from autoscaler.settings.connections import Kubernetes, Service
 from autoscaler.settings.deployments import Deployment, Tenants
 from autoscaler.settings.document.blocks import Block, Guards, Name, words
 from autoscaler.settings.kinds import HostName, PathText
 from autoscaler.settings.pools import NodePool
 from autoscaler.settings.reading import Reading
+from autoscaler.settings.sources.base import SourceBlock
 
 
 class PolicyBlock(Block):
@@ -124,8 +126,8 @@ class LeaderElection(Block):
     )
 
 
-class Settings(Block):
-    """The settings file of `leadtime run`."""
+class _Settings(Block):
+    """The settings file of `leadtime run`, but for the sources that register themselves."""
 
     version: Literal[1] = Field(description="Version of this format.", examples=[1])
     dry_run: bool = Field(
@@ -157,14 +159,28 @@ class Settings(Block):
     leader_election: LeaderElection = Field(
         default=LeaderElection(), description="Several controllers, one of which acts."
     )
-    prometheus: Prometheus | None = Field(
-        default=None, description="Where past traffic, and metrics of nodes out of reach, are read; null = nowhere."
-    )
-    mqtt: Mqtt | None = Field(
-        default=None, description="Broker where demand is announced and plans are published; null = none."
-    )
     kubernetes: Kubernetes | None = Field(
         default=None, description="Find Ray services through the Kubernetes API; null = only those under services."
+    )
+
+    def sources(self) -> dict[str, SourceBlock]:
+        """The sources beside Ray and Kubernetes that the file has, by their keys."""
+        found = {key: getattr(self, key) for key in SOURCES}
+        return {key: block for key, block in found.items() if block is not None}
+
+
+SOURCES = classes_in("autoscaler.settings.sources", SourceBlock)
+"""Each source beside Ray and Kubernetes by its key in the settings, which is its file's name."""
+
+if TYPE_CHECKING:
+    Settings = _Settings
+else:
+    Settings = create_model(
+        "Settings",
+        __base__=_Settings,
+        __module__=__name__,
+        __doc__="The settings file of `leadtime run`.",
+        **{key: (kind | None, Field(default=None, description=kind.PURPOSE)) for key, kind in SOURCES.items()},
     )
 
 

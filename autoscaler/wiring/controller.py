@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from autoscaler.common.errors import StateError
 from autoscaler.wiring.cluster import cluster_parts
-from autoscaler.wiring.ports import history_at_start, sources_and_actuators
+from autoscaler.wiring.ports import ports
 
 if TYPE_CHECKING:
     from autoscaler.core.audit import Audit
@@ -42,7 +42,7 @@ def build(config: Config, clock: Clock | None = None, serve_pages: bool = True, 
         cluster = cluster_parts(config, telemetry, elect, memory=store, audit=audit)
         pause.cluster = cluster.switch if cluster else None
         leader = _leader(config, cluster, elect)
-        sources, actuators = sources_and_actuators(config, cluster, telemetry, leader)
+        met = ports(config, cluster, telemetry, leader)
         pages = config.server
         server = Server(
             telemetry, pause, pages.host, pages.port, pages.token_file,
@@ -51,8 +51,8 @@ def build(config: Config, clock: Clock | None = None, serve_pages: bool = True, 
         return Runtime(
             config.controller,
             controller,
-            sources,
-            actuators,
+            met.sources,
+            met.actuators,
             store=store,
             journal_writer=JournalWriter(config.journal_path, config.journal_max_bytes, config.journal_max_age_s),
             journal_stream=JournalStream(sys.stdout.buffer) if config.journal_stdout and serve_pages else None,
@@ -61,7 +61,7 @@ def build(config: Config, clock: Clock | None = None, serve_pages: bool = True, 
             telemetry=telemetry,
             pause=pause,
             leader=leader,
-            history=history_at_start(config),
+            history=met.history,
             clock=clock,
             background=cluster.background if cluster else (),
             settings=cluster.deployment_settings if cluster else tuple,

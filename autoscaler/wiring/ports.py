@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from autoscaler.common.errors import ConfigError
@@ -16,16 +15,25 @@ if TYPE_CHECKING:
     from autoscaler.api.telemetry import Telemetry
     from autoscaler.core.ports import Actuator, Source
     from autoscaler.runtime.history import HistoryAtStart
-    from autoscaler.settings.model import Config, MqttConfig, ServiceConfig
-    from autoscaler.sources.prometheus import PrometheusClient
+    from autoscaler.settings.model import Config, ServiceConfig
+    from autoscaler.settings.sources.base import Parts, SourceBlock, Surroundings
     from autoscaler.wiring.kubernetes import KubernetesParts
 
-log = logging.getLogger("leadtime")
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Through which a controller meets the world."""
+
+    sources: list[Source]
+    """Where two tell of the same deployment or pool, the earlier one counts."""
+    actuators: list[Actuator]
+    history: HistoryAtStart | None
 
 
-def sources_and_actuators(
+def ports(
     config: Config, cluster: KubernetesParts | None, telemetry: Telemetry, leads: Callable[[], bool] = lambda: True
-) -> tuple[list[Source], list[Actuator]]:
+) -> Ports:
+    """Errors: ConfigError."""
     from autoscaler.actuators.ray_request_resources import RayHead
     from autoscaler.actuators.ray_serve import RayServeActuator
     from autoscaler.actuators.recording import RecordingActuator
@@ -63,72 +71,58 @@ def sources_and_actuators(
     if cluster is not None:
         sources += cluster.sources
         actuators += () if config.controller.dry_run else cluster.actuators
-    sources += _prometheus_sources(config, cluster)
+    others = other_parts(config, cluster, telemetry, leads)
+    sources += [source for parts in others for source in parts.sources]
     actuators = actuators or [RecordingActuator(elsewhere=[pool.name for pool in config.prewarm])]
     actuators += warm_actuators(config, cluster, heads)
-    if config.mqtt is not None:
-        source, plans = _mqtt(config, config.mqtt, telemetry, leads)
-        sources.append(source)
-        actuators += [plans] if config.mqtt.publish else []
-    return sources, actuators
+    actuators += [actuator for parts in others for actuator in parts.actuators]
+    return Ports(sources, actuators, _history(others))
 
 
-def history_at_start(config: Config) -> HistoryAtStart | None:
-    client = _prometheus(config)
-    if client is None or config.prometheus is None or config.prometheus.history_s <= 0:
-        return None
-    from autoscaler.runtime.history import HistoryAtStart
-    from autoscaler.sources.prometheus import PrometheusHistory
-    from policies.forecasting.service import ForecastingService
+def other_parts(
+    config: Config, cluster: KubernetesParts | None, telemetry: Telemetry, leads: Callable[[], bool]
+) -> list[Parts]:
+    """Of the sources beside Ray and Kubernetes; their libraries are loaded only where they are in the settings."""
+    from autoscaler.settings.paths import path_from
+    from autoscaler.settings.sources.base import Surroundings
 
-    return HistoryAtStart(
-        PrometheusHistory(client, config.prometheus.match), config.prometheus.history_s, ForecastingService()
-    )
-
-
-def _mqtt(
-    config: Config, block: MqttConfig, telemetry: Telemetry, leads: Callable[[], bool]
-) -> tuple[Source, Actuator]:
-    """Announced demand in, plans out; the library is loaded only where a broker is named."""
-    try:
-        from autoscaler.actuators.mqtt_plans import MqttPlansActuator
-        from autoscaler.sources.mqtt_hints import MqttHintsSource
-    except ImportError as error:
-        raise ConfigError(f"mqtt: {missing('mqtt', error)}") from None
-    if block.broker.username is not None and not block.broker.tls:
-        log.warning("%s: tls is false, so the password travels unencrypted", block.broker.shown)
-    broker = block.broker
-    if config.kubernetes is not None and config.election is not None:
-        broker = replace(broker, release=f"leadtime-{own_place(config)}-{config.kubernetes.name}-{block.topics}")
-    return MqttHintsSource(broker, telemetry.hint_messages, leads=leads), MqttPlansActuator(broker)
-
-
-def _prometheus(config: Config) -> PrometheusClient | None:
-    """A client for the Prometheus of the settings; the library is loaded only where one is named."""
-    if config.prometheus is None:
-        return None
-    try:
-        from autoscaler.sources.prometheus import PrometheusClient
-    except ImportError as error:
-        raise ConfigError(f"prometheus: {missing('prometheus', error)}") from None
-    block = config.prometheus
-    return PrometheusClient(block.url, block.token_file, block.ca_file, block.timeout_s)
-
-
-def _prometheus_sources(config: Config, cluster: KubernetesParts | None) -> list[Source]:
-    """Behind the sources that read the nodes themselves: it counts where they know nothing."""
-    client = _prometheus(config)
-    if client is None or config.prometheus is None or not config.prometheus.signals:
-        return []
-    from autoscaler.sources.prometheus import PrometheusFleet
-
+    folder = config.path.absolute().parent
     listed = [(service.namespace, service.name) for service in config.services]
 
-    def places() -> list[tuple[str, str]]:
+    def services() -> list[tuple[str, str]]:
         found = cluster.discovery.services() if cluster else ()
         return listed + [service.key for service in found if service.opted_in]
 
-    return [PrometheusFleet(client, config.prometheus.match, places)]
+    shared = config.kubernetes is not None and config.election is not None
+    around = Surroundings(
+        settings_path=config.path,
+        path=lambda text: None if text is None else path_from(folder, text),
+        services=services,
+        leads=leads,
+        release=f"leadtime-{own_place(config)}-{config.kubernetes.name}" if config.kubernetes and shared else None,
+        hint_messages=telemetry.hint_messages,
+    )
+    return [_parts(key, block, around) for key, block in config.sources.items()]
+
+
+def _history(others: Sequence[Parts]) -> HistoryAtStart | None:
+    """The first one that any source has."""
+    for parts in others:
+        if parts.history is not None:
+            from autoscaler.runtime.history import HistoryAtStart
+            from policies.forecasting.service import ForecastingService
+
+            return HistoryAtStart(parts.history, parts.history_s, ForecastingService())
+    return None
+
+
+def _parts(key: str, block: SourceBlock, around: Surroundings) -> Parts:
+    try:
+        return block.parts(around)
+    except ImportError as error:
+        if block.EXTRA is None:
+            raise
+        raise ConfigError(f"{key}: {missing(block.EXTRA, error)}") from None
 
 
 def _suffix(service: ServiceConfig, config: Config) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from autoscaler.common.errors import ConfigError
 from autoscaler.wiring.cluster import cluster_parts
-from autoscaler.wiring.ports import sources_and_actuators
+from autoscaler.wiring.ports import ports
 
 if TYPE_CHECKING:
     from autoscaler.runtime.clock import Clock
@@ -68,7 +68,7 @@ def build_standby(config: Config, standby: StandbySettings, clock: Clock | None 
         telemetry = new_telemetry(own.controller)
         telemetry.stands_in_for = lambda: watch.stands_in_for
         cluster = cluster_parts(own, telemetry, elect=True, lease_suffix=LEASE_SUFFIX, memory=store)
-        sources, actuators = sources_and_actuators(own, cluster, telemetry)
+        met = ports(own, cluster, telemetry)
         pause = PauseSwitch(store)
         pause.cluster = cluster.switch if cluster else None
         pages = own.server
@@ -79,8 +79,8 @@ def build_standby(config: Config, standby: StandbySettings, clock: Clock | None 
         runtime = Runtime(
             own.controller,
             controller,
-            sources,
-            actuators,
+            met.sources,
+            met.actuators,
             server=server,
             telemetry=telemetry,
             pause=pause,
@@ -121,7 +121,7 @@ def _without_extras(config: Config) -> Config:
         policy_options={},
         pools=tuple(replace(pool, prewarm="none") for pool in config.controller.pools),
     )
-    return replace(config, controller=core, mqtt=None, prometheus=None, prewarm=())
+    return replace(config, controller=core, sources={}, prewarm=())
 
 
 def _reader(standby: StandbySettings) -> PlanReader:

@@ -185,6 +185,6 @@ def test_a_bad_settings_file_ends_the_program_with_2(tmp_path: Path) -> None:
     assert ran.code == 2
     assert ran.err.splitlines() == [
         "lt.yaml:2: tick: unknown key; did you mean 'tick_s'? (allowed: version, dry_run, tick_s, services, deployments, "
-        "tenants, node_pools, gpu_budget, reading, policy, guards, state, journal, server, leader_election, prometheus, mqtt, "
-        "kubernetes)",
+        "tenants, node_pools, gpu_budget, reading, policy, guards, state, journal, server, leader_election, kubernetes, mqtt, "
+        "prometheus)",
     ]

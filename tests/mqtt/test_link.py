@@ -17,7 +17,7 @@ from autoscaler.clients.mqtt import Backoff, MqttBroker, words_of
 from autoscaler.common.errors import ConfigError
 from autoscaler.settings import load_config
 from autoscaler.sources.mqtt_hints import MqttHintsSource
-from autoscaler.wiring.ports import _mqtt as mqtt_parts
+from autoscaler.wiring.ports import other_parts
 from tests.kube.tls import loopback_certificate
 
 
@@ -115,8 +115,8 @@ def test_the_session_is_named_by_the_release_and_never_by_the_pod(
     path = tmp_path / "lt.yaml"
     path.write_text(f'version: 1\nservices: [{{dashboard: "http://127.0.0.1:1"}}]\n{more}', encoding="utf-8")
     config = load_config(path)
-    assert config.mqtt is not None
-    source, plans = mqtt_parts(config, config.mqtt, new_telemetry(config.controller), lambda: True)
+    (parts,) = other_parts(config, None, new_telemetry(config.controller), lambda: True)
+    (source,), (plans,) = parts.sources, parts.actuators
     assert isinstance(source, MqttHintsSource)
     assert isinstance(plans, MqttPlansActuator)
     broker = source.link.broker

@@ -11,6 +11,7 @@ from autoscaler.core.ports import Reading
 from autoscaler.core.types import DeploymentMetrics, PauseState, SourceStatus
 from autoscaler.runtime.assembly import Held, assemble
 from autoscaler.settings import load_config
+from autoscaler.settings.sources.prometheus import Prometheus as PrometheusSettings
 from autoscaler.sources.readings import JoinedMetrics
 from autoscaler.wiring.controller import build
 from tests.prometheus.bad_server import dead_url
@@ -36,9 +37,9 @@ def load(folder: Path, prometheus: str) -> Path:
 def test_settings_of_prometheus_are_read(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("t")
     text = '{url: "http://p:9090/", token_file: token, match: \'a="{namespace}", b=~"{service}-.*"\', signals: true}'
-    found = load_config(load(tmp_path, text)).prometheus
-    assert found is not None
-    assert (found.url, found.token_file, found.history_s) == ("http://p:9090", tmp_path / "token", 7 * 86400.0)
+    found = load_config(load(tmp_path, text)).sources["prometheus"]
+    assert isinstance(found, PrometheusSettings)
+    assert (found.url, found.token_file, found.history_s) == ("http://p:9090/", "token", 7 * 86400.0)
     assert (found.match, found.signals) == ('a="{namespace}", b=~"{service}-.*"', True)
 
 

@@ -32,7 +32,7 @@ PATTERN = "APP/DEPLOYMENT or NAMESPACE/SERVICE/APP/DEPLOYMENT, each part a name 
 NAME = "a name without '/', '*' or spaces"
 TOP_KEYS = (
     "version, dry_run, tick_s, services, deployments, tenants, node_pools, gpu_budget, reading, policy, guards, state, "
-    "journal, server, leader_election, prometheus, mqtt, kubernetes"
+    "journal, server, leader_election, kubernetes, mqtt, prometheus"
 )
 
 WRONG_TYPE_OR_RANGE = [

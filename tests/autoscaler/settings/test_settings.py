@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+import autoscaler.settings.sources
 from autoscaler.common.errors import ConfigError
 from autoscaler.core.types import Follows, GuardSettings, Startup
-from autoscaler.settings import load_config
+from autoscaler.settings import load_config, settings_schema
 from autoscaler.settings.model import Config
+from autoscaler.settings.settings import SOURCES
 from policies.base import DeploymentKey, Slo
 from policies.base.durations import Duration
 from policies.capacity.load import load_profile
@@ -287,3 +289,10 @@ leader_election: {enabled: false, lease_s: 15, renew_deadline_s: 10}
     assert config.controller.policy_name == "predictive"
     assert (config.server.host, config.server.port) == ("127.0.0.1", 8080)
     assert config.journal_max_bytes == 100_000_000
+
+
+def test_a_source_is_a_file_of_settings_that_bears_its_key() -> None:
+    files = {path.stem for path in Path(autoscaler.settings.sources.__file__).parent.glob("*.py")}
+    assert set(SOURCES) == files - {"__init__", "base"}
+    described = settings_schema()["properties"]
+    assert all(described[key]["description"] == kind.PURPOSE for key, kind in SOURCES.items())
