@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from autoscaler.common.errors import ScenarioError
 from autoscaler.core.types import DeploymentInventory, DeploymentMetrics, Hint
+from autoscaler.core.types.pools import WAYS
 from policies.base import DeploymentKey
 from simulator.cluster.placement import Cluster
-from simulator.cluster.types import PoolSpec, Stockout, Warms
+from simulator.cluster.types import PoolSpec, Stockout
 from simulator.dataplane.deployment import Plane
 from simulator.kernel.draws import component_seed
 from simulator.kernel.events import EventQueue
@@ -29,12 +30,6 @@ from simulator.workload.traces import RequestTrace
 from simulator.workload.workload import ArrivalStream, Lengths, rate_arrivals, request_arrivals
 
 _LONGEST_TAIL_S = 300.0
-_WARMS: dict[str, Warms] = {
-    "worker_group": "worker",
-    "request_resources": "worker",
-    "provisioning_request": "queued",
-}
-"""What a way warms, where it is not just a node."""
 
 
 @dataclass(slots=True)
@@ -230,7 +225,7 @@ def _pool_spec(scenario: Scenario, p: NodePoolBlock) -> PoolSpec:
         autoscaler_period_s=p.worker.autoscaler_period_s,
         scale_down_after_s=p.scale_down_after_s,
         prewarm=p.prewarm != "none",
-        warms=_WARMS.get(p.prewarm, "node"),
+        warms=WAYS[p.prewarm].warms,
         price_usd_per_hour=scenario.node_price_usd_per_hour(p),
         preemption_per_node_hour=p.preemption_per_node_hour,
         stockouts=tuple(Stockout(s.start_s, s.end_s, s.fraction) for s in p.stockouts),

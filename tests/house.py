@@ -44,7 +44,7 @@ WORDS: Mapping[str, str] = {
 _SHAPE = "data of others may have any shape, and one line says so"
 _PLUGIN = "a plug-in's class is checked here against the port, once, before anything calls it"
 PROBES: Mapping[str, str] = {
-    "autoscaler/actuators/ray_request_resources.py:_levels": _SHAPE,
+    "autoscaler/actuators/ways/request_resources.py:_levels": _SHAPE,
     "autoscaler/cli/controller_api.py:_why": "urllib's errors have a reason or none",
     "autoscaler/cli/explain.py:run": _SHAPE,
     "autoscaler/cli/status.py:run": _SHAPE,

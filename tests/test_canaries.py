@@ -278,7 +278,7 @@ async def test_googles_access_token_is_known_before_it_is_sent_and_its_errors_sh
     import google.api_core.exceptions
     from google.oauth2.credentials import Credentials
 
-    from autoscaler.actuators.gke_node_pool import RememberedCredentials, _wrapped
+    from autoscaler.actuators.ways.node_pool import RememberedCredentials, _wrapped
 
     headers: dict[str, str] = {}
     RememberedCredentials(Credentials(GOOGLE)).before_request(None, "POST", "https://x", headers)

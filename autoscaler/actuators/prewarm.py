@@ -2,7 +2,7 @@
 
 What is common to all ways is here, once: levels instead of differences, dry run (with the exact patch), followers,
 lowering, deadlines, the leader's budget, waiting after a 429, and what a failure is called. A way (one file each in
-this folder) only knows how to look, what to write, and how to write it. Not for deciding a level.
+ways/) only knows how to look, what to write, and how to write it. Not for deciding a level.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ from typing import Any, Protocol
 
 import msgspec
 
+from autoscaler.clients.ray_dashboard import DashboardClient
 from autoscaler.common.errors import ActuatorError, ConfigError, LeadtimeError, SourceError, Unavailable
 from autoscaler.core.ports import Actuator
 from autoscaler.core.types import Applied, Outcome, Plan, PoolPlan
 from autoscaler.core.types.pools import WarmPool
-from autoscaler.kubernetes.resources import PatchOperation, Throttled
+from autoscaler.kubernetes.resources import ClusterApi, Object, PatchOperation, Throttled
 
 _LONGEST_WAIT_S = 120.0
+Place = tuple[str, str]
+"""(namespace, Ray service)."""
 Allowed = Callable[[], float]
 """Asked directly before each write: the seconds that it may take. Errors: LeaseRanOut."""
 
@@ -78,6 +81,48 @@ class PrewarmWay(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RayHead:
+    """The Ray cluster of a service, by its dashboard."""
+
+    namespace: str
+    service: str
+    client: DashboardClient
+
+    @property
+    def place(self) -> Place:
+        return (self.namespace, self.service)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the ways may need besides their pools."""
+
+    api: ClusterApi | None = None
+    """The Kubernetes API; None: there is none."""
+    namespace: str = "default"
+    """Where the chart's objects are."""
+    watch_namespaces: Sequence[str] = ()
+    """Empty: all of them."""
+    consent: Callable[[Sequence[WarmPool]], Callable[[Object], bool]] = lambda pools: lambda obj: False
+    """Of these pools: whether leadtime may act on a RayService."""
+    heads: Callable[[], Sequence[RayHead]] = tuple
+    """The Ray clusters that there are now."""
+    write_budget_s: Callable[[], float] | None = None
+    on_refusal: Callable[[Refusal], None] | None = None
+    service_version: Callable[[str, str], str | None] | None = None
+    """The resourceVersion of a RayService (namespace, name) by a watch of them; None: it is not known now."""
+    in_use: Callable[[str], Awaitable[int | None]] | None = None
+    """Nodes of a pool that workers are on, looked at now; for giving back without a controller. Errors: SourceError."""
+    deadline_s: float = 4.0
+
+    @property
+    def cluster(self) -> ClusterApi:
+        """For a way that the table of ways says to write to Kubernetes."""
+        assert self.api is not None
+        return self.api
 
 
 class PrewarmActuator(Actuator):

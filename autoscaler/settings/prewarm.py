@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from autoscaler.core.types.pools import KUBERNETES_WAYS, SPARE_WAYS, WHERE, GkePool, WarmPool
+from autoscaler.core.types.pools import WAYS, GkePool, WarmPool
 from autoscaler.settings.document.problems import Problem
 from autoscaler.settings.document.reading import Loc
-from autoscaler.settings.pools import NodePool
+from autoscaler.settings.pools import NodePool, WarmBlock
 from autoscaler.settings.settings import Settings
 
 _PROVISIONERS = {
@@ -16,21 +16,8 @@ _PROVISIONERS = {
     "compute_class": "a ComputeClass, which chooses the node pool by itself",
     "autopilot": "Autopilot, where node pools are Google's",
 }
-_KEYS_OF = {
-    "gpus": ("placeholder", "capacity_buffer", "worker_group", "request_resources", "provisioning_request"),
-    "group": ("worker_group",),
-    "service": ("worker_group", "request_resources"),
-    "resources": ("request_resources",),
-    "object": ("placeholder", "capacity_buffer", "provisioning_request"),
-    "provisioning_class": ("provisioning_request",),
-    "max_run_s": ("provisioning_request",),
-    "gke": ("node_pool",),
-}
-"""Keys of `warm` that only some ways know."""
 _QUEUED = "queued-provisioning.gke.io"
 _SEVEN_DAYS_S = 604_800
-_OBJECT_WAYS = ("placeholder", "capacity_buffer", "provisioning_request")
-"""They write to an object that the chart makes for the pool, whose label holds the pool's name."""
 _OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _LABEL = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 
@@ -46,9 +33,14 @@ def check_prewarm(settings: Settings) -> Iterator[Problem]:
         if gpus is not None and gpus > pool.gpus_per_node:
             text = f"{gpus}; allowed: at most gpus_per_node, which is {pool.gpus_per_node}"
             yield Problem((*at, "warm", "gpus"), text)
-        if pool.prewarm in _OBJECT_WAYS:
+        if _has_object(pool.prewarm):
             yield from _names(at, pool, settings)
     yield from _shared(settings)
+
+
+def _has_object(way: str) -> bool:
+    """It writes to an object that the chart makes for the pool, whose label holds the pool's name."""
+    return "object" in WAYS[way].keys
 
 
 def _names(at: Loc, pool: NodePool, settings: Settings) -> Iterator[Problem]:
@@ -90,7 +82,7 @@ def _shared(settings: Settings) -> Iterator[Problem]:
 
 def _target(pool: NodePool, settings: Settings) -> tuple[str, ...] | None:
     """Which key of `warm` names what the pool's way writes to, and its name; None where that is no single thing."""
-    if pool.prewarm in _OBJECT_WAYS:
+    if _has_object(pool.prewarm):
         return ("object", _object(pool, settings))
     gke = pool.warm.gke
     if pool.prewarm == "node_pool" and gke is not None:
@@ -100,13 +92,13 @@ def _target(pool: NodePool, settings: Settings) -> tuple[str, ...] | None:
 
 def _where(at: Loc, pool: NodePool, settings: Settings) -> Iterator[Problem]:
     loc: Loc = (*at, "prewarm")
-    way = pool.prewarm
-    if pool.provisioner not in WHERE[way]:
-        allowed = ", ".join(w for w, places in WHERE.items() if pool.provisioner in places)
+    way, facts = pool.prewarm, WAYS[pool.prewarm]
+    if pool.provisioner not in facts.places:
+        allowed = ", ".join(name for name, one in WAYS.items() if pool.provisioner in one.places)
         yield Problem(loc, f"{way}; its nodes come from {_PROVISIONERS[pool.provisioner]}; allowed: {allowed}")
-    if way in KUBERNETES_WAYS and settings.kubernetes is None:
+    if facts.kubernetes and settings.kubernetes is None:
         yield Problem(loc, f"{way}; it writes to the Kubernetes API; allowed: with a kubernetes block")
-    elif way in SPARE_WAYS and settings.kubernetes is not None and not settings.kubernetes.nodes:
+    elif facts.spare and settings.kubernetes is not None and not settings.kubernetes.nodes:
         text = "it holds what is beyond the nodes in use, which nobody watches; allowed: with kubernetes.nodes true"
         yield Problem(loc, f"{way}; {text}")
     if pool.provisioner in ("auto_provisioning", "autopilot") and not pool.gpu:
@@ -116,9 +108,10 @@ def _where(at: Loc, pool: NodePool, settings: Settings) -> Iterator[Problem]:
 
 def _keys(at: Loc, pool: NodePool) -> Iterator[Problem]:
     warm, way = pool.warm, pool.prewarm
-    for key, ways in _KEYS_OF.items():
-        if key in warm.model_fields_set and getattr(warm, key) is not None and way not in ways:
-            yield Problem((*at, "warm", key), f"given; allowed: only with prewarm {' or '.join(ways)}, and it is {way}")
+    for key in WarmBlock.model_fields:
+        if key in warm.model_fields_set and getattr(warm, key) is not None and key not in WAYS[way].keys:
+            ways = " or ".join(name for name, facts in WAYS.items() if key in facts.keys)
+            yield Problem((*at, "warm", key), f"given; allowed: only with prewarm {ways}, and it is {way}")
     if way == "node_pool":
         if warm.gke is None:
             yield Problem((*at, "warm", "gke"), "missing; allowed: {project, location, cluster}, as Google names them")

@@ -11,7 +11,7 @@ from autoscaler.common.extras import missing
 from autoscaler.wiring.cluster import own_place
 
 if TYPE_CHECKING:
-    from autoscaler.actuators.ray_request_resources import RayHead
+    from autoscaler.actuators.prewarm import RayHead
     from autoscaler.api.telemetry import Telemetry
     from autoscaler.core.ports import Actuator, Source
     from autoscaler.runtime.history import HistoryAtStart
@@ -34,7 +34,7 @@ def ports(
     config: Config, cluster: KubernetesParts | None, telemetry: Telemetry, leads: Callable[[], bool] = lambda: True
 ) -> Ports:
     """Errors: ConfigError."""
-    from autoscaler.actuators.ray_request_resources import RayHead
+    from autoscaler.actuators.prewarm import RayHead
     from autoscaler.actuators.ray_serve import RayServeActuator
     from autoscaler.actuators.recording import RecordingActuator
     from autoscaler.clients.addresses import TargetRules

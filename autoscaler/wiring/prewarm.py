@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING
 from autoscaler.common.errors import LeadtimeError, SourceError
 
 if TYPE_CHECKING:
-    from autoscaler.actuators.prewarm import PrewarmActuator, Refusal
-    from autoscaler.actuators.ray_request_resources import RayHead
+    from autoscaler.actuators.prewarm import PrewarmActuator, RayHead, Refusal, Surroundings
     from autoscaler.core.ports import Source
     from autoscaler.kubernetes.resources import ClusterApi
     from autoscaler.settings.model import Config
     from autoscaler.sources.kubernetes.discovery import KubernetesPools
     from autoscaler.wiring.kubernetes import KubernetesParts
-    from autoscaler.wiring.ways import Surroundings
 
 
 def warm_actuators(config: Config, cluster: KubernetesParts | None, listed: Sequence[RayHead]) -> list[PrewarmActuator]:
@@ -60,14 +58,16 @@ def _surroundings(
     heads: Callable[[], Sequence[RayHead]],
     write_budget_s: Callable[[], float] | None = None,
 ) -> Surroundings:
+    from autoscaler.actuators.prewarm import Surroundings
     from autoscaler.wiring.cluster import own_place
-    from autoscaler.wiring.ways import Surroundings
+    from autoscaler.wiring.ways import consent
 
+    matches = [entry.match for entry in config.controller.deployments]
     return Surroundings(
         api=api,
         namespace=own_place(config),
         watch_namespaces=config.kubernetes.watch_namespaces if config.kubernetes else (),
-        matches=[entry.match for entry in config.controller.deployments],
+        consent=lambda pools: consent(pools, matches),
         heads=heads,
         write_budget_s=write_budget_s,
     )
@@ -75,7 +75,7 @@ def _surroundings(
 
 def _heads(listed: Sequence[RayHead], cluster: KubernetesParts | None) -> Callable[[], Sequence[RayHead]]:
     """Ray clusters of the settings, and those that discovery found."""
-    from autoscaler.actuators.ray_request_resources import RayHead
+    from autoscaler.actuators.prewarm import RayHead
 
     def heads() -> Sequence[RayHead]:
         found = cluster.fleet.active_clients() if cluster else {}
@@ -87,7 +87,7 @@ def _heads(listed: Sequence[RayHead], cluster: KubernetesParts | None) -> Callab
 @asynccontextmanager
 async def standing_prewarm(config: Config) -> AsyncIterator[list[PrewarmActuator]]:
     """The actuators that pre-warm, without a controller around them. Errors: ConfigError."""
-    from autoscaler.actuators.ray_request_resources import RayHead
+    from autoscaler.actuators.prewarm import RayHead
     from autoscaler.api.telemetry import new_telemetry
     from autoscaler.clients.ray_dashboard import DashboardClient
     from autoscaler.wiring.cluster import cluster_parts

@@ -5,39 +5,17 @@ Libraries are loaded only for the ways that need them.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Protocol, cast
 
-from autoscaler.actuators.prewarm import PrewarmActuator, PrewarmWay, Refusal
-from autoscaler.actuators.ray_request_resources import RayHead
+from autoscaler.actuators.prewarm import PrewarmActuator, PrewarmWay, Surroundings
 from autoscaler.common.errors import ConfigError
 from autoscaler.common.extras import missing
 from autoscaler.common.fields import mapping, text
-from autoscaler.core.types.pools import KUBERNETES_WAYS, WarmPool
-from autoscaler.kubernetes.resources import ClusterApi, Object
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What the ways may need besides their pools."""
-
-    api: ClusterApi | None = None
-    """The Kubernetes API; None: there is none."""
-    namespace: str = "default"
-    """Where the chart's objects are."""
-    watch_namespaces: Sequence[str] = ()
-    """Empty: all of them."""
-    matches: Sequence[str] = ()
-    """Patterns of deployments that the settings name: they consent for their services."""
-    heads: Callable[[], Sequence[RayHead]] = tuple
-    """The Ray clusters that there are now."""
-    write_budget_s: Callable[[], float] | None = None
-    on_refusal: Callable[[Refusal], None] | None = None
-    service_version: Callable[[str, str], str | None] | None = None
-    """The resourceVersion of a RayService (namespace, name) by a watch of them; None: it is not known now."""
-    in_use: Callable[[str], Awaitable[int | None]] | None = None
-    """Nodes of a pool that workers are on, looked at now; for giving back without a controller. Errors: SourceError."""
-    deadline_s: float = 4.0
+from autoscaler.core.types.pools import WAYS, WarmPool
+from autoscaler.kubernetes.resources import Object
 
 
 def prewarm_actuators(pools: Sequence[WarmPool], around: Surroundings) -> list[PrewarmActuator]:
@@ -59,42 +37,23 @@ def prewarm_actuators(pools: Sequence[WarmPool], around: Surroundings) -> list[P
 
 
 def _way(name: str, pools: Sequence[WarmPool], around: Surroundings) -> PrewarmWay:
-    if name in KUBERNETES_WAYS:
-        return _kubernetes_way(name, pools, around)
-    if name == "node_pool":
-        try:
-            from autoscaler.actuators.gke_node_pool import GkeNodePools
-        except ImportError as error:
-            raise ConfigError(f"node_pools[].prewarm: node_pool {missing('gke', error)}") from None
-        return GkeNodePools(in_use=around.in_use)
-    if name == "request_resources":
-        from autoscaler.actuators.ray_request_resources import RayRequestResources
-
-        return RayRequestResources(around.heads)
-    raise ConfigError(f"node_pools[].prewarm: {name}; there is no such way")
-
-
-def _kubernetes_way(name: str, pools: Sequence[WarmPool], around: Surroundings) -> PrewarmWay:
-    api = around.api
-    if api is None:
+    """By its file, which is imported only now."""
+    if WAYS[name].kubernetes and around.api is None:
         raise ConfigError(f"node_pools[].prewarm: {name}; it needs the Kubernetes API: add a kubernetes block")
-    if name == "placeholder":
-        from autoscaler.actuators.placeholder_pods import PlaceholderPods
+    try:
+        module = importlib.import_module(f"autoscaler.actuators.ways.{name}")
+    except ImportError as error:
+        extra = WAYS[name].extra
+        if extra is None:
+            raise
+        raise ConfigError(f"node_pools[].prewarm: {name} {missing(extra, error)}") from None
+    return cast(WayModule, module).way(pools, around)
 
-        return PlaceholderPods(api)
-    if name == "capacity_buffer":
-        from autoscaler.actuators.capacity_buffer import CapacityBuffers
 
-        return CapacityBuffers(api)
-    if name == "worker_group":
-        from autoscaler.actuators.kuberay_workers import KubeRayWorkers
+class WayModule(Protocol):
+    """What a way's file defines."""
 
-        return KubeRayWorkers(api, around.watch_namespaces, consent(pools, around.matches), around.service_version)
-    if name == "provisioning_request":
-        from autoscaler.actuators.provisioning_request import ProvisioningRequests
-
-        return ProvisioningRequests(api)
-    raise ConfigError(f"node_pools[].prewarm: {name}; there is no such way")
+    way: Callable[[Sequence[WarmPool], Surroundings], PrewarmWay]
 
 
 def consent(pools: Sequence[WarmPool], matches: Sequence[str]) -> Callable[[Object], bool]:

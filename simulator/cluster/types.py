@@ -10,12 +10,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from autoscaler.core.types import NodeSignal
+from autoscaler.core.types.pools import Warms
 from policies.base import LeadPath
 from policies.base.durations import Duration
 from simulator.kernel.events import Event
-
-Warms = Literal["node", "worker", "queued"]
-"""What pre-warming holds: nodes; Ray workers (placement.py); nodes that come all at once and are booked for a while."""
 
 
 @dataclass(frozen=True, slots=True)

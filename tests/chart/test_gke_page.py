@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from autoscaler.cli.registry import find_command
-from autoscaler.core.types.pools import WHERE, Provisioner
+from autoscaler.core.types.pools import WAYS, Provisioner
 from autoscaler.settings import load_config
 from autoscaler.sources.serve_config import parse_serve_config
 from tests.chart.chart import NAME, ROOT, one, render
@@ -128,8 +128,8 @@ def test_the_table_says_which_way_works_where_as_the_settings_do() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (.*?) \|$", PAGE.split("### Which way works where")[1], re.MULTILINE)
     said = {way: [cell.startswith("yes") for cell in cells.split(" | ")[:4]] for way, cells in rows if way != "prewarm"}
     assert said == {
-        way: [provisioner in places for provisioner in get_args(Provisioner)]
-        for way, places in WHERE.items()
+        way: [provisioner in facts.places for provisioner in get_args(Provisioner)]
+        for way, facts in WAYS.items()
         if way != "none"
     }
 

@@ -11,7 +11,7 @@ import helm_python as helm
 import pytest
 import yaml
 
-from autoscaler.core.types.pools import WHERE, Provisioner
+from autoscaler.core.types.pools import WAYS, Provisioner
 from autoscaler.settings import load_config, settings_schema
 from charts.generate.__main__ import ROOT, VALUES_PAGE
 from charts.generate.files import generated_files, values_schema, with_values
@@ -203,11 +203,11 @@ def pools(*entries: dict[str, Any]) -> dict[str, Any]:
     return {"config": {"node_pools": list(entries)}}
 
 
-@pytest.mark.parametrize("way", sorted(WHERE))
+@pytest.mark.parametrize("way", sorted(WAYS))
 @pytest.mark.parametrize("provisioner", get_args(Provisioner))
 def test_the_chart_refuses_a_way_where_the_settings_do(way: str, provisioner: str) -> None:
     values = pools({"name": "h100", "prewarm": way, "provisioner": provisioner, "gpu": "nvidia-l4"})
-    if provisioner in WHERE[way]:
+    if provisioner in WAYS[way].places:
         assert render(values)
     else:
         with pytest.raises(helm.HelmError, match=f"prewarm {way} does not work where nodes come from {provisioner}"):

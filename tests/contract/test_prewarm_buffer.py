@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from autoscaler.actuators.capacity_buffer import CapacityBuffers, too_old
 from autoscaler.actuators.prewarm import PrewarmActuator
+from autoscaler.actuators.ways.capacity_buffer import CapacityBuffers, too_old
 from autoscaler.core.types.pools import WarmPool
 from autoscaler.kubernetes.resources import CAPACITY_BUFFERS as RESOURCES
 from tests.contract.prewarm_contract import PrewarmContract, apply, plan_of

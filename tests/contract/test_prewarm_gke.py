@@ -12,8 +12,8 @@ pytest.importorskip("google.cloud.container_v1", reason="the extra `gke` is not 
 import grpc
 from google.cloud import container_v1 as api
 
-from autoscaler.actuators.gke_node_pool import GkeNodePools
 from autoscaler.actuators.prewarm import PrewarmActuator, Refusal
+from autoscaler.actuators.ways.node_pool import GkeNodePools
 from autoscaler.core.types.pools import GkePool, WarmPool
 from tests.contract.fake_gke import FakeGke
 from tests.contract.prewarm_contract import PrewarmContract, apply, plan_of

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from autoscaler.actuators.placeholder_pods import PlaceholderPods
 from autoscaler.actuators.prewarm import PrewarmActuator, Refusal
+from autoscaler.actuators.ways.placeholder import PlaceholderPods
 from autoscaler.core.types.pools import WarmPool
 from autoscaler.kubernetes.api import KubernetesApi
 from autoscaler.kubernetes.resources import DEPLOYMENTS

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
-from autoscaler.actuators.prewarm import Allowed, Held, PrewarmActuator
+import pytest
+
+import autoscaler.actuators.ways
+from autoscaler.actuators.prewarm import Allowed, Held, PrewarmActuator, Surroundings
+from autoscaler.common.errors import ConfigError
 from autoscaler.core.types import Plan, PoolPlan
-from autoscaler.core.types.pools import WarmPool
-from autoscaler.kubernetes.resources import Throttled
+from autoscaler.core.types.pools import WAYS, GkePool, WarmPool
+from autoscaler.kubernetes.resources import ClusterApi, Throttled
+from autoscaler.settings.pools import WarmBlock
+from autoscaler.wiring.ways import prewarm_actuators
 
 
 class ToldWay:
@@ -101,3 +108,26 @@ async def test_waits_begin_anew_after_a_time_without_refusals() -> None:
     await actuator.apply(plan("a", nodes=0), now_s + 5.0)
     (applied,) = (await actuator.apply(plan("a", nodes=0), now_s + 6.0)).applied
     assert applied.why == "asked to wait: next try in 9 s"
+
+
+def test_each_way_of_the_table_is_a_file_that_bears_its_name() -> None:
+    files = {path.stem for path in Path(autoscaler.actuators.ways.__file__).parent.glob("*.py")}
+    assert files - {"__init__"} == set(WAYS) - {"none"}
+
+
+@pytest.mark.parametrize("name", sorted(set(WAYS) - {"none"}))
+async def test_a_way_is_made_under_its_name(name: str) -> None:
+    pool = WarmPool("h100", name, group="g", gke=GkePool("p", "l", "c", "n"))
+    (made,) = prewarm_actuators([pool], Surroundings(api=cast(ClusterApi, object())))
+    assert made.name == f"prewarm_{name}"
+    await made.close()
+
+
+def test_a_way_of_the_kubernetes_api_is_refused_without_one() -> None:
+    with pytest.raises(ConfigError, match="placeholder; it needs the Kubernetes API: add a kubernetes block"):
+        prewarm_actuators([WarmPool("h100", "placeholder")], Surroundings())
+
+
+@pytest.mark.parametrize("name", sorted(set(WAYS)))
+def test_keys_of_a_way_are_settings(name: str) -> None:
+    assert set(WAYS[name].keys) <= set(WarmBlock.model_fields)

@@ -11,8 +11,8 @@ from unittest.mock import patch
 
 import pytest
 
-from autoscaler.actuators.prewarm import PrewarmActuator
-from autoscaler.actuators.ray_request_resources import MARK, RayHead, RayRequestResources
+from autoscaler.actuators.prewarm import PrewarmActuator, RayHead
+from autoscaler.actuators.ways.request_resources import MARK, RayRequestResources
 from autoscaler.clients.ray_dashboard import DashboardClient
 from autoscaler.core.types import Applied, Plan, PoolPlan, ServiceGpus
 from autoscaler.core.types.pools import WarmPool

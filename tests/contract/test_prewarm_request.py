@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from autoscaler.actuators.prewarm import PrewarmActuator
-from autoscaler.actuators.provisioning_request import ProvisioningRequests
+from autoscaler.actuators.ways.provisioning_request import ProvisioningRequests
 from autoscaler.core.types import Applied, Plan, PoolPlan
 from autoscaler.core.types.pools import WarmPool
 from tests.contract.prewarm_contract import PrewarmContract, apply, plan_of

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from autoscaler.actuators.kuberay_workers import KubeRayWorkers
 from autoscaler.actuators.prewarm import PrewarmActuator
+from autoscaler.actuators.ways.worker_group import KubeRayWorkers
 from autoscaler.core.types import Plan, PoolPlan, ServiceGpus
 from autoscaler.core.types.pools import WarmPool
 from autoscaler.wiring.ways import consent

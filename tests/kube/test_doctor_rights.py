@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from autoscaler.core.types.pools import WHERE
+from autoscaler.core.types.pools import WAYS
 from autoscaler.diagnosis.cluster import Right, kubernetes_findings, rights, rights_findings
 from autoscaler.settings import load_config
 from autoscaler.settings.model import Config
@@ -51,7 +51,7 @@ def asked(right: Right) -> tuple[str, str, str, str, str]:
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
-@pytest.mark.parametrize("way", sorted(WHERE))
+@pytest.mark.parametrize("way", sorted(WAYS))
 @pytest.mark.parametrize("values", [{}, {"replicas": 2}, {"watchNamespaces": ["llm", "chat"]}])
 def test_doctor_asks_for_what_the_chart_gives(way: str, dry_run: bool, values: dict[str, Any], tmp_path: Path) -> None:
     docs = rendered(way, dry_run, **values)
@@ -60,7 +60,7 @@ def test_doctor_asks_for_what_the_chart_gives(way: str, dry_run: bool, values: d
     assert {asked(right) for right in rights(config, config.kubernetes)} == granted(docs)
 
 
-@pytest.mark.parametrize("way", sorted(WHERE))
+@pytest.mark.parametrize("way", sorted(WAYS))
 async def test_with_the_charts_rights_nothing_is_missing(way: str, tmp_path: Path) -> None:
     docs = rendered(way, dry_run=False)
     config = config_of(docs, tmp_path)

@@ -22,7 +22,7 @@ pytest.importorskip("google.cloud.container_v1", reason="the extra `gke` is not 
 
 from google.cloud import container_v1
 
-from autoscaler.actuators.gke_node_pool import GkeNodePools
+from autoscaler.actuators.ways.node_pool import GkeNodePools
 from autoscaler.cli.release import pull_switch, released
 from autoscaler.runtime.loop import Runtime
 from autoscaler.settings import load_config

@@ -1,6 +1,6 @@
 """The nouns of pre-warming: which ways there are, what each one warms, and what the settings say of a pool's way.
 
-Pure. What a way writes to the world is in actuators/ (one file each); how the levels come about is the policy's.
+Pure. What a way writes to the world is in actuators/ways (one file each); how the levels come about is the policy's.
 """
 
 from __future__ import annotations
@@ -8,36 +8,58 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from autoscaler.core.types import PoolPlan, ServiceGpus
 
-Way = Literal[
-    "none", "placeholder", "capacity_buffer", "worker_group", "request_resources", "node_pool", "provisioning_request"
-]
+Provisioner = Literal["node_pool", "auto_provisioning", "compute_class", "autopilot"]
+"""Where a pool's nodes come from: a named pool of the cluster autoscaler, GKE's node auto-provisioning, a ComputeClass
+(the pool is the class), Autopilot."""
+Warms = Literal["node", "worker", "queued"]
+"""What is held: nodes, Ray workers with the nodes under them, or nodes that come all at once or not at all."""
+_ANYWHERE: frozenset[Provisioner] = frozenset(get_args(Provisioner))
+_CHOSEN_BY_PODS: frozenset[Provisioner] = _ANYWHERE - {"autopilot"}
+_NAMED: frozenset[Provisioner] = frozenset({"node_pool"})
+
+
+@dataclass(frozen=True, slots=True)
+class WayFacts:
+    """What is true of a way to pre-warm, whoever asks: the settings, the core, the simulator, the chart."""
+
+    warms: Warms
+    places: frozenset[Provisioner]
+    """Where the nodes may come from (docs/gke.md says why)."""
+    keys: tuple[str, ...] = ()
+    """Keys of the settings' `warm` that it knows."""
+    spare: bool = False
+    """It holds what is beyond the nodes that workers are on or wait for; else it sets a floor for all of it."""
+    kubernetes: bool = False
+    """It writes to the Kubernetes API."""
+    extra: str | None = None
+    """The optional part of leadtime (pyproject.toml) whose libraries it needs."""
+
+
+WAYS: Mapping[str, WayFacts] = {
+    "none": WayFacts("node", _ANYWHERE),
+    "placeholder": WayFacts("node", _ANYWHERE, ("gpus", "object"), spare=True, kubernetes=True),
+    "capacity_buffer": WayFacts("node", _ANYWHERE, ("gpus", "object"), spare=True, kubernetes=True),
+    "worker_group": WayFacts("worker", _CHOSEN_BY_PODS, ("gpus", "group", "service"), kubernetes=True),
+    "request_resources": WayFacts("worker", _CHOSEN_BY_PODS, ("gpus", "service", "resources")),
+    "node_pool": WayFacts("node", _NAMED, ("gke",), extra="gke"),
+    "provisioning_request": WayFacts(
+        "queued", _NAMED, ("gpus", "object", "provisioning_class", "max_run_s"), spare=True, kubernetes=True
+    ),
+}
+"""Every way to pre-warm by its name; what it writes is in the file of that name in autoscaler/actuators/ways."""
+
+if TYPE_CHECKING:
+    Way = str
+else:
+    Way = Literal[*WAYS]
 CONTROLLER_DEFAULT: Way = "none"
 """A controller writes nothing to a pool that nobody told it how to warm."""
 SCENARIO_DEFAULT: Way = "placeholder"
 """A scenario's pool without a word about it can be warmed: docs/scenarios.md says what that assumes."""
-Provisioner = Literal["node_pool", "auto_provisioning", "compute_class", "autopilot"]
-"""Where a pool's nodes come from: a named pool of the cluster autoscaler, GKE's node auto-provisioning, a ComputeClass
-(the pool is the class), Autopilot."""
-
-SPARE_WAYS: frozenset[str] = frozenset({"placeholder", "capacity_buffer", "provisioning_request"})
-"""They hold what is beyond the nodes that workers are on or wait for; the others set a floor for all of it."""
-WORKER_WAYS: frozenset[str] = frozenset({"worker_group", "request_resources"})
-"""They warm Ray workers (and the nodes under them); the others warm nodes."""
-KUBERNETES_WAYS: frozenset[str] = frozenset({"placeholder", "capacity_buffer", "worker_group", "provisioning_request"})
-WHERE: Mapping[str, frozenset[str]] = {
-    "none": frozenset({"node_pool", "auto_provisioning", "compute_class", "autopilot"}),
-    "placeholder": frozenset({"node_pool", "auto_provisioning", "compute_class", "autopilot"}),
-    "capacity_buffer": frozenset({"node_pool", "auto_provisioning", "compute_class", "autopilot"}),
-    "worker_group": frozenset({"node_pool", "auto_provisioning", "compute_class"}),
-    "request_resources": frozenset({"node_pool", "auto_provisioning", "compute_class"}),
-    "node_pool": frozenset({"node_pool"}),
-    "provisioning_request": frozenset({"node_pool"}),
-}
-"""Which way works on nodes from where (docs/gke.md says why)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +114,13 @@ class WarmPool:
     @property
     def rest(self) -> int:
         """The level at which nothing is held."""
-        return 0 if self.way in SPARE_WAYS else self.units(self.min_nodes)
+        return 0 if WAYS[self.way].spare else self.units(self.min_nodes)
 
     def wanted(self, plan: PoolPlan) -> int | None:
         """The level, in units, that the plan means; None: it cannot be told (then what is held stays)."""
         if plan.nodes is None:
             return None
-        if self.way not in SPARE_WAYS:
+        if not WAYS[self.way].spare:
             return max(self.units(plan.nodes), self.rest)
         return None if plan.busy_nodes is None else self.units(max(0, plan.nodes - plan.busy_nodes))
 

@@ -255,14 +255,7 @@ annotations:
      own checks (autoscaler/settings/prewarm.py) would end the pod only after it. */}}
 {{- define "leadtime.checkPools" -}}
 {{- $config := include "leadtime.config" . | fromYaml -}}
-{{- $anywhere := list "node_pool" "auto_provisioning" "compute_class" "autopilot" -}}
-{{- $where := dict
-      "placeholder" $anywhere
-      "capacity_buffer" $anywhere
-      "worker_group" (without $anywhere "autopilot")
-      "request_resources" (without $anywhere "autopilot")
-      "node_pool" (list "node_pool")
-      "provisioning_request" (list "node_pool") -}}
+{{- $where := .Files.Get "ways.yaml" | fromYaml -}}
 {{- $names := list -}}
 {{- range ($config.node_pools | default list) }}{{ $names = append $names .name }}{{ end -}}
 {{- range $name, $_ := .Values.prewarm.pools -}}

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from autoscaler.actuators.prewarm import Surroundings
 from autoscaler.api.telemetry import new_telemetry
 from autoscaler.common.errors import ConfigError, LeadtimeError
 from autoscaler.common.extras import install
-from autoscaler.core.types.pools import WarmPool
+from autoscaler.core.types.pools import WAYS, WarmPool
 from autoscaler.settings import load_config
 from autoscaler.settings.settings import SOURCES
 from autoscaler.wiring.ports import other_parts
-from autoscaler.wiring.ways import Surroundings, prewarm_actuators
+from autoscaler.wiring.ways import prewarm_actuators
 from simulator.experiments.tuning.study import Study
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -30,6 +31,7 @@ OUR_CODE = "\n".join(
 def test_every_extra_that_is_named_is_one_of_the_projects() -> None:
     named = set(re.findall(r"\b(?:install|missing)\([\"'](\w+)[\"']", OUR_CODE))
     named |= {kind.EXTRA for kind in SOURCES.values() if kind.EXTRA is not None}
+    named |= {facts.extra for facts in WAYS.values() if facts.extra is not None}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert named >= {"ray", "kube", "mqtt", "prometheus", "gke", "sim"}
     assert named <= set(project["optional-dependencies"])
@@ -41,7 +43,7 @@ def test_nobody_is_sent_to_an_index_that_does_not_have_it() -> None:
 
 
 def test_a_node_pool_without_googles_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "autoscaler.actuators.gke_node_pool", None)
+    monkeypatch.setitem(sys.modules, "autoscaler.actuators.ways.node_pool", None)
     with pytest.raises(
         ConfigError, match=r"prewarm: node_pool needs the extra `gke` \(pip install '\.\[gke\]' in a checkout"
     ):

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from autoscaler.actuators.prewarm import Allowed, Held
+from autoscaler.actuators.prewarm import Allowed, Held, Surroundings
 from autoscaler.common.errors import ActuatorError, NotFound, Rejected
 from autoscaler.common.fields import mapping, mappings, text, whole
 from autoscaler.core.types import PoolPlan, ServiceGpus
@@ -216,3 +216,8 @@ def _worker_gpus(group: Mapping[str, Any]) -> float | None:
 def _selector(group: Mapping[str, Any]) -> set[str]:
     pod = mapping(mapping(group, "template"), "spec")
     return {str(value) for value in mapping(pod, "nodeSelector").values()}
+
+
+def way(pools: Sequence[WarmPool], around: Surroundings) -> KubeRayWorkers:
+    """For the pools that are warmed so."""
+    return KubeRayWorkers(around.cluster, around.watch_namespaces, around.consent(pools), around.service_version)

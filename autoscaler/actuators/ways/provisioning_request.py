@@ -8,14 +8,14 @@ again. Not for the minutes of a peak: the wait in the queue has no bound.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from autoscaler.actuators.placeholder_pods import OWNER_LABEL, refuse_others
-from autoscaler.actuators.prewarm import Allowed, Held
+from autoscaler.actuators.prewarm import Allowed, Held, Surroundings
+from autoscaler.actuators.ways.placeholder import OWNER_LABEL, refuse_others
 from autoscaler.common.errors import NotFound
 from autoscaler.common.fields import mapping, mappings, text, time_s, whole
 from autoscaler.core.types import PoolPlan
@@ -173,3 +173,8 @@ def _kind(message: str) -> str:
 
 def _hours(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{max(seconds, 0.0):.0f} s"
+
+
+def way(pools: Sequence[WarmPool], around: Surroundings) -> ProvisioningRequests:
+    """For the pools that are warmed so."""
+    return ProvisioningRequests(around.cluster)

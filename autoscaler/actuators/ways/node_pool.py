@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from google.auth.credentials import Credentials
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import container_v1
 
-from autoscaler.actuators.prewarm import Allowed, Held
+from autoscaler.actuators.prewarm import Allowed, Held, Surroundings
 from autoscaler.common.errors import ActuatorError, Conflict, Forbidden, NotFound, Rejected, Unavailable
 from autoscaler.common.redaction import blank, remember
 from autoscaler.core.types import PoolPlan
@@ -282,3 +282,8 @@ def _error(what: str, error: google_errors.GoogleAPICallError) -> ActuatorError:
         ((google_errors.BadRequest,), Rejected),
     )
     return next((ours(said) for theirs, ours in kinds if isinstance(error, theirs)), Unavailable(said))
+
+
+def way(pools: Sequence[WarmPool], around: Surroundings) -> GkeNodePools:
+    """For the pools that are warmed so."""
+    return GkeNodePools(in_use=around.in_use)

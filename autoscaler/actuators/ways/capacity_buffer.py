@@ -7,11 +7,11 @@ scale subresource. Whether anybody acts on it is read back from its status. Not 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from autoscaler.actuators.placeholder_pods import refuse_others, replicas_patch, set_replicas
-from autoscaler.actuators.prewarm import Allowed, Held, shown
+from autoscaler.actuators.prewarm import Allowed, Held, Surroundings, shown
+from autoscaler.actuators.ways.placeholder import refuse_others, replicas_patch, set_replicas
 from autoscaler.common.errors import ActuatorError, NotFound, Rejected
 from autoscaler.common.fields import mapping, mappings, text, time_s, whole
 from autoscaler.core.types import PoolPlan
@@ -115,3 +115,8 @@ def _fares(obj: Mapping[str, Any], level: int, now_s: float) -> tuple[str, bool]
 
 def _said(condition: Mapping[str, Any]) -> str:
     return " ".join(f"{text(condition, 'reason')} {text(condition, 'message')}".split()) or "no reason given"
+
+
+def way(pools: Sequence[WarmPool], around: Surroundings) -> CapacityBuffers:
+    """For the pools that are warmed so."""
+    return CapacityBuffers(around.cluster)

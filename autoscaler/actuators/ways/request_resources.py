@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from autoscaler.actuators.prewarm import Allowed, Held
+from autoscaler.actuators.prewarm import Allowed, Held, Place, RayHead, Surroundings
 from autoscaler.clients.ray_dashboard import Answer, DashboardClient, NoAnswer
 from autoscaler.common.errors import ActuatorError, Forbidden, NotFound, Rejected, Unavailable
 from autoscaler.common.fields import mapping, text
@@ -38,23 +38,8 @@ _CODE = (
     "request_resources(bundles=[bundle for n, bundle in %s for _ in range(n)])"  # written out they outgrow a command
 )
 
-Place = tuple[str, str]
-"""(namespace, Ray service)."""
 Level = tuple[int, Mapping[str, float]]
 """How many bundles of which resources."""
-
-
-@dataclass(frozen=True, slots=True)
-class RayHead:
-    """The Ray cluster of a service, by its dashboard."""
-
-    namespace: str
-    service: str
-    client: DashboardClient
-
-    @property
-    def place(self) -> Place:
-        return (self.namespace, self.service)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,3 +204,8 @@ def _refuse(answer: Answer, client: DashboardClient) -> None:
     else:
         error = Unavailable(said)
     raise error
+
+
+def way(pools: Sequence[WarmPool], around: Surroundings) -> RayRequestResources:
+    """For the pools that are warmed so."""
+    return RayRequestResources(around.heads)

@@ -6,10 +6,10 @@ worker pushes them aside at once. Not for making or deleting that Deployment, an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from autoscaler.actuators.prewarm import Allowed, Held, shown
+from autoscaler.actuators.prewarm import Allowed, Held, Surroundings, shown
 from autoscaler.common.errors import Conflict, Rejected
 from autoscaler.common.fields import mapping, mappings, time_s, whole
 from autoscaler.core.types import PoolPlan
@@ -130,3 +130,8 @@ def _fares(obj: Mapping[str, Any], level: int, now_s: float) -> tuple[str, bool]
     if waited_s < STUCK_AFTER_S:
         return f"{words} (for {max(waited_s, 0):.0f} s)", False
     return f"{words}, for {waited_s / 60:.0f} minutes: no stock, no quota, or no node of the pool is large enough", True
+
+
+def way(pools: Sequence[WarmPool], around: Surroundings) -> PlaceholderPods:
+    """For the pools that are warmed so."""
+    return PlaceholderPods(around.cluster)
