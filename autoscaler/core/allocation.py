@@ -31,15 +31,17 @@ class Claim:
     holds: int = 0
     """Replicas that run or start."""
     draining: int = 0
-    """Replicas that were given up and still hold their GPUs."""
+    """Upper bound on the replicas, draining ones included, that this claim may hold back from others; None: all that
+    its dashboard reports.
+    """
     allowance: int | None = None
     """Most replicas, draining ones included, that may keep others waiting; None: all that its dashboard reports."""
     entry: str = ""
-    """Claims of one entry share its guarantee; "" = it has its own."""
+    """Name of the settings entry. Claims of one entry share its guarantee; "" = the claim has its own."""
 
     @property
     def in_the_way(self) -> int:
-        """Replicas that others have to wait for: what is claimed beyond every grant is not believed for long."""
+        """Replicas that hold GPUs back from other claims. A dashboard's figure counts up to `allowance` only."""
         claimed = self.holds + self.draining
         return claimed if self.allowance is None else min(claimed, self.allowance)
 
@@ -63,9 +65,11 @@ def share(claims: Sequence[Claim], budget_gpus: int) -> dict[str, int]:
 
 
 def paced(claims: Sequence[Claim], granted: Mapping[str, int], budget_gpus: int) -> dict[str, int]:
-    """The grants, growing only into GPUs that no replica holds any more: lent GPUs come back as replicas drain.
+    """Grants for now, in replicas. They grow only into GPUs that no replica holds any more: lent GPUs return as
+    replicas drain.
 
-    Who is below its guarantee grows first, then by priority; what a claim holds is never touched here.
+    Claims below their guarantee grow first, then by priority. Replicas that a claim already holds are never taken away
+    here.
     """
     paced_grants = dict(granted)
     guaranteed = _guaranteed(claims, budget_gpus)
@@ -85,7 +89,7 @@ def paced(claims: Sequence[Claim], granted: Mapping[str, int], budget_gpus: int)
 
 
 def _guaranteed(claims: Sequence[Claim], budget_gpus: int) -> dict[str, int]:
-    """The replicas of each claim that its guarantee pays for, as far as it wants them."""
+    """Replicas of each claim that its guarantee pays for, at most as many as it wants."""
     granted = {c.name: 0 for c in claims}
     left, of_entry = budget_gpus, {c.entry: c.guaranteed_gpus for c in claims if c.entry}
     for claim in _by_priority(claims):
@@ -104,7 +108,9 @@ def _by_priority(claims: Sequence[Claim]) -> list[Claim]:
 
 
 def _max_min(claims: Sequence[Claim], granted: dict[str, int], left: int) -> int:
-    """One replica after the other to the poorest; who wants no more, or one that does not fit any more, is done."""
+    """Give one replica after the other to the claim with the least per weight. A claim leaves when it has all it wants
+    or when its next replica no longer fits.
+    """
     by_name = {c.name: c for c in claims}
     poorest = [(granted[c.name] * c.gpus_per_replica / c.weight, c.name) for c in claims if granted[c.name] < c.wants]
     heapify(poorest)
@@ -125,25 +131,25 @@ def _max_min(claims: Sequence[Claim], granted: dict[str, int], left: int) -> int
 
 @dataclass(slots=True)
 class Shared:
-    """What the GPU budgets leave of what is wanted, by deployment."""
+    """Result of the GPU budgets, by deployment."""
 
     granted: dict[DeploymentKey, int] = field(default_factory=dict)
-    """Replicas that it may have now: its share, as far as others have drained."""
+    """Replicas that the deployment may have now: its share, limited by what others still have to drain."""
     shares: dict[DeploymentKey, int] = field(default_factory=dict)
-    """Its share, where that is less than it wants."""
+    """Its share of the budget in replicas, only if that is less than it wants."""
     most: dict[DeploymentKey, int] = field(default_factory=dict)
     """Replicas that the whole budget would hold."""
     allowances: dict[DeploymentKey, int] = field(default_factory=dict)
-    """Replicas that may keep others waiting: its largest grant within the time that replicas take to drain."""
+    """Replicas that may hold GPUs back from others: the largest grant within the drain time."""
     records: dict[DeploymentKey, GuardRecord] = field(default_factory=dict)
 
 
 def share_out(
     config: ControllerConfig, fleet: Sequence[DeploymentTick], proposal: FleetProposal, now_s: float
 ) -> Shared:
-    """Wants cut to the GPU budget of each kind; deployments of a kind without a budget keep what they want.
+    """Cut wants to the GPU budget of each kind. Deployments of a kind without a budget keep what they want.
 
-    What deployments without an entry want is first cut to what their namespace may have.
+    Wants of deployments without a settings entry are first cut to the limit of their namespace.
     """
     shared = Shared()
     most = _most_unlisted(config, fleet, proposal)
@@ -200,16 +206,15 @@ def _claim(d: DeploymentTick, s: DeploymentSettings, proposed: int, most: int | 
 
 
 def _unseen(d: DeploymentTick) -> list[Claim]:
-    """What a deployment had that nobody can see now is taken to be there still, as long as it may be in others' way."""
+    """Claims of a deployment that cannot be observed now: its last level is assumed to be still there, up to its
+    allowance.
+    """
     has, allowance = d.memory.supply.last_target, d.memory.supply.most_granted
     return [Claim(d.key.full, has, max(d.gpus, 1), has, holds=has, allowance=allowance)] if has else []
 
 
 def _allowance(d: DeploymentTick, s: DeploymentSettings, now_s: float) -> int:
-    """What a deployment may be in others' way with: its largest grant within the time that replicas take to drain.
-
-    What ran before there was any grant counts like one, up to its maximum: it had no time yet to give up anything.
-    """
+    """spread late arrivals over the gap"""
     memory, o = d.memory.supply, d.observation
     if memory.most_granted is None:
         claimed = max((o.running or 0) + len(o.starting) + (o.draining or 0), o.target or 0)
@@ -226,7 +231,7 @@ def _remember_grant(memory: SupplyMemory, granted: int, drain_s: float, now_s: f
 def _most_unlisted(
     config: ControllerConfig, fleet: Sequence[DeploymentTick], proposal: FleetProposal
 ) -> dict[DeploymentKey, int]:
-    """Replicas that deployments without an entry may have at most, as their namespace's GPUs are shared among them."""
+    """Most replicas of each deployment without a settings entry, as a share of its namespace's GPUs."""
     places: dict[str, list[Claim]] = {}
     keys: dict[str, DeploymentKey] = {}
     for d in fleet:

@@ -1,7 +1,7 @@
-"""Who changed what leadtime may do: pauses, annotations, settings. Kept until the journal takes them.
+"""Record of changes to what leadtime may do: pauses, annotations, settings. Kept until the journal has written them.
 
-Pure but for the clock it is given. No secret is told, a token by the setting that names its file. Not for what
-leadtime itself decides: that is the rest of the journal.
+Pure but for the clock it is given. Secrets are never recorded; a token is named by the setting that holds its file.
+Leadtime's own decisions are in the rest of the journal, not here.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from typing import Any
 from autoscaler.common.fields import mapping, mappings
 
 _KEPT = 1000
-"""Records that wait for a journal that cannot be written; the oldest go first, and their number is told."""
+"""Most records that are kept while the journal cannot be written. The oldest are dropped, and their
+number is recorded.
+"""
 _MOST_CHARACTERS = 200
-"""Of one value: annotations can be long."""
+"""Most characters of one value: annotations can be long."""
 
 
 class Audit:
-    """Records in the order in which they were noted."""
+    """Pending records in the order in which they were noted."""
 
     def __init__(self, now_s: Callable[[], float]) -> None:
         self._now_s = now_s
@@ -39,7 +41,7 @@ class Audit:
         self._waiting.append(_short({**record, "before": before, "after": after}))
 
     def take(self) -> list[dict[str, Any]]:
-        """All that wait; they wait no longer."""
+        """Return and clear all pending records."""
         if not self._waiting:
             return []
         taken = list(self._waiting)
@@ -51,10 +53,10 @@ class Audit:
 
 
 def writer_of(obj: Mapping[str, Any], *path: str) -> dict[str, str]:
-    """The field manager that wrote a field last, and when, by the object's managedFields; empty: they do not say.
+    """Field manager that last wrote a field, and when, from the object's managedFields; empty if they do not say.
 
-    `path` is that of the field, as in `metadata`, `annotations`, `leadtime.dev/paused`. The Kubernetes user is not in
-    an object: the API server's own audit log has it, by this time and object.
+    `path` leads to the field, as in `metadata`, `annotations`, `leadtime.dev/paused`. The Kubernetes user is not part
+    of an object; the API server's own audit log has it, by this time and object.
     """
     best: tuple[str, str] | None = None
     for entry in mappings(mapping(obj, "metadata"), "managedFields"):

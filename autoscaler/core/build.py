@@ -13,6 +13,8 @@ from policies.registry import create_policy
 def new_controller(
     config: ControllerConfig, state: ControllerState | None = None, policy: Policy | None = None
 ) -> Controller:
-    """`state` None: one that remembers nothing. Errors: PolicyError for a policy or options that do not exist."""
+    """`state` None: a controller with an empty memory. Errors: PolicyError for a policy or options that
+    do not exist.
+    """
     policy = policy or create_policy(config.policy_name, config.policy_options)
     return Controller(config, state or ControllerState(), policy, ForecastingService())

@@ -1,9 +1,9 @@
-"""The controller's memory as rows of a table: what changes is written, the large parts in turn.
+"""The controller's memory as rows of a table: small rows at every tick, large ones in rotation.
 
-Pure: state to bytes by name and back. Each deployment has these rows: what decides (`near`), counters and bins
-(`demand`), the forecaster's memory, and the policy's where that is a dataclass with memories by deployment in a field
-`deployments`. All but the first are large and can be told in parts, so that no tick pays for all; those of one
-deployment always together, since one goes on where the other stopped. Storing is store.py's.
+Pure: state to bytes by name and back. Rows of each deployment: what decides (`near`), counters and bins (`demand`), the
+forecaster's memory, and the policy's memory if that is a dataclass with memories by deployment in a field
+`deployments`. All but `near` are large. They can be written in parts, so that no tick writes all of them. The large
+rows of one deployment are always written together, since they must be of the same moment. Storing is in store.py.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from autoscaler.core.state import (
 from policies.capacity.lead_times import StageBook
 
 LEGACY = ""
-"""Name of the one row that an older leadtime wrote: everything."""
+"""Name of the single row with the whole state that older versions wrote."""
 SAVE_EVERY_S = 60.0
-"""Who tells the large rows in turn (the runtime, a simulated restart) has told every one of them in this time."""
+"""Writers of the large rows (the runtime, a simulated restart) write every one of them at least once in this time."""
 _NEAR, _DEMAND, _FORECASTER, _POLICY = "near/", "demand/", "forecaster/", "policy/"
 
 T = TypeVar("T")
@@ -97,25 +97,25 @@ def _near(memory: DeploymentMemory) -> _Near:
 
 
 def _by_deployment(policy_state: Any) -> Mapping[str, Any]:
-    """What a policy remembers of each deployment, where it says so."""
+    """The policy's memory of each deployment, if it is kept by deployment."""
     found = _parts_of(policy_state).get("deployments")
     return found if isinstance(found, dict) and all(isinstance(key, str) for key in found) else {}
 
 
 def _without_deployments(policy_state: Any) -> Any:
-    """The rest of it."""
+    """The rest of the policy's memory."""
     return _parts_of(policy_state) | {"deployments": {}} if _by_deployment(policy_state) else policy_state
 
 
 def _parts_of(policy_state: Any) -> dict[str, Any]:
-    """By field; as saved it is a dict already."""
+    """Memory by field name; a saved one is a dict already."""
     if isinstance(policy_state, dict):
         return policy_state
     return {f.name: getattr(policy_state, f.name) for f in fields(policy_state)} if is_dataclass(policy_state) else {}
 
 
 def row_names(state: ControllerState) -> set[str]:
-    """Every row that this state has; others are left over."""
+    """Names of every row that this state has; other stored rows are obsolete."""
     names = {"head", "book", "policy"}
     for key in state.deployments:
         names |= {_NEAR + key, _DEMAND + key}
@@ -124,7 +124,7 @@ def row_names(state: ControllerState) -> set[str]:
 
 
 def unreadable(name: str, row: bytes) -> str:
-    """Why a row could not be read back; empty where it can (a number that is none is saved as null, say)."""
+    """Reason why a row cannot be read back; empty if it can. (A NaN is saved as null, for example.)"""
     prefix, _, _ = name.partition("/")
     try:
         msgspec.json.decode(row, type=_KINDS.get(prefix, Any))
@@ -134,8 +134,10 @@ def unreadable(name: str, row: bytes) -> str:
 
 
 def from_rows(rows: Mapping[str, bytes], lost: list[str] | None = None) -> ControllerState:
-    """The state of saved rows. A damaged row costs what it holds, and `lost` gets a line that says so; without `lost`
-    it is an error. Errors: LeadtimeError when they are no state of this version.
+    """State from saved rows. A damaged row loses only what it holds; `lost` gets a line about it. Without `lost` a
+    damaged row is an error.
+
+    Errors: LeadtimeError when the rows are no state of this version.
     """
     if LEGACY in rows:
         return ControllerState.from_bytes(rows[LEGACY])
@@ -177,7 +179,7 @@ def from_rows(rows: Mapping[str, bytes], lost: list[str] | None = None) -> Contr
 
 
 def _readable(rows: Mapping[str, bytes], lost: list[str]) -> dict[str, bytes]:
-    """The rows without the damaged ones; what every state must have is put in anew."""
+    """The rows without damaged ones; rows that every state must have are replaced by empty ones."""
     kept = dict(rows)
     for name in sorted(rows.keys() - {"head"}):
         why = unreadable(name, rows[name])
@@ -204,4 +206,6 @@ _KINDS: Mapping[str, Any] = {
     "near": _Near,
     "demand": DemandMemory,
 }
-"""What the rows of each prefix are; forecasters and policies have forms of their own, and check them themselves."""
+"""Record type of the rows of each prefix. Forecasters and policies have formats of their own and check
+them themselves.
+"""

@@ -54,28 +54,28 @@ from policies.base import (
 
 _BY_KEY = attrgetter("key")
 _FORGET_AFTER_S = 30 * 86400.0
-"""After this long without a sign of it, what was learned of a deployment is dropped."""
+"""What was learned of a deployment is dropped when no signal has named it for this time (s)."""
 
 
 class Controller:
-    """Owns its state; one instance decides for every deployment and pool that its signals hold."""
+    """Owns its state. One instance decides for every deployment and pool in its signals."""
 
     def __init__(
         self, config: ControllerConfig, state: ControllerState, policy: Policy, forecasting: Forecasting
     ) -> None:
         self.config = config
-        """The settings in force: those of the file, and what annotations put before them."""
+        """Settings in force: those of the file, preceded by entries from annotations."""
         self._file_deployments = config.deployments
         self.policy = policy
         self.state = state
         self.forecasting = forecasting
-        """Works on all forecasters of the state at once; remembers nothing of its own."""
+        """Runs all forecasters of the state together; has no memory of its own."""
         self.notices: list[str] = []
-        """What of a saved state could not be used any more, in words."""
+        """Parts of a saved state that could not be used, as text."""
         self._adopt(self.state)
 
     def _adopt(self, state: ControllerState) -> None:
-        """Bring plain data from a saved state to life; what does not fit any more begins anew by itself."""
+        """Turn saved plain data into live objects. A part that no longer fits is replaced by an empty one."""
         fresh = fresh_state(self.policy)
         if state.policy_name != self.policy.name or state.policy_state is None or fresh is None:
             state.policy_state = fresh
@@ -96,7 +96,7 @@ class Controller:
         try:
             forecaster.restore(msgspec.convert(saved, type(forecaster.state())))
             state.forecasters[key] = forecaster
-        except Exception as error:  # another forecaster's, another bin width's, or damaged in whatever way
+        except Exception as error:  # saved by another forecaster, with another bin width, or damaged
             self.notices.append(f"forecaster of {key}: its saved memory does not fit: {' '.join(str(error).split())}")
 
     def seed_history(self, key: DeploymentKey, times_s: Sequence[float], rates_rps: Sequence[float]) -> None:
@@ -114,7 +114,7 @@ class Controller:
         self.policy.warm_start(self.state.policy_state, key, trace)
 
     def take_settings(self, entries: Sequence[DeploymentSettings]) -> None:
-        """Entries that go before the file's from now on, instead of those taken before. `step` does it by itself."""
+        """Entries that precede those of the file from now on and replace earlier ones. `step` calls this itself."""
         deployments = (*entries, *self._file_deployments)
         if deployments != self.config.deployments:
             self.config = replace(self.config, deployments=deployments)
@@ -199,7 +199,7 @@ class Controller:
     def _held(
         self, plans: Sequence[DeploymentPlan], fleet: Sequence[DeploymentTick], shared: Shared, signals: Signals
     ) -> tuple[list[DeploymentPlan], list[Breach]]:
-        """Plans without those that must not be: such a deployment keeps its level."""
+        """Plans without those that break an invariant: such a deployment keeps its level."""
         full = self.config.full_guards or self.policy.guards == "full"
         found: list[Breach] = []
         for plan, d in zip(plans, fleet, strict=True):
@@ -210,8 +210,8 @@ class Controller:
     # ------------------------------------------------------------ the level in force
 
     def _current(self, d: DeploymentTick, now_s: float) -> int | None:
-        """The level in force. What Serve shows counts, unless it lost ours (a redeploy) or has not seen it yet, or two
-        writers disagree or not enough is known: then the higher one.
+        """The level in force. Serve's target counts, with these exceptions: Serve lost our level (a redeploy) or has
+        not seen it yet. If two writers disagree or data are unknown, the higher of the two levels counts.
         """
         inventory, memory = d.signals.inventory, d.memory.supply
         if inventory is None or d.observation.target is None:
@@ -237,9 +237,9 @@ class Controller:
         return shown
 
     def _set_back(self, d: DeploymentTick, ours: int, now_s: float) -> bool:
-        """Serve accepted our level since the last look, and has another one at this look: somebody set it back.
+        """Whether another writer replaced our level: Serve accepted ours at the last tick and shows another one now.
 
-        Its own table answers at once; a policy inside Serve takes its time.
+        Serve's own table answers at once; a policy inside Serve follows later, so this check does not apply to it.
         """
         inventory = d.signals.inventory
         assert inventory is not None
@@ -263,7 +263,7 @@ class Controller:
         return supply.pool_view(pool, signals, self.state.book, now_s, losses=losses)
 
     def _propose(self, view: FleetView, fleet: Sequence[DeploymentTick], now_s: float) -> FleetProposal:
-        """The policy's word, or its last one while its own period is not over."""
+        """The policy's proposal, or its last one until its own period has passed."""
         period_s, last_s = self.policy.period_s, self.state.decided_at_s
         if period_s is not None and last_s is not None and now_s - last_s < period_s - 1e-9:
             return _last_word(fleet)
@@ -345,7 +345,7 @@ class Controller:
 
 
 def _left_as_it_is(plan: DeploymentPlan, found: Sequence[Breach]) -> DeploymentPlan:
-    """A decision that must not be is not made."""
+    """Keep the level of a deployment whose plan breaks an invariant."""
     why = "; ".join(one.why for one in found if one.deployment == plan.key)
     if not why:
         return plan
@@ -354,7 +354,9 @@ def _left_as_it_is(plan: DeploymentPlan, found: Sequence[Breach]) -> DeploymentP
 
 
 def _hint_ceilings(d: DeploymentTick) -> tuple[GuardRecord, ...]:
-    """Hints that ask for more than hints may; in req/s, so they limit no number of replicas in the sentence."""
+    """Records of hints above the ceiling. Their numbers are req/s, so they are no limit on replicas in
+    the explanation.
+    """
     return tuple(
         GuardRecord(
             guards.HINT_CEILING, d.key, math.ceil(one.asked_rps), math.floor(one.ceiling_rps),
@@ -366,7 +368,7 @@ def _hint_ceilings(d: DeploymentTick) -> tuple[GuardRecord, ...]:
 
 
 def _with_levels_of_failed(proposal: FleetProposal, fleet: Sequence[DeploymentTick]) -> FleetProposal:
-    """What a deployment that nothing can be decided of holds keeps its part of the budget."""
+    """Add the levels of deployments that could not be decided, so that these keep their part of the budget."""
     failed = {d.key: ReplicaProposal(d.current) for d in fleet if d.failed and d.current is not None}
     return replace(proposal, replicas={**proposal.replicas, **failed}) if failed else proposal
 

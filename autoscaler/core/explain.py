@@ -1,4 +1,6 @@
-"""A decision in one sentence, for the journal, the terminal and the live page. Pure text from a plan's own figures."""
+"""One sentence for a decision, for the journal, the terminal and the live page. Pure text from the
+plan's own figures.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ def sentence(
     blocked: str | None = None,
     dry_run: bool = False,
 ) -> str:
-    """What happens and why: "4 → 7: ..."; guards that changed the number have the last word before the losing terms."""
+    """The change and its reasons: "4 → 7: ...". Guards that changed the number come before the terms that lost."""
     limiting = [g for g in guards if g.before != g.after]
     why = terms[0].why if terms else ""
     if limiting:

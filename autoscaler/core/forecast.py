@@ -1,9 +1,9 @@
-"""What is expected of each deployment: the forecast, and hints in it. The second stage of Controller.step.
+"""Second stage of Controller.step: the forecast of each deployment, with hints merged in.
 
-A forecaster is most of what a deployment costs in memory (0.8 MB). Where tenants decide how many deployments there are,
-each namespace has room for a number of forecasters (`reading.namespace_forecasters`), which the busiest deployments
-take; the others are decided without a forecast, and it is said why. Deployments that the settings name in full have
-theirs besides. Without a budget everybody has one (docs/decisions/0043-forecasters-by-namespace.md).
+A forecaster takes most of a deployment's memory (0.8 MB). Where tenants control the number of deployments, each
+namespace has a limited number of forecasters (`reading.namespace_forecasters`). The busiest deployments get them; the
+others are decided without a forecast, with the reason. Deployments that the settings name in full have one besides.
+Without that limit every deployment has one (docs/decisions/0043-forecasters-by-namespace.md).
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from policies.base import (
 from policies.capacity import EngineProfile, capacity
 
 _PLANNED_LEAD = 0.9
-"""The quantile of the lead time that the forecaster's record looks ahead."""
+"""Quantile of the lead time whose window forecasts are verified over."""
 _HALF_LIFE_S = 86400.0
-"""How fast it is forgotten how busy a deployment was: a night is no reason to lose a forecaster, a week is."""
+"""Half-life (s) of a deployment's mean arrivals: a quiet night must not cost it its forecaster, a quiet week must."""
 _LONGEST_LOOK_S = 300.0
-"""One look tells of no longer time than this."""
+"""Longest time (s) that one observation of the rate counts for."""
 _BUSIER = 2.0
-"""Who takes a place is so many times as busy as who loses it, so that two do not see-saw."""
+"""A deployment takes another's forecaster only if it is this many times as busy, so that two do not alternate."""
 
 
 def forecast_demand(
@@ -48,7 +48,9 @@ def forecast_demand(
     announced: Sequence[Hint],
     now_s: float,
 ) -> None:
-    """The forecast of every deployment, and hints in it. Forecasters see what closed and are asked all at once."""
+    """Set the forecast of every deployment, hints included. Forecasters receive the closed bins and are queried
+    together.
+    """
     if spec is None:
         return
     closed = [(d.forecaster, d.bins) for d in fleet if d.forecaster is not None and d.bins]
@@ -68,17 +70,19 @@ def forecast_demand(
                 _record(d, config, spec, d.forecast)
             if announced or d.memory.hints:
                 _scheduled_loads(d, config, announced, farthest_s, now_s)
-        except Exception as error:  # one deployment's trouble is that deployment's
+        except Exception as error:  # an error in one forecaster affects only its deployment
             d.failed = problem_text("its forecast", error)
 
 
 def _farthest_s(d: DeploymentTick, config: ControllerConfig) -> float:
-    """How far ahead anybody looks: a new node's lead time, and what a replica given up would take to pay off."""
+    """Farthest horizon (s) that is needed: a new node's lead time, plus the time after which a replica given up now has
+    paid off.
+    """
     return d.times.new_node.quantile(0.95) + 2 * d.times.new_node.median_s + config.tick_s
 
 
 def _record(d: DeploymentTick, config: ControllerConfig, spec: ForecastSpec, forecast: Forecast) -> None:
-    """What the forecast says of the next lead time goes on record."""
+    """Record the forecast of the next lead time, to be verified later."""
     last_s = None if d.forecaster is None else d.forecaster.last_time_s
     if last_s is not None and not forecast_verification.too_soon(d.memory.coverage, last_s, spec.bin_s):
         horizon_s = d.times.path(d.path).quantile(_PLANNED_LEAD) + config.tick_s
@@ -88,7 +92,7 @@ def _record(d: DeploymentTick, config: ControllerConfig, spec: ForecastSpec, for
 def _scheduled_loads(
     d: DeploymentTick, config: ControllerConfig, announced: Sequence[Hint], farthest_s: float, now_s: float
 ) -> None:
-    """Hints that count, in the forecast."""
+    """Merge active hints into the forecast."""
     d.scheduled = scheduled_load.scheduled_loads(
         d.memory.hints, announced, d.key, now_s, farthest_s, config.hint_max_rps, d.observation.rate_rps, d.forecast,
         lambda hint: _weight(d, hint),
@@ -113,7 +117,9 @@ def _forecast(
 
 @lru_cache(maxsize=1024)
 def _ladder(bin_s: float, farthest_s: float) -> tuple[float, ...]:
-    """Horizons that do not move with every learned second: the bin's width times powers of two, past the farthest."""
+    """Horizons (s): bin width times powers of two up to beyond the farthest, so that they do not move with every
+    learned second.
+    """
     horizons = [bin_s]
     while horizons[-1] < farthest_s:
         horizons.append(horizons[-1] * 2)
@@ -121,7 +127,7 @@ def _ladder(bin_s: float, farthest_s: float) -> tuple[float, ...]:
 
 
 def _weight(d: DeploymentTick, hint: Hint) -> float:
-    """Requests of today's mix that carry as much work as one announced request."""
+    """Requests of today's mix that are as much work as one announced request."""
     profile: EngineProfile | None = d.settings.profile if d.settings is not None else None
     if profile is None or d.capacity_rps is None or (hint.prompt_tokens is None and hint.output_tokens is None):
         return 1.0
@@ -149,7 +155,7 @@ def give_forecasters(
     fleet: Sequence[DeploymentTick],
     now_s: float,
 ) -> None:
-    """Every deployment of the tick gets its forecaster, or the reason why it has none."""
+    """Give every deployment of the tick its forecaster, or the reason why it has none."""
     if spec is None:
         return
     most = config.namespace_forecasters
@@ -172,7 +178,7 @@ def give_forecasters(
 def forecaster_of(
     state: ControllerState, forecasting: Forecasting, spec: ForecastSpec | None, full_key: str
 ) -> Forecaster | None:
-    """The deployment's forecaster, made at first use; None where the policy wants no forecast."""
+    """The deployment's forecaster, created at first use; None if the policy wants no forecast."""
     if spec is None:
         return None
     found = state.forecasters.get(full_key)
@@ -184,7 +190,7 @@ def forecaster_of(
 def within_budget(
     state: ControllerState, config: ControllerConfig, keys: Iterable[DeploymentKey]
 ) -> set[DeploymentKey]:
-    """Those of `keys`, in their order, that have a forecaster or would find room for one now."""
+    """Those of `keys`, in order, that have a forecaster or would get a free one now."""
     most = config.namespace_forecasters
     if most is None:
         return set(keys)
@@ -202,7 +208,7 @@ def within_budget(
 
 
 def _note_busy(d: DeploymentTick, now_s: float) -> None:
-    """Its mean arrivals over about a day; an unknown rate says nothing."""
+    """Update the deployment's mean arrivals over about a day; an unknown rate changes nothing."""
     memory, rate_rps = d.memory, d.observation.rate_rps
     if rate_rps is not None:
         faded = _faded(min(_LONGEST_LOOK_S, now_s - (now_s if memory.busy_at_s is None else memory.busy_at_s)))
@@ -217,7 +223,9 @@ def _faded(after_s: float) -> float:
 def _choose(
     state: ControllerState, config: ControllerConfig, most: int, keys: Sequence[DeploymentKey], now_s: float
 ) -> set[str]:
-    """Who has a forecaster from now on, by full key. Those who lose theirs lose what it learned."""
+    """Full keys of the deployments that have a forecaster from now on. A deployment that loses its forecaster loses
+    what it learned.
+    """
     named = _named_in_full(config)
     held = _holders(state, named)
     chosen = {key.full for key in keys if key.full in state.forecasters or key.full in named}
@@ -234,7 +242,7 @@ def _choose(
 
     for namespace in held.keys() | waiting.keys():
         if namespace not in waiting and len(held[namespace]) <= most:
-            continue  # everybody there has one, and there is room
+            continue  # every deployment there has one, and there are free ones
         holders = sorted(held.get(namespace, ()), key=lambda one: (-busy(one), one))
         others = sorted(waiting.get(namespace, ()), key=lambda one: (-busy(one), one))
         lost, holders = holders[most:], holders[:most]
@@ -253,7 +261,7 @@ def _choose(
 
 
 def _holders(state: ControllerState, named: Collection[str]) -> dict[str, list[str]]:
-    """Full keys of those with a forecaster, by namespace, without those that the settings name in full."""
+    """Full keys of deployments with a forecaster, by namespace, without those that the settings name in full."""
     found: dict[str, list[str]] = {}
     for full_key in state.forecasters:
         if full_key not in named:
@@ -262,6 +270,8 @@ def _holders(state: ControllerState, named: Collection[str]) -> dict[str, list[s
 
 
 def _named_in_full(config: ControllerConfig) -> set[str]:
-    """What the file's entries match without a wildcard, in four parts: a tenant cannot make more of these."""
+    """Full keys that the file's entries match in four parts without a wildcard: a tenant cannot create
+    more of these.
+    """
     matches = {entry.entry or entry.match for entry in config.deployments if not entry.unlisted}
     return {match for match in matches if match.count("/") == 3 and not set("*?[") & set(match)}

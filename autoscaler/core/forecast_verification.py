@@ -1,7 +1,7 @@
-"""The forecaster's record: how often demand stayed under each quantile in windows as long as the lead time.
+"""Verification of forecasts: how often demand stayed under each quantile in windows as long as the lead time.
 
-Each window is promised once, at its beginning, and judged when its last bin is closed. For people and alerts; whether a
-forecast may be relied on is the forecaster's own word. Pure.
+Each window's forecast is recorded once, at its beginning, and evaluated when its last bin has closed. The result is for
+people and alerts; the forecaster itself decides whether a forecast may be used. Pure.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from policies.base import Forecast
 
 LEVELS = (0.5, 0.9, 0.95, 0.99)
 _KEEP = 0.998
-"""What a window keeps of its weight at each later one: about the last five hundred count."""
+"""Factor by which a window's weight falls with each later one: about the last five hundred count."""
 _PROMISES_PER_WINDOW = 8
-"""Windows overlap: this many are open at once."""
+"""Number of open windows at the same time; they overlap."""
 _SEEN_SHARE = 0.8
-"""A window of which less was seen is not judged."""
+"""A window of which less than this share was observed is not evaluated."""
 
 
 def evaluate(memory: CoverageMemory, closed: Sequence[tuple[float, float | None]], bin_s: float) -> None:
-    """Hold open promises against the bins that closed: their ends and rates (None: not seen)."""
+    """Compare open records with the bins that closed: their ends and rates (None: not observed)."""
     for end_s, rate_rps in closed:
         open_still = []
         for promise in memory.promises:
@@ -50,13 +50,13 @@ def _close(memory: CoverageMemory, promise: Promise) -> None:
 
 
 def too_soon(memory: CoverageMemory, last_bin_s: float, bin_s: float) -> bool:
-    """Whether `record` would add nothing, however long its window: known before anybody works that out."""
+    """Whether `record` would add nothing, whatever the window: a cheap check before the forecast is computed."""
     last_s = memory.promised_at_s
     return last_s is not None and last_bin_s < last_s + bin_s - 1e-6
 
 
 def record(memory: CoverageMemory, forecast: Forecast, last_bin_s: float, bin_s: float, horizon_s: float) -> None:
-    """Remember what the forecast says of the window that begins now, unless one was promised a moment ago.
+    """Record the forecast of the window that begins now, unless one was recorded a moment ago.
 
     `last_bin_s`: end of the last bin that the forecaster has seen; `horizon_s` is rounded up to whole bins.
     """
@@ -71,7 +71,7 @@ def record(memory: CoverageMemory, forecast: Forecast, last_bin_s: float, bin_s:
 
 
 def shares(memory: CoverageMemory) -> tuple[tuple[float, float], ...]:
-    """(level, share of recent windows under it); empty before any window was judged."""
+    """(level, share of recent windows under it); empty before any window was evaluated."""
     return memory.shares or _shares(memory)
 
 

@@ -1,7 +1,7 @@
-"""Every clamp between what a policy wants and what may be done, each with a name that reaches journal and metrics.
+"""Every limit between a policy's proposal and the plan, each with a name that appears in journal and metrics.
 
 Pure. Two strengths: `full` for anything that acts on a live cluster (ControllerConfig.full_guards) and for the flagship
-everywhere, `bounds` for rival policies in the simulator that must stay themselves (min/max, budget, pause only).
+everywhere; `bounds` for rival policies in the simulator, which must behave as published (min/max, budget, pause only).
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ STEP_DOWN = "max_step_down"
 ABOVE_MAXIMUM = "above_max_replicas"
 SECOND_WRITER = "second_writer"
 INVARIANT = "invariant"
-"""A decision that must not be: the level stays as it is."""
+"""A decision that breaks an invariant: the level stays as it is."""
 TARGET_RESET = "target_reset"
 MANUAL = "manual_scaling"
 OBSERVED_ONLY = "observed_only"
 DECISION_FAILED = "decision_failed"
-"""Nothing can be decided of a deployment at this tick: its level stays."""
+"""The deployment cannot be decided at this tick: its level stays."""
 HINT_CEILING = "hint_ceiling"
-"""A hint asked for more than hints may: its numbers are req/s, not replicas."""
+"""A hint asked for more than the ceiling allows. Its numbers are req/s, not replicas."""
 
 CONTESTED_S = 600.0
-"""A second writer who is quiet for so long is gone."""
+"""A second writer that has changed nothing for this time (s) is considered gone."""
 _TURNS, _TURNS_COUNT_S = 3, 1800.0
 _FAILING_FRACTION = 0.05
 
 
 @record(frozen=True, slots=True)
 class GuardContext:
-    """What the guards may look at for one deployment."""
+    """Inputs of the guards for one deployment."""
 
     key: DeploymentKey
     observation: Observation
@@ -61,11 +61,13 @@ class GuardContext:
     max_ongoing_requests: int | None
     full: bool
     share: int | None = None
-    """Replicas that its share of a GPU budget holds, where that is less than it wants: what is above is others'."""
+    """Replicas that its share of a GPU budget holds, if that is less than it wants. What it has above that is owed to
+    others.
+    """
     granted: int | None = None
-    """Replicas that a GPU budget has for it now; None: no budget holds."""
+    """Replicas that a GPU budget grants it now; None: no budget applies."""
     insists_on: int | None = None
-    """Replicas of its minimum that it keeps whatever the budget says; None: all."""
+    """Replicas of its minimum that it keeps even when the budget is used up; None: all."""
     max_step_up: int | None = None
     """Its own limit on replicas added in a tick, besides that of the settings."""
     shown: int | None = None
@@ -73,7 +75,7 @@ class GuardContext:
 
 
 Check = Callable[[GuardContext, int], tuple[int, str] | None]
-"""Looks at a number; None = passes, else the number instead and why."""
+"""A guard takes a number; None = it passes, else the number instead and the reason."""
 
 
 def guard(context: GuardContext, proposed: int) -> tuple[int, tuple[GuardRecord, ...]]:
@@ -101,9 +103,9 @@ def _remember(context: GuardContext, proposed: int) -> None:
 
 
 def above_maximum(c: GuardContext) -> GuardRecord | None:
-    """Why a level above the maximum (somebody else set it) is left alone; None: the maximum carries its users.
+    """Reason why a level above the maximum (set by another writer) is left alone; None: the maximum carries its users.
 
-    It is brought to the maximum in one write, or not touched: a level between the two is one that nobody may ask for.
+    The level is set to the maximum in one write or not at all: a level between the two may not be posted.
     """
     number = c.max_replicas
     for check in (_unknown, _second_writer, _failing, _start_under_way):
@@ -120,18 +122,20 @@ def _left_above(c: GuardContext, why: str) -> GuardRecord:
 
 
 def brought_to_maximum(c: GuardContext) -> GuardRecord:
-    """In words: a level above the maximum goes there at once."""
+    """Record that a level above the maximum is set to the maximum at once."""
     words = f"the level was {c.current}, above the most it may be ({c.max_replicas}), which carries what is in flight"
     return GuardRecord(ABOVE_MAXIMUM, c.key, c.current, c.max_replicas, words)
 
 
 def contested(memory: SupplyMemory, now_s: float) -> bool:
-    """Somebody else turns back what is decided, again and again."""
+    """Whether another writer keeps reversing leadtime's changes."""
     return memory.contested_at_s is not None and now_s - memory.contested_at_s < CONTESTED_S
 
 
 def note_other_writer(memory: SupplyMemory, shown: int, ours: int, now_s: float) -> None:
-    """Somebody else set `shown` where the plan had `ours`; three turns back in half an hour make a second writer."""
+    """Note that another writer set `shown` where the plan had `ours`. Three reversals in half an hour make a second
+    writer.
+    """
     way = 1 if shown > ours else -1
     if memory.moved == -way:
         memory.turns = [*(at_s for at_s in memory.turns if at_s > now_s - _TURNS_COUNT_S), now_s]
@@ -141,7 +145,7 @@ def note_other_writer(memory: SupplyMemory, shown: int, ours: int, now_s: float)
 
 
 def _minimum(c: GuardContext, n: int) -> tuple[int, str] | None:
-    """A budget that is used up is not overdrawn for it: what is there stays, and nothing is added."""
+    """The minimum, without overdrawing a GPU budget that is used up: existing replicas stay, none is added."""
     least = c.min_replicas
     if c.granted is not None:
         kept = (
@@ -152,7 +156,7 @@ def _minimum(c: GuardContext, n: int) -> tuple[int, str] | None:
 
 
 def _granted(c: GuardContext, n: int) -> tuple[int, str] | None:
-    """What keeps replicas never asks for more than the budget has."""
+    """Limits of other guards that keep replicas never exceed the budget."""
     if c.granted is None:
         return None
     most = max(c.granted, c.current if c.shown is None else c.shown)
@@ -257,7 +261,8 @@ _FULL: tuple[tuple[str, Check], ...] = (
 )
 _BOUNDS_AND_FULL = _BOUNDS + _FULL
 _ON_FEWER = frozenset((UNKNOWN, SECOND_WRITER, FAILING, START_UNDER_WAY, SURVIVORS, STABILIZATION, STEP_DOWN))
-"""They have nothing to say of a number that is no less than the level in force."""
+"""Guards that act only on a number below the level in force."""
 _FOR_ITS_USERS = frozenset((FAILING, START_UNDER_WAY, SURVIVORS, STABILIZATION))
-"""They keep replicas for who uses them. What another deployment has a right to is no longer theirs to keep: a borrower
-that is always full would never give back."""
+"""Guards that keep replicas for a deployment's own users. They do not apply to replicas that another deployment has a
+right to: a borrower that is always full would otherwise never give them back.
+"""

@@ -1,7 +1,7 @@
-"""What must hold of every decision, whatever was seen and whichever policy decided. Pure; held at every tick.
+"""Conditions that every decision must satisfy, for any input and any policy. Pure; checked at every tick.
 
-Live, a deployment whose decision breaks one of these keeps the level that it has; the breach is logged and counted.
-That is a bug of ours or of a policy: guards alone are to keep these promises.
+Live, a deployment whose decision violates one keeps its level; the violation is logged and counted. A violation is a
+bug in leadtime or in a policy, since the guards alone should prevent it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def breaches(
     full: bool = True,
     allowances: Mapping[DeploymentKey, int] | None = None,
 ) -> tuple[Breach, ...]:
-    """Everything in `plan` that must not be. `full`: every guard is in force, as in a live cluster.
+    """All violations in `plan`. `full`: every guard is in force, as in a live cluster.
 
     `allowances`: as in `over_budget`.
     """
@@ -55,7 +55,7 @@ def of_deployment(
     capacity_rps: float | None,
     full: bool,
 ) -> Sequence[Breach]:
-    """Of one deployment by itself."""
+    """Violations of one deployment on its own."""
     target, shown = plan.target, plan.observed_target
     found: list[Breach] = []
     if seen is not None and not _finite(seen, capacity_rps):
@@ -83,10 +83,10 @@ def over_budget(
     config: ControllerConfig,
     allowances: Mapping[DeploymentKey, int] | None = None,
 ) -> Iterable[Breach]:
-    """No level is raised while the levels of a kind of GPU hold more than its budget together.
+    """Violation: a level is raised while the levels of a kind of GPU exceed its budget together.
 
-    A level that is not raised counts up to what was granted lately (`allowances`): it is what somebody's dashboard
-    says, and what it says beyond that keeps from others nothing that is theirs. None: each counts whole.
+    A level that is not raised counts up to what was granted lately (`allowances`): it is the figure of a dashboard, and
+    what it claims beyond that must not take GPUs from others. None: each level counts in full.
     """
     if not config.gpu_budget:
         return []
@@ -138,5 +138,5 @@ def _finite(seen: Observation, capacity_rps: float | None) -> bool:
 
 
 def keys(found: Iterable[Breach]) -> set[DeploymentKey]:
-    """The deployments that they are of."""
+    """Deployments that the violations are about."""
     return {one.deployment for one in found}

@@ -1,11 +1,11 @@
-"""What users ask for: counters become rates, a token mix and bins for the forecaster; freshness is part of the value.
+"""What users ask for: counters become rates, a token mix and bins for the forecaster. Freshness is part of each value.
 
-Demand is exogenous: requests are counted where they queue, whatever our own scaling lets through, and where they are
-turned away. Pure; time is an argument. Capacity and decisions live elsewhere.
+Demand is exogenous: requests are counted where they queue, however many of them our own scaling lets through, and where
+they are turned away. Pure; time is an argument. Capacity and decisions live elsewhere.
 
-How it reads: `rates` ingests a page's counters and keeps rates and bins; `token_mix` is about tokens of a request
-(`aborts`: requests that end early, `engines`: engines told of in part); `slo` about requests within the SLO;
-`knowledge` judges what can be believed; `observation` says what is known of it all at a moment.
+Files: `rates` ingests a page's counters and keeps rates and bins; `token_mix` estimates tokens per request (`aborts`:
+requests that end early; `engines`: engines with incomplete metrics); `slo` counts requests within the SLO; `knowledge`
+decides which quantities are known; `observation` assembles all of it for one moment.
 """
 
 from autoscaler.core.demand.knowledge import Reports

@@ -1,6 +1,6 @@
-"""Counters to rates: what metric pages count becomes arrivals a second, closed bins, and sums of intervals.
+"""Counters to rates: counters of metric pages become arrivals per second, closed bins, and sums of intervals.
 
-`ingest` takes the pages of one reading in; the rest answers from what is remembered.
+`ingest` takes the pages of one reading; all other functions answer from memory.
 """
 
 from __future__ import annotations
@@ -29,14 +29,16 @@ from autoscaler.core.types import DeploymentMetrics
 from policies.base import Slo, Totals
 
 _LONGEST_GAP_S = 35 * 86400.0
-"""Nothing is learned of what nobody saw: of a longer gap (a machine that began in 1970) only the end has bins."""
+"""Longest gap (s) that is filled with unseen bins. Of a longer one (a machine whose clock began in 1970) only the end
+has bins.
+"""
 _FAILING_SHARE = 0.05
-"""From this share of failing requests on, growth may be retries."""
+"""Share of failing requests above which growth may consist of retries."""
 _CALM_HALF_LIFE_S = 60.0
 _GROWTH_DOUBLES_S = 120.0
-"""While requests fail demand may be twice the calm one at once, and twice as much again after each such time."""
+"""While requests fail, demand may at once be twice the calm one, and twice as much again after each such time (s)."""
 _LEAST_CALM_RPS = 1.0
-"""A deployment that had next to no traffic may have this much at least."""
+"""Calm demand (req/s) that is assumed at least for a deployment that had next to no traffic."""
 _INTERVAL = Struct("<4d")
 Bin = tuple[float, float | None]
 """End of a bin (seconds) and its mean rate (req/s), None when it was not seen."""
@@ -45,8 +47,8 @@ Bin = tuple[float, float | None]
 def without_retries(memory: DemandMemory, now_s: float, seconds: float, arrivals: float, errors: float) -> float:
     """Arrivals of an interval, of which growth is capped while requests fail.
 
-    Every failed request may come back at once, so at least arrivals - errors are requests of their own. What is more
-    than that counts up to a level that begins at twice the calm demand and grows with time, since users may be more.
+    Every failed request may be retried at once, so at least arrivals - errors are original requests. What exceeds that
+    counts up to a level that begins at twice the calm demand and grows with time, since more users may have come.
     """
     _, demand_lately, errors_lately = _lately(memory)
     errors_lately += errors
@@ -68,7 +70,7 @@ def without_retries(memory: DemandMemory, now_s: float, seconds: float, arrivals
 def close_bins(
     memory: DemandMemory, since_s: float, now_s: float, arrivals: float | None, bin_s: float
 ) -> Iterator[Bin]:
-    """The bins that end in (since_s, now_s]; `arrivals` None = not seen."""
+    """Bins that end in (since_s, now_s]; `arrivals` None = the interval was not observed."""
     rate_rps = None if arrivals is None else arrivals / (now_s - since_s)
     if rate_rps is None and now_s - since_s > _LONGEST_GAP_S:
         since_s, memory.bin_end_s = now_s - _LONGEST_GAP_S, None
@@ -100,7 +102,7 @@ def error_rate_rps(memory: DemandMemory) -> float | None:
 
 
 def rates_rps(memory: DemandMemory) -> tuple[float | None, float | None]:
-    """Both of them."""
+    """Arrivals and errors per second over the rate window."""
     seconds, arrivals, errors = _lately(memory)
     return (arrivals / seconds, errors / seconds) if seconds > 0 else (None, None)
 
@@ -108,10 +110,10 @@ def rates_rps(memory: DemandMemory) -> tuple[float | None, float | None]:
 def remember(
     memory: DemandMemory, end_s: float, lasted_s: float, came: float, failed: float, window_s: float, of_before: float
 ) -> None:
-    """The newest interval (seconds, requests that came and failed) enters the rate window; the too old leave it.
+    """Add the newest interval (seconds, requests arrived and failed) to the rate window and drop the expired ones.
 
-    `of_before`: of those that came, how many belong to the interval before it (else, when that one leaves the window,
-    the rate would rise by what was counted late).
+    `of_before`: arrivals that belong to the interval before this one. They are booked there; otherwise the rate would
+    rise when that interval expires.
     """
     kept = _packed(memory)
     if of_before and len(kept) >= _INTERVAL.size:
@@ -125,7 +127,7 @@ def remember(
 
 
 def forget(memory: DemandMemory) -> None:
-    """Nothing is known of the time up to now."""
+    """Mark the time up to now as unknown."""
     _packed(memory).clear()
     memory.interval_sums = []
     memory.uncounted_rps = 0.0
@@ -149,7 +151,7 @@ def _packed(memory: DemandMemory) -> bytearray:
 
 
 def _sums(kept: bytearray) -> list[float]:
-    """Always from the oldest on: a sum that is carried along drifts."""
+    """Sum from the oldest interval on every time: a running sum would drift."""
     seconds = arrivals = errors = 0.0
     for _, lasted_s, came, failed in _INTERVAL.iter_unpack(kept):
         seconds += lasted_s
@@ -159,11 +161,11 @@ def _sums(kept: bytearray) -> list[float]:
 
 
 _LONGEST_BRIDGE_S = 600.0
-"""A hole in the metrics up to this long is bridged by its mean rate; a longer one stays unknown in the bins."""
+"""Longest hole in the metrics (s) that is bridged by its mean rate. A longer one stays unknown in the bins."""
 _CLOCK_S = 60.0
-"""What was seen further ahead than that was seen by a clock that was wrong."""
+"""A time this far (s) in the future was recorded with a wrong clock."""
 MOST_RPS = 1e6
-"""More than that is no demand but a broken counter."""
+"""Rates above this (req/s) are a broken counter, not demand."""
 
 
 def ingest(
@@ -174,7 +176,9 @@ def ingest(
     bin_s: float,
     reports: Reports = NO_REPORTS,
 ) -> list[Bin]:
-    """Take new metrics into memory; the bins that they close, oldest first. A page already seen changes nothing."""
+    """Take new metrics into memory; returns the bins that they close, oldest first. A page already seen changes
+    nothing.
+    """
     since_s = memory.as_of_s
     if since_s is not None and metrics.as_of_s < since_s - _CLOCK_S:
         _begin_anew(memory)  # saved by a clock that was ahead
@@ -182,14 +186,14 @@ def ingest(
     if since_s is not None and metrics.as_of_s <= since_s:
         return []
     now_s = metrics.as_of_s
-    # A page without counters is one of a deployment that counted nothing only where something says that it is idle.
+    # A page without counters means zero only if another signal says that the deployment is idle.
     none_is_zero = serves_nobody(metrics, reports)
     latencies = ingest_latencies(memory, metrics, slo, now_s, since_s, none_is_zero)
-    # Before arrivals: the mix asks who counted those of the last page.
+    # Before arrivals: the mix compares with the handles that counted on the last page.
     tokens = ingest_mix(memory, metrics, now_s, since_s, latencies[1], none_is_zero)
     failed = memory.errors.advance(metrics.errors_total, now_s, since_s, metrics.baseline)
-    # An ingress whose backend turns requests away fails as well, and those requests were counted when they came.
-    # Serve creates those series with the first request that fails: beside counted arrivals their absence is none.
+    # An ingress whose backend turns requests away fails as well, and those requests were counted when they arrived.
+    # Serve creates these series at the first failing request: beside counted arrivals, no series means no errors.
     rejected = memory.rejected.advance(
         metrics.rejected_total, now_s, since_s, metrics.baseline,
         none_is_zero=none_is_zero or bool(metrics.arrivals_total),
@@ -199,20 +203,20 @@ def ingest(
     counted = memory.arrivals.advance(
         metrics.arrivals_total, now_s, since_s, metrics.baseline, renamed_is_old=True, none_is_zero=none_is_zero
     )
-    counted = max(0.0, counted - late)  # the rate is that of now, not of what comes to light
+    counted = max(0.0, counted - late)  # the rate is the current one, without arrivals that were only reported late
     frozen_since_s = memory.moved_at_s if memory.frozen else None
     memory.unseen_fraction = unseen_share(memory, metrics, reports, now_s)
     note_known(memory, metrics, now_s)
     served = Served(max(latencies[1], tokens[0]), tokens[1] + tokens[2], tokens[0])
     judge_arrivals(memory, metrics, reports, counted, served, now_s)
     if frozen_since_s is not None and since_s is not None and frozen_since_s < since_s:
-        counted *= (now_s - since_s) / (now_s - frozen_since_s)  # what comes to light is of all that time
+        counted *= (now_s - since_s) / (now_s - frozen_since_s)  # spread late arrivals over the gap
     arrivals, errors = rejected + counted, rejected + failed
     hole_s = 0.0 if since_s is None else now_s - since_s
     absurd = since_s is not None and arrivals > MOST_RPS * max(hole_s, 1.0)
     if absurd:
         arrivals = 0.0
-    unseen = absurd or hole_s > _LONGEST_BRIDGE_S  # or the clock was set forward: nothing is known of this interval
+    unseen = absurd or hole_s > _LONGEST_BRIDGE_S  # or the clock was set forward: unknown
     memory.totals = _grown(memory.totals, (arrivals, *tokens, *latencies))
     memory.as_of_s = now_s
     if since_s is None:
@@ -233,7 +237,7 @@ def ingest(
 
 
 def _begin_anew(memory: DemandMemory) -> None:
-    """Nothing is compared with times that have not come yet; counters are kept, since they only grow."""
+    """Forget times that lie in the future. Counters stay, since they only grow."""
     forget(memory)
     memory.as_of_s = memory.bin_end_s = memory.begun_at_s = memory.moved_at_s = memory.served_at_s = None
     memory.bin_arrivals = memory.bin_covered_s = 0.0

@@ -1,4 +1,6 @@
-"""How many requests lately were within the SLO: from histograms of the time to first token and of that between."""
+"""Share of recent requests within the SLO, from histograms of the time to first token and of the time
+between tokens.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +28,9 @@ def ingest_latencies(
     since_s: float | None,
     none_is_zero: bool,
 ) -> tuple[float, float, float, float]:
-    """What was added: seconds to first tokens and how many, seconds between tokens and how many gaps.
+    """Growth of the latency sums: seconds to first token and their number, seconds between tokens and their number.
 
-    `none_is_zero`: as of `CounterMemory.advance`.
+    `none_is_zero`: as in `CounterMemory.advance`.
     """
     at = (now_s, since_s, metrics.baseline, none_is_zero)
     ttft_good, ttft_all = _within(memory.ttft, metrics.ttft, slo.ttft_s, *at)
@@ -40,9 +42,9 @@ def ingest_latencies(
 
 
 def _remember_attained(memory: DemandMemory, now_s: float, counts: tuple[float, float, float, float]) -> None:
-    """The newest interval enters the attainment window, and its sums; what is too old leaves both.
+    """Add the newest interval to the attainment window and its sums, and drop what has expired.
 
-    Shares of a bucket are rounded to a billionth of a request: sums of such numbers are exact, in whatever order.
+    Shares of a bucket are rounded to a billionth of a request: sums of such numbers are exact in any order.
     """
     rows = _rows(memory)
     if not memory.attained_sums:
@@ -109,7 +111,7 @@ def _within(
 
 @lru_cache(maxsize=16384)
 def _marked(series: str) -> tuple[str, str]:
-    """Under which names a histogram's counts are remembered: those within the limit, and all."""
+    """Names under which a histogram's counts are stored: within the limit, and all."""
     return f"{series}<", f"{series}="
 
 
@@ -139,10 +141,10 @@ def attained_fraction(memory: DemandMemory) -> float | None:
 
 
 def judged(memory: DemandMemory) -> Judged | None:
-    """What the newest metrics added to `attained_fraction`; None when they added no request.
+    """Requests that the newest metrics added to `attained_fraction`; None if they added none.
 
     Requests are counted by their first tokens, since some engines count every token between. The share that missed is
-    the worse of the two, as in `attained_fraction`.
+    the worse of TTFT and ITL, as in `attained_fraction`.
     """
     rows = _rows(memory)
     if not rows:
