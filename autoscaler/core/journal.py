@@ -1,4 +1,4 @@
-"""Journal records: what was seen, decided and why, one JSON object a line, enough to decide again. Pure encoders.
+"""Journal records: what was observed, decided and why, one JSON object a line, enough to decide again. Pure encoders.
 
 The file itself (rotation, flushing) is journal_file.py. Comparisons ignore `wall` and `applied`.
 """
@@ -22,16 +22,16 @@ from policies.base import DeploymentKey
 JOURNAL_VERSION = 1
 _IGNORED = ("wall", "applied")
 NAMES = frozenset({"state", "settings", "policy", "key", "deployment", "deployments", "name", "kind"})
-"""Keys of a record whose values are names or numbers, never words of another program."""
+"""Keys of a record whose values are names or numbers, never text from another program."""
 
 
 def checkpoint_record(
     state: ControllerState, config: ControllerConfig, state_within_bytes: float = math.inf
 ) -> dict[str, Any]:
-    """The first record of a file: everything that `replay` needs, the settings included.
+    """First record of a file: everything that `replay` needs, the settings included.
 
-    A state longer than `state_within_bytes` (of base64) is left out, and `state_left_out` says so: such a file explains
-    decisions and cannot be replayed. Errors: PolicyFault when the policy's memory is no plain data.
+    A state longer than `state_within_bytes` (as base64) is left out and `state_left_out` is set: decisions of such a
+    file can be explained but not replayed. Errors: PolicyFault when the policy's memory is no plain data.
     """
     saved, long = state.to_bytes_within(state_within_bytes * 3 / 4)
     return {
@@ -48,7 +48,7 @@ def checkpoint_record(
 
 
 def without_state(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """A checkpoint as it is shown outside of the files: the memory is long, and says nothing to people."""
+    """A checkpoint as shown outside of the files, without the state: it is long and of no use to people."""
     return {**checkpoint, "state": None, "state_left_out": "it is in the file"}
 
 
@@ -102,7 +102,7 @@ def tick_record(
 
 
 def decision_record(plan: Plan) -> dict[str, Any]:
-    """The outputs of a tick alone: what `replay` compares."""
+    """Outputs of a tick only: what `replay` compares."""
     plain = msgspec.to_builtins
     return {
         "forecast": {str(k): plain(f) for k, f in plan.forecasts.items()},
@@ -138,7 +138,7 @@ def encode(record: Mapping[str, Any]) -> bytes:
 
 
 def comparable(record: Mapping[str, Any]) -> bytes:
-    """A record as comparisons see it: without `wall` and `applied`."""
+    """A record without `wall` and `applied`, for comparisons."""
     return encode({k: v for k, v in record.items() if k not in _IGNORED})
 
 
@@ -176,7 +176,7 @@ class _TickInputs(msgspec.Struct):
     hints: list[Any]
     leader: bool
     settings: list[Any] = []
-    """Absent where no annotation says anything."""
+    """The annotations' entries; absent if there are none."""
 
 
 def decode_signals(record: Mapping[str, Any]) -> Signals:

@@ -1,7 +1,8 @@
-"""Nothing can be read, or nothing can be written: what a plan and its outcomes say of the whole. Pure.
+"""Outages: nothing can be read, or nothing can be written. Pure; computed from a plan and the outcomes of its writes.
 
-One source or deployment that fails is told elsewhere; here all of them do, which is the network, the rights or the
-tokens of the controller itself. It stays ready meanwhile: its pages, and the plan that it publishes, are needed then.
+A single source or deployment that fails is reported elsewhere. Here all of them fail, which points to the network, the
+rights or the tokens of the controller itself. The pod stays ready meanwhile: its pages, and the plan that it publishes,
+are needed then.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ KINDS: tuple[OutageKind, ...] = ("reading", "writing")
 
 
 LASTS_S = 30.0
-"""Shorter ones are a start, or a hiccup that sources are told of: neither log nor Event says them."""
+"""Shorter outages (s) are a start or a hiccup that the sources report already: they get no log line and no Event."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """One that lasts: since when, and the first reason met."""
+    """An outage under way: when it began, and the first reason."""
 
     kind: OutageKind
     since_s: float
@@ -32,14 +33,14 @@ class Outage:
 def outages_of(
     signals: Signals, plan: Plan, applied: Mapping[str, Applied], before: Sequence[Outage]
 ) -> tuple[Outage, ...]:
-    """Those that are there after a tick; one that was there `before` keeps its beginning."""
+    """Outages after a tick; one that was already in `before` keeps its beginning."""
     since_s = {one.kind: one.since_s for one in before}
     found = (_reading(signals, plan), _writing(applied, plan))
     return tuple(replace(one, since_s=since_s.get(one.kind, one.since_s)) for one in found if one is not None)
 
 
 def _reading(signals: Signals, plan: Plan) -> Outage | None:
-    """Of no deployment is known what it does; or none is known at all, and a source is down."""
+    """Whether demand is unknown for every deployment, or there is no deployment and a source is down."""
     down = [source for source in signals.sources if not source.up]
     if not down or any(one.fresh for one in plan.observations):
         return None
@@ -47,7 +48,7 @@ def _reading(signals: Signals, plan: Plan) -> Outage | None:
 
 
 def _writing(applied: Mapping[str, Applied], plan: Plan) -> Outage | None:
-    """Writes failed and none went through; no writes at all are no outage."""
+    """Whether writes failed and none succeeded. No writes at all are no outage."""
     failed = [one for one in applied.values() if one.outcome not in FINE_OUTCOMES]
     if not failed or any(one.outcome in ("ok", "published") for one in applied.values()):
         return None

@@ -1,6 +1,6 @@
-"""The kill switch: paused deployments keep what they have. It is persisted before it takes effect.
+"""The pause switch: paused deployments keep their levels. It is saved before it takes effect.
 
-What cannot be read back counts as paused: whoever pulled the switch must not be surprised by a restart.
+A switch that cannot be read back counts as paused, so that a restart never resumes what a person paused.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from policies.base import DeploymentKey
 
 
 class PauseStore(Protocol):
-    """Where the switch is kept; both raise StateError when they cannot."""
+    """Storage of the switch. Both methods raise StateError on failure."""
 
     def load_pause(self) -> PauseState: ...
 
@@ -23,33 +23,35 @@ class PauseStore(Protocol):
 
 
 class ClusterSwitch(Protocol):
-    """The switch that all controllers of a release read."""
+    """The switch shared by all controllers of a release."""
 
     async def set(self, key: DeploymentKey | None, paused: bool) -> PauseState:
         """Errors: LeadtimeError; then nothing has changed."""
         ...
 
     def command(self, key: DeploymentKey | None, paused: bool) -> str:
-        """What a person types instead."""
+        """Command that a person types instead."""
         ...
 
 
 class NotPulled(LeadtimeError):
-    """The cluster's switch could not be pulled, so nothing is paused or resumed; says what to type instead."""
+    """The cluster's switch could not be set, so nothing is paused or resumed. The message has the command to type
+    instead.
+    """
 
 
 class PauseSwitch:
-    """`state` is what holds now; `notice` says what was odd at the start, if anything was."""
+    """`state` is what holds now; `notice` says what was unexpected at the start, if anything."""
 
     def __init__(self, store: PauseStore | None, cluster: ClusterSwitch | None = None) -> None:
-        """`store` None: the switch is forgotten at the end of the process. `cluster` None: this is all there is."""
+        """`store` None: the switch is lost at the end of the process. `cluster` None: there is no shared switch."""
         self._store = store
         self.cluster = cluster
         self.audit: Audit | None = None
-        """Where it is noted who pulled it; None: nowhere."""
+        """Where changes of the switch are recorded; None: nowhere."""
         self.notice = ""
         self.pulls = 0
-        """How often it was pulled here: a decision from before the last one is not carried out any more."""
+        """Number of changes made here. A decision from before the last change is not carried out."""
         try:
             self.state = store.load_pause() if store is not None else PauseState()
         except StateError as error:
@@ -73,9 +75,10 @@ class PauseSwitch:
         return wanted
 
     async def pull(self, key: DeploymentKey | None, paused: bool, who: Mapping[str, str] | None = None) -> PauseState:
-        """`set`, for every controller of the release where there may be several: one pod alone is no answer to "pause".
+        """`set` for every controller of the release, if there may be several: pausing one pod alone would not stop the
+        others.
 
-        `who` asked for it, as the audit has it. Errors: NotPulled, StateError; then nothing has changed.
+        `who` asked for it, in the audit's form. Errors: NotPulled, StateError; then nothing has changed.
         """
         before = self.state
         after = await self._pull(key, paused)

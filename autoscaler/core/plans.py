@@ -1,4 +1,4 @@
-"""Deployments that follow another one: CPU-only ingresses, which the policy does not decide about."""
+"""Deployments that follow another one (CPU-only ingresses, not decided by the policy), and levels of nodes."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from policies.base import DeploymentKey, FleetProposal, FleetView, PoolView, Ter
 def follow(
     config: ControllerConfig, plans: Sequence[DeploymentPlan], fleet: Sequence[DeploymentTick]
 ) -> list[DeploymentPlan]:
-    """CPU-only deployments keep in proportion to the one they follow, and never go to 0 or above their maximum.
+    """Scale CPU-only deployments in proportion to the one they follow, never to 0 or above their maximum.
 
-    One that is paused stays as it is, and one of which not enough is known gives nothing up. `fleet`: as the plans are.
+    A paused one stays as it is; one with unknown data gives nothing up. `fleet`: in the order of `plans`.
     """
     if not any(entry.follows for entry in config.deployments):
         return list(plans)
@@ -58,7 +58,7 @@ def _paused(plan: DeploymentPlan) -> bool:
 
 
 def _bounded(wanted: int, plan: DeploymentPlan, d: DeploymentTick, most: int) -> tuple[int, list[GuardRecord]]:
-    """What it may have of what it wants."""
+    """The wanted number within the deployment's bounds, and the guards that changed it."""
     records, level, shown = [], wanted, plan.observed_target
     if level > most:
         records.append(GuardRecord(guards.MAXIMUM, plan.key, level, most, f"replicas.max is {most}"))
@@ -77,8 +77,9 @@ def _bounded(wanted: int, plan: DeploymentPlan, d: DeploymentTick, most: int) ->
 
 
 def _leader(key: DeploymentKey, pattern: str, plans: Sequence[DeploymentPlan]) -> DeploymentPlan | None:
-    """The one of its own service, else one of another that the pattern names by its whole name: a namesake in somebody
-    else's namespace is followed by no accident."""
+    """The deployment to follow: of the same service, else one that the pattern names in full. So a deployment of the
+    same name in another namespace is never followed by accident.
+    """
     found = [plan for plan in plans if plan.key.matches(pattern)]
     own = [plan for plan in found if plan.key[:2] == key[:2]]
     place = pattern.split("/")[:-2]
@@ -87,7 +88,7 @@ def _leader(key: DeploymentKey, pattern: str, plans: Sequence[DeploymentPlan]) -
 
 
 _LEAD_LEVEL = 0.9
-"""Of a new node's lead time: what ends sooner has to be replaced by now."""
+"""Quantile of a new node's lead time: a node that ends sooner has to be replaced now."""
 
 
 def pool_plans(
@@ -99,7 +100,7 @@ def pool_plans(
     fleet: Sequence[DeploymentTick],
     paused: bool,
 ) -> tuple[PoolPlan, ...]:
-    """Nodes that each pool should have, by the policy's word or its last one; none is planned while paused."""
+    """Nodes that each pool should have, from the policy's proposal or its last one; none is planned while paused."""
     plans = []
     needs = _gpus_by_pool(deployments, fleet)
     for pool in view.pools:
@@ -120,7 +121,7 @@ def pool_plans(
 
 
 def _stays_busy(node: NodeSignal, pool: PoolView, now_s: float) -> bool:
-    """Workers are on it or wait for it, and it does not end before another one could be there."""
+    """Whether workers are on the node or wait for it, and it does not end before a replacement could be there."""
     lead_s = 0.0 if pool.node_lead_time is None else pool.node_lead_time.quantile(_LEAD_LEVEL)
     return node.busy and node.state != "deleting" and not node.ends_within(lead_s, now_s)
 

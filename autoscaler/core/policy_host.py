@@ -1,7 +1,7 @@
-"""Asking a policy, whoever wrote it: what it raises or returns in error becomes one PolicyFault that names it.
+"""Calling a policy of any author: what it raises or returns in error becomes one PolicyFault that names it.
 
-A PolicyError that it raises itself is its own word and passes through. A proposal is checked for being numbers, of
-deployments and pools that exist, with text for reasons. Not for what its numbers mean (guards.py).
+A PolicyError that the policy raises itself passes through. A proposal is checked for types: numbers, for deployments
+and pools that exist, with text as reasons. Whether its numbers are sensible is for guards.py.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LONGEST = 120
 
 
 class WrongProposalError(Exception):
-    """What is wrong with a proposal: the value, and what is allowed. One line."""
+    """Error in a proposal: the value, and what is allowed, in one line."""
 
 
 def checked(proposal: object, fleet: FleetView) -> FleetProposal:
@@ -48,7 +48,7 @@ def checked(proposal: object, fleet: FleetView) -> FleetProposal:
 
 
 def shown(value: object) -> str:
-    """A value in few words: its text and, where that does not say it, its type."""
+    """A short text of a value, with its type if the text does not show it."""
     if value is None:
         return "None"
     try:
@@ -100,7 +100,7 @@ def _count(value: object, where: str) -> int:
 
 
 def _terms(terms: object, count: int, where: str) -> tuple[Term, ...]:
-    """In plain types; a policy that gives no argument is its own."""
+    """Terms in plain types; a policy that gives none gets one that says so."""
     if not isinstance(terms, list | tuple) or not all(isinstance(t, Term) for t in terms):
         raise WrongProposalError(f"{where}: terms {shown(terms)}; allowed: a tuple of Term")
     return tuple(_term(t, where) for t in terms) or (Term("policy", count, f"{count} wanted, no reason given"),)
@@ -122,7 +122,7 @@ def _term(term: Term, where: str) -> Term:
 
 
 def evaluate(policy: Policy, fleet: FleetView, state: Any, now_s: float) -> FleetProposal:
-    """Its proposal, checked. Errors: PolicyFault; PolicyError."""
+    """The policy's checked proposal. Errors: PolicyFault; PolicyError."""
     try:
         proposal = policy.propose(fleet, state, now_s)
     except PolicyError:
@@ -136,7 +136,7 @@ def evaluate(policy: Policy, fleet: FleetView, state: Any, now_s: float) -> Flee
 
 
 def fresh_state(policy: Policy) -> Any:
-    """A new memory that can be saved. Errors: PolicyFault."""
+    """A new, empty memory that can be saved. Errors: PolicyFault."""
     try:
         state = policy.new_state()
     except (Exception, SystemExit) as error:
@@ -146,7 +146,7 @@ def fresh_state(policy: Policy) -> Any:
 
 
 def plain_state(name: str, state: Any) -> Any:
-    """A policy's memory as plain data, to be saved. Errors: PolicyFault when it holds something else."""
+    """The policy's memory as plain data, for saving. Errors: PolicyFault when it holds anything else."""
     try:
         plain = msgspec.to_builtins(state)
         msgspec.json.encode(plain)
@@ -161,6 +161,6 @@ def _words(error: BaseException) -> str:
 
 
 def _where(error: BaseException) -> str:
-    """The last line that was under way in a file, ` at FILE:LINE`."""
+    """Location ` at FILE:LINE` of the innermost frame that is in a file."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<")]
     return f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""

@@ -12,7 +12,7 @@ from policies.base import DeploymentKey
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a source gave: `data` is the source's own noun, None with a reason when it could not be read."""
+    """Result of a read: `data` is of the source's own type, None with a reason when it could not be read."""
 
     source: str
     up: bool
@@ -22,9 +22,10 @@ class Reading:
 
 
 class Source(Protocol):
-    """Reads one thing; never raises through the loop, never invents a value: a failure is a Reading with up=False.
+    """Reads one thing. It never raises through the loop and never invents a value: a failure is a Reading with
+    up=False.
 
-    A source inherits it: then what it does not say is that it has nothing to do.
+    Sources inherit this class; methods that they do not define do nothing.
     """
 
     name: str
@@ -32,14 +33,14 @@ class Source(Protocol):
     async def read(self, now_s: float) -> Reading: ...
 
     async def close(self) -> None:
-        """At the end of a run: nothing is open."""
+        """Called at the end of a run. The default has nothing to close."""
         return
 
 
 class Actuator(Protocol):
     """Applies levels, not deltas: idempotent, safe to repeat and to be late. Failures are outcomes, not exceptions.
 
-    An actuator inherits it: then what it does not say is that it has nothing to do.
+    Actuators inherit this class; methods that they do not define do nothing.
     """
 
     name: str
@@ -47,21 +48,23 @@ class Actuator(Protocol):
     async def apply(self, plan: Plan, now_s: float) -> Outcome: ...
 
     async def release(self, now_s: float) -> Outcome:
-        """At the end of a run, and before an uninstall: give back what is held only for later. Nothing is."""
+        """Called at the end of a run and before an uninstall: give back capacity that is held for later. The default
+        holds none.
+        """
         return Outcome(self.name)
 
     async def close(self) -> None:
-        """At the end of a run: nothing is open."""
+        """Called at the end of a run. The default has nothing to close."""
         return
 
 
 class RateHistory(Protocol):
-    """Where past rates and token counts come from. Errors of both: LeadtimeError."""
+    """Source of past rates and token counts. Errors of both methods: LeadtimeError."""
 
     async def rates(
         self, key: DeploymentKey, bin_s: float, since_s: float, until_s: float
     ) -> list[tuple[float, float]]: ...
 
     async def token_sums(self, key: DeploymentKey, since_s: float, until_s: float) -> TokenSums | None:
-        """What the requests that finished in that time had together; None when nobody counted."""
+        """Token totals of the requests that finished in that time; None when they were not counted."""
         ...

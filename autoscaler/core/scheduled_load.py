@@ -1,7 +1,7 @@
-"""Hints in the forecast: demand that somebody announced raises the quantiles, within a ceiling, until it expires.
+"""Hints in the forecast: announced demand raises the quantiles, within a ceiling, until it expires.
 
-Pure merging. A hint can only raise; what it is worth follows from its confidence (policies/base/forecast.py). Where
-hints come from is not known here (sources/mqtt_hints.py, a scenario).
+Pure merging. A hint can only raise; its weight follows from its confidence (policies/base/forecast.py). The sources of
+hints are elsewhere (sources/mqtt_hints.py, a scenario).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from policies.base import DeploymentKey, Forecast
 from policies.base.forecast import Announcement, raised_quantile
 
 MOST = 16
-"""Hints of one deployment that count at once, those that begin first."""
+"""Most hints of one deployment that count at the same time; those that begin first are kept."""
 _STEP_S = 1.0
-"""How long before a hint's window comes into a horizon the quantiles begin to rise towards it."""
+"""Time (s) before a hint's window enters a horizon at which the quantiles begin to rise towards it."""
 _FIRST_EPOCH_S = 1e8
 """Times below this count from a scenario's start."""
 
@@ -30,20 +30,20 @@ class ScheduledLoad:
     hint: Hint
     begun: bool
     weight: float
-    """Requests of today's mix that one announced request is worth."""
+    """Work of one announced request, in requests of today's mix."""
     ceiling_rps: float | None
     memory: HintMemory | None
     announcement: Announcement | None
-    """None: it multiplies a demand that is not known."""
+    """The level it asks for; None: it multiplies a demand that is unknown."""
     asked_rps: float | None
-    """What it asks for, before the ceiling, in requests as announced."""
+    """The rate it asks for before the ceiling, in announced requests."""
 
     @property
     def capped(self) -> bool:
         return self.asked_rps is not None and self.ceiling_rps is not None and self.asked_rps > self.ceiling_rps
 
     def top_rps(self, row: int, base_rps: float) -> float:
-        """The level that it raises quantile `row` to, which is `base_rps` without it."""
+        """Level to which it raises quantile `row`, which is `base_rps` without it."""
         if self.hint.multiplier is None:
             return self.announcement.rps if self.announcement is not None else 0.0
         expected = base_rps
@@ -63,10 +63,11 @@ def scheduled_loads(
     forecast: Forecast | None,
     weight: Callable[[Hint], float],
 ) -> tuple[ScheduledLoad, ...]:
-    """The hints of a deployment that count now or within `farthest_s`, in order of their beginning.
+    """Hints of a deployment that count now or within `farthest_s`, by their beginning.
 
-    Of two with the same id the later one counts. `memories` learn what multipliers multiply: until a hint begins, what
-    is expected without it; from then on that stays, since what is seen afterwards may hold the hint's own demand.
+    Of two with the same id the later one counts. `memories` learn the base of multipliers: the demand expected without
+    the hint, up to its beginning. It stays fixed from then on, since later observations may contain the hint's own
+    demand.
     """
     if not hints and not memories:
         return ()
@@ -108,9 +109,9 @@ def _scheduled(
 
 
 def merge(forecast: Forecast, scheduled: Sequence[ScheduledLoad]) -> Forecast:
-    """The forecast with hints in it: no quantile is lower than before, for a horizon h those of hints within (t, t+h].
+    """The forecast with hints in it. No quantile falls; horizon h includes hints within (t, t+h].
 
-    Rows are added where a hint's window comes into the horizon, since between two rows quantiles are interpolated.
+    Rows are added where a hint's window enters the horizon, since quantiles between two rows are interpolated.
     """
     if not scheduled or not forecast.values_rps:
         return forecast

@@ -1,7 +1,7 @@
-"""What a tenant's word may change of what the admin allows: the checks belong to the input, whatever form it comes in.
+"""Limits on what tenants may change of an admin's settings: the checks belong to the input, whatever its form.
 
-Annotations are one form of it; a custom resource would be another. Pure: an entry of the settings file and what is
-asked in, an entry that is never wider out, and in words what was refused. Not for reading annotations: annotations.py.
+Annotations are one form; a custom resource would be another. Pure: takes an entry of the settings file and the request,
+returns an entry that is never wider, and the refusals as text. Reading annotations is in annotations.py.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from autoscaler.core.types import DeploymentSettings, TenantRules
 from policies.base import Slo
 
 LAST_PRIORITY = -1001
-"""Below every priority that an entry may have (deployments[].priority)."""
+"""Priority below every priority that an entry may have (deployments[].priority)."""
 
 NO_MORE_SAID = TenantRules()
-"""The rules of a settings file without a `tenants` block."""
+"""Rules of a settings file without a `tenants` block."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a tenant asks for its service; None: nothing said."""
+    """What a tenant requests for its service; None: not requested."""
 
     min_replicas: int | None = None
     max_replicas: int | None = None
@@ -32,7 +32,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One thing asked that is not done: its name as in `Asked`, and why."""
+    """A request that is refused: its name as in `Asked`, and why."""
 
     what: str
     why: str
@@ -41,11 +41,11 @@ class Refusal:
 def narrowed(
     entry: DeploymentSettings, asked: Asked, max_step_up: int
 ) -> tuple[DeploymentSettings, tuple[Refusal, ...]]:
-    """`entry` with what is asked of it, as far as the entry allows; what it does not allow stays as the entry has it.
+    """`entry` with the request applied as far as the entry allows; refused parts stay as in the entry.
 
-    Its range of replicas may shrink and its promise may become laxer; the opposite only as far as `may_widen` says.
-    Weight, priority, guarantee and kind of GPU are the admin's alone. A raised minimum is no right in a scarce budget,
-    and a range with more room than the entry's is grown into by at most `max_step_up` replicas a tick.
+    The range of replicas may shrink and the SLO may become laxer; the opposite only if `may_widen` allows it. Weight,
+    priority, guarantee and kind of GPU are set by the admin only. A raised minimum gives no precedence in a scarce
+    budget, and a wider range than the entry's is used by at most `max_step_up` more replicas a tick.
     """
     refusals: list[Refusal] = []
     least, most = entry.min_replicas, entry.max_replicas
@@ -79,9 +79,9 @@ def narrowed(
 def unlisted(
     match: str, asked: Asked, rules: TenantRules, budgets: Collection[str]
 ) -> tuple[DeploymentSettings | None, tuple[Refusal, ...]]:
-    """An entry for a service that the file does not list, inside `rules`; None: it is only observed.
+    """An entry for a service that the file does not list, within `rules`; None: it is only observed.
 
-    It stands in a GPU budget as soon as there is any, behind everything that is listed, and insists on nothing.
+    It counts in a GPU budget if there is one, after every listed deployment, and has no guarantee.
     """
     if asked.max_replicas is None:
         return None, ()
@@ -109,7 +109,7 @@ def unlisted(
 
 
 def _slo(entry: DeploymentSettings, asked: Asked) -> tuple[Slo, list[Refusal]]:
-    """A stricter promise asks for more GPUs, and is the admin's to give."""
+    """A stricter SLO needs more GPUs, so only the admin may set it."""
     slo, refusals = entry.slo, []
     free = "slo" in entry.may_widen
     for what, before, wanted in (

@@ -1,8 +1,8 @@
-"""How a deployment is acted upon, and what is in the way of it. Pure.
+"""How a deployment is acted upon, and what prevents it. Pure.
 
 Two ways: `external`, levels are posted to Ray Serve's external-scaler API; `policy`, nothing is posted and
 `leadtime_serve_policy` inside Serve's controller follows the published plan. Serve allows only one of them at a time,
-and so does leadtime: what Serve shows has to agree with the settings.
+and so does leadtime: Serve's state has to agree with the settings.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ POLICY_FUNCTION = "leadtime_serve_policy:LeadtimePolicy"
 
 
 def blocked_because(key: DeploymentKey, inventory: DeploymentInventory | None) -> str | None:
-    """Why levels of this deployment cannot or must not be applied, with the exact mend; None: nothing is in the way."""
+    """Why levels of this deployment cannot or must not be applied, with the exact change to make; None: nothing
+    prevents it.
+    """
     if inventory is None:
         return None
     follows = inventory.autoscaling is not None and inventory.autoscaling.follows_plan
@@ -42,9 +44,9 @@ def blocked_because(key: DeploymentKey, inventory: DeploymentInventory | None) -
 
 
 def on_its_way(inventory: DeploymentInventory, before: int | None, ours: int) -> bool:
-    """Whether Serve's target is where it was or where we want it: nobody else changed it.
+    """Whether Serve's target is the old one or ours, so that no other writer changed it.
 
-    A policy inside Serve follows a little later, so that it may be at any level between the two.
+    A policy inside Serve follows a little later, so that its level may be anywhere between the two.
     """
     shown = inventory.target
     if shown in (ours, before):

@@ -1,1 +1,3 @@
-"""Replicas and nodes, there and under way: inventory, lead times, placement, preemptions, and what is learned."""
+"""Replicas and nodes, existing and under way: inventory, lead times, placement, preemptions, and
+learning about them.
+"""

@@ -1,4 +1,6 @@
-"""What one replica carries within the SLO: by its engine profile, else learned from requests in flight. Pure."""
+"""Requests/s that one replica carries within the SLO: from its engine profile, else learned from requests in flight.
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +10,13 @@ from policies.base import UNBOUNDED_SLOTS, TokenMix
 from policies.capacity import capacity
 
 ASSUMED_MIX = TokenMix(1000.0, 250.0)
-"""Of requests to come, where neither a hint nor any request seen tells how long they are."""
+"""Assumed tokens per request while neither a hint nor a request has shown any."""
 _LEARNED_SHARE_OF_SLOTS = 0.7
-"""Without a profile a replica carries this share of its max_ongoing_requests."""
+"""Share of its max_ongoing_requests that a replica without a profile carries."""
 _ASSUMED_SLOTS = 64
-"""Where slots are unbounded, this many requests in flight count as full."""
+"""Requests in flight that count as full if max_ongoing_requests is unbounded."""
 _FADE_S = 50.0
-"""Time constant of what is learned."""
+"""Time constant (s) of the learned capacity."""
 
 
 def replica_capacity(
@@ -24,8 +26,10 @@ def replica_capacity(
     memory: SupplyMemory,
     now_s: float,
 ) -> tuple[float | None, float | None]:
-    """Requests/s, and in flight at that rate: from the profile at today's mix (an assumed one until some requests have
-    finished: a fleet at zero must be sized before the first); else learned from requests in flight (Little's law).
+    """Capacity of one replica in requests/s, and its requests in flight at that rate.
+
+    From the profile at today's mix (an assumed mix until some requests have finished, since a fleet at zero must be
+    sized before the first); without a profile learned from requests in flight (Little's law).
     """
     if settings is not None and settings.profile is not None:
         found = capacity(settings.profile, rounded(observation.mix or ASSUMED_MIX), settings.slo)
@@ -43,6 +47,6 @@ def replica_capacity(
 
 
 def rounded(mix: TokenMix) -> TokenMix:
-    """Three digits: a mix that trembles should not make capacity tremble."""
+    """Round to three digits, so that small changes of the mix do not change the capacity."""
     prompt, output, cached = mix.prompt_tokens, mix.output_tokens, mix.cached_prompt_tokens
     return TokenMix(float(f"{prompt:.3g}"), float(f"{output:.3g}"), float(f"{cached:.3g}") if cached else 0.0)

@@ -1,7 +1,7 @@
-"""What there is and what is on its way: replicas by state, starts with their expected end, learned lead times, pools.
+"""Inventory: replicas by state, starts under way with their expected end, learned lead times, pools.
 
-Pure; reads inventories and learns how long each stage of a cold start takes. What follows from that is in
-lead_times.py, which path the next start would take in placement.py.
+Pure; reads inventories and learns how long each stage of a cold start takes. Lead times by path are in lead_times.py,
+the path of the next start in placement.py.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ from policies.capacity.lead_times import (
 )
 
 _MOST_FAILED = 50
-"""Failed starts that are remembered."""
+"""Most failed starts that are remembered."""
 MOST_REPLICAS = 100_000
-"""A level above that is no level but somebody's mistake: it is not known what is wanted."""
+"""Targets above this are taken for a mistake; the wanted level is then unknown."""
 _NOT_YET_RUNNING = ("STARTING",)
 _ALIVE = ("RUNNING", "UPDATING", "RECOVERING", "PENDING_MIGRATION")
 _RAISE_TO_START_S = 15.0
-"""A replica that appears within this time of our raising the target is ours, and was asked for then."""
+"""A replica that appears within this time (s) after leadtime raised the target is attributed to that raise."""
 _LEAD_LEVEL = 0.9
-"""Nodes that end within this quantile of a new node's lead time are as good as gone."""
+"""Nodes that end within this quantile of a new node's lead time count as gone."""
 LONGEST_GAP_S = 60.0
-"""Of a start that falls into a longer gap between two looks nothing is learned: it ended somewhere in the gap.
+"""Longest gap (s) between two observations in which a start may end and still be learned from.
 
-With a look every 5 s an end is told 2.5 s late in the mean. One that falls into a gap is told half the gap late, and
-30 s is the most by which a start that takes minutes may be misjudged; 60 s are also twelve looks that failed.
-With longer ticks it is two of them (`longest_gap_s`): so coarse is everything then.
+With an observation every 5 s an end is recorded 2.5 s late in the mean. An end inside a gap is recorded half the gap
+late, and 30 s is the most by which a start of minutes may be misjudged; 60 s are also twelve failed observations. With
+longer ticks the limit is two ticks (`longest_gap_s`).
 """
 _OF_WORKERS = ("/image_pull", "/worker_start")
-"""Ends of the keys of the stages that worker pods show."""
+"""Suffixes of the keys of stages that are measured on worker pods."""
 
 
 def longest_gap_s(tick_s: float) -> float:
-    """Between two looks, so that what happened in between is known well enough to learn from."""
+    """Longest time (s) between two observations after which the interval is still known well enough to learn from."""
     return max(LONGEST_GAP_S, 2.0 * tick_s)
 
 
@@ -66,7 +66,7 @@ def gpus_per_replica(settings: DeploymentSettings | None, inventory: DeploymentI
 
 
 def _paths(seen: Sequence[int], otherwise: LeadPath) -> Iterator[LeadPath]:
-    """The way that the first, the second, ... start of several goes, from the room there was before them."""
+    """Paths of the first, second, ... start of several, from the room there was before them."""
     if not seen:
         yield from repeat(otherwise)
     free, warm = seen
@@ -84,12 +84,12 @@ def ingest_replicas(
     now_room: Sequence[int] = (),
     most_gap_s: float = LONGEST_GAP_S,
 ) -> list[EndedStart]:
-    """Follow replicas from STARTING to RUNNING; the starts that ended since the last inventory.
+    """Follow replicas from STARTING to RUNNING; returns the starts that ended since the last inventory.
 
-    A start has gone the way that the room of the look before allows (`now_room` is that of this one: the GPUs of those
-    that are starting may count as used already); `path` where nobody sees nodes. After a gap of more than `most_gap_s`
-    between inventories, or where the last one is not known, ends are marked as not watched, and beginnings are unless
-    the replica itself says that it began lately.
+    A start takes the path that the room at the previous observation allows. (`now_room` is the room now, in which the
+    GPUs of starting replicas may count as used.) Without node data every start takes `path`. After a gap of more than
+    `most_gap_s` between inventories, or if the last one is unknown, ends are marked as not watched; so are beginnings,
+    unless the replica's own start time is recent.
     """
     since_s = inventory.as_of_s - most_gap_s
     watched = memory.looked_at_s is not None and memory.looked_at_s >= since_s
@@ -110,7 +110,7 @@ def ingest_replicas(
                 watched or (replica.start_time_s is not None and replica.start_time_s >= since_s),
             )
         elif replica.state == "RUNNING" and replica.replica_id not in known and memory.raised_at_s is not None:
-            # So quick that nobody saw it STARTING.
+            # It ran before any inventory showed it STARTING.
             asked_at_s = _asked_at_s(memory, replica.start_time_s, now_s)
             if replica.replica_id not in memory.starts:
                 memory.starts[replica.replica_id] = StartMemory(asked_at_s, next(paths), now_s, watched)
@@ -129,9 +129,10 @@ def ingest_replicas(
 
 
 def _count_failed(memory: SupplyMemory, ended: Sequence[EndedStart], target: int) -> None:
-    """Starts that ended before the replica ran, although the level still wants them; one that runs ends the row.
+    """Record starts that ended before the replica ran although the level still wants them; a replica that runs clears
+    the record.
 
-    What went in a gap between two looks may have run before.
+    A start that ended in a gap between observations may have run before.
     """
     if any(one.runs for one in ended):
         memory.failed_starts = []
@@ -142,7 +143,7 @@ def _count_failed(memory: SupplyMemory, ended: Sequence[EndedStart], target: int
 
 
 def _all_known(memory: SupplyMemory, inventory: DeploymentInventory) -> bool:
-    """The replicas of the last inventory are there, no other, and none is starting: nothing is to be followed."""
+    """Whether the same replicas are listed as last time and none is starting: then there is nothing to follow."""
     known = memory.known
     if len(inventory.replicas) != len(known):
         return False
@@ -175,9 +176,9 @@ def starts_under_way(memory: SupplyMemory, times: LeadTimes, now_s: float) -> tu
 
 
 def why_unknown(memory: SupplyMemory, inventory: DeploymentInventory | None) -> str:
-    """Why the states of replicas are not known; empty where they are, or where nobody told of any.
+    """Why the states of replicas are unknown; empty if they are known, or if there is no inventory.
 
-    Serve replaces a replica at once: it never lists none for a level above 0 when some were there.
+    Serve replaces a replica at once: for a level above 0 it never lists none when some were there.
     """
     if inventory is None or inventory.replicas or not inventory.target or not memory.known:
         return ""
@@ -185,7 +186,7 @@ def why_unknown(memory: SupplyMemory, inventory: DeploymentInventory | None) -> 
 
 
 def supply_of(inventory: DeploymentInventory | None, starts: tuple[StartView, ...], known: bool = True) -> Supply:
-    """Replicas that serve and that drain, the level that Serve is to reach, and the starts under way."""
+    """Running and draining replicas, Serve's target, and the starts under way."""
     if inventory is None:
         return NO_SUPPLY
     target = inventory.target if inventory.target <= MOST_REPLICAS else None
@@ -203,11 +204,11 @@ def supply_of(inventory: DeploymentInventory | None, starts: tuple[StartView, ..
 def learn_replica(
     book: StageBook, start: EndedStart, parts: Mapping[str, Duration], now_s: float, workers_seen: bool = False
 ) -> str:
-    """Learn one start that ended well. `parts`: keys and priors of the stages of its path.
+    """Learn from one successful start. `parts`: keys and priors of the stages of its path.
 
-    `workers_seen`: image and worker are measured by themselves (`learn_workers`).
-    Of a start on a free GPU that is the replica's own stage; of others only the whole was seen, and each stage learns
-    its share. When nodes become Ready is seen by itself (`learn_nodes`).
+    `workers_seen`: image and worker stages are measured on pods (`learn_workers`). On a free GPU the whole time is the
+    replica's own stage. On other paths only the total is known, and each stage learns its share. The time until a node
+    is Ready is measured separately (`learn_nodes`).
     """
     seconds = start.ended_at_s - start.asked_at_s
     seen = (PROVISION, *_OF_WORKERS) if workers_seen else (PROVISION,)
@@ -222,11 +223,11 @@ def learn_under_way(
     nodes_come: bool,
     now_s: float,
 ) -> None:
-    """Starts that are not over yet: one that takes longer than expected tells so before it ends.
+    """Learn from starts under way: one that takes longer than expected counts before it ends.
 
-    `parts`: keys and priors of the stages of every path. Which stage hangs cannot be seen: it is taken for the
-    replica's own, as far as it goes beyond what the others are expected to take. While nodes are on their way
-    (`nodes_come`), those who wait for one say nothing: `learn_nodes` does.
+    `parts`: keys and priors of the stages of every path. The stage that hangs is unknown, so the time beyond the
+    expectation of the other stages is attributed to the replica's own. While nodes are on their way (`nodes_come`),
+    starts that wait for one are left out: `learn_nodes` measures those.
     """
     *_, stage_key = parts["free_gpu"]
     if not memory.starts:
@@ -250,7 +251,7 @@ def pool_view(
     refused_for_s: float = 300.0,
     losses: LossMemory | None = None,
 ) -> PoolView:
-    """What a policy may know of a pool; everything observed is unknown without signals."""
+    """View of a pool for the policy; all observed values are unknown without signals."""
     node_time = book.estimate(provision_key(settings.name), settings.provision_s)
     if signals is None:
         return PoolView(

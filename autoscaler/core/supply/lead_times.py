@@ -1,4 +1,4 @@
-"""How long a replica of a deployment takes on each path: what its settings say, and what was learned since. Pure."""
+"""Lead time of a deployment's replica on each path: priors from settings, updated by what was measured. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DEFAULT_STARTUP = Startup()
 
 
 def priors(settings: DeploymentSettings | None, pool: PoolSettings | None) -> StagePriors:
-    """What to expect of a cold start's stages before any was seen."""
+    """Priors of a cold start's stages, before any start was measured."""
     startup = _DEFAULT_STARTUP
     if settings is not None and settings.startup is not None:
         startup = settings.startup
@@ -35,7 +35,7 @@ _everything = attrgetter(*(f.name for f in fields(StageRecord)))
 
 @dataclass(slots=True)
 class LeadTimeEstimate:
-    """What is believed of a deployment's starts: from its settings alone, and with what was learned since."""
+    """Lead times of a deployment: priors from its settings, and estimates with what was learned."""
 
     deployment: str
     """Its full key."""
@@ -44,14 +44,14 @@ class LeadTimeEstimate:
     settings: DeploymentSettings | None
     priors: StagePriors
     stages: Mapping[LeadPath, Mapping[str, Duration]]
-    """For every path the keys of its stages with what is believed of them before anything was seen."""
+    """For every path the keys of its stages with their priors."""
     _seen: list[tuple[float, ...] | None] = field(default_factory=list)
     _times: LeadTimes | None = None
 
     def lead_times(self, book: StageBook) -> LeadTimes:
-        """How long a replica takes on each path, from priors and what was learned.
+        """Lead time on each path, from priors and measurements.
 
-        Made anew when a record of any of its stages differs in any number: nothing else goes into it but the settings.
+        Recomputed when a record of any of its stages changes; nothing else goes into it but the settings.
         """
         records = [book.stages.get(stage_key) for stage_key in self.stages["new_node"]]
         seen = [None if record is None else _everything(record) for record in records]
@@ -62,7 +62,9 @@ class LeadTimeEstimate:
 
 
 _BELIEVED: dict[tuple[int, int, str | None, str], LeadTimeEstimate] = {}
-"""By the identity of the settings (they are kept here, so that it stays theirs): made once, not at every tick."""
+"""Cache by identity of the settings, which are kept here so that the identity stays theirs: computed once, not at every
+tick.
+"""
 _MOST_BELIEVED = 10_000
 _PATHS: tuple[LeadPath, ...] = ("free_gpu", "warm_node", "new_node")
 
@@ -70,7 +72,7 @@ _PATHS: tuple[LeadPath, ...] = ("free_gpu", "warm_node", "new_node")
 def lead_time_estimate(
     config: ControllerConfig, settings: DeploymentSettings | None, pool_name: str | None, deployment: str
 ) -> LeadTimeEstimate:
-    """Of the deployment with this full key, where it prefers this pool."""
+    """Lead times of the deployment with this full key that prefers this pool."""
     asked = (id(config.pools), id(settings), pool_name, deployment)
     found = _BELIEVED.get(asked)
     if found is None:

@@ -1,8 +1,8 @@
-"""What pools teach: how long nodes and workers take, where they were refused, how often they are taken away. Pure.
+"""What is learned of pools: times of nodes and workers, refusals, and preemptions. Pure.
 
-Nobody has to say that a pool is spot, and nothing says why a node went: who scales down takes replicas first, then the
-worker, then the node, each a look or more after the other. A node that replicas were on at one look and that is gone or
-on its way out at the next one was taken away.
+No API marks a pool as spot or says why a node went. A scale-down removes the replicas first, then the worker, then the
+node, in separate observations. So a node that had replicas at one observation and is gone or on its way out at the next
+was taken away.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from autoscaler.core.types import NodeSignal, PoolSignals
 from policies.capacity.lead_times import StageBook, image_pull_key, provision_key, worker_start_key
 
 TAKEN_AWAY = "was taken away with replicas on it"
-"""How the words of such a node end."""
+"""End of the notice about such a node."""
 _HALF_LIFE_S = 3 * 86400.0
 _LONGEST_GAP_S = 120.0
-"""After a longer silence a node may have been emptied and deleted unseen."""
+"""After a longer gap (s) a node may have been emptied and deleted unobserved."""
 _CALM_NODE_HOURS = 10.0
-"""Watched before the first one, in which none was taken: one loss in the first hour is no rate of one an hour."""
+"""Prior: this many node-hours without a loss, so that one loss in the first hour is not a rate of one an hour."""
 _ONE_EVENT_S = 60.0
 _SINGLE_EVENTS = 2.0
-"""Seen before the first one, of one node each."""
+"""Prior: this many events of one node each."""
 
 
 def learn_losses(state: ControllerState, pool: PoolSignals) -> list[str]:
-    """Count nodes that were taken away since the last look; in words."""
+    """Count nodes that were taken away since the last observation; returns notices."""
     memory = state.pools.setdefault(pool.name, NodeMemory()).losses
     at_s, since_s = pool.as_of_s, memory.seen_at_s
     if since_s is not None and at_s <= since_s:
@@ -51,7 +51,7 @@ def learn_losses(state: ControllerState, pool: PoolSignals) -> list[str]:
 
 
 def _stays_busy(node: NodeSignal, at_s: float) -> bool:
-    """Replicas are on it, and it has no end that is known and near."""
+    """Whether replicas are on the node and it has no known end that is near."""
     return node.state == "ready" and bool(node.gpus_used) and not node.ends_within(_LONGEST_GAP_S, at_s)
 
 
@@ -63,29 +63,29 @@ def _fade(memory: LossMemory, seconds: float) -> None:
 
 
 def taken_per_node_hour(memory: LossMemory) -> float:
-    """How often a node is taken away while replicas are on it; 0 as long as none was."""
+    """Rate at which nodes with replicas are taken away, per node-hour; 0 as long as none was."""
     return memory.taken / (memory.node_hours + _CALM_NODE_HOURS)
 
 
 def taken_at_once(memory: LossMemory) -> float:
-    """How many nodes one such event takes, at least 1."""
+    """Mean number of nodes that one such event takes, at least 1."""
     return max(1.0, (memory.taken + _SINGLE_EVENTS) / (memory.events + _SINGLE_EVENTS))
 
 
 _ZONE_HALF_LIFE_S = 86400.0
 _MOST_ZONES = 64
 _ONE_REFUSAL_S = 240.0
-"""Told again within this it is the same refusal, which lasts: an autoscaler asks again after five minutes or more."""
+"""Reported again within this time (s) it is the same refusal: an autoscaler asks again after five minutes or more."""
 
 
 def learn_pool(state: ControllerState, pool: PoolSignals, now_s: float) -> list[str]:
-    """Everything that a pool's nodes, worker pods and refusals teach; in words."""
+    """Learn from a pool's nodes, worker pods and refusals; returns notices."""
     learners = (learn_nodes, learn_workers, learn_refusals)
     return [words for learn in learners for words in learn(state, pool, now_s)] + learn_losses(state, pool)
 
 
 def learn_nodes(state: ControllerState, pool: PoolSignals, now_s: float) -> list[str]:
-    """Learn the time from request to Ready of nodes that became Ready; what was learned, in words."""
+    """Learn the time from request to Ready of nodes that became Ready; returns notices."""
     memory = state.pools.setdefault(pool.name, NodeMemory())
     words = []
     names = []
@@ -106,9 +106,10 @@ def learn_nodes(state: ControllerState, pool: PoolSignals, now_s: float) -> list
 
 
 def learn_workers(state: ControllerState, pool: PoolSignals, now_s: float) -> list[str]:
-    """Learn the stages of Ray workers that came up, from their pods and Events; what was learned, in words.
+    """Learn the stages of Ray workers that came up, from their pods and Events; returns notices.
 
-    Scheduled to up is the image's pull and the worker's own start; the pull is its own stage where somebody told of it.
+    The time from scheduled to up is the image's pull plus the worker's own start. The pull is a stage of its own if an
+    Event reported it.
     """
     memory = state.pools.setdefault(pool.name, NodeMemory())
     words = []
@@ -131,7 +132,7 @@ def learn_workers(state: ControllerState, pool: PoolSignals, now_s: float) -> li
 
 
 def learn_refusals(state: ControllerState, pool: PoolSignals, now_s: float) -> list[str]:
-    """Count refused requests by zone, one that lasts once; the new ones, in words."""
+    """Count refused requests by zone, a lasting one once; returns notices of the new ones."""
     memory = state.pools.setdefault(pool.name, NodeMemory())
     words = []
     for one in pool.refusals:
@@ -149,7 +150,7 @@ def learn_refusals(state: ControllerState, pool: PoolSignals, now_s: float) -> l
 
 
 def _zone(memory: NodeMemory, name: str, now_s: float) -> ZoneMemory:
-    """The zone's memory, faded to now: half of what it knows is forgotten in a day."""
+    """The zone's memory, faded to now with a half-life of a day."""
     zone = memory.zones.setdefault(name, ZoneMemory(seen_s=now_s))
     if len(memory.zones) > _MOST_ZONES:  # their names come from the words of Events
         del memory.zones[min((n for n in memory.zones if n != name), key=lambda n: memory.zones[n].seen_s)]
@@ -159,7 +160,7 @@ def _zone(memory: NodeMemory, name: str, now_s: float) -> ZoneMemory:
 
 
 def refused_share(zone: ZoneMemory) -> float:
-    """Share of the requests for nodes that are refused: one in eleven before any was seen."""
+    """Share of refused requests for nodes; one in eleven before any request was observed."""
     return (zone.refused + 0.1) / (zone.came + zone.refused + 1.1)
 
 

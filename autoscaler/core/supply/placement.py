@@ -1,4 +1,4 @@
-"""By which path a replica would get its GPUs, as the nodes of its pool show it. Pure; nothing is remembered."""
+"""The path by which a new replica would get its GPUs, from the nodes of its pool. Pure; without memory."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Pool = TypeVar("Pool")
 
 
 class PoolPlacement:
-    """A pool as the deployments that prefer it see it in one step: what they all ask is answered once.
+    """A pool during one step, shared by the deployments that prefer it, so that equal questions are computed once.
 
-    For one step only, in which its signals do not change.
+    Valid for one step only, in which its signals do not change.
     """
 
     def __init__(self, signals: PoolSignals) -> None:
@@ -24,7 +24,7 @@ class PoolPlacement:
         self._by_gpus: dict[int, tuple[LeadPath, Sequence[int]]] = {}
 
     def way(self, gpus: int) -> tuple[LeadPath, Sequence[int]]:
-        """`next_path` and `room` of replicas that hold so many GPUs."""
+        """`next_path` and `room` for replicas that hold this many GPUs."""
         found = self._by_gpus.get(gpus)
         if found is None:
             found = self._by_gpus[gpus] = next_path(self.signals, gpus), room(self.signals, gpus)
@@ -32,7 +32,7 @@ class PoolPlacement:
 
 
 def first_pool(settings: DeploymentSettings | None, pools: Mapping[str, Pool]) -> str | None:
-    """The first pool of the deployment's list that anybody can see; None on a bare Ray."""
+    """First pool of the deployment's list with node data; None on a bare Ray."""
     if settings is not None:
         for name in settings.node_pools:
             if name in pools:
@@ -41,7 +41,7 @@ def first_pool(settings: DeploymentSettings | None, pools: Mapping[str, Pool]) -
 
 
 def next_path(pool: PoolSignals, gpus: int) -> LeadPath:
-    """How a replica asked for now would get its GPUs."""
+    """Path by which a replica asked for now would get its GPUs."""
     path: LeadPath = "new_node"
     for node in pool.nodes:
         if node.state == "ready" and node.gpus - (node.gpus_used or 0) >= gpus:

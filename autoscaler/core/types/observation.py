@@ -1,4 +1,4 @@
-"""What the controller made of the signals: rates instead of counters, freshness as a value, starts that are over."""
+"""The controller's view of the signals: rates instead of counters, freshness as a value, starts that ended."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from policies.base.record import record
 
 @record(frozen=True, slots=True)
 class QuantityStatus:
-    """What is known of one quantity: a value that is new (`fresh`), nothing as an independent witness says too
-    (`idle`), or not enough to act on (`unknown`, with the reason)."""
+    """State of one quantity: a new value (`fresh`), zero confirmed by an independent signal (`idle`), or too little to
+    act on (`unknown`, with the reason).
+    """
 
     state: Literal["fresh", "idle", "unknown"] = "fresh"
     why: str = ""
@@ -23,7 +24,7 @@ FRESH, IDLE = QuantityStatus(), QuantityStatus("idle")
 
 @record(frozen=True, slots=True)
 class Knowledge:
-    """What is known of each quantity of a deployment."""
+    """State of each quantity of a deployment."""
 
     arrivals: QuantityStatus = FRESH
     in_flight: QuantityStatus = FRESH
@@ -33,7 +34,7 @@ class Knowledge:
     replicas: QuantityStatus = FRESH
 
     def unknown(self) -> str:
-        """Why nothing may be taken away; empty where everything is known."""
+        """Why no replica may be removed; empty if every quantity is known."""
         for one in (self.replicas, self.arrivals, self.in_flight, self.waiting, self.tokens, self.kv_usage):
             if one.state == "unknown":
                 return one.why
@@ -45,7 +46,7 @@ ALL_FRESH = Knowledge()
 
 @record(frozen=True, slots=True)
 class Judged:
-    """Requests of one interval held against the SLO (counts between buckets of a histogram are estimates)."""
+    """Requests of one interval compared with the SLO (counts between histogram buckets are estimates)."""
 
     requests: float
     missed: float
@@ -54,7 +55,7 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class EndedStart:
-    """A start of a replica that is over: it runs, or it was withdrawn or died."""
+    """A start that ended: the replica runs, was withdrawn, or died."""
 
     key: DeploymentKey
     asked_at_s: float
@@ -62,12 +63,12 @@ class EndedStart:
     path: LeadPath
     runs: bool
     watched: bool = True
-    """Looks were close enough to each other to tell when it began and ended, and how."""
+    """Observations were close enough together to tell when and how it began and ended."""
 
 
 @record(frozen=True, slots=True)
 class Supply:
-    """What the inventory says of replicas; None = nobody told."""
+    """Replica counts of the inventory; None = unknown."""
 
     running: int | None = None
     draining: int | None = None
@@ -84,7 +85,7 @@ class Observation:
 
     key: DeploymentKey
     rate_rps: float | None = None
-    """Demand: arrivals, those turned away included, without what is taken for retries."""
+    """Demand: arrivals, those turned away included, without those taken for retries."""
     mix: TokenMix | None = None
     waiting: float | None = None
     ongoing: float | None = None
@@ -106,9 +107,9 @@ class Observation:
     why_stale: str = ""
     knowledge: Knowledge = ALL_FRESH
     unseen_fraction: float = 0.0
-    """Share of the arrivals that is estimated, since what counts them cannot be read: it is part of `rate_rps`."""
+    """Share of the arrivals that is estimated because their counters cannot be read; part of `rate_rps`."""
     failing: str = ""
-    """Why users may stay away (requests failed lately, Serve says that the service is not well); empty: it is well."""
+    """Why users may stay away (recent failures, Serve reports the service unhealthy); empty: it is well."""
     running: int | None = None
     draining: int | None = None
     target: int | None = None

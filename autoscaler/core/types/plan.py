@@ -13,9 +13,9 @@ from policies.base.record import record
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """`name` is one of autoscaler.core.conditions.KINDS; `deployment` None: of the controller as a whole.
+    """`name` is one of autoscaler.core.conditions.KINDS; `deployment` None: the controller as a whole.
 
-    `since_s`: seconds since the epoch when it was first seen, which is earlier than when it was first told.
+    `since_s`: when it was first observed (seconds since the epoch), which is earlier than when it was first reported.
     """
 
     name: str
@@ -37,7 +37,7 @@ class GuardRecord:
 
 @dataclass(frozen=True, slots=True)
 class Breach:
-    """Something that must hold of every decision and does not: the level stays as it is."""
+    """A violated invariant: the level stays as it is."""
 
     invariant: str
     deployment: DeploymentKey
@@ -56,12 +56,14 @@ class DeploymentPlan:
     """Arguments for the number, the winning one first."""
     guards: tuple[GuardRecord, ...] = ()
     blocked: str | None = None
-    """Why an actuator must refuse to apply it (Serve's autoscaler in the way, external scaling off): the exact mend."""
+    """Why an actuator must refuse to apply it (Serve's autoscaler is on, external scaling is off), with the exact
+    change.
+    """
     service: str = "local"
     sentence: str = ""
     """The decision in one sentence for people."""
     act: ActWay = "external"
-    """policy: nobody posts the level, a policy inside Serve follows the published plan."""
+    """`policy`: nothing is posted; a policy inside Serve follows the published plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ class PoolPlan:
     observed_nodes: int | None
     terms: tuple[Term, ...] = ()
     busy_nodes: int | None = None
-    """Of the observed ones, those that Ray workers are on or wait for: nobody needs to hold them. None = unknown."""
+    """Observed nodes that Ray workers are on or wait for: they need not be held. None = unknown."""
     gpus: tuple[ServiceGpus, ...] = ()
     """GPUs that the planned replicas need of this pool, by service."""
     taken_per_node_hour: float = 0.0
@@ -107,14 +109,14 @@ class Plan:
     learned: tuple[str, ...] = ()
     """What was learned this tick, in words (a lead time measured, a capacity corrected)."""
     ended: tuple[EndedStart, ...] = ()
-    """Starts that are over since the last tick. Not in the journal."""
+    """Starts that ended since the last tick. Not in the journal."""
     coverages: Mapping[DeploymentKey, tuple[tuple[float, float], ...]] = field(default_factory=dict)
     """(level, share of recent windows as long as the lead time whose demand stayed under it). Not in the journal."""
 
     conditions: tuple[Condition, ...] = ()
     """What is wrong and lasts. Not in the journal."""
     breaches: tuple[Breach, ...] = ()
-    """Decisions that must not be, and were not made. Not in the journal."""
+    """Decisions that violate an invariant and were not made. Not in the journal."""
 
     def deployment(self, key: DeploymentKey) -> DeploymentPlan | None:
         return next((d for d in self.deployments if d.key == key), None)

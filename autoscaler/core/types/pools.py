@@ -24,7 +24,7 @@ _NAMED: frozenset[Provisioner] = frozenset({"node_pool"})
 
 @dataclass(frozen=True, slots=True)
 class WayFacts:
-    """What is true of a way to pre-warm, whoever asks: the settings, the core, the simulator, the chart."""
+    """Properties of a way to pre-warm, for the settings, the core, the simulator and the chart."""
 
     warms: Warms
     places: frozenset[Provisioner]
@@ -57,9 +57,9 @@ if TYPE_CHECKING:
 else:
     Way = Literal[*WAYS]
 CONTROLLER_DEFAULT: Way = "none"
-"""A controller writes nothing to a pool that nobody told it how to warm."""
+"""A controller writes nothing to a pool unless its settings name a way to warm it."""
 SCENARIO_DEFAULT: Way = "placeholder"
-"""A scenario's pool without a word about it can be warmed: docs/scenarios.md says what that assumes."""
+"""Default of pools in scenarios: docs/scenarios.md says what it assumes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class WarmPool:
     unit_gpus: int = 8
     """GPUs of one placeholder, buffer chunk or worker."""
     min_nodes: int = 0
-    """A floor for all nodes goes back to this when it is given up."""
+    """Level to which a floor for all nodes returns when it is given up."""
     namespace: str = "default"
     object: str = ""
     """Name of the Deployment, CapacityBuffer, or PodTemplate and ProvisioningRequest."""
@@ -97,11 +97,11 @@ class WarmPool:
     service: tuple[str, str] | None = None
     """(namespace, RayService); None: every one that runs on this pool."""
     resources: Mapping[str, float] = field(default_factory=dict)
-    """What Ray is asked for, one bundle a worker; empty: its GPUs."""
+    """Resources requested from Ray, one bundle a worker; empty: its GPUs."""
     gpu: str = ""
     provisioning_class: str = "queued-provisioning.gke.io"
     max_run_s: int | None = None
-    """After this the provisioned nodes go, whatever runs on them; None: never."""
+    """Time (s) after which provisioned nodes are removed, with everything on them; None: never."""
     gke: GkePool | None = None
 
     @property
@@ -113,11 +113,11 @@ class WarmPool:
 
     @property
     def rest(self) -> int:
-        """The level at which nothing is held."""
+        """Level at which no capacity is held."""
         return 0 if WAYS[self.way].spare else self.units(self.min_nodes)
 
     def wanted(self, plan: PoolPlan) -> int | None:
-        """The level, in units, that the plan means; None: it cannot be told (then what is held stays)."""
+        """Level, in units, that the plan asks for; None: unknown (then what is held stays)."""
         if plan.nodes is None:
             return None
         if not WAYS[self.way].spare:
@@ -126,8 +126,8 @@ class WarmPool:
 
 
 def shares(units: int, unit_gpus: int, services: Sequence[ServiceGpus]) -> dict[tuple[str, str], int]:
-    """How many workers of a pool's level each service gets: what its planned replicas fill, then what is left over by
-    need (largest remainder, ties by name). One service gets everything; together never more than `units`.
+    """Workers of a pool's level for each service: what its planned replicas fill; the rest by need (largest remainder,
+    ties by name). A single service gets all; together never more than `units`.
     """
     if not services:
         return {}

@@ -1,4 +1,4 @@
-"""Settings of the core: what the controller's settings file and a scenario come to."""
+"""Settings of the core, built from the controller's settings file or a scenario."""
 
 from __future__ import annotations
 
@@ -45,22 +45,24 @@ class DeploymentSettings:
     startup: Startup | None = None
     """None: the profile's, else defaults."""
     gpu: str = ""
-    """Kind of its GPUs, where neither a profile nor a pool tells; "" = no budget holds for it."""
+    """Kind of its GPUs, if neither a profile nor a pool says; "" = no budget applies to it."""
     may_widen: tuple[Widening, ...] = ()
     """What tenants (annotations) may widen of this entry; all else they may only narrow."""
     entry: str = ""
     """`match` of the entry of the file that this one was made from, whose guarantee it shares; "" = itself."""
     insists_on: int | None = None
-    """Replicas of its minimum that go before others' wants; None: all. What a tenant put on top only competes."""
+    """Replicas of its minimum that have precedence over others' wants; None: all. What a tenant added competes like any
+    want.
+    """
     max_step_up: int | None = None
     """Replicas that one tick may add, besides the guard's own limit; None: no other limit."""
     unlisted: bool = False
-    """Made from a tenant's word alone, without an entry of the file."""
+    """Made from a tenant's request alone, without an entry of the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class TenantRules:
-    """What a tenant's word (annotations) may do where no entry of the file says more."""
+    """Limits on tenants' requests (annotations) where no entry of the file allows more."""
 
     max_step_up: int = 2
     """Replicas that one tick may add where a tenant raised the minimum or the maximum, or has no entry."""
@@ -73,7 +75,9 @@ class TenantRules:
     gpus_per_replica: int | None = None
     """What one of their replicas counts as; None: what Serve says, at least 1."""
     drain_s: float = 900.0
-    """How long replicas beyond a deployment's grant keep others from GPUs: until they are drained, at the latest."""
+    """Longest time (s) that replicas beyond a deployment's grant hold GPUs back from others, until they
+    have drained.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +100,10 @@ class PoolSettings:
     max_nodes: int | None = None
     prewarm: str = "none"
     max_run_s: float | None = None
-    """Its nodes go this long after they came, whatever runs on them; None: never."""
+    """Time (s) after which its nodes are removed, with everything on them; None: never."""
     price_usd_per_hour: float | None = None
     real_prices_usd_per_hour: Mapping[str, float] = field(default_factory=dict)
-    """Of nodes by the real node pool that they turned out to be of (a ComputeClass); others: `price_usd_per_hour`."""
+    """Prices by the real node pool of a node (a ComputeClass); others: `price_usd_per_hour`."""
     provision_s: Duration = Duration(150.0, 0.45)
     image_pull_s: Duration = Duration(40.0, 0.47)
     worker_start_s: Duration = Duration(20.0, 0.47)
@@ -132,12 +136,12 @@ class ControllerConfig:
     gpu_budget: Mapping[str, int] = field(default_factory=dict)
     guards: GuardSettings = GuardSettings()
     full_guards: bool = False
-    """True: every guard holds for any policy, as in a live cluster. False: as strong as the policy itself declares."""
+    """True: every guard applies to any policy, as in a live cluster. False: as strong as the policy itself declares."""
     hint_max_rps: float | None = None
-    """The level that hints may raise a deployment's demand to; None: no limit but its own maximum."""
+    """Level to which hints may raise a deployment's demand; None: only its own maximum limits them."""
     tenants: TenantRules = TenantRules()
     namespace_forecasters: int | None = None
-    """Deployments of one namespace that have a forecaster; None: all, as where no tenant names deployments."""
+    """Deployments of one namespace that have a forecaster; None: all (no tenant names deployments)."""
     namespace_deployments: int | None = None
     """Deployments of one namespace that are remembered at the same time; None: all."""
     sha256: str = ""

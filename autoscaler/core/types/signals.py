@@ -1,4 +1,4 @@
-"""What the controller is told: replicas, metrics, nodes, hints, the kill switch, and how each source did."""
+"""Inputs of the controller: replicas, metrics, nodes, hints, the pause switch, and the state of each source."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class ServeAutoscaling:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentInventory:
-    """What Ray Serve's API says of a deployment (fresh: it is the controller's own table)."""
+    """Ray Serve's API on one deployment (fresh: it is the controller's own table)."""
 
     as_of_s: float
     target: int
@@ -53,7 +53,7 @@ class DeploymentInventory:
     message: str = ""
     external_scaler_enabled: bool | None = None
     autoscaled_by_serve: bool = False
-    """Serve's own autoscaler works on it: whatever we post, it takes back."""
+    """Serve's own autoscaler works on it and would overwrite every level that is posted."""
     max_ongoing_requests: int | None = None
     gpus_per_replica: int | None = None
     configured_replicas: int | None = None
@@ -77,7 +77,7 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentMetrics:
-    """What the metrics pages say of a deployment, joined by replica. Late by 4-15 s on Ray.
+    """Metrics of a deployment, joined by replica. 4-15 s late on Ray.
 
     Counters stay one value per series (a series resets and vanishes on its own): series id -> cumulative value.
     """
@@ -89,7 +89,7 @@ class DeploymentMetrics:
     output_tokens_total: Mapping[str, float] = field(default_factory=dict)
     cached_tokens_total: Mapping[str, float] = field(default_factory=dict)
     finished_total: Mapping[str, float] = field(default_factory=dict)
-    """Requests that ended well. Nobody counts those that ended early: they are the first tokens that are left over."""
+    """Completed requests. Aborted ones are counted nowhere; they follow from the first tokens that are left over."""
     errors_total: Mapping[str, float] = field(default_factory=dict)
     rejected_total: Mapping[str, float] = field(default_factory=dict)
     """Requests turned away before they could queue (back-pressure); not part of `arrivals_total`."""
@@ -102,27 +102,29 @@ class DeploymentMetrics:
     queued_at_handles: float | None = None
     """Waiting for a replica at proxies and handles; the wake signal at zero."""
     ongoing: float | None = None
-    """Sent to a replica and not finished: as handles count them, or as replicas or engines do that see clearly more."""
+    """Requests sent to a replica and not finished, as counted by handles; by replicas or engines if those show clearly
+    more.
+    """
     ongoing_beside_handles: float = 0.0
-    """Those of `ongoing` that no handle shows. Behind HAProxy it is all of them, and a handle's 0 is no idleness."""
+    """Part of `ongoing` that no handle shows. Behind HAProxy it is all of them, and a handle's 0 does not mean idle."""
     replicas: tuple[ReplicaMetrics, ...] = ()
     """Gauges of replicas that the inventory lists as alive; dead ones are left out by the join."""
     handle_reports: tuple[HandleReport, ...] = ()
     baseline: tuple[str, ...] = ()
-    """Series of pages that were read for the first time: what they count may be old, so a new one adds nothing yet."""
+    """Series of pages read for the first time: their counts may be old, so a new one adds nothing yet."""
     silent_pages: int = 0
-    """Pages that hold series of it and are much older than the others: what is on them is left out."""
+    """Pages with series of this deployment that are much older than the others and left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeploymentSignals:
-    """One deployment: either half may be missing (that source failed), and then it is unknown."""
+    """One deployment. Either half may be missing (that source failed); then it is unknown."""
 
     key: DeploymentKey
     inventory: DeploymentInventory | None = None
     metrics: DeploymentMetrics | None = None
     unreadable: str = ""
-    """Why what Ray says of it cannot be understood; then there is no inventory."""
+    """Why Ray's answer about it cannot be used; then there is no inventory."""
     accepted: int | None = None
     """The level that Serve accepted from us at the last tick; None: nothing was posted, or it was not accepted."""
 
@@ -139,20 +141,20 @@ class NodeSignal:
     gpus_used: int | None = None
     workers: int | None = None
     claimed: bool | None = None
-    """A Ray worker is on it or waits for it, so that it needs nobody to hold it; None: as `workers` says."""
+    """A Ray worker is on the node or waits for it, so that it need not be held; None: as `workers` says."""
     ends_at_s: float | None = None
-    """When it goes whatever runs on it (seven days after it was provisioned from a queue); None: never."""
+    """When the node is removed with everything on it (seven days after it came from a queue); None: never."""
     pool: str = ""
-    """The real node pool, where the pool of the settings stands for several (a ComputeClass); "" = unknown."""
+    """The real node pool, if the pool of the settings stands for several (a ComputeClass); "" = unknown."""
     zone: str = ""
 
     def ends_within(self, seconds: float, now_s: float) -> bool:
-        """A known drop of capacity, so near that its replacement has to be asked for."""
+        """A known loss of capacity, so near that its replacement must be requested now."""
         return self.ends_at_s is not None and self.ends_at_s - now_s <= seconds
 
     @property
     def busy(self) -> bool:
-        """Not held by pre-warm: there for a worker."""
+        """Not held by pre-warming: there for a worker."""
         return bool(self.workers) if self.claimed is None else self.claimed
 
 
@@ -167,13 +169,13 @@ def nodes_usd_per_hour(settings: PoolSettings, nodes: Iterable[NodeSignal]) -> f
 
 @dataclass(frozen=True, slots=True)
 class WorkerSignal:
-    """A Ray worker pod on its way from a node to being up; times it was not seen at are None."""
+    """A Ray worker pod from its node to being up; times that were not observed are None."""
 
     name: str
     scheduled_at_s: float | None = None
     up_at_s: float | None = None
     pull_s: float | None = None
-    """Its image's pull; 0 = the image was there, None = nobody said."""
+    """Duration of its image pull; 0 = the image was on the node, None = not reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +225,7 @@ class PauseState:
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """Planned demand that somebody announced; it can only raise the forecast.
+    """Announced demand; it can only raise the forecast.
 
     Either a level that demand will reach in [start, end), or a multiple of what is expected otherwise.
     """
