@@ -1,4 +1,4 @@
-"""One deployment at one look, as shadow rules are told of it: what a start means, how long requests stay."""
+"""Inputs of the rules for one deployment at one moment: the duration of starts, and of requests."""
 
 from __future__ import annotations
 
@@ -13,19 +13,23 @@ from policies.predictive.state import RuleState
 from policies.predictive.terms import Situation
 
 _AGE_SHARE = 1.3
-"""Of the time that a request stays: for how long it is felt. Those in progress are long ones, and hold more as they
-grow; against the simulator's engine, for lengths that spread as chats do (docs/decisions/0017)."""
+"""Time constant of effective demand, as a multiple of the time that a request stays. Requests in progress are long ones
+and hold more as they grow. Fitted to the simulator's engine, for lengths that spread as those of chats
+(docs/decisions/0017).
+"""
 _STOP_BEFORE_S, _STOPS_BEFORE = 600.0, 5.0
-"""A replica given up is taken to stay on the bill for so long until as many were seen: nodes go after ten minutes."""
+"""Assumed time (s) that a stopped replica stays on the bill, until as many were observed: nodes are deleted after ten
+minutes.
+"""
 _STARTS_BEFORE = 3.0
-"""Starts are taken to go over a new node until as many were seen."""
+"""Starts are assumed to need a new node until as many were observed."""
 _PATIENCE_S = 2.0
 
 
 @record(frozen=True, slots=True)
 class Start:
-    """What asking for a replica means: surely serving within `lead_s`, on average within `mean_s`; wanted in multiples
-    of `quantum`.
+    """A start: it serves within `lead_s` almost surely, within `mean_s` on average; replicas are wanted in multiples of
+    `quantum`.
     """
 
     lead_s: float
@@ -37,34 +41,34 @@ class Start:
         return math.ceil(self.mean_s / bin_s)
 
     def reach_s(self, bin_s: float) -> float:
-        """How far the rules look ahead: through the first bin that a replica asked for now serves whole, or where a
-        start takes little more than a bin every step of demand would be met too late in the replay.
+        """Horizon of the rules (s): to the end of the first bin that a replica asked for now serves whole. With a
+        shorter one, where a start takes little more than a bin, the replay would meet every step of demand too late.
         """
         return max(self.lead_s, (self.serve_bins(bin_s) + 1) * bin_s)
 
 
 @record(frozen=True, slots=True)
 class SizingContext:
-    """What is remembered, what is seen, and what asking for a replica would mean."""
+    """A deployment's memory, its view, and its start."""
 
     book: RuleState
     situation: Situation
     start: Start
 
     def stays_s(self) -> float:
-        """How long a request stays, or would at capacity; 0: not known."""
+        """Time (s) that a request stays, or would stay at capacity; 0: unknown."""
         view = self.situation.view
         if view.capacity_rps and view.capacity_batch:
             return view.capacity_batch / view.capacity_rps
         return self.book.residence_s or 0.0
 
     def share(self, bin_s: float) -> float:
-        """What a bin weighs in what is felt."""
+        """Weight of a bin in the effective demand."""
         stays_s = self.stays_s()
         return 1.0 - math.exp(-bin_s / (_AGE_SHARE * stays_s)) if stays_s > 0 else 1.0
 
     def frame(self, bin_s: float) -> Frame:
-        """What bins of this width are judged by."""
+        """Parameters by which bins of this width are replayed."""
         d = self.situation.view
         return Frame(
             lead_bins=math.ceil(self.start.lead_s / bin_s),
@@ -81,8 +85,8 @@ class SizingContext:
 
 @dataclass(frozen=True, slots=True)
 class FleetContext:
-    """What the deployments of a fleet have in common: its pools by name; how many of them may use each (`users`);
-    whether nodes of any are taken away (`risky`).
+    """What the deployments of a fleet share: pools by name; the number of deployments that may use each (`users`);
+    whether any pool loses nodes (`risky`).
     """
 
     pools: Mapping[str, PoolView]
@@ -91,7 +95,7 @@ class FleetContext:
 
 
 def way(d: DeploymentView, fleet_context: FleetContext) -> LeadPath:
-    """The way of the replicas that decide: over a new node, as long as some pool may have one more."""
+    """Path of the replicas that decide the lead time: over a new node as long as a pool may have one more."""
     for name in d.node_pools:
         p = fleet_context.pools.get(name)
         if p is not None and (p.max_nodes is None or p.nodes_ready is None or p.nodes_ready < p.max_nodes):
@@ -100,7 +104,7 @@ def way(d: DeploymentView, fleet_context: FleetContext) -> LeadPath:
 
 
 def idle(d: DeploymentView, fleet_context: FleetContext) -> float:
-    """Replicas that would fit what is free on the nodes of its pools, where nobody else may use them."""
+    """Replicas that fit on free GPUs of its pools, if no other deployment may use those pools."""
     free = 0
     for name in d.node_pools:
         pool = fleet_context.pools.get(name) if fleet_context.users[name] == 1 else None
@@ -110,7 +114,9 @@ def idle(d: DeploymentView, fleet_context: FleetContext) -> float:
 
 
 def quantum(d: DeploymentView, fleet_context: FleetContext) -> int:
-    """Replicas that a node of its first pool holds, where nobody else may use it: one more on it costs nothing."""
+    """Replicas that a node of its first pool holds, if no other deployment may use it: one more on a node costs
+    nothing.
+    """
     pool = fleet_context.pools.get(d.node_pools[0]) if d.node_pools else None
     if pool is None or fleet_context.users[pool.name] > 1:
         return 1
@@ -118,9 +124,9 @@ def quantum(d: DeploymentView, fleet_context: FleetContext) -> int:
 
 
 def smoother(book: RuleState, demand: Sequence[float], share: float) -> list[float]:
-    """The demand of bins that follow one another as replicas feel it: what came within the last minutes is still there.
+    """Effective demand of consecutive bins: requests of the last minutes are still in progress.
 
-    `share`: what a bin weighs.
+    `share`: weight of a bin.
     """
     smooth = demand[0] if book.smooth is None else book.smooth
     effective = []
@@ -132,19 +138,21 @@ def smoother(book: RuleState, demand: Sequence[float], share: float) -> list[flo
 
 
 def stop_s(book: RuleState) -> float:
-    """For how long a replica that was given up stays on the bill, by what was seen."""
+    """Time (s) that a stopped replica stays on the bill, from observations."""
     return (_STOPS_BEFORE * _STOP_BEFORE_S + book.trailed) / (_STOPS_BEFORE + book.stops)
 
 
 def start_s(book: RuleState, over_a_new_node_s: float) -> float:
-    """How long a start takes on average, by the ways that they went: nodes of replicas given up stand for a while."""
+    """Mean duration of a start (s) over the paths that starts really took: nodes of stopped replicas
+    stay for a while.
+    """
     return (_STARTS_BEFORE * over_a_new_node_s + book.starting_s) / (_STARTS_BEFORE + book.starts)
 
 
 def watch(book: RuleState, s: Situation, idle_replicas: float) -> None:
-    """How long requests stay and starts take, and what stays on the bill of replicas that were given up.
+    """Learn how long requests stay, how long starts take, and how long stopped replicas stay on the bill.
 
-    `idle_replicas`: those that would fit the GPUs of the deployment's own nodes which nobody uses.
+    `idle_replicas`: replicas that would fit on unused GPUs of the deployment's own nodes.
     """
     d = s.view
     if d.rate_rps and d.ongoing and not d.waiting:

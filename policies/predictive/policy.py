@@ -59,17 +59,17 @@ from policies.predictive.terms import (
 
 _WANTS = attrgetter("wants")
 _LEAD_LEVEL = 0.9
-"""Plan with this quantile of the lead time: with the median, every second start comes too late."""
+"""Quantile of the lead time to plan with: with the median, every second start would be late."""
 _UNKNOWN_LEAD = Duration(180.0, 0.5)
 _SEASON_OVER_WAIT = 100.0
-"""Only where a season is so many times longer than it takes does the present number stay until history is rehearsed."""
+"""The present level is kept until history was replayed only if a season is this many times longer than that takes."""
 _START_LEVEL_SHARE = 5.0
 """The quantile of a window's maximum starts at 1 - this * (1 - target): fewer requests miss than windows do."""
 
 
 @dataclass(frozen=True, slots=True)
 class PredictiveOptions:
-    """Nobody should have to tune: the SLO says what is wanted. Seconds, req/s, fractions."""
+    """Options in seconds, req/s and fractions. None needs tuning: the SLO says what is wanted."""
 
     quantile: float | None = option(
         None,
@@ -116,7 +116,7 @@ class PredictivePolicy(PolicyPlugin):
 
     @property
     def wants_backtest(self) -> bool:
-        """Its rules are simulated on history before the first decision."""
+        """The policy's rules are simulated on history before the first decision."""
         return self.options.follow
 
     def new_state(self) -> PredictiveState:
@@ -178,12 +178,12 @@ class PredictivePolicy(PolicyPlugin):
         )
 
     def warm_start(self, state: PredictiveState, key: DeploymentKey, trace: BacktestTrace) -> None:
-        """Rules are simulated on it beside the next decisions, a part at each."""
+        """Rules are simulated on this trace beside the next decisions, a part in each."""
         if self.options.follow:
             state.deployments.setdefault(key.full, DeploymentMemory()).shadow.diary = trace
 
     def forget(self, state: PredictiveState, full_key: str) -> None:
-        """Its memory goes with a deployment."""
+        """Drop the deployment's memory."""
         state.deployments.pop(full_key, None)
 
     def _propose(
@@ -211,7 +211,7 @@ class PredictivePolicy(PolicyPlugin):
             others = [hint_term(s), in_flight_term(s), backlog_term(s), saturation_term(s, memory), serving_term(s)]
             others += [_awake(s), _least(s)]
             return _largest([_rehearsing(s), *others], s, [])
-        # A hint raises the forecast too: where they want the same, the hint is the reason.
+        # A hint raises the forecast too: if both want the same, the hint is named as the reason.
         arguments = [hint_term(s), forecast_term(s), load_term(s), in_flight_term(s), backlog_term(s)]
         arguments += [saturation_term(s, memory), serving_term(s)]
         terms = [t for t in arguments if t is not None]
@@ -222,20 +222,21 @@ class PredictivePolicy(PolicyPlugin):
         return _ordered(terms)
 
     def _waits_for_history(self, s: Situation, book: RuleState) -> bool:
-        """History is about to be rehearsed, and what a replica carries is not known well yet: minutes of a long season.
+        """Whether history is about to be replayed and capacity is not known well yet: minutes of a long season.
 
-        Where many rehearse at a time it takes longer; then the forecast decides meanwhile, as where a season is short.
+        With many deployments at a time it takes longer; then the forecast decides meanwhile, as it does with a short
+        season.
         """
         waited_s = 0.0 if book.begun_at_s is None else s.now_s - book.begun_at_s
         return book.diary is not None and waited_s < 2.0 * SETTLES_S <= self.options.season_s / _SEASON_OVER_WAIT
 
     def _context(self, s: Situation, book: RuleState, fleet_context: FleetContext) -> SizingContext:
-        """What a start would mean; what can be seen without bins is remembered."""
+        """The deployment's context; updates what is learned at every tick."""
         d = s.view
         if self.options.follow:
             watch(book, s, idle(d, fleet_context))
             if nobody_is_there(d):
-                book.smooth = 0.0  # what is felt of past demand fades, and would never end by itself
+                book.smooth = 0.0  # effective demand of the past fades and would never reach zero by itself
         taken = way(d, fleet_context)
         lead = _UNKNOWN_LEAD if d.lead_times is None else d.lead_times.path(taken)
         mean_s = start_s(book, lead.mean_s) if taken == "new_node" else lead.mean_s
@@ -243,7 +244,7 @@ class PredictivePolicy(PolicyPlugin):
         return SizingContext(book, s, start)
 
     def _followed(self, context: SizingContext, fleet_context: FleetContext) -> Term | None:
-        """What the followed rule wants; None while there is too little record to follow one."""
+        """What the followed rule wants; None while there is too little record to choose one."""
         book, s, bin_s = context.book, context.situation, self.options.bin_s
         if not in_force(self.sizing, book, bin_s):
             return None
@@ -256,7 +257,7 @@ class PredictivePolicy(PolicyPlugin):
         return cap_by_cost(self.sizing, book, followed, pool_cost, start_bins, bin_s, 1.0 - d.slo.target_fraction)
 
     def _hold(self, s: Situation, memory: DeploymentMemory, wanted: int) -> Term | None:
-        """Without a forecast: what was wanted lately stands for as long as a replica takes to pay off."""
+        """Without a forecast: what was wanted recently is kept for as long as a replica takes to pay off."""
         if s.forecast is not None:
             memory.wanted = []
             return None
@@ -267,14 +268,14 @@ class PredictivePolicy(PolicyPlugin):
         return Term("hold", most, f"{most} were wanted within the last {window_s:.0f} s ({s.no_forecast})")
 
     def _claim(self, s: Situation, proposal: ReplicaProposal) -> Claim:
-        """What this deployment wants of its pool, by the forecast at the lead time of a new node."""
+        """The deployment's claim on its pool: the forecast at the lead time of a new node."""
         d = s.view
         now = max(min(proposal.replicas, d.max_replicas), s.supply)
         lead = _UNKNOWN_LEAD if d.lead_times is None else d.lead_times.new_node
         horizon_s = _surely_s(s, lead)
         soon = keep = now
         for term in proposal.terms:
-            if term.name == "rule":  # it looks as far ahead as a node takes
+            if term.name == "rule":  # the rule looks as far ahead as a node takes
                 return Claim(d.gpus_per_replica, now, now, now, horizon_s)
         pays_s = lead.quantile(0.5) if s.break_even_s is None else s.break_even_s
         expected = [expected_rps(s, until_s) for until_s in (horizon_s, horizon_s + pays_s)]
@@ -285,12 +286,12 @@ class PredictivePolicy(PolicyPlugin):
 
 
 def _surely_s(s: Situation, lead: Duration) -> float:
-    """Until a replica asked for now surely serves, were this its lead time."""
+    """Time (s) until a replica asked for now almost surely serves, if this is its lead time."""
     return s.horizon_s if lead is s.lead else lead.quantile(_LEAD_LEVEL) + s.period_s
 
 
 def _awake(s: Situation) -> Term | None:
-    """One replica while somebody may come before it could serve: at zero every request of a lead time would wait."""
+    """One replica while a request may arrive before it could serve: at zero every request of a lead time would wait."""
     if s.view.min_replicas > 0:
         return None
     expected = forecast_term(s) or hint_term(s)
@@ -298,7 +299,7 @@ def _awake(s: Situation) -> Term | None:
 
 
 def _rehearsing(s: Situation) -> Term:
-    """In the first minutes too little is known of what a replica carries to argue for another number."""
+    """In the first minutes capacity is not known well enough to justify another number."""
     return Term("rehearsing", s.present, f"history is being rehearsed: the present {s.present} stay")
 
 
@@ -312,7 +313,7 @@ def _least_term(replicas: int) -> Term:
 
 
 def _largest(arguments: Sequence[Term | None], s: Situation, passed_over: Sequence[Term | None]) -> ReplicaProposal:
-    """The largest want first, then the others, at last those that do not count."""
+    """Terms: the largest want first, then the others, those that do not count last."""
     terms = [t for t in arguments if t is not None]
     if s.view.rate_rps is None:
         terms.append(Term("unknown", s.present, f"the rate is unknown: no fewer than the present {s.present}"))
@@ -320,13 +321,13 @@ def _largest(arguments: Sequence[Term | None], s: Situation, passed_over: Sequen
 
 
 def _ordered(terms: Sequence[Term], *passed_over: Term) -> ReplicaProposal:
-    """The first of the largest wants decides; those that were passed over come last."""
+    """The first of the largest wants decides; terms that do not count come last."""
     ordered = sorted(terms, key=_WANTS, reverse=True)  # of equals the first stays first
     return ReplicaProposal(ordered[0].wants, (*ordered, *passed_over))
 
 
 def _unknown(s: Situation, terms: list[Term]) -> Term | None:
-    """What cannot be known is no reason to have less."""
+    """Unknown data are no reason to want less."""
     names = {t.name for t in terms}
     if s.view.rate_rps is None:
         return Term("unknown", s.present, f"the rate is unknown: no fewer than the present {s.present}")

@@ -1,7 +1,8 @@
-"""Replicas that cost more than usual: while the pools that a deployment prefers refuse, one more is dearer.
+"""Replicas that cost more than usual: the pools that a deployment prefers refuse, so the next replica comes from a
+dearer one.
 
-A miss less is worth so many replica-seconds. Where each costs twice as much it is worth half as many: beyond what the
-refusing pools hold, what the rule wants that is the cheapest at that price is enough.
+A miss is worth a number of replica-seconds at the usual cost. At twice the cost it is worth half as many. So beyond
+what the refusing pools hold, the want of the rule that is cheapest at the lower price is enough.
 """
 
 from __future__ import annotations
@@ -17,15 +18,17 @@ from policies.predictive.rules.sizing import Sizing
 from policies.predictive.state import RuleState
 
 _REFUSES_S = 900.0
-"""So long after its last refusal a pool is taken to refuse still: in between it is asked again in vain."""
+"""Time (s) after its last refusal during which a pool counts as refusing."""
 
 _RECORD_S = 43200.0
-"""Less of a record says too little of what a thriftier rule would miss."""
+"""With a shorter record it is unknown how much a cheaper rule would miss."""
 
 
 @dataclass(frozen=True, slots=True)
 class PoolCost:
-    """`room`: replicas that fit what the refusing pools hold; `times`: what one of `pool` costs over one of those."""
+    """`room`: replicas that fit in what the refusing pools hold; `times`: cost of a replica of `pool` over that of one
+    of those.
+    """
 
     room: int
     times: float
@@ -36,7 +39,7 @@ class PoolCost:
 def marginal_cost(
     d: DeploymentView, pools_by_name: Mapping[str, PoolView], book: RuleState, now_s: float
 ) -> PoolCost | None:
-    """Where one more replica would come from now, if it costs more than usual; None: it does not, or nobody knows.
+    """Pool and cost of one more replica now, if it costs more than usual; None: it does not, or it is unknown.
 
     Remembers refusals.
     """
@@ -75,9 +78,10 @@ def cap_by_cost(
     bin_s: float,
     allowed_share: float,
 ) -> Term:
-    """The followed rule's want; of dear replicas only those that a miss is worth, by rules that meet the target.
+    """The followed rule's want; of dear replicas only as many as a miss is worth, among rules that meet the target.
 
-    `start_bins`: what a start costs beside the bill, in bins of one replica; `allowed_share`: of requests, may miss.
+    `start_bins`: cost of a start beside the bill, in bins of one replica; `allowed_share`: share of requests that may
+    miss.
     """
     if followed.wants <= pool_cost.room or book.sizing.account.rule < 0:
         return followed

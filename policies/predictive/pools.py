@@ -25,7 +25,7 @@ class Claim:
 def pool_proposals(
     pools: Mapping[str, PoolView], claims: Iterable[tuple[DeploymentView, Claim]]
 ) -> dict[str, PoolProposal]:
-    """For every pool that some deployment prefers: nodes within [min, max], enough for what is wanted now."""
+    """For every pool that a deployment prefers: nodes within [min, max], enough for what is wanted now."""
     parts: dict[str, list[Claim]] = {}
     for d, claim in claims:
         for name, part in _spread(claim, [pools[name] for name in d.node_pools if name in pools]).items():
@@ -34,9 +34,10 @@ def pool_proposals(
 
 
 def _spread(claim: Claim, pools: Sequence[PoolView]) -> dict[str, Claim]:
-    """The claim over its pools in order of preference: what one cannot hold falls to the next, the rest to the last.
+    """The claim split over its pools in order of preference: what one cannot hold goes to the next, the rest to the
+    last.
 
-    A pool that refused holds what is there. Other deployments of a pool are not looked at here; its maximum is.
+    A pool that refused holds what is there. Other deployments of a pool are not considered here; its maximum is.
     """
     if len(pools) == 1:
         if claim.now <= min(claim.soon, claim.keep):
@@ -67,7 +68,7 @@ def replicas_on(nodes: int, gpus_per_node: int, size: int) -> int:
 
 
 _Run = tuple[int, int]
-"""Nodes that were opened one after another and have as many GPUs left: (GPUs left on each, nodes)."""
+"""Runs of nodes opened one after another with equally many GPUs left: (GPUs left on each, nodes)."""
 
 
 def nodes_for(replicas: Iterable[tuple[int, int]], gpus_per_node: int) -> int:
@@ -88,7 +89,7 @@ def nodes_for(replicas: Iterable[tuple[int, int]], gpus_per_node: int) -> int:
 
 
 def _with(opened: Sequence[_Run], size: int, count: int, gpus_per_node: int) -> list[_Run]:
-    """The nodes, in the order in which they were opened, after `count` replicas of this size came."""
+    """The runs of nodes, in the order in which they were opened, after `count` replicas of this size were added."""
     if size == 0:
         return list(opened) or [(gpus_per_node, 1)]
     after: list[_Run] = []
@@ -100,7 +101,7 @@ def _with(opened: Sequence[_Run], size: int, count: int, gpus_per_node: int) -> 
 
 
 def _filled(run: _Run, size: int, count: int) -> tuple[list[_Run], int]:
-    """A run that takes what fits of `count` replicas, node by node: what it becomes, and how many are left over."""
+    """Fill one run with up to `count` replicas, node by node; returns what it becomes and how many are left over."""
     left, nodes = run
     each = left // size
     if not each:
@@ -117,7 +118,7 @@ def _propose(pool: PoolView, claims: Sequence[Claim]) -> PoolProposal:
     known: list[tuple[list[int], int]] = []
 
     def nodes(counts: list[int]) -> int:
-        """Worked out once where others were the same: those who follow a rule claim as much now as later."""
+        """Computed once for equal claims: with a rule, the claims of now and later are the same."""
         for others, found in known:
             if others == counts:
                 return found

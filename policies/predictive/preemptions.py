@@ -1,10 +1,11 @@
-"""Replicas on nodes that are taken away: how many more it takes, and what one costs with them.
+"""Nodes that are taken away with replicas on them: how many more replicas that takes, and what a replica costs with
+them.
 
-Whoever loses a node waits a new node's lead time for the replacement, so on average so many are missing: those exposed,
-times how often a node is taken away, times the lead time. So many more than the followed rule wants are carried that
-more are missing for no longer than the share that may miss: a miss is worth one over that share. The rules' own price
-knows nothing of losses. Room that today's demand leaves is counted first, and as long as users miss much less than they
-may none is carried. Zero where no node was ever seen to be taken away.
+A replacement takes a new node's lead time. So the mean number of missing replicas is the exposed ones, times the rate
+of losses per node, times the lead time. The margin over the followed rule is the least number for which more than it
+are missing at most for the share that may miss: a miss is worth one over that share. The rules' own price does not
+include losses. Room that today's demand leaves is subtracted, and there is no margin while users miss much less than
+they may. The margin is zero until a node was taken away.
 """
 
 from __future__ import annotations
@@ -18,37 +19,40 @@ from policies.predictive.context import FleetContext, SizingContext
 from policies.predictive.pools import replicas_on
 
 _LEAST_PER_HOUR = 1e-4
-"""Of a node: less often than once in a year it is not taken away."""
+"""Losses per node-hour below once a year count as none."""
 _BEARABLE = 0.5, 0.25
-"""Of the share that may miss: while users miss no more a margin is not begun, and one that is carried is ended."""
+"""Fraction of the allowed misses: a margin begins above the first and ends below the second."""
 _DEAR_S = 6 * 3600.0
-"""So long after a pool refused no margin is carried where another follows: it would be bought there, and stay."""
+"""Time (s) after a pool refused without a margin, if another pool follows: it would be bought there and stay."""
 _MOST_LOST = 0.5
-"""Of the share that may miss: when more die with their node, the pool is no first choice."""
+"""Fraction of the allowed misses: if more requests die with their node, the pool should not be named first."""
 _STICKS, _TREMBLES = 1.5, 0.5
-"""A margin is given up only where it would not be wanted for so much smaller a share either, nor with so many replicas
-less of room: what is felt of demand trembles."""
+"""A margin is removed only if it is not wanted either for a share this much smaller or with this much less room:
+effective demand fluctuates.
+"""
 _FULL = 0.88
-"""Share of what a replica carries from which requests come faster than they end (rules/simulate.py)."""
+"""Share of a replica's capacity above which requests arrive faster than they end (rules/simulate.py)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exposed:
-    """Replicas on nodes of pools that take nodes away."""
+    """Replicas on nodes of pools that lose nodes."""
 
     replicas: int
     missing: float
-    """So many of them are being replaced, on average."""
+    """Mean number of replicas that are being replaced."""
     at_once: float
-    """Replicas that one event takes."""
+    """Mean number of replicas that one event takes."""
     pools: tuple[PoolView, ...]
 
     def beyond(self, count: float) -> float:
-        """The chance that more than so many are missing at a time."""
+        """Probability that more than `count` replicas are missing at a time."""
         return max(0.0, 1.0 - math.fsum(self._chances(count)))
 
     def _chances(self, count: float) -> list[float]:
-        """That 0, 1, 2, ... events take at most so many together: events come by themselves."""
+        """Poisson probabilities of 0..k simultaneous events, each taking `at_once` replicas, up to `count` replicas
+        together.
+        """
         events = self.missing / self.at_once
         chances = [math.exp(-events)] if count >= 0.0 else []
         for k in range(1, math.floor(max(count, 0.0) / self.at_once) + 1):
@@ -61,9 +65,10 @@ def takes_away(pool: PoolView) -> bool:
 
 
 def exposed(d: DeploymentView, pools: Sequence[PoolView], replicas: int, lead_s: float) -> Exposed | None:
-    """Of so many replicas those that nodes may be taken from; None: none. `pools`: in order of preference.
+    """The part of `replicas` on nodes that may be taken away; None: none. `pools`: in order of preference.
 
-    Which nodes hold them nobody says: those there are by the order of the list, the others on the first that may grow.
+    Which nodes hold them is unknown: existing nodes are filled in the order of the list, the rest goes to the first
+    pool that may grow.
     """
     left, missing, count, at_once = replicas, 0.0, 0, 1.0
     size = max(d.gpus_per_replica, 1)
@@ -86,7 +91,7 @@ def exposed(d: DeploymentView, pools: Sequence[PoolView], replicas: int, lead_s:
 
 
 def margin(found: Exposed, room: float, share: float) -> int:
-    """Replicas beyond what is wanted, so that more are missing for no more than this share of the time.
+    """Margin: the least number for which more than it are missing for at most this share of the time.
 
     `room`: replicas that today's demand leaves free. Never more than are exposed.
     """
@@ -98,8 +103,8 @@ def margin(found: Exposed, room: float, share: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Stake:
-    """What is at stake. Replicas: `wants` of the followed rule, `effective` today's demand; seconds: `lead_s` until a
-    replacement serves, `stays_s` of a request, which is lost with its replica; `allowed_share` of requests, may miss.
+    """Inputs. Replicas: `wants` of the followed rule, `effective` demand of now. Seconds: `lead_s` until a replacement
+    serves, `stays_s` of a request, which is lost with its replica. `allowed_share` of requests may miss.
     """
 
     wants: int
@@ -115,7 +120,7 @@ class Stake:
 
 
 def taken_away(context: SizingContext, fleet_context: FleetContext, followed: Term) -> tuple[Term | None, Term | None]:
-    """More than the followed rule wants, where nodes are taken away; and in words what that costs. Remembers."""
+    """Terms for more replicas than the followed rule wants, and for their cost. Updates the memory."""
     d, book = context.situation.view, context.book
     pools = [fleet_context.pools[name] for name in d.node_pools if name in fleet_context.pools]
     allowed_share = 1.0 - d.slo.target_fraction
@@ -130,7 +135,7 @@ def taken_away(context: SizingContext, fleet_context: FleetContext, followed: Te
 
 
 def margin_term(d: DeploymentView, pools: Sequence[PoolView], stake: Stake, before: int) -> Term | None:
-    """What the followed rule wants and a margin; None: none is needed. `before`: that of the last look."""
+    """The followed rule's want plus a margin; None: no margin. `before`: the margin at the last tick."""
     found = exposed(d, pools, stake.wants, stake.lead_s)
     if found is None:
         return None
@@ -138,7 +143,7 @@ def margin_term(d: DeploymentView, pools: Sequence[PoolView], stake: Stake, befo
     if count < before:
         count = min(before, margin(found, max(0.0, stake.room - _TREMBLES), stake.allowed_share / _STICKS))
     if any(pool.refused for pool in found.pools):
-        count = min(before, count)  # one more would be a dear one now
+        count = min(before, count)  # one more would come from a dear pool
     count = min(count, d.max_replicas - stake.wants)
     if count <= 0:
         return None
@@ -151,9 +156,9 @@ def margin_term(d: DeploymentView, pools: Sequence[PoolView], stake: Stake, befo
 
 
 def losses_term(d: DeploymentView, pools: Sequence[PoolView], stake: Stake) -> Term | None:
-    """In words: what a replica of the first pool costs with its margin, and one of the next; None: nothing to compare.
+    """Text: cost of a replica of the first pool with its margin, and of the next pool; None: nothing to compare.
 
-    No argument for a number: which pool is asked for the next node is not leadtime's to say.
+    The term wants no replicas: leadtime does not choose the pool of the next node.
     """
     if len(pools) < 2 or not takes_away(pools[0]) or not stake.wants:
         return None
@@ -171,7 +176,7 @@ def losses_term(d: DeploymentView, pools: Sequence[PoolView], stake: Stake) -> T
 
 
 def _usd_per_hour(d: DeploymentView, pool: PoolView, stake: Stake) -> float | None:
-    """Of a replica, by the GPUs that it holds, and its part of the margin were all of them on this pool."""
+    """Cost of a replica by the GPUs that it holds, with its part of the margin if all replicas were on this pool."""
     if pool.price_usd_per_hour is None:
         return None
     alone = exposed(d, [pool], stake.wants, stake.lead_s)

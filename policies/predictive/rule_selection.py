@@ -1,7 +1,7 @@
-"""`predictive` follows the cheapest rule of a shadow family that meets the target: the glue between view and shadow.
+"""Connects the policy to the rules: `predictive` follows the cheapest simulated rule that meets the target.
 
-`update` feeds what closed since the last decision, and before the first one what history told (warm_start.py);
-`followed_term` is the argument that comes of it. The rules themselves are in rules/.
+`update` feeds the bins that closed since the last decision and, before the first one, history (warm_start.py).
+`followed_term` is the resulting term. The rules themselves are in rules/.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from policies.predictive.terms import Situation
 from policies.predictive.warm_start import warm_start
 
 SETTLES_S = 120.0
-"""What a replica carries is not known well before: the first requests to finish are the short ones."""
+"""Capacity is not known well before this: the first requests to finish are the short ones."""
 
 
 def update(sizing: Sizing, contexts: Sequence[SizingContext], bin_s: float, rehearsing: int = 1) -> None:
-    """Take in the bins that closed since the last look; while history is rehearsed they are left out.
+    """Feed the bins that closed since the last tick, for all deployments at once. While history is replayed they are
+    left out.
 
-    All deployments at once. `rehearsing`: how many have a history to rehearse.
+    `rehearsing`: number of deployments with history to replay.
     """
     settled = [context for context in contexts if _settled(context)]
     past = [context for context in settled if context.book.diary is not None]
@@ -45,7 +46,7 @@ def update(sizing: Sizing, contexts: Sequence[SizingContext], bin_s: float, rehe
 
 
 def _settled(context: SizingContext) -> bool:
-    """What users got is booked; whether it is known what a replica carries."""
+    """Record what users got; returns whether capacity is known."""
     book, s = context.book, context.situation
     book.requests += s.view.judged_requests
     book.missed += s.view.judged_missed
@@ -54,7 +55,7 @@ def _settled(context: SizingContext) -> bool:
 
 
 def _close(sizing: Sizing, contexts: Sequence[SizingContext], bins: Floats, bin_s: float) -> None:
-    """A bin of each of them: end (s) and rate (req/s)."""
+    """One bin of each deployment: end (s) and rate (req/s)."""
     share = [context.share(bin_s) for context in contexts]
     per_rps = [context.situation.replicas_per_rps or 0.0 for context in contexts]
     effective = [
@@ -74,8 +75,8 @@ def _close(sizing: Sizing, contexts: Sequence[SizingContext], bins: Floats, bin_
 
 
 def _got(sizing: Sizing, context: SizingContext, bin_s: float) -> Got | None:
-    """None where our own sizing is not what users felt: somebody else's limit was in the way, or somebody holds more
-    than was asked for (a dry run, a pause, a person).
+    """What users got; None if the fleet was not sized by leadtime: another limit applied, or the fleet is larger than
+    asked for (a dry run, a pause, a manual level).
     """
     book, view = context.book, context.situation.view
     if view.running is None:
@@ -89,7 +90,7 @@ def _got(sizing: Sizing, context: SizingContext, bin_s: float) -> Got | None:
 
 
 def _ahead(sizing: Sizing, contexts: Sequence[SizingContext], demand: Floats, effective: OccupancySmoother) -> Horizons:
-    """What is expected after the bin of each, in replicas; today's demand where there is no forecast."""
+    """Expected demand after the bin of each deployment, in replicas; today's demand without a forecast."""
     levels = sizing.family.array_of_levels
     alike: dict[tuple[float, ...], list[tuple[int, Forecast]]] = {}
     for i, context in enumerate(contexts):
@@ -116,9 +117,9 @@ def _ahead(sizing: Sizing, contexts: Sequence[SizingContext], demand: Floats, ef
 
 
 def _tables(forecasts: Sequence[Forecast]) -> tuple[Floats, Floats]:
-    """Their horizons and rows as arrays, (forecasts, horizons) and (forecasts, horizons, levels).
+    """Horizons and rows of forecasts as arrays: (forecasts, horizons) and (forecasts, horizons, levels).
 
-    Where one has fewer horizons than others its last comes again and again: beyond it nothing else is said anyway.
+    Forecasts with fewer horizons are padded with their last row, which holds for everything beyond anyway.
     """
     longest = max(len(one.horizons_s) for one in forecasts)
     horizons_s, rows = [], list[tuple[float, ...]]()
@@ -135,7 +136,7 @@ def _reach(context: SizingContext, bin_s: float) -> tuple[float, float, float]:
 
 
 def in_force(sizing: Sizing, book: RuleState, bin_s: float) -> bool:
-    """There is record enough to follow a rule by it."""
+    """Whether there is enough record to choose a rule."""
     return book.diary is None and sizing.ready(book.sizing, bin_s)
 
 
@@ -150,7 +151,7 @@ def followed_term(sizing: Sizing, book: RuleState, s: Situation, lead_s: float) 
 
 @lru_cache(maxsize=4096)
 def _rule_term(wants: int, rule: str, price: float, capped: bool, lead_s: float) -> Term:
-    """Kept, as are those of next rules: they stay the same for as long as a rule is followed."""
+    """Cached, like the texts of next rules: they stay the same for as long as a rule is followed."""
     cap = " (as much as it may be)" if capped else ""
     words = f"rule {rule!r} is the cheapest at {price:.1f} replica-seconds for a missed one{cap}"
     if not price:
@@ -159,7 +160,7 @@ def _rule_term(wants: int, rule: str, price: float, capped: bool, lead_s: float)
 
 
 def next_term(sizing: Sizing, book: RuleState) -> Term | None:
-    """The more careful rule that was not followed, and what would change that."""
+    """The more careful rule that was passed over, and the price from which it would be followed."""
     account = book.sizing.account
     wants = sizing.target(book.sizing, account.next_rule)
     if wants is None:

@@ -1,4 +1,4 @@
-"""What `predictive` remembers of each deployment, and the slow feedback that moves its quantile. Plain data."""
+"""Memory of `predictive` for each deployment, and the slow feedback that moves its quantile. Plain data."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _NORMAL = NormalDist()
 _score = lru_cache(maxsize=64)(_NORMAL.inv_cdf)
 _LOWEST_LEVEL, _HIGHEST_LEVEL = 0.5, 0.99
 _GAIN = 0.5
-"""Standard normal units that the level falls in one season of traffic without a miss."""
+"""Fall of the level, in standard normal units, in one season of traffic without a miss."""
 _MOST_DOWN, _MOST_UP = -1.5, 1.0
-"""How far feedback may carry the level from where it starts, in standard normal units."""
+"""Largest shift of the level by feedback, in standard normal units."""
 _LONGEST_STEP_S = 60.0
 _ASKED_S = 1800.0
 
 
 @dataclass(slots=True)
 class Reflex:
-    """The last time that saturation asked for more: when, how many in all, and until when that stands."""
+    """Last time that saturation asked for more: when, how many in all, and how long that holds."""
 
     at_s: float
     level: int
@@ -31,44 +31,44 @@ class Reflex:
 
 @dataclass(slots=True)
 class RuleState:
-    """What is remembered of one deployment beside the sizing itself."""
+    """Memory of one deployment beside the sizing itself."""
 
     sizing: SizingMemory = field(default_factory=SizingMemory)
     diary: BacktestTrace | None = None
-    """Of the past, until it was rehearsed."""
+    """Trace of the past; dropped when it was replayed."""
     rehearsed: int = 0
-    """Bins of it."""
+    """Bins of the trace that were replayed."""
     begun_at_s: float | None = None
-    """The first look."""
+    """Time of the first tick."""
     replicas_per_rps: float | None = None
-    """What a request per second takes up, as it was when the rehearsal began."""
+    """Replicas per request per second when the replay of history began."""
     requests: float = 0.0
     missed: float = 0.0
-    """Held against the SLO since the last bin closed, and those that missed it."""
+    """Requests measured against the SLO since the last bin closed, and those that missed it."""
     residence_s: float | None = None
-    """How long a request stays; None: not known."""
+    """Time (s) that a request stays; None: unknown."""
     smooth: float | None = None
-    """Demand as replicas feel it: requests stay."""
+    """Effective demand: requests stay for minutes."""
     refused_at_s: dict[str, float] = field(default_factory=dict)
-    """By pool: when it last refused a node."""
+    """By pool: time of its last refusal."""
     margin: int = 0
-    """Replicas beyond what the rule wanted, since nodes are taken away: at the last look."""
+    """Margin for nodes that are taken away, in replicas, at the last tick."""
     seen_at_s: float | None = None
     supply: int | None = None
-    """At the last look."""
+    """At the last tick."""
     stops: float = 0.0
     trailed: float = 0.0
-    """Replicas given up, and replica-seconds that were paid for after that: draining, and idle nodes (faded)."""
+    """Stopped replicas, and replica-seconds paid for after the stop: draining, and idle nodes (faded)."""
     asked: int | None = None
     asked_at_s: float = 0.0
-    """The most that was asked for in the last half hour, and when."""
+    """Largest number asked for in the last half hour, and when."""
     starts: float = 0.0
     starting_s: float = 0.0
-    """Replicas that came, and how long they were on their way, all together (faded)."""
+    """Replicas that started, and the sum of their start times (s), faded."""
 
 
 def remember_asked(book: RuleState, now_s: float, replicas: int) -> None:
-    """A level stays for a while after less was asked for: guards wait before they let replicas go."""
+    """Keep the largest recent number: guards delay scale-downs, so a level outlasts what was asked for."""
     if book.asked is None or replicas >= book.asked or not 0.0 <= now_s - book.asked_at_s <= _ASKED_S:
         book.asked, book.asked_at_s = replicas, now_s
 
@@ -81,14 +81,14 @@ class DeploymentMemory:
     """Feedback on the quantile, in standard normal units."""
     seen_at_s: float | None = None
     mean_rps: float | None = None
-    """Faded mean of the rate: busy hours count for more in the feedback."""
+    """Faded mean of the rate: busy hours weigh more in the feedback."""
     waiting: float | None = None
-    """At the last look, to see it grow."""
+    """Value at the last tick, to detect growth."""
     troubled_since_s: float | None = None
-    """A full cache or a queue at every look since that told of it."""
+    """Since when every tick showed a full cache or a queue."""
     reflex: Reflex | None = None
     wanted: list[tuple[float, int]] = field(default_factory=list)
-    """What was wanted lately without a forecast, falling: (time_s, replicas)."""
+    """Wants of recent ticks without a forecast, falling: (time_s, replicas)."""
     shadow: RuleState = field(default_factory=RuleState)
 
 
@@ -116,8 +116,8 @@ def learn_level(
 ) -> None:
     """Move the quantile by what was attained: up while more requests miss than may, down while fewer do.
 
-    An account of misses over traffic, not over time: quiet hours say little, and an hour of misses weighs as much as
-    the days without that its budget would have lasted.
+    Misses are weighed by traffic, not by time: quiet hours count little, and an hour of misses weighs as much as the
+    days without misses that its budget would have lasted.
     """
     elapsed_s = 0.0 if memory.seen_at_s is None else min(max(now_s - memory.seen_at_s, 0.0), _LONGEST_STEP_S)
     memory.seen_at_s = now_s
@@ -135,7 +135,7 @@ def learn_level(
 
 
 def remember_wanted(memory: DeploymentMemory, now_s: float, replicas: int, window_s: float) -> int:
-    """The most that was wanted in the last `window_s`, this included."""
+    """Largest want in the last `window_s`, this one included."""
     kept = [(at_s, count) for at_s, count in memory.wanted if at_s > now_s - window_s and count > replicas]
     memory.wanted = [*kept, (now_s, replicas)]
     return max(count for _, count in memory.wanted)

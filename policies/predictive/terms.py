@@ -1,6 +1,6 @@
-"""The arguments of `predictive` for a number of replicas, one function each: figures in, a Term with words out.
+"""Arguments of `predictive` for a number of replicas, one function each: figures in, a Term with text out.
 
-Every argument wants no fewer replicas when there is more demand. None = the argument does not apply or cannot be made.
+No argument wants fewer replicas when there is more demand. None = the argument does not apply or cannot be computed.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from policies.base.record import record
 from policies.predictive.state import DeploymentMemory, Reflex, level
 
 KV_SATURATED = 0.9
-"""KV occupancy from which vLLM soon preempts."""
+"""KV occupancy above which vLLM soon preempts."""
 USABLE_SLOTS = 0.7
-"""Share of max_ongoing_requests that a replica is taken to hold at capacity when nothing better is known."""
+"""Assumed share of max_ongoing_requests that a replica holds at capacity without better knowledge."""
 _LASTING_SHARE = 0.4
-"""Of a lead time (median): for how long a fleet is in trouble before more is asked for than the models say."""
+"""Fraction of a median lead time that a saturation must last before it asks for more than the models."""
 
 
 @record(frozen=True, slots=True)
 class Situation:
-    """One deployment at one moment, with what the arguments have in common.
+    """One deployment at one moment: inputs that the arguments share.
 
-    `replicas_per_rps`: replicas that one request per second takes up; None = not known. `forecast`: only when it can be
-    relied on, `no_forecast` says why not. `horizon_s`: until a replica asked for now surely serves. `break_even_s`:
-    idle time that a start costs, None = the median lead time. `start_level`, `shift`: what the quantile follows from.
+    `replicas_per_rps`: replicas per request per second; None = unknown. `forecast`: only if it can be used, else
+    `no_forecast` says why not. `horizon_s`: time until a replica asked for now almost surely serves. `break_even_s`:
+    idle time that a start costs, None = the median lead time. `start_level`, `shift`: start and shift of the quantile.
     """
 
     view: DeploymentView
@@ -49,7 +49,7 @@ class Situation:
 
     @property
     def keep_s(self) -> float:
-        """Until a replica given up now and wanted back would have paid off."""
+        """Time (s) until a replica given up now and wanted back would have paid off."""
         return self.horizon_s + (self.lead.quantile(0.5) if self.break_even_s is None else self.break_even_s)
 
     @property
@@ -64,7 +64,7 @@ class Situation:
 
     @property
     def supply(self) -> int:
-        """Replicas that run or are on their way."""
+        """Replicas that run or are starting."""
         return self.running + len(self.view.starting)
 
     @property
@@ -73,8 +73,8 @@ class Situation:
         return self.supply if self.view.target is None else self.view.target
 
     def carries(self, replicas: int) -> str:
-        """In words: what so many replicas carry."""
-        if not self.replicas_per_rps:  # nobody asked yet, so what requests are like is not known
+        """Text: what this many replicas carry."""
+        if not self.replicas_per_rps:  # no request yet, so its length is unknown
             return "what a replica carries is not known"
         return f"{_count(replicas)} carr{'ies' if replicas == 1 else 'y'} {replicas / self.replicas_per_rps:.1f}"
 
@@ -99,7 +99,7 @@ def forecast_term(s: Situation) -> Term | None:
 
 
 def hint_term(s: Situation) -> Term | None:
-    """What was announced for the time until a replica asked for now serves; also where there is no forecast."""
+    """What hints announce for the time until a replica asked for now serves; also without a forecast."""
     if not s.view.announcements:
         return None
     hint = announced(s.view.announcements, s.now_s, s.horizon_s, s.level)
@@ -112,7 +112,7 @@ def hint_term(s: Situation) -> Term | None:
 
 
 def expected_rps(s: Situation, until_s: float) -> float | None:
-    """The quantile of demand until then: by the forecast, else what was announced; None when there is neither."""
+    """Quantile of demand until then: from the forecast, else from hints; None without either."""
     if s.forecast is not None:
         return s.forecast.quantile(until_s, s.level)
     hint = announced(s.view.announcements, s.now_s, until_s, s.level)
@@ -120,7 +120,7 @@ def expected_rps(s: Situation, until_s: float) -> float | None:
 
 
 def load_term(s: Situation) -> Term | None:
-    """What today's rate wants, with headroom; more of it where no forecast can be relied on."""
+    """Today's rate with headroom; with more headroom if no forecast can be used."""
     rate = s.view.rate_rps
     if rate is None:
         return None
@@ -134,7 +134,7 @@ def load_term(s: Situation) -> Term | None:
 
 
 def _occupancy_term(s: Situation, growth: float) -> Term | None:
-    """Without a capacity: requests in progress against the slots that the fleet has."""
+    """Without a capacity: requests in progress against the slots of the fleet."""
     slots = usable_slots(s.view)
     if slots is None or s.view.ongoing is None:
         return None
@@ -145,7 +145,7 @@ def _occupancy_term(s: Situation, growth: float) -> Term | None:
 
 
 def in_flight_term(s: Situation) -> Term | None:
-    """While arrivals are unknown: replicas that hold what is in flight, each as full as at capacity."""
+    """While arrivals are unknown: replicas that hold the requests in flight, each as full as at capacity."""
     if s.view.rate_rps is not None or not s.view.ongoing:
         return None
     holds = s.view.capacity_batch or usable_slots(s.view)
@@ -156,11 +156,11 @@ def in_flight_term(s: Situation) -> Term | None:
 
 
 def backlog_term(s: Situation) -> Term | None:
-    """Replicas that drain what waits within `drain_s` of their arrival, with all that comes by then counted.
+    """Replicas that drain the waiting requests within `drain_s` of their start, including those that arrive until then.
 
-    The window ends drain_s after the last of those under way and a new one (median lead time) has come; the work in it
-    is excess + rate * window; a running replica serves all of it, one under way from its expected end on, so a new one.
-    Starts under way are therefore never asked for twice, however long they take.
+    The window ends `drain_s` after the last start under way and a new one (median lead time) are complete. The work in
+    it is excess + rate * window. A running replica serves for all of it; one under way from its expected end on, and so
+    does a new one. So starts under way are never requested twice, however long they take.
     """
     waiting, per_rps = s.view.waiting, s.replicas_per_rps
     if waiting is None or waiting <= 0:
@@ -183,11 +183,11 @@ def backlog_term(s: Situation) -> Term | None:
 
 
 def saturation_term(s: Situation, memory: DeploymentMemory) -> Term | None:
-    """A full KV cache or a queue that grows wants one more (a tenth more), whatever the models say.
+    """A full KV cache or a growing queue wants one more replica (or a tenth more), whatever the models say.
 
-    Trouble must last for a share of a lead time first: a crowd that is gone by then is served before a replica asked
-    for now could, and each costs its start and what its node idles after it. One step at a time: the next only when
-    half a lead time has passed. A step stands until its replica can have come and drained. Updates the memory.
+    It must last for a share of a lead time first: a shorter one is served before a replica asked for now could, and
+    each replica costs its start and the idle time of its node. One step at a time: the next only after half a lead
+    time. A step holds until its replica can have started and drained. Updates the memory.
     """
     waiting, kv = s.view.waiting, s.view.kv_usage_fraction
     before, memory.waiting = memory.waiting, waiting
@@ -196,7 +196,7 @@ def saturation_term(s: Situation, memory: DeploymentMemory) -> Term | None:
     full = kv is not None and kv >= KV_SATURATED and (waiting is None or waiting > 0)
     if full or queued:
         memory.troubled_since_s = s.now_s if memory.troubled_since_s is None else min(memory.troubled_since_s, s.now_s)
-    elif waiting is not None:  # what nobody sees is no end of it
+    elif waiting is not None:  # without a gauge the trouble is not known to be over
         memory.troubled_since_s = None
     lasts_s = 0.0 if memory.troubled_since_s is None else s.now_s - memory.troubled_since_s
     last = memory.reflex
@@ -213,19 +213,19 @@ def saturation_term(s: Situation, memory: DeploymentMemory) -> Term | None:
 
 
 def _may_ask_again(s: Situation, lasts_s: float, last: Reflex | None) -> bool:
-    """Trouble lasts, and what was asked for before could help by now."""
+    """Whether the trouble lasts, and what was asked for before could help by now."""
     lead_s = s.lead.quantile(0.5)
     settled = last is None or s.now_s - last.at_s >= max(0.5 * lead_s, s.period_s)
     return settled and lasts_s >= _LASTING_SHARE * lead_s
 
 
 def serving_term(s: Situation) -> Term | None:
-    """Somebody is being served or may be: never to zero under them."""
+    """At least one replica while requests are or may be served."""
     busy = (s.view.ongoing or 0.0) + (s.view.waiting or 0.0)
     if busy > 0:
         return _serving_term(busy)
     if s.view.waiting is None or s.view.ongoing is None:
-        # Who sleeps is not woken by what is not known; who runs is not put to sleep by it.
+        # Missing metrics never wake an idle deployment and never scale a running one to zero.
         return Term("serving", min(1, s.present), "not known whether requests are in flight")
     return None
 
@@ -236,12 +236,12 @@ def _serving_term(busy: float) -> Term:
 
 
 def nobody_is_there(view: DeploymentView) -> bool:
-    """No request lately, none in flight: known, not merely unseen."""
+    """No recent request and none in flight, both known and not merely missing."""
     return view.rate_rps == 0.0 and view.ongoing == 0.0 and view.waiting == 0.0
 
 
 def keep_term(s: Situation, wanted: int) -> Term | None:
-    """Replicas above `wanted` that would be wanted back before giving them up had paid (ski rental)."""
+    """Replicas above `wanted` that would be wanted back before giving them up had paid off (ski rental)."""
     if s.present <= wanted:
         return None
     expected = expected_rps(s, s.keep_s)
@@ -256,7 +256,7 @@ def keep_term(s: Situation, wanted: int) -> Term | None:
 
 
 def usable_slots(view: DeploymentView) -> float | None:
-    """Requests that one replica holds at capacity, for want of a profile; None when slots are not limited."""
+    """Requests that one replica holds at capacity without a profile; None if slots are unlimited."""
     slots = view.max_ongoing_requests
     return None if slots is None or slots >= UNBOUNDED_SLOTS else USABLE_SLOTS * slots
 

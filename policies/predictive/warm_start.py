@@ -1,6 +1,6 @@
-"""What history told before the first look: rules rehearse on the diary of what the forecaster would have said.
+"""Rules simulated on history before the first decision, from the trace of what the forecaster would have said.
 
-Deployments whose diaries are of one kind rehearse side by side, each from where it is.
+Traces of one kind are replayed side by side, each from its own position.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from policies.predictive.rules.sizing import Closed, Sizing
 from policies.predictive.rules.smoothing import OccupancySmoother
 
 _REHEARSED_AT_ONCE = 10_000
-"""Bins of all deployments per look, about a second for one and less for many; each has its share of them."""
+"""Bins per tick for all deployments together, about a second for one and less for many; each gets its share."""
 _IN_ONE_GO = 3_000
-"""Bins of all of them that are worked on in one go: more take memory and are no quicker."""
+"""Bins of all deployments that are processed in one call: more take memory and are no faster."""
 
 
 def warm_start(sizing: Sizing, contexts: Sequence[SizingContext], rehearsing: int) -> None:
-    """The next bins of each diary. `rehearsing`: how many deployments have one, that is share in a look's time."""
+    """Replay the next bins of each trace. `rehearsing`: number of deployments that share a tick's time."""
     bins = math.ceil(_REHEARSED_AT_ONCE / max(rehearsing, 1))
     kinds: dict[object, list[_Reader]] = {}
     for context in contexts:
@@ -39,7 +39,7 @@ def warm_start(sizing: Sizing, contexts: Sequence[SizingContext], rehearsing: in
 
 
 class _Reader:
-    """One deployment in its diary, with what is known now of capacity and lead times; `place`: the next bin."""
+    """Position of one deployment in its trace, with today's capacity and lead times; `place`: the next bin."""
 
     def __init__(self, context: SizingContext, diary: BacktestTrace, bins: int) -> None:
         book = context.book
@@ -52,11 +52,11 @@ class _Reader:
         self.steps = np.frombuffer(diary.forecasts, dtype=np.float16).reshape(shape)
         self.until = min(book.rehearsed + bins, len(self.rates))
         begin, self.place = self.place, max(self.place, min(self.until, diary.bins_per_step - 1))
-        if begin < self.place:  # nothing was said yet
+        if begin < self.place:  # no forecast yet
             smoother(book, (self.rates[begin : self.place].astype(np.float64) * self.per_rps).tolist(), self.share)
 
     def stop(self) -> None:
-        """Remember how far it got; a diary that was read is put away."""
+        """Save the position; a finished trace is dropped."""
         book = self.context.book
         book.rehearsed = self.until
         if self.until == len(self.rates):
@@ -64,7 +64,7 @@ class _Reader:
 
 
 def _read_on(sizing: Sizing, readers: Sequence[_Reader]) -> None:
-    """The next few bins of all of them, as many of each."""
+    """Replay the next few bins of all traces, as many of each."""
     count = min(max(1, _IN_ONE_GO // len(readers)), min(reader.until - reader.place for reader in readers))
     diary = readers[0].diary
     places = np.array([reader.place for reader in readers])[:, None] + np.arange(count)
@@ -77,20 +77,20 @@ def _read_on(sizing: Sizing, readers: Sequence[_Reader]) -> None:
 
 
 def _ends_s(readers: Sequence[_Reader], places: Ints) -> Floats:
-    """Of these bins (readers, bins) of their diaries."""
+    """Forecasts and demand of these bins (readers, bins) of the traces."""
     last, last_end_s = np.array([(len(reader.rates) - 1, reader.diary.last_end_s) for reader in readers]).T[:, :, None]
     return np.asarray(last_end_s - (last - places) * readers[0].diary.bin_s)
 
 
 def _demand(readers: Sequence[_Reader], count: int) -> Floats:
-    """Of the next bins, as it is felt, in replicas: (readers, bins)."""
+    """Effective demand of the next bins, in replicas: (readers, bins)."""
     rates_rps = np.array([reader.rates[reader.place : reader.place + count] for reader in readers], dtype=np.float64)
     demand = (rates_rps * np.array([[reader.per_rps] for reader in readers])).tolist()
     return np.array([smoother(r.context.book, row, r.share) for r, row in zip(readers, demand, strict=True)])
 
 
 def _ahead(readers: Sequence[_Reader], made: Ints) -> Horizons:
-    """What was expected after bins; `made` (readers, bins): which forecast of its diary was the last one then."""
+    """Expected demand after bins; `made` (readers, bins): index of the trace's latest forecast then."""
     diary, first, last = readers[0].diary, made[:, 0], made[:, -1]
     lengths = last - first + 1
     whose = np.repeat(np.arange(len(readers)), lengths)

@@ -18,20 +18,21 @@ Counts = NDArray[np.int16]
 LEVELS = (0.1, 0.25, 0.5, 0.7, 0.8, 0.87, 0.92, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998)
 """Quantile levels that the forecast is asked for."""
 PRICES = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
-"""What a missed replica-second of demand may be worth to a newsvendor rule, in replica-seconds."""
+"""Values of a missed replica-second of demand for the newsvendor rules, in replica-seconds."""
 STEADY_SHARES = (0.2, 0.1, 0.05, 0.02, 0.01, 0.003, 0.0)
-"""Of the demand of the last days that may lie above the level which a steady rule holds."""
+"""Shares of the last days' demand that may exceed the level which a steady rule holds."""
 UTILIZATIONS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
-"""Of what a replica carries within the SLO: what the reactive rules steer for."""
+"""Target utilisations of the reactive rules, relative to what a replica carries within the SLO."""
 WINDOWS_S = (60.0, 300.0, 900.0)
-"""How long the reactive rules hold."""
+"""Windows (s) over which the reactive rules hold."""
 STAYS = 1.05
-"""A replica goes only where so many times the demand would not want it back: at an edge between two numbers the noise
-of signals and of arrivals would move a fleet to and fro, a start each time."""
+"""A replica is given up only if demand this many times as large would not want it back: at the edge between two
+numbers, noise of signals and arrivals would otherwise start and stop a replica each time.
+"""
 _QUANTILE_KINDS = ("hold", "early", "keep", "clock")
 _EPSILON = 1e-9
 MOST = 30_000.0
-"""Replicas: as many as the memory can hold."""
+"""Largest number of replicas that the memory can hold."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Family:
 
     @cached_property
     def _mass(self) -> Floats:
-        """The probability that each level stands for: half of the way to its neighbours, and all beyond the ends."""
+        """Probability weight of each level: half of the way to its neighbours, and the whole tail at the ends."""
         levels = self.array_of_levels
         return np.diff(np.concatenate([[0.0], (levels[1:] + levels[:-1]) / 2, [1.0]]))
 

@@ -1,9 +1,9 @@
-"""What each rule would have cost and missed: a fluid fleet for every one of them; simulate.py advances them.
+"""What each rule would have cost and missed: one simulated fleet for each rule; simulate.py advances them.
 
-Demand does not depend on who serves it, so the replay is exact but for the fluid model: a replica is billed from when
-it is asked for, serves a lead time later, and the youngest are given up first; so what runs is the least that was
-wanted within the last lead time. A bin is missed while demand is over what runs carries within the SLO, counting what
-an overload left behind. Pure numpy on plain bytes, so that the memory can be saved as it is.
+Demand does not depend on the fleet, so the replay is exact but for the fluid model. A replica is billed from when it is
+asked for, serves a lead time later, and the youngest are given up first; so the running number is the least that was
+wanted within the last lead time. Demand over what runs carries within the SLO misses, including what an overload left
+behind. Pure numpy on plain bytes, so that the memory can be saved as it is.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from policies.predictive.rules.family import Family, Floats
 from policies.predictive.rules.level_histogram import BUCKETS
 
 ROWS = 128
-"""Bins that are remembered: longer lead times count as this long."""
+"""Bins that are stored: longer lead times count as this long."""
 SHORT, LONG = 0, 1
 HALF_LIVES_S = (86400.0, 3 * 86400.0)
-"""Of the record on which rules are compared, and of the one that tells what a miss costs in the long run."""
+"""Half-lives of the record that compares rules, and of the one that prices a miss in the long run."""
 _COMMON_SHARE, _MOST_PATIENT = 0.01, 4.0
 MISSED, COST, STARTS, SQUARES = 0, 1, 2, 3
 
@@ -37,9 +37,9 @@ class SimulationMemory:
     rows: int = 0
     """Bins seen; the newest lies at `(rows - 1) % ROWS` of the rings."""
     targets: bytearray = field(default_factory=bytearray)
-    """int16 (ROWS, rules): what each rule's fleet was told."""
+    """int16 (ROWS, rules): target of each rule's fleet."""
     wants: bytearray = field(default_factory=bytearray)
-    """int16 (ROWS, rules): what each rule would not have given up, without backlog and hold."""
+    """int16 (ROWS, rules): what each rule would have kept, without backlog and hold."""
     demand: bytearray = field(default_factory=bytearray)
     """float32 (ROWS)."""
     backlog: bytearray = field(default_factory=bytearray)
@@ -47,7 +47,7 @@ class SimulationMemory:
     record: bytearray = field(default_factory=bytearray)
     """float64 (2 half-lives, missed / cost / starts / squares of what whole blocks of time missed, rules): faded."""
     block: bytearray = field(default_factory=bytearray)
-    """float64 (rules): missed in the block of time that has not ended."""
+    """float64 (rules): missed in the current block of time."""
     block_bins: int = 0
     past: bytearray = field(default_factory=bytearray)
     """float32 (past.BUCKETS): faded demand by its size."""
@@ -58,7 +58,7 @@ class SimulationMemory:
     """Faded demand, and faded number of bins."""
 
     def __post_init__(self) -> None:
-        """One that was begun and then cut off is refused where it is read. Errors: ValueError."""
+        """A saved memory that was cut off is refused when it is read. Errors: ValueError."""
         rules = len(self.backlog) // 8
         lengths = {"targets": 2 * ROWS * rules, "wants": 2 * ROWS * rules, "demand": 4 * ROWS, "backlog": 8 * rules}
         lengths |= {"record": 8 * 2 * 4 * rules, "block": 8 * rules, "past": 4 * BUCKETS}
@@ -69,14 +69,14 @@ class SimulationMemory:
 
 
 def patience(allowed_share: float) -> float:
-    """How many times as long as usual is remembered: what may happen once in a thousand requests is decided by days
-    that are rarer than those that one in a hundred is decided by.
+    """Factor on the half-lives: misses of one in a thousand requests are decided by rarer days than misses of one in a
+    hundred.
     """
     return min(max(1.0, math.sqrt(_COMMON_SHARE / max(allowed_share, 1e-9))), _MOST_PATIENT)
 
 
 def belongs(memory: SimulationMemory, family: Family) -> bool:
-    """It was begun, and with as many rules: one that an older leadtime saved may be another family's."""
+    """Whether the memory was begun with as many rules; one saved by another version may be of another family."""
     rules, steady = family.bytes_of_state
     return len(memory.backlog) == rules and len(memory.steady) == steady
 
@@ -117,7 +117,7 @@ class RuleSimulation:
 
     @property
     def target(self) -> NDArray[np.int16]:
-        """What each rule's fleet is told for the bin to come."""
+        """Target of each rule's fleet for the next bin."""
         return np.asarray(self.targets[(self.memory.rows - 1) % ROWS])
 
     def end_block(self, bin_s: float, patience: float = 1.0) -> None:
@@ -129,9 +129,9 @@ class RuleSimulation:
         self.memory.block_bins = 0
 
     def expected_misses(self, which: int, doubt: float) -> Floats:
-        """What each rule missed, less `doubt` (0..1) of what came in one event alone: it says nothing of the next.
+        """Misses of each rule, less `doubt` (0..1) times what came in a single event, which does not predict the next.
 
-        sum - doubt * max(0, 2 * sum of squares / sum - sum): nothing is left of a single event, all of two alike.
+        sum - doubt * max(0, 2 * sum of squares / sum - sum): a single event leaves nothing, two alike count in full.
         """
         missed = self.record[which, MISSED]
         lone = np.maximum(2.0 * self.record[which, SQUARES] / np.maximum(missed, 1e-9) - missed, 0.0)
@@ -139,10 +139,10 @@ class RuleSimulation:
 
 
 def missed_share(demand: float | Floats, carries: Floats, soft: float) -> Floats:
-    """Of the requests of a bin, by what the fleet carries within the SLO.
+    """Share of a bin's requests that miss, by demand over what the fleet carries within the SLO.
 
-    A fleet does not fail as one: some replica is full before the mean is, and a full one fails few at first. None miss
-    below 1 - soft of what it carries, all above 1 + 2 * soft; 0: all or none.
+    Replicas do not fail together: one is full before the mean is, and a full one fails few requests at first. None miss
+    below 1 - soft, all above 1 + 2 * soft; 0: all or none.
     """
     if soft <= 0:
         return np.asarray((carries < demand).astype(np.float64))

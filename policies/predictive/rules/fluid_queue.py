@@ -1,4 +1,4 @@
-"""How a fleet meets a bin: by what it is judged, what it serves and misses of it, and what waits on. Pure; no memory.
+"""How a fleet serves a bin: its parameters, what it serves and misses, and what waits afterwards. Pure; no memory.
 
 For fleets of several deployments at once, as simulate.py advances them.
 """
@@ -14,9 +14,9 @@ from policies.predictive.rules.family import MOST, Counts, Family, Floats, Ints
 from policies.predictive.rules.fleet import HALF_LIVES_S, ROWS, missed_share
 
 NOTHING = 1e-3
-"""Replicas: what fades never ends by itself, and less than this is not felt."""
+"""Replicas: fading sums never reach zero by themselves; less than this counts as zero."""
 _FULL = 0.88
-"""Of what a fleet carries by its means: from here on requests come faster than they end, since their lengths spread."""
+"""Share of a fleet's mean capacity above which requests arrive faster than they end, since their lengths spread."""
 _DRAIN_S = 60.0
 _LONGEST_QUEUE_S = 120.0
 
@@ -46,9 +46,9 @@ class QueueParams:
 
     stays: NDArray[np.bool_] = field(init=False)
     felt_s: Floats = field(init=False)
-    """What a backlog is felt over; infinite: it is not."""
+    """Time constant of the backlog (s); infinite: none."""
     carries: Floats = field(init=False)
-    """What a replica serves, as a share of what it carries at the SLO."""
+    """Service rate of a replica, as a share of what it carries at the SLO."""
     calm: Floats = field(init=False)
     """Of a share of what a replica carries as demand: no fleet that nothing waits for misses any or becomes full."""
     longest_queue_s: Floats = field(init=False)
@@ -86,7 +86,7 @@ class QueueParams:
         return [min(max(1, round(window_s / self.bin_s)), ROWS) for window_s in family.windows_s]
 
     def rows(self, family: Family, bins: int) -> int:
-        """So many rows of the rings hold these bins beside all that is looked back at from the first."""
+        """Whether this many rows of the rings hold these bins beside everything that the first one looks back at."""
         return bins - 1 + max(*self.windows(family), int(self.lead_bins.max()) + 1, 2)
 
     def room(self, family: Family) -> int:

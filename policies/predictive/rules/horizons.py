@@ -1,4 +1,4 @@
-"""What is expected of demand, as the rules ask for it: three reaches of a forecast, in replicas."""
+"""Expected demand as the rules need it: a forecast at three horizons, in replicas."""
 
 from __future__ import annotations
 

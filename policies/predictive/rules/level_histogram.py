@@ -1,6 +1,6 @@
-"""How large demand was in the last days: a histogram that fades, for rules that hold one level.
+"""Distribution of demand in the last days: a fading histogram, for rules that hold one level.
 
-By share of demand rather than of time: what lies above a level is what a fleet of that level would have missed.
+Weighted by demand rather than by time: what lies above a level is what a fleet of that level would have missed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _EDGES = _LEAST * _RATIO ** np.arange(BUCKETS)
 
 
 def remember(past: NDArray[np.float32], demand: Floats, bin_s: float) -> None:
-    """A bin closed: its demand counts where it lies, what was known fades.
+    """Add a closed bin: its demand counts at its own size; older counts fade.
 
     `past`: (deployments, BUCKETS), changed in place; `demand`: (deployments,), in replicas.
     """

@@ -1,7 +1,7 @@
-"""Demand one lead time from now by the same minute of earlier hours: for storms that keep to the clock.
+"""Demand one lead time from now by the same minute of earlier hours: for storms that follow the clock.
 
-Crawlers, cron jobs and bots come at :02 or :32, the hour moving from day to day; a daily profile does not see that.
-Kept are errors of the plainest forecast (what the last five minutes were) by the minute of the hour, for three days.
+Crawlers, cron jobs and bots come at :02 or :32, the hour changing from day to day; a daily profile does not see that.
+Stored are errors of the plainest forecast (the mean of the last five minutes) by minute of the hour, for three days.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class MinuteOfHourMemory:
     bins: int = 0
 
     def __post_init__(self) -> None:
-        """One that was begun and then cut off is refused where it is read. Errors: ValueError."""
+        """A saved memory that was cut off is refused when it is read. Errors: ValueError."""
         if len(self.errors) % 2 or len(self.origins) not in (0, 8 * 3 * _PENDING):
             found = f"{len(self.errors)} bytes of errors, {len(self.origins)} of origins"
             raise ValueError(f"{found} are no clock's (two for each slot, {8 * 3 * _PENDING})")
@@ -118,7 +118,7 @@ class MinuteOfHourBank:
         Quantiles of demand `lead_bins` (clocks,) after each, shape (clocks, bins, levels); NaN while too little is
         known.
         """
-        # What a bin asks for is an hour old and more: that those after it are known already makes no difference.
+        # A bin uses errors an hour old and more: that later ones are known already makes no difference.
         about = self.learn(numbers, demand, lead_bins)
         known = self._same_minute(numbers, 1 + (lead_bins + self._thin) // (self._per_hour * self._thin))
         known.sort(axis=2)  # what is not known comes last

@@ -1,9 +1,9 @@
-"""What a missed request less is worth, and which rule is the cheapest at that price: an error budget, spent where it
-buys most.
+"""The value of one missed request less, and the rule that is cheapest at that price: an error budget, spent where it
+saves most.
 
-Two records of every rule (missed, cost) give a lower hull; its slope where the budget stands is the price of the next
-miss. The short record and the account of what users really got say what it costs today, the long one what it costs in
-general, and today's may not run away from that. Nothing is ever bought for more than `cap` over the allowed share.
+Two records of every rule (missed, cost) give a lower hull; its slope at the budget is the price of the next miss. The
+short record and the account of what users got give today's price, the long record the general one, and today's may
+differ from that by a bounded factor only. Nothing is bought for more than `cap` over the allowed share.
 """
 
 from __future__ import annotations
@@ -23,52 +23,52 @@ class PriceSettings:
     """One set of constants for every trace, lead time, fleet size and target; docs/policy.md says how they were set."""
 
     aim_share: float = 0.9
-    """Of the misses that the target allows: what is steered for."""
+    """Share of the allowed misses that is aimed for."""
     leeway: float = 3.0
-    """How far today's price may be from the long run's, as a factor."""
+    """Largest factor between today's price and the long run's."""
     repay_days: float = 1.5
     spend_days: float = 1.0
-    """Over which a debt of misses is repaid, a credit spent."""
+    """Days' demand over which a debt of misses is repaid, and a credit spent."""
     cap: float = 16.0
-    """A miss is never worth more than this over the allowed share ..."""
+    """A miss is worth at most this over the allowed share ..."""
     most: float = 2000.0
-    """... nor more than so many times what serving it would have cost ..."""
+    """... and at most this many times what serving it would have cost ..."""
     strict_cap: float = 2.0
-    """... but for the strictest targets, for which that is less than this over the allowed share."""
+    """... except for the strictest targets, for which that is less than this over the allowed share."""
     least: float = 1.0
-    """A miss is never worth less than this: serving it would have cost as much."""
+    """A miss is worth at least what serving it would have cost."""
     least_share: float = 0.35
     most_share: float = 3.0
-    """Bounds of what is steered for at the moment, in multiples of the aim."""
+    """Bounds of the current aim, in multiples of the aim."""
     account_days: float = 14.0
     """Half-life of the account."""
     stick: float = 0.005
-    """Another rule is followed when it is better by this share."""
+    """Another rule is chosen if it is better by this share."""
     start_cost: float = 1.0
-    """What a start costs beside the bill, in lead times of one replica."""
+    """Cost of a start beside the bill, in lead times of one replica."""
     learn_days: float = 3.0
-    """Half-life of how many of the misses that the replay counts users have."""
+    """Half-life of the ratio of users' misses to the replay's."""
     learn_prior_days: float = 2.0
-    """As many days' allowed misses are taken to have been counted right before any was seen."""
+    """Prior weight of the ratio of users' misses to the replay's, in days of allowed misses (prior mean 1.0)."""
     least_believed: float = 0.2
-    """Of the replay's misses at least so many count."""
+    """Lower bound on that ratio."""
     doubt_days: float = 7.0
-    """Before so much was seen, misses that came in one event count for less than those of many."""
+    """Until this much was observed, misses that came in one event count for less than those of many."""
 
 
 @dataclass(slots=True)
 class Account:
-    """What users really got (demand-weighted, faded), and which rule is followed at what price."""
+    """What users got (demand-weighted, faded), and which rule is followed at what price."""
 
     seen: float = 0.0
     missed: float = 0.0
     rule: int = -1
     price: float = 0.0
     share_now: float = 0.0
-    """The share of misses that is steered for at the moment."""
+    """Share of misses aimed for at the moment."""
     capped: bool = False
     next_rule: int = -1
-    """The more careful rule that would be followed from `next_price` on; -1: none misses less."""
+    """The more careful rule that would be followed from `next_price` on; -1: no rule misses less."""
     next_price: float = 0.0
     users_missed: float = 0.0
     replay_missed: float = 0.0
@@ -81,7 +81,7 @@ class Account:
         self.missed = self.missed * fade + missed
 
     def begin_anew(self) -> None:
-        """The record is another family's: no rule is followed, nothing was compared. What users got stays."""
+        """Reset what belongs to another family: the chosen rule and the comparison. What users got stays."""
         self.rule = self.next_rule = -1
         self.users_missed = self.replay_missed = 0.0
 
@@ -92,8 +92,8 @@ class Account:
         self.replay_missed = self.replay_missed * fade + replay_missed
 
     def believed(self, allowed_a_day: float, settings: PriceSettings) -> float:
-        """Share of the replay's misses that users have: where starts come sooner than in the replay, or reflexes and
-        rounding help, it counts too many. That it counts too few is left to the usable share.
+        """Ratio of users' misses to the replay's, at most 1. The replay predicts too many where starts are faster than
+        in it, or where saturation terms and rounding help. Too few are corrected by the usable share instead.
         """
         prior = settings.learn_prior_days * allowed_a_day
         share = (self.users_missed + prior) / max(self.replay_missed + prior, 1e-9)
@@ -158,7 +158,7 @@ def lower_hull(missed: Floats, cost: Floats) -> list[tuple[float, float]]:
     """The corners (missed, cost) of the lower left hull, by what is missed."""
     order = np.lexsort((cost, missed))
     cost = cost[order]
-    cheaper = np.ones(len(cost), dtype=bool)  # than all who miss no more
+    cheaper = np.ones(len(cost), dtype=bool)  # than all that miss no more
     cheaper[1:] = cost[1:] < np.minimum.accumulate(cost)[:-1]
     hull: list[tuple[float, float]] = []
     for x, y in zip(missed[order[cheaper]].tolist(), cost[cheaper].tolist(), strict=True):

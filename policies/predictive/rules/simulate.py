@@ -1,8 +1,8 @@
-"""The fleets of all rules of several deployments side by side, advanced together a bin at a time.
+"""The fleets of all rules of several deployments, advanced together a bin at a time.
 
-A fleet's arithmetic is so little that calling numpy costs more; deployments that close a bin at the same moment are
-therefore worked on in one go. One alone is the case of one: the formulas are the same, and so are the numbers. What a
-fleet is: fleet.py; how one meets a bin: fluid_queue.py.
+A fleet's arithmetic costs less than a call of numpy, so deployments that close a bin at the same moment are computed
+together. One deployment is the same case with the same formulas and numbers. What a fleet is: fleet.py; how one serves
+a bin: fluid_queue.py.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class SimulatedFleets:
         `demand`: (deployments,); returns (deployments, rules). A first bin has no fleet to meet: none of it is missed.
         """
         running = np.maximum(np.minimum.reduce(self._back(self.targets, self.rows, s.serve_bins[:, 0] + 1)), 0)
-        # Most fleets have room and nothing waits for them: they serve all of it, and nothing changes.
+        # Most fleets have room and no backlog: they serve everything, and nothing changes.
         busy = (demand[:, None] > running * s.calm) | (self.backlog > 0)
         busy &= (self.rows > 0)[:, None]
         self._full = np.zeros(busy.shape, dtype=bool)
@@ -197,7 +197,7 @@ class SimulatedFleets:
         self.block_bins += np.add.reduce(known)
 
     def _tell(self, target: Counts, demand: Floats, s: QueueParams) -> None:
-        """What rules tell their fleets for the bin to come; who is full is told more, within bounds."""
+        """Targets of the rules' fleets for the next bin; a fleet that is full gets more, within bounds."""
         full = np.nonzero(self._full)
         if len(full[0]):
             drain = demand[full[0]] / _DRAIN_USE + self.backlog[full] / s.drain_s[full[0], 0]

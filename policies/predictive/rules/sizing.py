@@ -1,8 +1,8 @@
-"""Sizing by shadow rules: fed once a bin, it says which rule is followed and what that rule wants.
+"""Sizing by simulated rules: fed once a bin, it chooses a rule and returns what that rule wants.
 
-Deployments whose bins close at the same moment are fed together (simulate.py says why). Everything in replicas; what a
-replica carries, lead times and forecasts come from outside. Not for backlog and saturation, which nobody forecasts
-(predictive/terms.py).
+Deployments whose bins close at the same moment are fed together (simulate.py says why). Everything in replicas;
+capacity, lead times and forecasts come from outside. Backlog and saturation cannot be forecast and are handled in
+predictive/terms.py.
 """
 
 from __future__ import annotations
@@ -34,15 +34,16 @@ from policies.predictive.rules.shadow_price import Account, PriceSettings, choos
 from policies.predictive.rules.simulate import SimulatedFleets
 
 CHOOSE_EVERY_S = 900.0
-"""How long a rule is followed before another may be chosen."""
+"""Shortest time (s) between two choices of a rule."""
 _FIRST_RULE = "hold 0.95"
 _ENOUGH_S = 3600.0
-"""Of record, before which the first rule is followed."""
+"""Length of record before which the first rule is followed."""
 _DRIFT = 0.1
-"""How far the usable share moves, in logarithms, for a day's allowed misses that came more or fewer than the model
-said."""
+"""Change of the usable share, in logarithms, for a day's allowed misses more or fewer than the model predicts."""
 _FORGIVES_S = 43200.0
-"""Half-life of the usable share's distance from one: who misses nothing learns nothing of how much would have done."""
+"""Half-life of the usable share's distance from one: a fleet without misses does not show how much would have been
+enough.
+"""
 _LEAST_USE, _MOST_USE = 0.6, 1.3
 _TOLD = Struct("<h")
 """A number in `SimulationMemory.targets`."""
@@ -58,7 +59,7 @@ class SizingMemory:
     closed_at_s: float | None = None
     """End of the newest bin."""
     bins: int = 0
-    """Since a rule was chosen last."""
+    """Bins since a rule was last chosen."""
     use: float = 0.0
     """Share of what a replica carries at the SLO that is planned with; 0 = none yet."""
     bin_s: float = 0.0
@@ -82,17 +83,17 @@ class Frame:
     bin_s: float
     bounds: tuple[int, int]
     allowed_share: float
-    """Of requests, that may miss."""
+    """Share of requests that may miss."""
     quantum: int = 1
     """Replicas are wanted in multiples of it: those that a node holds, where one more on it costs nothing."""
     stop_bins: int = 0
-    """For how long a replica that was given up stays on the bill: it drains, its node idles."""
+    """Time (s) that a stopped replica stays on the bill: it drains, its node idles."""
     patience_s: float = 2.0
     """A queue that takes longer than this to serve is a miss."""
     serve_bins: int = 0
     """After how many bins a start serves in the replay, on average; 0: after `lead_bins`, which rules plan with."""
     lasts_s: float = 0.0
-    """How long demand is felt: requests stay. 0: they end at once, or nobody knows."""
+    """Time constant of effective demand (s): requests stay. 0: they end at once, or it is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,17 +116,17 @@ class Closed:
 
 @record(frozen=True, slots=True)
 class Got:
-    """What users got in a bin: replicas that ran; share of requests that missed the SLO (None: nobody knows)."""
+    """What users got in a bin: running replicas; share of requests that missed the SLO (None: unknown)."""
 
     running: float
     missed_share: float | None
     compared: bool = True
-    """The fleet was that of the followed rule: the replay of it may be held against what users got."""
+    """The fleet was that of the followed rule, so its replay can be compared with what users got."""
 
 
 @dataclass(slots=True)
 class _Lately:
-    """Whose bins closed last; their fleets, once the same had closed together before."""
+    """Deployments whose bins closed last; their fleets, if the same ones closed together before."""
 
     memories: Sequence[SimulationMemory] = ()
     fleets: SimulatedFleets | None = None
@@ -226,7 +227,7 @@ class Sizing:
         )
 
     def ready(self, memory: SizingMemory, bin_s: float) -> bool:
-        """There is record enough to go by."""
+        """Whether there is enough record."""
         shadow = memory.shadow
         enough = shadow.weights[SHORT] * bin_s >= _ENOUGH_S
         return enough and memory.account.rule >= 0 and belongs(shadow, self.family)
@@ -277,7 +278,7 @@ class Sizing:
                 memory.account.compare(one.missed_share * brought, replay_missed, frame.bin_s, self.settings)
 
     def _learn_use(self, memory: SizingMemory, more: float, s: Frame) -> None:
-        """`more`: replica-bins of misses that the model counted and users did not have."""
+        """`more`: misses, in replica-bins, that the model predicted and users did not have."""
         moved = _DRIFT * more / max(demand_a_day(memory.shadow, SHORT, s.bin_s) * s.allowed_share, 1e-9)
         use = 1.0 + (memory.use - 1.0) * 0.5 ** (s.bin_s / _FORGIVES_S)
         memory.use = min(max(use * (1.0 + min(max(moved, -0.05), 0.05)), _LEAST_USE), _MOST_USE)

@@ -1,8 +1,8 @@
-"""What counts of requests add to a forecast that replicas do not feel.
+"""The part of a forecast that is chance scatter of counts, which replicas do not notice.
 
-The largest rate of a few bins is the largest of as many counts, and counts scatter; replicas feel a mean over minutes,
-since requests stay. The difference is known where arrivals are independent: a count's variance is its mean, and of that
-an exponential mean in which each bin weighs w keeps w / (2 - w).
+The largest rate of a few bins is the largest of as many counts, and counts scatter; replicas carry a mean over minutes,
+since requests stay. For independent arrivals the difference is known: a count's variance is its mean, and an
+exponential mean in which each bin weighs w keeps w / (2 - w) of it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class OccupancySmoother:
 
 
 def _root(values: Floats) -> Floats:
-    """As `**` has it for single numbers: numpy's differs in the last digit of one in a thousand."""
+    """Power computed as `**` does for single numbers: numpy's differs in the last digit of one in a thousand."""
     return np.array([value**0.5 for value in values.tolist()])
 
 
