@@ -176,7 +176,7 @@ class Environment:
             one.telemetry.read_next_s = at_s
 
     def forget_pages(self) -> None:
-        """Whoever read the pages begins anew."""
+        """The reader of the pages restarts without memory of them."""
         for pages in self._pages:
             pages.forget()
 
@@ -186,7 +186,7 @@ class Environment:
 
 
 def arrivals_of(spec: Deployment, duration_s: float, seed: int) -> ArrivalStream:
-    """The traffic of a deployment: it depends on the scenario and the seed, and on nothing that anybody does."""
+    """The traffic of a deployment: it depends on the scenario and the seed only, not on any policy."""
     w = spec.block.workload
     name = spec.key.full
     traffic = spec.traffic

@@ -60,7 +60,7 @@ class Outputs:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Who decides: a policy by name with options; None = the scenario's."""
+    """The policy that decides, by name with options; None = the scenario's."""
 
     name: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -77,7 +77,7 @@ def make_policy(scenario: Scenario, choice: Choice) -> Policy:
     name, options = choice.of(scenario)
     base = Path(scenario.source).parent
     if choice.name is not None and Path(name.rpartition(":")[0]).is_file():
-        base = Path()  # what somebody types is found from where they stand, what a scenario names from where it lies
+        base = Path()  # paths typed at a shell are relative to its folder, paths in a scenario to the scenario's
     return create_policy(name, options, base)
 
 
@@ -127,7 +127,7 @@ def run(
 
 
 _ENVIRONMENTS_LEFT = 8
-"""So many runs of this process may leave their environment behind."""
+"""Number of runs of this process that may leave their environment behind."""
 _runs = count(1)
 
 
@@ -197,7 +197,7 @@ class _Run:
 
     @property
     def _record_s(self) -> float:
-        """Rows are by the tick; where nobody wants rows, ended requests are collected now and then."""
+        """Rows are by the tick; without rows, ended requests are collected now and then."""
         tick_s = self.scenario.file.tick_s
         return tick_s if self.outputs.timeline is not None else max(tick_s, _FEED_S)
 
@@ -208,7 +208,7 @@ class _Run:
                 self.outputs.requests.write(one.key, ended)
 
     def _finish_requests(self) -> None:
-        """The tail: nothing is billed and nobody decides, but requests in flight may end."""
+        """The tail: nothing is billed and no decision is made, but requests in flight may end."""
         for one in self.environment.live:
             one.plane.freeze()
             one.plane.advance(self.scenario.duration_s + tail_s(one.spec))

@@ -18,11 +18,11 @@ from simulator.kernel.meters import Meter
 BOOKED_S = 600.0
 """How long a queued node waits for its first worker; and of queued ones all come at once, or none."""
 AGAIN_AFTER_S = 1800.0
-"""After a booking that expired unused nothing is queued for again so long."""
+"""Time (s) without a new queued request after a booking that expired unused."""
 QUEUED_RUN_S = 7 * 86400.0
 """Queued nodes go after seven days, whatever runs on them."""
 REFUSAL_BACKOFF_S = 300.0
-"""How long nobody asks a pool again that refused (the cluster autoscaler's first back-off)."""
+"""Time (s) during which a pool that refused is not asked again (the cluster autoscaler's first back-off)."""
 
 
 class NodePool:
@@ -38,7 +38,7 @@ class NodePool:
         on_preempted: Callable[[Node], None],
         on_floor: Callable[[NodePool, int, Sequence[ServiceGpus]], None] = lambda pool, nodes, services: None,
     ) -> None:
-        """`on_floor`: workers that so many nodes hold are to be kept (of pools that warm workers)."""
+        """`on_floor`: called with the number of nodes whose workers are to be kept (pools that warm workers)."""
         self.spec = spec
         self._on_floor = on_floor
         self._expired_at_s = -math.inf
@@ -47,7 +47,7 @@ class NodePool:
         self.level = 0
         """Nodes that the plan wants, busy and warm together."""
         self.started = self.refused = self.preempted = 0
-        """In the result's window: nodes asked for that come, that nobody had; nodes taken away."""
+        """In the result's window: nodes started, requests for nodes that were refused, nodes taken away."""
         self.prewarmed: list[Node] = []
         self.billed_nodes = Meter(since_s)
         self._queue = queue

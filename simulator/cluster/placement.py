@@ -23,7 +23,7 @@ from simulator.kernel.events import Event, EventQueue
 
 @dataclass(slots=True)
 class _Spare:
-    """GPUs of a worker on its way that nobody was promised yet in this look."""
+    """GPUs of a worker under way that are not yet assigned in this round of the autoscaler."""
 
     service: str
     pool: str
@@ -138,7 +138,7 @@ class Cluster:
     # ------------------------------------------------------------ Ray's autoscaler
 
     def _look_later(self) -> None:
-        """Each pool's autoscaler looks at its next full period as long as somebody waits."""
+        """Each pool's autoscaler runs at its next full period as long as a claim waits."""
         for name, pool in self.pools.items():
             if name not in self._checks:
                 period_s = pool.spec.autoscaler_period_s
@@ -246,7 +246,7 @@ class Cluster:
         pool.review()
 
     def image_at_s(self, node: Node, image: str) -> float:
-        """When an image is on a node (now, if it is); its pull begins now where nobody has begun it."""
+        """Time at which an image is on a node (now, if it is there). Starts its pull if none is under way."""
         now_s = self._queue.now_s
         if image not in node.images:
             node.images[image] = now_s + self._pulls[node.spec.name].duration_s(node.spec.image_pull_s)

@@ -27,7 +27,9 @@ class WorkerFloor:
     floors: dict[str, int] = field(default_factory=dict)
 
     def set_level(self, nodes: int, services: Sequence[ServiceGpus]) -> bool:
-        """What so many nodes full of workers are, for those whose planned replicas need them. Whether it changed."""
+        """Workers that fill this number of nodes, for the services whose planned replicas need them. Returns whether it
+        changed.
+        """
         named = {(s.namespace, s.service): service_name(s) for s in services}
         shared = shares(nodes * self.per_node, self.worker_gpus, services)
         floors = {named[place]: count for place, count in shared.items()}

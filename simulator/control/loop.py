@@ -91,9 +91,9 @@ class ControlLoop:
         due = now_s >= self._read_next_s - _NS
         signals = self._observation.signals(read_pages=due)
         if due:
-            # Who asks its processes itself (no report period) does so at each decision.
+            # A policy that reads processes directly (no report period) does so at each decision.
             self._read_next_s = now_s + (self._scenario.file.tick_s if self._spec.period_s > 0 else 0.0)
-            if not self._restarts:  # who restarts reads at once
+            if not self._restarts:  # a restarted controller reads at once
                 self._environment.nobody_reads_before(self._read_next_s)
         self._refit()
         began = time.perf_counter()

@@ -154,7 +154,7 @@ class Plane:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaLoad:
-    """What one replica showed at a moment, as the engine's numbers; figures for those who read it."""
+    """One replica's figures at a moment, from the engine's numbers; computed when they are read."""
 
     line: Ints
 

@@ -53,7 +53,7 @@ def count_gaps(z: Ints, x: Reals, row: int, counts: int, steps: int) -> None:
     done = 0
     while done < steps:
         upto = steps
-        if i < _ITL_EDGES and slope > 0.0:  # steps grow: so many stay at or below this edge
+        if i < _ITL_EDGES and slope > 0.0:  # steps grow: this many stay at or below the edge
             upto = min(steps, int((x[edges + i] - base) / slope) + 1)
         if upto > done:
             z[counts + i] += batch * (upto - done)

@@ -16,13 +16,13 @@ from simulator.engine.layout import Ints
 
 @inner
 def blocks_for(z: Ints, tokens: int) -> int:
-    """Blocks that hold so many tokens."""
+    """Blocks that hold this number of tokens."""
     return int((tokens + z[at.BLOCK] - 1) // z[at.BLOCK])
 
 
 @inner
 def take(z: Ints, row: int, blocks: int) -> None:
-    """Blocks leave from the front; the caller has checked that so many are free."""
+    """Take blocks from the front of the free list; the caller has checked that there are enough."""
     z[row + at.FREE] -= blocks
     if z[row + at.SEGMENTS] == 0:
         return
@@ -85,7 +85,7 @@ def append(z: Ints, row: int, blocks: int, owner: int) -> None:
 
 @inner
 def reclaim(z: Ints, row: int, slot: int, blocks: int) -> None:
-    """The request takes so many of its surviving blocks out of the list; the rest belongs to nobody."""
+    """Remove this many of the request's surviving blocks from the list; its other blocks lose their owner."""
     z[row + at.FREE] -= blocks
     if z[slot + at.SURVIVING] == 0:
         return

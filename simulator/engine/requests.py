@@ -101,7 +101,7 @@ def unlink_age(z: Ints, row: int, slot: int) -> None:
 
 @inner
 def leave_waiting(z: Ints, row: int, slot: int) -> None:
-    """Out of the engine's waiting queue; what it might have found again in the cache belongs to nobody."""
+    """Remove the request from the engine's waiting queue; its cached blocks lose their owner."""
     unlink(z, row + at.WAIT_HEAD, row + at.WAIT_TAIL, slot)
     z[row + at.WAITING] -= 1
     reclaim(z, row, slot, 0)

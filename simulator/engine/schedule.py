@@ -114,7 +114,7 @@ def hashed_tokens(z: Ints, slot: int, computed: int) -> int:
 
 @inner
 def leave_batch(z: Ints, row: int, computed: int) -> None:
-    """A sequence with so many tokens computed decodes no further: out of the sums."""
+    """Remove a sequence with this many computed tokens from the sums of decoding sequences."""
     z[row + at.BATCH] -= 1
     z[row + at.CONTEXT] -= computed
     z[row + at.BOUNDARY + (z[row + at.CLOCK] - computed) % z[at.BLOCK]] -= 1
@@ -134,7 +134,7 @@ def first_end(z: Ints, row: int) -> int:
 
 @inner
 def give_chunk(z: Ints, row: int, slot: int, chunk: int) -> None:
-    """So many tokens of the request are computed in this plan; counts those computed a second time."""
+    """Schedule this many tokens of the request in the plan; counts those that are computed a second time."""
     done = z[slot + at.COMPUTED]
     z[slot + at.CHUNK] = chunk
     again = min(z[slot + at.HIGH_WATER], done + chunk) - done

@@ -25,7 +25,9 @@ _END, _DEADLINE, _SCHEDULE = range(3)
 
 @inner
 def abandon(z: Ints, x: Reals, row: int, slot: int, now_s: float, status: int) -> None:
-    """The client of a request at this replica gives up: it ends now, the engine hears of it at its next step."""
+    """The client of a request at this replica leaves: the request ends now, the engine processes it at
+    its next step.
+    """
     record(z, x, slot, status, now_s, emitted(z, x, slot, now_s))
     leave_replica(z, x, row, slot, now_s)
     if z[slot + at.STATE] == at.IN_RUNNING:

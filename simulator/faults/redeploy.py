@@ -1,4 +1,4 @@
-"""Somebody deploys a new version."""
+"""A new version is deployed."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from enum import IntEnum
 
 
 class Priority(IntEnum):
-    """What comes first at one instant: the world moves, it is measured, somebody decides, it is recorded."""
+    """Order of events at one instant: the world moves, it is measured, the controller decides, it is recorded."""
 
     WORLD = 0
     MEASURE = 1

@@ -188,7 +188,7 @@ class Outcomes:
 
 @dataclass(frozen=True, slots=True)
 class ColdStarts:
-    """Replica starts by what users felt of them; the misses and waiting that belong to exposed ones."""
+    """Replica starts by their effect on users; the misses and waiting that belong to exposed ones."""
 
     hidden: int
     exposed: int

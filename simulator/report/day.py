@@ -20,7 +20,9 @@ _MOST_STRIPS = 8
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A cold start below a strip: `square` (users felt it) or `ring`, at `left` per cent of the time."""
+    """A cold start below a strip: `square` (a TTFT promise was broken meanwhile) or `ring`, at `left` per cent of the
+    time.
+    """
 
     kind: str
     left: str

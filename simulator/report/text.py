@@ -131,7 +131,7 @@ def headline(rows: Sequence[Summary], run: Run) -> tuple[str, str]:
 
 
 def _lost(name: str, own: Summary, rivals: Sequence[Summary], run: Run) -> str:
-    """The headline where we miss, and who does not."""
+    """The headline if `predictive` misses, and which policies do not."""
     missed, several = missed_words(own, run), len(run.targets) > 1
     if rivals:
         return f"{name} misses {missed}; {display_name(rivals[0].policy)} meets {'every target' if several else 'it'}"
@@ -171,7 +171,7 @@ def _cost(row: Summary) -> float:
 
 
 def _details(own: Summary, others: Sequence[Summary], run: Run) -> str:
-    """Own figures, then everybody's from the cheapest that meets the target on."""
+    """Figures of `predictive`, then of all policies from the cheapest that meets the target on."""
     parts = [f"{display_name(own.policy)}: {dollars(own.cost_usd)} at {percent(miss_fraction(own))} misses."]
     for row in sorted(others, key=lambda r: (not r.reaches_target, _cost(r))):
         knows = " (which knows the traffic beforehand)" if row.clairvoyant else ""

@@ -47,7 +47,7 @@ class Deployment:
     prompt_tokens: Duration | None
     output_tokens: Duration | None
     history: Traffic | None
-    """Of a trace only what lies before workload.start_s: later rows are gone before anybody can read them."""
+    """Past traffic. A trace is cut at workload.start_s, so that no policy can read later rows."""
 
     @property
     def slo(self) -> Slo:

@@ -193,7 +193,9 @@ class Serve:
             self._reconcile_later()
 
     def _victims(self, count: int) -> list[Replica]:
-        """Serve's order: not RUNNING yet, then on the nodes with the fewest replicas of anybody, then the newest."""
+        """Serve's order: not RUNNING first, then on the nodes with the fewest replicas of any deployment, then the
+        newest.
+        """
         starting = [r for r in self.replicas.values() if r.state == "STARTING"][::-1]
         # Those without a node first: they hold nothing yet.
         starting.sort(key=lambda r: r.node is not None)
@@ -225,7 +227,7 @@ class Serve:
             replica.loaded.cancel()
             self.queue.after(min(WAIT_LOOP_S, grace_s), lambda: self._gone(replica))
         else:
-            # Its actor does not exist, so nobody answers the request to stop: Serve lists it for the whole grace.
+            # Its actor does not exist, so the request to stop is not answered: Serve lists it for the whole grace.
             self.cluster.withdraw(replica.claim)
             self.queue.after(grace_s, lambda: self._gone(replica))
 

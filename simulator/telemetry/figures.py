@@ -1,4 +1,4 @@
-"""What there is to see of replicas and of the handle at one moment, and who is asked for it."""
+"""Observable figures of replicas and of the handle at one moment, and which process reports them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class HandleFigures:
 
 
 class ReplicaSnapshot(Protocol):
-    """Figures of one replica at one moment, made when somebody reads them."""
+    """Figures of one replica at one moment, computed when they are read."""
 
     def running_and_tokens(self) -> tuple[float, float]: ...
     def figures(self) -> ReplicaFigures: ...

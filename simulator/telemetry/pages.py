@@ -35,7 +35,7 @@ class MetricPages:
         self._recorders: dict[DeploymentKey, HandleRecorder] = {}
         self._metrics: dict[DeploymentKey, DeploymentMetrics] = {}
         self._begun = True
-        """False once whoever reads has restarted: what its first pages count is older than it can know."""
+        """False once the reader has restarted: counts on its first pages are older than it can know."""
 
     def record_handles(self, queue: EventQueue, metrics_interval_s: float, look_back_s: float) -> None:
         """Let every handle record and push for Serve's own autoscaler, from now on."""

@@ -74,7 +74,7 @@ class DeploymentTelemetry:
         self._slots: list[dict[str, _Process]] = [{} for _ in range(_SLOTS)]
         """The same, by their time to report."""
         self.read_next_s = 0.0
-        """Nobody reads before this time."""
+        """Earliest time of the next read."""
         self._dead: dict[str, _Process] = {}
         self._next_slot = 0
         if spec.period_s > 0 and spec.read:

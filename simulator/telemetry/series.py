@@ -48,7 +48,7 @@ class ReplicaSeries:
         self._gauges = (self.processing, self.running, self.waiting, self.kv_usage)
 
     def report(self, snapshot: ReplicaSnapshot, engine_shows: bool) -> Report:
-        """Of vLLM's two histograms of times between tokens the one that whoever reads both prefers."""
+        """Of vLLM's two histograms of times between tokens the one that readers prefer."""
         f = snapshot.figures()
         itl = (self.mean_itl, self.mean_itl_sum) if f.itl_of_requests else (self.itl, self.itl_sum)
         counters: list[float | Histogram] = [f.prompt_tokens, f.output_tokens, f.cached_tokens, f.finished]

@@ -1,4 +1,4 @@
-"""How late, and how completely, metrics reach whoever reads them: the measured paths, and one that is ideal."""
+"""Delay and completeness of the metrics that a policy reads: the measured paths, and an ideal one."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ class TelemetrySpec:
     keep_dead_counters: bool = True
     handles: bool = False
     idle_gauges_s: float | None = None
-    """So long after its last step an engine's gauges leave the page (None: they stay, as on vLLM's own page)."""
+    """Time (s) after its last step at which an engine's gauges leave the page (None: they stay, as on
+    vLLM's own page).
+    """
     read: bool = True
-    """False: nobody looks, and nothing is reported."""
+    """False: the metrics are not read, and nothing is reported."""
 
 
 PROFILES: Mapping[str, TelemetrySpec] = {

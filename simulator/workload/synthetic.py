@@ -15,7 +15,7 @@ from simulator.workload.traces import Floats, RateTrace
 
 _DAY_S = 86400.0
 _BURST_LENGTH = 12.0
-"""Decay times after which a burst is forgotten (e^-12 of it is left)."""
+"""Number of decay times after which a burst is dropped (e^-12 of it is left)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Bursts:
 
 @dataclass(frozen=True, slots=True)
 class MixKnot:
-    """From `at_s` on prompts and outputs are so many times as long; between two knots a straight line leads."""
+    """From `at_s` on prompts and outputs are longer by these factors, linear between two knots."""
 
     at_s: float
     prompt_factor: float = 1.0

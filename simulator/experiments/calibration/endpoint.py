@@ -25,12 +25,12 @@ from simulator.experiments.observed import BATCH_COLUMNS, ClosedBatches, read_me
 _PROMPTS = (32, 128, 512, 1024, 2048, 4096)
 _OUTPUTS = (24, 96)
 _KV_SHARE = 0.9
-"""A batch takes at most so much of the KV cache: a preemption would measure something else."""
+"""Largest share of the KV cache that a batch takes: a preemption would spoil the measurement."""
 _PAUSE_S = 0.2
 _BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """Waits after refusals in a row that name no time; after that many of them measuring stops."""
 _REFUSALS_OF_A_SIZE = 3
-"""Refusals of one batch after which so many at once are not asked for again."""
+"""Refusals of one batch after which a batch of this size is not tried again."""
 _FAILURES = 3
 _LONGEST_WAIT_S = 120.0
 
@@ -53,7 +53,7 @@ class EndpointRefused(LeadtimeError):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """So many equal requests at once."""
+    """A batch of equal requests sent at once."""
 
     concurrency: int
     prompt_tokens: int

@@ -35,7 +35,7 @@ class Engine:
     said: tuple[str, ...]
 
     def holding(self, kv_tokens: int) -> Engine:
-        """With the KV cache that somebody found out. Errors: PolicyError for a longest request that it cannot hold."""
+        """The profile with a measured KV cache. Errors: PolicyError for a longest request that it cannot hold."""
         said = (*self.said, "kv_tokens")
         limits = with_longest(replace(self.limits, kv_tokens=kv_tokens), self.said, "--engine")
         return Engine(limits, self.scheduling, said)
@@ -54,7 +54,9 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """A profile with lines for people: errors, what nobody measured or said, and where it extrapolates."""
+    """A profile with lines for people: errors, values that were neither measured nor given, and where
+    it extrapolates.
+    """
 
     profile: EngineProfile
     basis: str

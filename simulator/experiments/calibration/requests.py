@@ -22,7 +22,9 @@ HOST_S, API_S = 0.0015, 0.007
 
 _QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 _SENSITIVE = 0.002
-"""Doubling the host time must add so much error, or the requests do not tell it (it hides behind the step)."""
+"""Doubling the host time must add this much error; otherwise the requests do not determine it (it hides behind the
+step).
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ def workers(jobs: int, ray_address: str | None = None) -> Iterator[Workers]:
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         for process in set(multiprocessing.active_children()) - others:
-            process.terminate()  # else the end of this process waits for runs that nobody wants any more
+            process.terminate()  # else the end of this process waits for runs that are no longer needed
         raise
     pool.shutdown()
 

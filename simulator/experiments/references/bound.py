@@ -34,7 +34,7 @@ def bound_result(scenario: Scenario, policy: OraclePolicy, timeline: Sink | None
     pools = {p.name: p for p in world.pools}
     deployments, costs = [], []
     for (members, _), bound in zip(world.groups(), policy.bounds, strict=True):
-        # whose the misses are is nobody's to say: each has the share of them that it has of those it may miss
+        # which deployment missed is unknown: each gets the share of the misses that it has of the allowed ones
         may_miss = {d.key: world.budget(d) for d in members}
         total = sum(may_miss.values()) or 1.0
         deployments += [_figures(world, d, bound.misses * may_miss[d.key] / total) for d in members]

@@ -25,7 +25,7 @@ LEAD_TRIALS = 14
 _LEAST_DENSITY, _MOST_DENSITY = 0.35, 1.25
 HINDSIGHT_TRIALS = 16
 FRACTIONS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.35, 1.5)
-"""Targets of the HPA, as shares of what a replica holds at capacity; more of it is cheaper and misses more."""
+"""Targets of the HPA, as shares of what a replica holds at capacity; a larger target is cheaper and misses more."""
 WINDOWS_S = (60.0, 300.0, 900.0)
 """Scale-down stabilisation."""
 
@@ -99,7 +99,7 @@ def resolve(scenario: Scenario, policy: Policy, run: Run) -> tuple[Policy, Resul
 
 
 def missing_past(scenario: Scenario, names: Sequence[str]) -> dict[str, str]:
-    """Policies of a list that cannot run on a scenario as they stand, and why: for whoever runs all of them."""
+    """Policies of a list that cannot run on a scenario as they are, and why: for callers that run all of them."""
     if not {"schedule", "static_mean"} & set(names) or not (missing := lacks_history(scenario)):
         return {}
     why = f"it is derived from history, and {missing[0]} has none in {scenario.source}"

@@ -23,7 +23,7 @@ from simulator.workload.traces import RateTrace, RequestTrace
 
 PAST_BIN_S = 60.0
 _CLOSED_FROM_FRACTION = 0.5
-"""A stock-out that refuses at least this share counts as closed for who plans ahead."""
+"""A stock-out that refuses at least this share counts as closed for a plan made ahead."""
 
 
 def known_world(scenario: Scenario) -> KnownWorld:

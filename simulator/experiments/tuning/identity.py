@@ -16,7 +16,9 @@ from simulator.scenario.reading import Traffic
 
 
 def of_files(scenarios: Iterable[Scenario], policy: Policy) -> str:
-    """A digest of what scenario files only name: traces, histories, engine profiles, and a policy of somebody's own."""
+    """A digest of everything that scenario files only name: traces, histories, engine profiles, and
+    plug-in policies.
+    """
     digest = blake2b(digest_size=8)
     for scenario in scenarios:
         for d in scenario.deployments:

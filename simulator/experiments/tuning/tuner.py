@@ -33,7 +33,7 @@ SAFETY = 0.7
 SLICE_S = 6 * 3600.0
 _WARMUP_S = 1800.0
 _STOP_AT = 4.0
-"""A trial is given up once it has missed so many times what it may in all."""
+"""A trial is given up once it has missed this many times the misses that it may have in all."""
 _GENERATION = 8
 _FINAL_MISSES = (2.0, 1.0, 0.4, 0.1)
 """Finalists: the cheapest on the slice within each of these shares of the allowed misses."""
