@@ -89,7 +89,7 @@ def paced(claims: Sequence[Claim], granted: Mapping[str, int], budget_gpus: int)
 
 
 def _guaranteed(claims: Sequence[Claim], budget_gpus: int) -> dict[str, int]:
-    """Replicas of each claim that its guarantee pays for, at most as many as it wants."""
+    """Replicas that the guarantee of each claim pays for, capped at what the claim asks for."""
     granted = {c.name: 0 for c in claims}
     left, of_entry = budget_gpus, {c.entry: c.guaranteed_gpus for c in claims if c.entry}
     for claim in _by_priority(claims):

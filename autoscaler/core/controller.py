@@ -64,7 +64,7 @@ class Controller:
         self, config: ControllerConfig, state: ControllerState, policy: Policy, forecasting: Forecasting
     ) -> None:
         self.config = config
-        """Settings in force: those of the file, preceded by entries from annotations."""
+        """Settings in force: entries from annotations first, then the entries of the settings file."""
         self._file_deployments = config.deployments
         self.policy = policy
         self.state = state
@@ -114,7 +114,7 @@ class Controller:
         self.policy.warm_start(self.state.policy_state, key, trace)
 
     def take_settings(self, entries: Sequence[DeploymentSettings]) -> None:
-        """Entries that precede those of the file from now on and replace earlier ones. `step` calls this itself."""
+        """Replace the entries from annotations, which precede the settings file. `step` calls this itself."""
         deployments = (*entries, *self._file_deployments)
         if deployments != self.config.deployments:
             self.config = replace(self.config, deployments=deployments)

@@ -140,11 +140,7 @@ class CounterMemory:
         before[0], before[1] = value, at_s
         self.started = True
         if begun_s < at_s:
-            pace, lately = growth / (at_s - begun_s), self.pace
-            if pace <= lately:
-                self.pace = 0.95 * lately
-            else:
-                self._learn_pace(pace)
+            self._learn_pace(growth / (at_s - begun_s))
         return growth
 
     def _learn_pace(self, pace: float) -> None:

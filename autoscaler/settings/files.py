@@ -29,9 +29,8 @@ def _paths(settings: Settings) -> Iterator[tuple[Loc, str]]:
     for namespace, text in server.plan_token_files.items():
         yield ("server", "plan_token_files", namespace), text
     for source, given in settings.sources().items():
-        for key, text in ((key, getattr(given, key)) for key in type(given).model_fields if key.endswith("_file")):
-            if text is not None:
-                yield (source, key), text
+        for key, text in given.files():
+            yield (source, key), text
     if settings.kubernetes is not None:
         block = settings.kubernetes
         for key, text in (("tokens", block.tokens), ("kubeconfig", block.kubeconfig)):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from autoscaler.core.types.pools import WAYS, GkePool, WarmPool
 from autoscaler.settings.document.problems import Problem
 from autoscaler.settings.document.reading import Loc
-from autoscaler.settings.pools import NodePool, WarmBlock
+from autoscaler.settings.pools import NodePool
 from autoscaler.settings.settings import Settings
 
 _PROVISIONERS = {
@@ -108,8 +108,8 @@ def _where(at: Loc, pool: NodePool, settings: Settings) -> Iterator[Problem]:
 
 def _keys(at: Loc, pool: NodePool) -> Iterator[Problem]:
     warm, way = pool.warm, pool.prewarm
-    for key in WarmBlock.model_fields:
-        if key in warm.model_fields_set and getattr(warm, key) is not None and key not in WAYS[way].keys:
+    for key, value in warm:
+        if key in warm.model_fields_set and value is not None and key not in WAYS[way].keys:
             ways = " or ".join(name for name, facts in WAYS.items() if key in facts.keys)
             yield Problem((*at, "warm", key), f"given; allowed: only with prewarm {ways}, and it is {way}")
     if way == "node_pool":

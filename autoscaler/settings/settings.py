@@ -165,11 +165,10 @@ class _Settings(Block):
 
     def sources(self) -> dict[str, SourceBlock]:
         """The sources beside Ray and Kubernetes that the file has, by their keys."""
-        found = {key: getattr(self, key) for key in SOURCES}
-        return {key: block for key, block in found.items() if block is not None}
+        return {key: block for key, block in self if key in SOURCES and block is not None}
 
 
-SOURCES = classes_in("autoscaler.settings.sources", SourceBlock)
+SOURCES = classes_in("autoscaler.settings.sources", SourceBlock)  # type: ignore[type-abstract] # only inherited from
 """Each source beside Ray and Kubernetes by its key in the settings, which is its file's name."""
 
 if TYPE_CHECKING:

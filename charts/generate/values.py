@@ -86,7 +86,7 @@ VALUES: tuple[Value, ...] = (
     Value("nameOverride", "", _NAME_OR_EMPTY, "Replaces the chart's name in the names of its objects."),
     Value("fullnameOverride", "", _SERVICE_NAME_OR_EMPTY, "Replaces the whole name of its objects."),
     Value("commonLabels", {}, _LABELS, "Labels for every object."),
-    Value("commonAnnotations", {}, _ANNOTATIONS, "Annotations for every object; those of pods are `podAnnotations`."),
+    Value("commonAnnotations", {}, _ANNOTATIONS, "Annotations of every object except pods, which have `podAnnotations`."),
     Value(
         "image.registry", "",
         {"type": "string", "pattern": "^([a-z0-9]([-a-zA-Z0-9_./:]*[a-zA-Z0-9])?)?$", "maxLength": 255},
@@ -135,7 +135,7 @@ VALUES: tuple[Value, ...] = (
     ),
     Value("serviceAccount.create", True, _BOOL, "Make a ServiceAccount; false = use an existing one."),
     Value("serviceAccount.name", "", _NAME_OR_EMPTY, "Its name; empty = the objects' name (or `default`)."),
-    Value("serviceAccount.annotations", {}, _ANNOTATIONS, "Annotations of it, such as for Workload Identity."),
+    Value("serviceAccount.annotations", {}, _ANNOTATIONS, "Annotations of the ServiceAccount, such as for Workload Identity."),
     Value("rbac.create", True, _BOOL, "Make Roles and RoleBindings; false = you grant the rights of docs/rights.md."),
     Value(
         "admissionPolicy.enabled", None, {"type": ["boolean", "null"]},
@@ -231,7 +231,7 @@ VALUES: tuple[Value, ...] = (
     Value("prometheusRule.disabled", [], _names({"type": "string", "pattern": "^[A-Za-z0-9]+$"}), "Alerts to leave out, by name."),
     Value("dashboards.enabled", False, _BOOL, "A ConfigMap with the Grafana dashboards for Grafana's sidecar."),
     Value("dashboards.labels", {"grafana_dashboard": "1"}, _LABELS, "Labels by which the sidecar finds it."),
-    Value("dashboards.annotations", {}, _ANNOTATIONS, "Annotations of it, such as the folder."),
+    Value("dashboards.annotations", {}, _ANNOTATIONS, "Annotations of the dashboards, such as the folder."),
     Value("networkPolicy.enabled", True, _BOOL, "Let in only what asks for pages, let out only what it needs."),
     Value(
         "networkPolicy.ingressFrom", [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}],

@@ -8,6 +8,7 @@ observation.py's.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from policies.base import DeploymentKey
 from simulator.faults.base import Api, Fault, Restart, World
@@ -34,7 +35,7 @@ class Faults:
         self.restarts: list[Restart] = [one for one in restarts if one is not None]
         world = World(queue, serves, inside_serve)
         for fault, draws in self._all:
-            queue.at(fault.at_s, lambda f=fault, d=draws: f.happen(world, d))  # type: ignore[misc]
+            queue.at(fault.at_s, partial(fault.happen, world, draws))
 
     def source_down(self, source: str) -> str:
         """Why a source cannot be read now; empty where it can."""

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from autoscaler.settings.document.problems import Complaint
 from policies.base import DeploymentKey
-from simulator.faults.base import Api, Complaint, LastingFault, unknown_deployment
+from simulator.faults.base import Api, LastingFault, unknown_deployment
 
 if TYPE_CHECKING:
     from simulator.kernel.draws import Draws

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from autoscaler.settings.document.blocks import Block
-from autoscaler.settings.document.problems import did_you_mean
+from autoscaler.settings.document.problems import Complaint, did_you_mean
 
 if TYPE_CHECKING:
     from policies.base import DeploymentKey
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from simulator.serve.lifecycle import Serve
 
 Api = Literal["serve", "kubernetes"]
-Complaint = tuple[str, str]
-"""A key, and the words after it: what is written there, and what is allowed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import pytest
 from autoscaler import __version__
 from autoscaler.cli.registry import COMMANDS, Command
 from autoscaler.common.errors import ActuatorError, ConfigError, SourceError
+from autoscaler.settings.settings import SOURCES
 from policies.base import PolicyError
 from tests.cli.helpers import ROOT, leadtime, leadtime_process, python
 
@@ -185,6 +186,6 @@ def test_a_bad_settings_file_ends_the_program_with_2(tmp_path: Path) -> None:
     assert ran.code == 2
     assert ran.err.splitlines() == [
         "lt.yaml:2: tick: unknown key; did you mean 'tick_s'? (allowed: version, dry_run, tick_s, services, deployments, "
-        "tenants, node_pools, gpu_budget, reading, policy, guards, state, journal, server, leader_election, kubernetes, mqtt, "
-        "prometheus)",
+        "tenants, node_pools, gpu_budget, reading, policy, guards, state, journal, server, leader_election, kubernetes, "
+        f"{', '.join(SOURCES)})",
     ]

@@ -5,7 +5,7 @@ they are turned away. Pure; time is an argument. Capacity and decisions live els
 
 Files: `rates` ingests a page's counters and keeps rates and bins; `token_mix` estimates tokens per request (`aborts`:
 requests that end early; `engines`: engines with incomplete metrics); `slo` counts requests within the SLO; `knowledge`
-decides which quantities are known; `observation` assembles all of it for one moment.
+decides which quantities are known; `observation` assembles the Observation of one moment.
 """
 
 from autoscaler.core.demand.knowledge import Reports

@@ -32,7 +32,7 @@ class WayFacts:
     keys: tuple[str, ...] = ()
     """Keys of the settings' `warm` that it knows."""
     spare: bool = False
-    """It holds what is beyond the nodes that workers are on or wait for; else it sets a floor for all of it."""
+    """Its level is spare capacity beyond the nodes that workers use or wait for; else a floor under all of the pool."""
     kubernetes: bool = False
     """It writes to the Kubernetes API."""
     extra: str | None = None

@@ -24,6 +24,8 @@ _CREDENTIALS = re.compile(r"://[^/@\s]*@")
 _QUERY = re.compile(r"(://[^\s?#]*[?#]).*", re.DOTALL)
 _SECRET_KEYS = re.compile(r"(token|password|secret|credential)", re.IGNORECASE)
 _MAX_SHOWN = 60
+Complaint = tuple[str, str]
+"""A key of a block that checks itself, and the words after it: what is written there, and what is allowed."""
 
 
 @dataclass(frozen=True, slots=True)

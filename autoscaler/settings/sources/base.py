@@ -1,11 +1,12 @@
 """What the settings of every source beside Ray and Kubernetes have: their check, and the parts that they come to.
 
 The parts are imported when they are made, not when the settings are read: their libraries may be optional. A key that
-ends in `_file` names a file, and is checked as such by its name (settings/files.py).
+ends in `_file` names a file (`SourceBlock.files`), and settings/files.py checks that it can be read.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,12 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from autoscaler.settings.document.blocks import Block
+from autoscaler.settings.document.problems import Complaint
 
 if TYPE_CHECKING:
     from autoscaler.core.ports import Actuator, RateHistory, Source
-
-Complaint = tuple[str, str]
-"""A key, and the words after it: what is written there, and what is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +55,10 @@ class SourceBlock(Block):
     EXTRA: ClassVar[str | None] = None
     """The optional part of leadtime (pyproject.toml) whose libraries it needs."""
 
+    def files(self) -> Iterator[tuple[str, str]]:
+        """Keys that name a file, with its path: those that end in `_file`, where they are given."""
+        return ((key, text) for key, text in self if key.endswith("_file") and text is not None)
+
     @property
     def hint_max_rps(self) -> float | None:
         """Requests per second that demand announced by this source may reach; None: it announces none."""
@@ -65,6 +68,6 @@ class SourceBlock(Block):
         """What types and bounds cannot say. `elects`: several controllers have these settings, and one leads."""
         yield from ()
 
+    @abstractmethod
     def parts(self, around: Surroundings) -> Parts:
         """Errors: ConfigError; ImportError where the libraries of `EXTRA` are missing."""
-        raise NotImplementedError(f"{type(self).__name__} has no parts()")

@@ -12,8 +12,9 @@ from pydantic import Field
 
 from autoscaler.clients.mqtt import MqttBroker
 from autoscaler.settings.document.blocks import words
+from autoscaler.settings.document.problems import Complaint
 from autoscaler.settings.kinds import PathText
-from autoscaler.settings.sources.base import Complaint, Parts, SourceBlock, Surroundings
+from autoscaler.settings.sources.base import Parts, SourceBlock, Surroundings
 
 log = logging.getLogger("leadtime")
 
@@ -41,7 +42,7 @@ class Mqtt(SourceBlock):
     client_key_file: PathText | None = Field(
         default=None, description="File with its private key (PEM); null = it is in client_cert_file too."
     )
-    username: str | None = Field(default=None, min_length=1, description="User to log in as; null = nobody.")
+    username: str | None = Field(default=None, min_length=1, description="User to log in as; null = anonymous.")
     password_file: PathText | None = Field(
         default=None, description="File with the user's password; read again at each connection."
     )

@@ -12,6 +12,7 @@ import pytest
 from autoscaler.common.errors import ConfigError
 from autoscaler.settings import load_config
 from autoscaler.settings.document.problems import BadSettings
+from autoscaler.settings.settings import SOURCES
 
 GOOD = """\
 version: 1
@@ -32,7 +33,7 @@ PATTERN = "APP/DEPLOYMENT or NAMESPACE/SERVICE/APP/DEPLOYMENT, each part a name 
 NAME = "a name without '/', '*' or spaces"
 TOP_KEYS = (
     "version, dry_run, tick_s, services, deployments, tenants, node_pools, gpu_budget, reading, policy, guards, state, "
-    "journal, server, leader_election, kubernetes, mqtt, prometheus"
+    f"journal, server, leader_election, kubernetes, {', '.join(SOURCES)}"
 )
 
 WRONG_TYPE_OR_RANGE = [
