@@ -25,13 +25,10 @@ POLICY = """\
 import json
 from pathlib import Path
 from policies.base import FleetProposal, PoolProposal, ReplicaProposal, Term
-from policies.references.static import StaticState
+from policies.plugin import PolicyPlugin
 
-class Told:
-    name, period_s, guards, clairvoyant, telemetry, forecast, options = "told", None, "full", False, None, None, None
-
-    def new_state(self):
-        return StaticState()
+class Told(PolicyPlugin):
+    name = "told"
 
     def propose(self, fleet, state, now_s):
         wants = json.loads(Path("WANTS").read_text())
