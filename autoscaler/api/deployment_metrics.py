@@ -29,6 +29,11 @@ _SEEN: tuple[tuple[str, str, Callable[[Observation], float | None]], ...] = (
     ("leadtime_kv_cache_usage_ratio", "KV cache in use on the fullest replica.", lambda o: o.kv_usage_fraction),
     ("leadtime_error_rps", "Requests per second that fail.", lambda o: o.error_rate_rps),
     ("leadtime_slo_attainment_ratio", "Share of recent requests within the SLO.", lambda o: o.attained_fraction),
+    (
+        "leadtime_arrivals_disagreement_ratio",
+        "By what share the count of arrivals differed from the engines' in the last minute.",
+        lambda o: _apart(o),
+    ),
     ("leadtime_uncounted_rps", "Arrivals taken for retries while requests fail.", lambda o: o.uncounted_rps),
     ("leadtime_signals_complete_ratio", "Running replicas that still report.", lambda o: o.completeness_fraction),
     ("leadtime_signals_fresh", "1 while what is known is young enough to scale down on.", lambda o: float(o.fresh)),
@@ -40,6 +45,10 @@ def deployment_families(telemetry: Telemetry, plan: Plan) -> Iterator[Metric]:
     for name, text, value in _SEEN:
         rows = [(of(o.key), number) for o in plan.observations if (number := value(o)) is not None]
         yield gauge(name, text, rows, _DEPLOYMENT)
+    yield gauge(
+        "leadtime_arrivals_source", "1 for the source whose count of arrivals is in force.",
+        [((*of(o.key), o.arrivals.source), 1.0) for o in plan.observations], (*_DEPLOYMENT, "source"),
+    )  # fmt: skip
     yield _replicas(plan)
     yield from _limits(telemetry, plan)
     yield from _forecasts(plan)
@@ -65,6 +74,14 @@ def _stands_in(telemetry: Telemetry, plan: Plan) -> list[Row]:
         return []
     looked_after = telemetry.stands_in_for()
     return [(of(one.key), float(one.key in looked_after and one.target is not None)) for one in plan.deployments]
+
+
+def _apart(one: Observation) -> float | None:
+    """By what share the count in force differs from the witness's; None: nothing to compare."""
+    counted, witnessed = one.arrivals.counted_rps, one.arrivals.witnessed_rps
+    if counted is None or not witnessed or witnessed <= 0.0:
+        return None
+    return abs(counted - witnessed) / witnessed
 
 
 def _whose(one: Condition) -> tuple[str, str, str, str]:

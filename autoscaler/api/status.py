@@ -173,6 +173,12 @@ def _signals(seen: Observation, now_s: float) -> dict[str, Any]:
         "completeness_fraction": seen.completeness_fraction,
         "fresh": seen.fresh,
         "why_stale": seen.why_stale,
+        "arrivals": {
+            "source": seen.arrivals.source,
+            "counted_rps": seen.arrivals.counted_rps,
+            "witnessed_rps": seen.arrivals.witnessed_rps,
+            "disagrees": seen.arrivals.disagrees or None,
+        },
         "metrics_age_s": age(seen.metrics_as_of_s),
         "inventory_age_s": age(seen.inventory_as_of_s),
     }

@@ -13,6 +13,7 @@ from typing import Literal
 
 from autoscaler.core import guards
 from autoscaler.core.observe import DeploymentTick
+from autoscaler.core.state import HANDLES
 from autoscaler.core.types import DeploymentPlan
 from autoscaler.core.types.plan import Condition
 from policies.base import DeploymentKey
@@ -25,6 +26,8 @@ NOT_DONE = "not_done"
 CRASH_LOOP = "crash_loop"
 NODE_SILENT = "node_silent"
 COUNTER_WENT_BACK = "counter_went_back"
+ARRIVALS_DISAGREE = "arrivals_disagree"
+ARRIVALS_UNCOUNTED = "arrivals_uncounted"
 SECOND_WRITER = "second_writer"
 ABOVE_MAXIMUM = "above_max_replicas"
 UNREADABLE = "unreadable"
@@ -65,6 +68,14 @@ KINDS: Mapping[str, Kind] = {
         Kind(CRASH_LOOP, "StartsFail", "critical", "read the replica's message and mend the deployment"),
         Kind(NODE_SILENT, "NodeSilent", "warning", "look at the Ray node: its metrics page cannot be read"),
         Kind(COUNTER_WENT_BACK, "CounterWentBack", "warning", "look for two processes that export one series"),
+        Kind(
+            ARRIVALS_DISAGREE, "ArrivalsDisagree", "warning",
+            "find the way by which requests come that is not counted, or what counts them twice",
+        ),
+        Kind(
+            ARRIVALS_UNCOUNTED, "ArrivalsUncounted", "warning",
+            "open the metrics pages of all Ray nodes: nothing that counts its arrivals is on any",
+        ),
         Kind(
             SECOND_WRITER, "SecondWriter", "critical",
             "find what else sets the target, and leave it to one of the two",
@@ -124,6 +135,8 @@ _LOOP_WINDOW_S = 1800.0
 _SILENT_S = 60.0
 _FAILING_S = 60.0
 _WITHOUT_FORECAST_S = 600.0
+_UNCOUNTED_S = 30.0
+"""Another count than that of handles is found sooner, where there is one."""
 _BY_GUARD = {
     guards.DECISION_FAILED: DECISION_FAILED,
     guards.INVARIANT: INVARIANT,
@@ -160,6 +173,10 @@ def noticed(
         yield Candidate(NODE_SILENT, d.key, why, _SILENT_S)
     if memory.demand.arrivals.odd_at_s is not None:
         yield Candidate(COUNTER_WENT_BACK, d.key, "a counter of its arrivals went back or held no number")
+    if observation.arrivals.disagrees:
+        yield Candidate(ARRIVALS_DISAGREE, d.key, observation.arrivals.disagrees)
+    if memory.demand.bypassed and observation.arrivals.source == HANDLES and memory.demand.unknown:
+        yield Candidate(ARRIVALS_UNCOUNTED, d.key, memory.demand.unknown, _UNCOUNTED_S)
     failed_starts = memory.supply.failed_starts
     if len(failed_starts) >= STARTS_THAT_MAKE_A_LOOP:
         since_s = (observation.inventory_as_of_s or 0.0) - _LOOP_WINDOW_S

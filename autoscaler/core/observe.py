@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from autoscaler.core import demand, forecast_verification, scheduled_load
-from autoscaler.core.demand.engines import engine_gauges
+from autoscaler.core.demand.knowledge import engine_gauges
 from autoscaler.core.state import ControllerState, DeploymentMemory
 from autoscaler.core.supply import inventory as supply
 from autoscaler.core.supply import lead_times, placement

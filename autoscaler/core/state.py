@@ -218,6 +218,37 @@ class CounterMemory:
             self.anew.pop(name, None)
 
 
+HANDLES = "handles"
+"""The source of arrivals that is asked first."""
+
+
+@dataclass(slots=True)
+class WitnessMemory:
+    """Behind the choice of whose count of arrivals is believed (demand/witness.py)."""
+
+    source: str = HANDLES
+    """Whose count is in force."""
+    disagrees: str = ""
+    """How it differs from what engines count, where it has for long and no other agrees."""
+    counted_rps: float | None = None
+    witnessed_rps: float | None = None
+    """Over the last minute, by the source and by the engines; None: not enough was seen yet."""
+    front: CounterMemory = field(default_factory=CounterMemory)
+    replicas: CounterMemory = field(default_factory=CounterMemory)
+    early: CounterMemory = field(default_factory=CounterMemory)
+    in_flight: list[float] = field(default_factory=list)
+    """At the newest look: by all, at replicas, in engines, waiting only; -1: not told."""
+    names: list[str] = field(default_factory=list)
+    """Replicas of the newest look: what one had in flight that is gone has not ended."""
+    rows: bytearray = field(default_factory=bytearray)
+    """float64 (looks, 8) of a little more than the last minute."""
+    owed: float = 0.0
+    """Below 0: what the counts of the next looks are to make up for."""
+    unlike_since_s: float | None = None
+    alike_since_s: float | None = None
+    """Since when the source does not agree; since when handles, which are not in force, do."""
+
+
 @dataclass(slots=True)
 class DemandMemory:
     """Behind rates, token mix, bins for the forecaster and SLO attainment of one deployment."""
@@ -318,6 +349,7 @@ class DemandMemory:
     """When they were seen to succeed again."""
     unwell_at_s: float | None = None
     """When Serve last said that the service is not well."""
+    witness: WitnessMemory = field(default_factory=WitnessMemory)
 
     def __post_init__(self) -> None:
         """A saved window that was cut off is refused where it is read. Errors: ValueError."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from autoscaler.actuators.ray_serve import MEND_AUTOSCALED, MEND_SWITCHED_OFF
 from autoscaler.clients.addresses import TargetRules
@@ -15,6 +15,7 @@ from autoscaler.diagnosis.serve_policy import policy_findings
 from autoscaler.diagnosis.versions import of_version
 from autoscaler.sources.join import NodePage
 from autoscaler.sources.names import (
+    HAPROXY,
     ROLES,
     SERVE_ONGOING,
     SERVE_QUEUED,
@@ -72,6 +73,8 @@ async def service_findings(
             return [*findings, Finding("fail", f"{subject} metrics", metrics.why or "no pages", mend)]
         if metrics.why:
             findings.append(Finding("warn", f"{subject} metrics", metrics.why))
+        matches = [entry.match for entry in (*entries, *config.deployments)]
+        findings += path_findings(matches, read.data.deployments, metrics.data.pages)
         return [*findings, *metric_findings(subject, metrics.data.pages)]
     finally:
         await pages.close()
@@ -123,6 +126,31 @@ def deployment_findings(
         names = ", ".join(str(key) for key in sorted(inventories)) or "none"
         mend = f"deployments[].match must match one of: {names}"
         yield Finding("warn", f"{subject} deployments", "no settings match any of them", mend)
+
+
+# ---------------------------------------------------------------- the path of its requests
+
+
+def path_findings(
+    matches: Sequence[str], inventories: Mapping[DeploymentKey, DeploymentInventory], pages: Mapping[str, NodePage]
+) -> Iterator[Finding]:
+    """By which way requests come to each deployment, and what counts them there (docs/ray-paths.md)."""
+    haproxy = any(series.name == HAPROXY for page in pages.values() for series, _ in page.samples)
+    chosen = {(key.app, seen.chooses_for) for key, seen in inventories.items() if seen.chooses_for}
+    for key, seen in sorted(inventories.items()):
+        if not any(key.matches(match) for match in matches):
+            continue
+        if not haproxy:
+            yield Finding("ok", str(key), "requests come by Serve's Python proxy or by handles: handles count them")
+        elif seen.chooses_for:
+            words = f"it names replicas of {seen.chooses_for} to HAProxy, and carries no requests"
+            yield Finding("warn", str(key), words, "leave its size to Serve: take it out of deployments[].match")
+        elif (key.app, key.deployment) in chosen:
+            yield Finding("ok", str(key), "requests come by HAProxy with direct streaming: its router counts them")
+        elif seen.is_ingress:
+            yield Finding("ok", str(key), "requests come straight from HAProxy: the front and its replicas count them")
+        else:
+            yield Finding("ok", str(key), "requests come by HAProxy and an ingress before it: handles count them")
 
 
 # ---------------------------------------------------------------- metrics

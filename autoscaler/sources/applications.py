@@ -68,7 +68,7 @@ def read_applications(
             try:
                 _check_name(app_name, "application")
                 _check_name(name, "deployment")
-                found[key] = _inventory(app, _mapping(deployment, f"{key}"), as_of_s, f"{key}", act)
+                found[key] = _inventory(app, name, _mapping(deployment, f"{key}"), as_of_s, f"{key}", act)
             except SourceError as error:
                 shown = DeploymentKey(namespace, service, _as_a_name(app_name), _as_a_name(name))
                 unreadable[shown] = str(error)
@@ -87,13 +87,14 @@ def _as_a_name(name: str) -> str:
 
 
 def _inventory(
-    app: Mapping[str, Any], deployment: Mapping[str, Any], as_of_s: float, where: str, act: ActWay
+    app: Mapping[str, Any], name: str, deployment: Mapping[str, Any], as_of_s: float, where: str, act: ActWay
 ) -> DeploymentInventory:
     config = _mapping(_need(deployment, "deployment_config", where), f"{where}.deployment_config")
     replicas = _need(deployment, "replicas", where)
     if not isinstance(replicas, list):
         raise SourceError(f"{where}.replicas is {_kind(replicas)}, expected a list")
     enabled = app.get("external_scaler_enabled")
+    is_ingress, chooses_for = _place(app.get("deployment_topology"), name)
     return DeploymentInventory(
         as_of_s=as_of_s,
         target=_count(_need(deployment, "target_num_replicas", where), f"{where}.target_num_replicas"),
@@ -109,7 +110,25 @@ def _inventory(
         dead_replicas=_length(deployment.get("recent_dead_replicas")),
         autoscaling=_autoscaling(config.get("autoscaling_config")),
         act=act,
+        is_ingress=is_ingress,
+        chooses_for=chooses_for,
     )
+
+
+def _place(topology: object, name: str) -> tuple[bool, str]:
+    """Whether the deployment is its application's ingress; the ingress that it chooses replicas of, if it does.
+
+    A deployment that is not the ingress and calls it is the router of direct streaming (docs/ray-paths.md). Not told,
+    or told in another shape: neither.
+    """
+    if not isinstance(topology, dict):
+        return False, ""
+    ingress, nodes = topology.get("ingress_deployment"), topology.get("nodes")
+    node = nodes.get(name) if isinstance(nodes, dict) else None
+    called = node.get("outbound_deployments") if isinstance(node, dict) else None
+    if name == ingress or not isinstance(ingress, str) or not isinstance(called, list):
+        return name == ingress, ""
+    return False, ingress if any(isinstance(one, dict) and one.get("name") == ingress for one in called) else ""
 
 
 def _autoscaling(block: object) -> ServeAutoscaling | None:

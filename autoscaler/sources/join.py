@@ -79,6 +79,8 @@ class _Owners:
     def __init__(self, inventories: Mapping[DeploymentKey, DeploymentInventory], namespace: str, service: str) -> None:
         self.gathered: dict[DeploymentKey, _Gathered] = {}
         self.by_name: dict[tuple[str | None, str | None], _Gathered] = {}
+        self.by_application: dict[str | None, _Gathered] = {}
+        """Of each application its ingress."""
         self.by_replica: dict[str, tuple[_Gathered, str]] = {}
         self.by_worker: dict[str, tuple[_Gathered, str]] = {}
         self.alive: set[str] = set()
@@ -87,6 +89,8 @@ class _Owners:
             if (key.namespace, key.service) != (namespace, service):
                 continue
             gathered = self.gathered[key] = self.by_name[key.app, key.deployment] = _Gathered()
+            if inventory.is_ingress:
+                self.by_application[key.app] = gathered
             for replica in inventory.replicas:
                 self.alive.add(replica.replica_id)
                 self.by_replica[replica.replica_id] = (gathered, replica.replica_id)
@@ -129,7 +133,10 @@ class _Owners:
                         continue
                 gathered, replica_id = found
             else:
-                named = self.by_name.get(series.deployment)
+                if role.owner == "deployment":
+                    named = self.by_name.get(series.deployment)
+                else:
+                    named = self.by_application.get(series.deployment[0])
                 if named is None:
                     continue
                 gathered, replica_id = named, series.replica
@@ -148,6 +155,8 @@ class _Owners:
                 if series.counts:  # what is no number, or below 0, is for the demand model to notice
                     good = 0.0 <= value <= MOST_NUMBER
                     gathered.of(gathered.counters, role)[series.id] = value if good else _NO_NUMBER
+                elif role.field == "finished":
+                    gathered.ended_early[series.id] = value if 0.0 <= value <= MOST_NUMBER else _NO_NUMBER
             elif not 0.0 <= value <= (_FULL if role.field == "kv_usage" else MOST_NUMBER):
                 continue
             elif replica_id is not None:
@@ -161,7 +170,8 @@ class _Gathered:
     """What was seen of one deployment; everything by series id, so that a page read twice counts once."""
 
     __slots__ = (
-        "as_of_s", "baseline", "closed", "counters", "gauges", "histograms", "replica_gauges", "silent_pages"
+        "as_of_s", "baseline", "closed", "counters", "ended_early", "gauges", "histograms", "replica_gauges",
+        "silent_pages",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -171,6 +181,7 @@ class _Gathered:
         self.silent_pages = 0
         self.baseline: set[str] = set()
         self.counters: ByRank[float] = {}
+        self.ended_early: dict[str, float] = {}
         self.gauges: dict[Field, dict[str, float]] = {}
         self.replica_gauges: dict[str, ByRank[float]] = {}
         self.histograms: ByRank[Histogram] = {}
@@ -206,6 +217,9 @@ class _Gathered:
             output_tokens_total=_best(self.counters, "output_tokens"),
             cached_tokens_total=_best(self.counters, "cached_tokens"),
             finished_total=_best(self.counters, "finished"),
+            ended_early_total=self.ended_early,
+            at_front_total=_best(self.counters, "at_front"),
+            at_replicas_total=_best(self.counters, "at_replicas"),
             errors_total=_best(self.counters, "errors"),
             rejected_total=_best(self.counters, "rejected"),
             preemptions_total=_best(self.counters, "preemptions"),

@@ -35,6 +35,17 @@ SERVE_PROCESSING = "ray_serve_replica_processing_queries"
 SERVE_ERRORS = "ray_serve_deployment_error_counter_total"
 SERVE_HTTP_ERRORS = "ray_serve_num_deployment_http_error_requests_total"
 """Counted by the proxies, by error_code; the deployment is the one behind the proxy."""
+SERVE_HTTP_REQUESTS = "ray_serve_num_http_requests_total"
+GRPC_REQUESTS = "ray_serve_num_grpc_requests_total"
+"""Both counted by whatever stands at the front (proxy, HAProxy's manager, a replica), by application, at the end."""
+SERVE_REPLICA_REQUESTS = "ray_serve_deployment_request_counter_total"
+"""Counted by the replicas, at the end."""
+HAPROXY = "ray_serve_haproxy_process_count"
+"""Is there where HAProxy stands before Serve (docs/ray-paths.md); only `doctor` looks for it."""
+STATUS_CODE = "status_code"
+METHOD = "method"
+HEALTH_CHECK = "/Healthz"
+"""How the gRPC method ends that HAProxy asks every replica for."""
 ERROR_CODE = "error_code"
 REJECTED_CODE = "503"
 """What Serve answers for requests beyond max_queued_requests; those are in no count of arrivals."""
@@ -59,7 +70,8 @@ VLLM_ITL_SUM = "ray_vllm_inter_token_latency_seconds_sum"
 Field = Literal[
     "queued", "ongoing", "arrivals", "processing", "errors", "rejected", "running", "waiting", "kv_usage",
     "prompt_tokens", "output_tokens", "cached_tokens", "finished", "preemptions", "ttft", "itl",
-    "ttft_sum", "itl_sum",
+    "ttft_sum", "itl_sum", "at_front", "at_replicas",
+    "haproxy",
 ]  # fmt: skip
 
 
@@ -70,8 +82,9 @@ class Role:
     field: Field
     kind: Literal["gauge", "counter", "histogram"]
     rank: int = 0
-    owner: Literal["deployment", "replica"] = "deployment"
-    """Who says which deployment it is: Serve's labels, or a replica id that the inventory knows."""
+    owner: Literal["deployment", "replica", "application"] = "deployment"
+    """Who says which deployment it is: Serve's labels, or a replica id that the inventory knows. What is of an
+    application is of its ingress."""
 
 
 def _spellings(name: str) -> tuple[str, ...]:
@@ -96,6 +109,10 @@ def _roles() -> dict[str, Role]:
     add(SERVE_HANDLED, Role("arrivals", "counter", rank=2))
     add(SERVE_ERRORS, Role("errors", "counter"))
     add(SERVE_HTTP_ERRORS, Role("rejected", "counter"))
+    add(SERVE_HTTP_REQUESTS, Role("at_front", "counter", owner="application"))
+    add(GRPC_REQUESTS, Role("at_front", "counter", owner="application"))
+    add(HAPROXY, Role("haproxy", "gauge", owner="application"))
+    add(SERVE_REPLICA_REQUESTS, Role("at_replicas", "counter"))
     add(VLLM_RUNNING, Role("running", "gauge", owner="replica"))
     add(VLLM_WAITING, Role("waiting", "gauge", owner="replica"))
     add(VLLM_KV_USAGE, Role("kv_usage", "gauge", owner="replica"))
@@ -120,9 +137,11 @@ def _roles() -> dict[str, Role]:
 
 
 def is_meant(role: Role, labels: Mapping[str, str]) -> bool:
-    """Whether a series is of the kind that is meant: requests that ended well, requests turned away."""
+    """Whether a series is of the kind that is meant: requests that ended well, requests turned away, or not."""
     if role.field == "finished":
         return labels.get(FINISHED_REASON, "stop") in GOOD_FINISHES
+    if role.field == "at_front":
+        return labels.get(STATUS_CODE) != REJECTED_CODE and not labels.get(METHOD, "").endswith(HEALTH_CHECK)
     return role.field != "rejected" or labels.get(ERROR_CODE) == REJECTED_CODE
 
 

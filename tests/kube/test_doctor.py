@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from autoscaler.clients.ray_dashboard import DashboardClient
-from autoscaler.core.types import ControllerConfig, DeploymentSettings
+from autoscaler.core.types import ControllerConfig, DeploymentInventory, DeploymentSettings
 from autoscaler.diagnosis.cluster import kubernetes_findings, rights
 from autoscaler.diagnosis.finding import Finding
-from autoscaler.diagnosis.ray_service import metric_findings, service_findings
+from autoscaler.diagnosis.ray_service import metric_findings, path_findings, service_findings
 from autoscaler.diagnosis.supported import RAY
 from autoscaler.diagnosis.versions import of_version
 from autoscaler.settings import load_config
@@ -20,6 +20,7 @@ from autoscaler.settings.model import Config
 from autoscaler.sources.exposition import parse
 from autoscaler.sources.join import NodePage
 from autoscaler.sources.names import NAMES
+from policies.base import DeploymentKey
 from tests.cli.helpers import leadtime
 from tests.contract.fake_dashboard import FakeApplication, FakeDashboard, FakeDeployment
 from tests.kube import objects
@@ -118,6 +119,22 @@ def test_metric_names_that_are_missing_are_named_and_other_spellings_count() -> 
     assert (serve.level, vllm.level) == ("warn", "warn")
     assert serve.words == "Serve's metrics: 2 of 3 on 1 pages; missing: ray_serve_deployment_queued_queries"
     assert vllm.words.startswith("vLLM's metrics: 2 of 8 on 1 pages; missing: ray_vllm_num_requests_waiting, ")
+
+
+def test_the_path_of_the_requests_is_named_for_each_deployment_that_is_looked_after() -> None:
+    keys = {name: DeploymentKey("default", "local", "a", name) for name in ("own", "engine", "router")}
+    inventories = {key: DeploymentInventory(0.0, 1, ()) for key in keys.values()}
+    inventories[keys["own"]] = replace(inventories[keys["own"]], is_ingress=True)
+    behind = NodePage(0.0, tuple(parse(b"ray_serve_haproxy_process_count 1\n", NAMES)))
+    plain = [one.words for one in path_findings(["a/own"], inventories, {})]
+    assert plain == ["requests come by Serve's Python proxy or by handles: handles count them"]
+    words = {one.subject: one.words for one in path_findings(["*/*/*/*"], inventories, {"n": behind})}
+    assert words[str(keys["own"])].startswith("requests come straight from HAProxy")
+    assert words[str(keys["engine"])].startswith("requests come by HAProxy and an ingress before it")
+    inventories[keys["router"]] = replace(inventories[keys["router"]], chooses_for="own")
+    found = {one.subject: one for one in path_findings(["*/*/*/*"], inventories, {"n": behind})}
+    assert "with direct streaming" in found[str(keys["own"])].words
+    assert found[str(keys["router"])].level == "warn"
 
 
 # ---------------------------------------------------------------- Kubernetes

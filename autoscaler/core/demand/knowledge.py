@@ -4,6 +4,10 @@ A counter that does not move is no proof that nothing happens. Nothing arrives w
 and engines serve nothing; where requests end that nobody counted, where more are in flight than before, or where many
 are and none ends, the counters stand still for another reason. What was there before and is not any more is unknown.
 See docs/decisions/0036-knowing-and-not-knowing.md.
+
+vLLM writes its gauges after a step, and Ray's page forgets what is not written again within some 20 s: an idle engine
+has none, and a page that says nothing of an engine is no page that says nothing runs. So absent stays unknown, but for
+one case: Serve itself says that the replica has no request (`engine_gauges`; decision 0008).
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from autoscaler.core.types import (
     Knowledge,
     QuantityStatus,
 )
+from policies.base import ReplicaMetrics
 from policies.base.record import record
 
 _STILL_S = 30.0
@@ -210,6 +215,25 @@ def judge_arrivals(
         memory.unknown = f"arrivals stand still for {still_s:.0f} s, and no gauge says that nothing is in flight"
 
 
+def judge_ended(
+    memory: DemandMemory, metrics: DeploymentMetrics, reports: Reports, counted: float, served: Served, now_s: float
+) -> None:
+    """The same where arrivals are counted by what ends and what is in flight (witness.py), not by handles."""
+    in_flight = (metrics.ongoing or 0.0) + (metrics.queued_at_handles or 0.0)
+    if served.requests > 0.0 or served.tokens > 0.0 or in_flight != memory.in_flight or not reports.running:
+        memory.served_at_s = now_s
+    memory.in_flight, memory.frozen, memory.unknown = in_flight, False, ""
+    served_at_s = now_s if memory.served_at_s is None else memory.served_at_s
+    quiet = in_flight == 0.0 and metrics.ongoing is not None and now_s - served_at_s > _STILL_S
+    memory.idle = counted <= 0.0 and quiet
+    if counted > 0.0 or memory.idle:
+        memory.moved_at_s = now_s
+    if metrics.silent_pages:
+        memory.unknown = f"its arrivals are counted by its {memory.witness.source}: {metrics.silent_pages} silent pages"
+    elif metrics.ongoing is None and reports.running:
+        memory.unknown = "what counts its requests in flight is on no page any more"
+
+
 def _note_bypass(memory: DemandMemory, metrics: DeploymentMetrics, in_flight: float, now_s: float) -> None:
     """Whether requests are served that no handle let in: handles have had nothing for longer than reports are apart,
     and what engines ended since, with what is in flight now, is more than handles can have let in.
@@ -359,9 +383,10 @@ def knowledge(
     busy = (metrics.ongoing or 0.0) > 0.0
     if kv_usage_fraction is not None:
         known["kv_usage"] = metrics.as_of_s
-    odd = _went_back(memory)
+    odd, disagrees = _went_back(memory), memory.witness.disagrees
     lost = len(known) < 4 or metrics.ongoing is None or metrics.queued_at_handles is None
     lost = lost or not metrics.prompt_tokens_total or kv_usage_fraction is None
+    lost = lost or bool(disagrees)
     if not (memory.unknown or memory.still or replicas or odd or lost or memory.unseen_fraction or reports.missing):
         return _IDLE if memory.idle else ALL_FRESH
     running = bool(reports.running)
@@ -374,9 +399,11 @@ def knowledge(
         arrivals = _unknown(
             f"{memory.unseen_fraction:.0%} of the arrivals are estimated: their counters cannot be read"
         )
+    elif disagrees:
+        arrivals = _unknown(disagrees)
     elif _some_stand_still(memory):
         arrivals = _unknown("a counter of its arrivals stands still while the others move")
-    elif memory.arrivals.odd_at_s is not None and not idle:
+    elif _source_is_odd(memory) and not idle:
         arrivals = _unknown("counters of its arrivals went back or held no number lately")
     in_flight = waiting = tokens = kv = by_default
     if reports.missing:
@@ -413,8 +440,15 @@ def _went_back(memory: DemandMemory) -> bool:
         and memory.itl_sum.odd_at_s is None
         and memory.errors.odd_at_s is None
         and memory.rejected.odd_at_s is None
-        and memory.arrivals.odd_at_s is None
+        and not _source_is_odd(memory)
     )
+
+
+def _source_is_odd(memory: DemandMemory) -> bool:
+    """Of the counter of arrivals that is in force."""
+    witness = memory.witness
+    counter = {"front": witness.front, "replicas": witness.replicas, "engines": memory.finished}
+    return counter.get(witness.source, memory.arrivals).odd_at_s is not None
 
 
 def _lost(known: dict[str, float], what: str, as_of_s: float) -> bool:
@@ -423,3 +457,26 @@ def _lost(known: dict[str, float], what: str, as_of_s: float) -> bool:
 
 def _unknown(why: str) -> QuantityStatus:
     return QuantityStatus("unknown", why)
+
+
+def engine_gauges(metrics: DeploymentMetrics) -> tuple[ReplicaMetrics, ...]:
+    """The replicas' gauges; where Serve counts no request on a replica, absent engine gauges are 0.
+
+    Only where engines of the deployment count tokens: what has no engine metrics at all is no idle engine.
+    """
+    if not metrics.prompt_tokens_total:
+        return metrics.replicas
+    for one in metrics.replicas:
+        if _vanished(one):
+            break
+    else:
+        return metrics.replicas
+    return tuple(_idle(one) if _vanished(one) and one.ongoing == 0.0 else one for one in metrics.replicas)
+
+
+def _vanished(one: ReplicaMetrics) -> bool:
+    return one.running is None and one.waiting is None and one.kv_usage_fraction is None
+
+
+def _idle(one: ReplicaMetrics) -> ReplicaMetrics:
+    return ReplicaMetrics(one.replica_id, one.ongoing, 0.0, 0.0, 0.0)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from autoscaler.core.demand.engines import engine_gauges
-from autoscaler.core.demand.knowledge import NO_REPORTS, Reports, failing, knowledge
+from autoscaler.core.demand.knowledge import NO_REPORTS, Reports, engine_gauges, failing, knowledge
 from autoscaler.core.demand.rates import rates_rps
 from autoscaler.core.demand.slo import attained_fraction, judged
 from autoscaler.core.demand.token_mix import current_mix
+from autoscaler.core.demand.witness import source_of
 from autoscaler.core.state import DemandMemory
 from autoscaler.core.types import (
     ALL_FRESH,
@@ -66,6 +66,7 @@ def observe(
         why_stale=why,
         knowledge=known,
         unseen_fraction=memory.unseen_fraction if young else 0.0,
+        arrivals=source_of(memory.witness),
         failing=failing(memory, signals, now_s),
         running=supply.running,
         draining=supply.draining,

@@ -11,12 +11,14 @@ from dataclasses import fields
 from operator import add, attrgetter
 from struct import Struct
 
+from autoscaler.core.demand import witness
 from autoscaler.core.demand.knowledge import (
     NO_REPORTS,
     Reports,
     Served,
     count_shares,
     judge_arrivals,
+    judge_ended,
     judge_failures,
     note_known,
     serves_nobody,
@@ -24,7 +26,8 @@ from autoscaler.core.demand.knowledge import (
 )
 from autoscaler.core.demand.slo import ingest_latencies
 from autoscaler.core.demand.token_mix import ingest_mix
-from autoscaler.core.state import DemandMemory
+from autoscaler.core.demand.witness import Counts
+from autoscaler.core.state import HANDLES, DemandMemory
 from autoscaler.core.types import DeploymentMetrics
 from policies.base import Slo, Totals
 
@@ -199,16 +202,23 @@ def ingest(
         none_is_zero=none_is_zero or bool(metrics.arrivals_total),
     )  # fmt: skip
     rejected = max(0.0, rejected - failed)
-    late = count_shares(memory, metrics) if len(metrics.arrivals_total) > 1 or memory.shares else 0.0
+    by_handles = memory.witness.source == HANDLES
+    late = count_shares(memory, metrics) if by_handles and (len(metrics.arrivals_total) > 1 or memory.shares) else 0.0
     counted = memory.arrivals.advance(
         metrics.arrivals_total, now_s, since_s, metrics.baseline, renamed_is_old=True, none_is_zero=none_is_zero
     )
     counted = max(0.0, counted - late)  # the rate is the current one, without arrivals that were only reported late
-    frozen_since_s = memory.moved_at_s if memory.frozen else None
-    memory.unseen_fraction = unseen_share(memory, metrics, reports, now_s)
+    counts = Counts(counted, tokens[0], latencies[1], failed)
+    counted = witness.arrivals(memory, metrics, reports, counts, now_s)
+    by_handles = memory.witness.source == HANDLES
+    frozen_since_s = memory.moved_at_s if memory.frozen and by_handles else None
+    memory.unseen_fraction = unseen_share(memory, metrics, reports, now_s) if by_handles else 0.0
     note_known(memory, metrics, now_s)
     served = Served(max(latencies[1], tokens[0]), tokens[1] + tokens[2], tokens[0])
-    judge_arrivals(memory, metrics, reports, counted, served, now_s)
+    if by_handles:
+        judge_arrivals(memory, metrics, reports, counted, served, now_s)
+    else:
+        judge_ended(memory, metrics, reports, counted, served, now_s)
     if frozen_since_s is not None and since_s is not None and frozen_since_s < since_s:
         counted *= (now_s - since_s) / (now_s - frozen_since_s)  # spread late arrivals over the gap
     arrivals, errors = rejected + counted, rejected + failed

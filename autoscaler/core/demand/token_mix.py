@@ -4,13 +4,18 @@ Ten minutes of memory keep the mix calm; requests that became longer would overf
 tells. So a short one runs beside it, and where that says more than chance can explain, the long one begins anew.
 
 A request that ends early is a request too (`aborts`): with its whole prompt, and the output it is taken to have wanted.
+
+Where an engine's prompts are on no page, or hold no number, while its ended requests are counted, requests without
+tokens would enter the mix; the other way round tokens without requests. So an engine counts for the mix with all of
+its counters or not at all (`told_in_part`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from autoscaler.core.demand.aborts import (
     abort_weight,
@@ -21,11 +26,12 @@ from autoscaler.core.demand.aborts import (
     output_tokens,
     suppose_early,
 )
-from autoscaler.core.demand.engines import engine_of, only, told_in_part
-from autoscaler.core.state import DemandMemory
+from autoscaler.core.state import CounterMemory, DemandMemory
 from autoscaler.core.types import DeploymentMetrics
 from policies.base import TokenMix
 
+T = TypeVar("T")
+_NONE: frozenset[str] = frozenset()
 _MIX_HALF_LIFE_S = 600.0
 _MIX_MIN_REQUESTS = 10.0
 _SEEDED_REQUESTS = 50.0
@@ -272,3 +278,43 @@ def current_mix(memory: DemandMemory) -> TokenMix | None:
         return None
     of_output = output / requests if weight <= 0.0 else output_tokens(memory, weight)
     return TokenMix(prompt / requests, of_output, min(cached, prompt) / requests)
+
+
+def engine_of(series: str) -> str:
+    """The engine that a series is of; ends of requests are counted by reason (`<engine>/<reason>`)."""
+    return series.partition("/")[0]
+
+
+def told_in_part(memory: DemandMemory, metrics: DeploymentMetrics) -> frozenset[str]:
+    """Engines that lack a counter which they had, or whose counter is not to be believed, and have another.
+
+    An engine that is on no page at all is not among them, nor is one that has not ended a request yet.
+    """
+    counters = (
+        (memory.prompt_tokens, metrics.prompt_tokens_total),
+        (memory.output_tokens, metrics.output_tokens_total),
+        (memory.cached_tokens, metrics.cached_tokens_total),
+        (memory.finished, metrics.finished_total),
+    )
+    ttft, series_of_ttft = metrics.ttft, memory.ttft.series
+    # A histogram is remembered by two series: what was within the limit, and all.
+    if len(series_of_ttft) <= 2 * len(ttft):
+        for counter, current in counters:
+            if counter.odd_at_s is not None or not current.keys() >= counter.series.keys():
+                break
+        else:
+            return _NONE
+    there = {engine_of(series) for _, current in counters for series in current} | ttft.keys()
+    lost = {series[:-1] for series in series_of_ttft} - ttft.keys()
+    for counter, current in counters:
+        lost |= {engine_of(series) for series in counter.series if not _told(counter, current, series)}
+    return frozenset(lost & there)
+
+
+def _told(counter: CounterMemory, current: Mapping[str, float], series: str) -> bool:
+    return series not in counter.fallen and current.get(series, -1.0) >= 0.0
+
+
+def only(current: Mapping[str, T], engines: frozenset[str], inside: bool) -> Mapping[str, T]:
+    """The series of those engines, or (not `inside`) of all others."""
+    return {series: value for series, value in current.items() if (engine_of(series) in engines) == inside}

@@ -45,6 +45,20 @@ ALL_FRESH = Knowledge()
 
 
 @record(frozen=True, slots=True)
+class ArrivalsSource:
+    """Whose count of arrivals is in force, and what the witness (engines, else replicas) counted in the last minute."""
+
+    source: Literal["handles", "front", "replicas", "engines"] = "handles"
+    counted_rps: float | None = None
+    witnessed_rps: float | None = None
+    disagrees: str = ""
+    """How they differ, where they have for long and no other source agrees; empty: they do not."""
+
+
+BY_HANDLES = ArrivalsSource()
+
+
+@record(frozen=True, slots=True)
 class Judged:
     """Requests of one interval compared with the SLO (counts between histogram buckets are estimates)."""
 
@@ -108,6 +122,7 @@ class Observation:
     knowledge: Knowledge = ALL_FRESH
     unseen_fraction: float = 0.0
     """Share of the arrivals that is estimated because their counters cannot be read; part of `rate_rps`."""
+    arrivals: ArrivalsSource = BY_HANDLES
     failing: str = ""
     """Why users may stay away (recent failures, Serve reports the service unhealthy); empty: it is well."""
     running: int | None = None

@@ -62,6 +62,10 @@ class DeploymentInventory:
     autoscaling: ServeAutoscaling | None = None
     act: ActWay = "external"
     """How leadtime is to act on it, by the settings of its service."""
+    is_ingress: bool = False
+    """Requests to its application come to it first."""
+    chooses_for: str = ""
+    """The ingress that it names replicas of: the router deployment of direct streaming."""
 
     def count(self, *states: str) -> int:
         return sum(1 for r in self.replicas if r.state in states)
@@ -90,6 +94,12 @@ class DeploymentMetrics:
     cached_tokens_total: Mapping[str, float] = field(default_factory=dict)
     finished_total: Mapping[str, float] = field(default_factory=dict)
     """Completed requests. Aborted ones are counted nowhere; they follow from the first tokens that are left over."""
+    ended_early_total: Mapping[str, float] = field(default_factory=dict)
+    """Requests that engines ended because the client left or something failed, where they count those."""
+    at_front_total: Mapping[str, float] = field(default_factory=dict)
+    """Requests that ended at the front of the application (proxy, HAProxy), of its ingress deployment only."""
+    at_replicas_total: Mapping[str, float] = field(default_factory=dict)
+    """Requests that ended in replicas, as Serve counts them there."""
     errors_total: Mapping[str, float] = field(default_factory=dict)
     rejected_total: Mapping[str, float] = field(default_factory=dict)
     """Requests turned away before they could queue (back-pressure); not part of `arrivals_total`."""

@@ -173,3 +173,22 @@ def test_any_json_is_read_or_refused_and_never_crashes(top: Any, deployment: Any
         except SourceError as error:
             said = str(error)
         assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("topology", "place"),
+    [
+        ({"ingress_deployment": "llm", "nodes": {"llm": {"outbound_deployments": []}}}, (True, "")),
+        ({"ingress_deployment": "x", "nodes": {"llm": {"outbound_deployments": [{"name": "x"}]}}}, (False, "x")),
+        ({"ingress_deployment": "x", "nodes": {"llm": {"outbound_deployments": [{"name": "y"}]}}}, (False, "")),
+        ({"ingress_deployment": ["llm"], "nodes": []}, (False, "")),
+        (None, (False, "")),
+    ],
+)
+def test_the_topology_tells_the_ingress_and_the_router_of_direct_streaming(
+    topology: object, place: tuple[bool, str]
+) -> None:
+    answer = minimal()
+    answer["applications"]["chat"]["deployment_topology"] = topology
+    [found] = parse_applications(answer, "default", "local", 1.0).values()
+    assert (found.is_ingress, found.chooses_for) == place

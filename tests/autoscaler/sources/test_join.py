@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -276,3 +277,24 @@ def test_in_flight_is_what_handles_say_unless_another_sees_clearly_more(
         Sample.of(names.VLLM_WAITING, 0.0, ReplicaId="a"),
     )
     assert (found.ongoing, found.ongoing_beside_handles) == (all_, all_ - handles)
+
+
+def test_what_the_front_counts_is_of_the_ingress_alone_without_rejections_and_health_checks() -> None:
+    front = (
+        Sample.of(names.SERVE_HTTP_REQUESTS, 7.0, application="chat", status_code="200"),
+        Sample.of(names.SERVE_HTTP_REQUESTS, 4.0, application="chat", status_code="503"),
+        Sample.of(names.SERVE_HTTP_REQUESTS, 9.0, application="other", status_code="200"),
+        Sample.of(names.GRPC_REQUESTS, 2.0, application="chat", method="/a.B/Call"),
+        Sample.of(names.GRPC_REQUESTS, 60.0, application="chat", method="/ray.serve.RayServeAPIService/Healthz"),
+        of_llm(names.SERVE_REPLICA_REQUESTS, 6.0, replica="a"),
+        Sample.of(names.VLLM_FINISHED, 5.0, ReplicaId="a", finished_reason="stop"),
+        Sample.of(names.VLLM_FINISHED, 1.0, ReplicaId="a", finished_reason="abort"),
+    )
+    engine = DeploymentKey("default", "local", "chat", "engine")
+    inventories = {KEY: replace(inventory("a"), is_ingress=True), engine: inventory("b")}
+    found = collect({"node": NodePage(10.0, front)}, inventories, "default", "local", 12.0)
+    assert sorted(found[KEY].at_front_total.values()) == [2.0, 7.0]
+    assert list(found[KEY].at_replicas_total.values()) == [6.0]
+    assert list(found[KEY].finished_total.values()) == [5.0]
+    assert list(found[KEY].ended_early_total.values()) == [1.0]
+    assert not found[engine].at_front_total

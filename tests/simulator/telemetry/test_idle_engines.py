@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from autoscaler.core import guards
-from autoscaler.core.demand.engines import engine_gauges
+from autoscaler.core.demand.knowledge import engine_gauges
 from autoscaler.core.types import Histogram
 from autoscaler.sources import names
 from policies.base import ReplicaMetrics

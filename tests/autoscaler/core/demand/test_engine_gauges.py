@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from autoscaler.core.demand.engines import engine_gauges
+from autoscaler.core.demand.knowledge import engine_gauges
 from autoscaler.core.types import DeploymentMetrics
 from autoscaler.sources import names
 from autoscaler.sources.applications import parse_applications
