@@ -14,24 +14,25 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 
+from tests.faults.patience import Pulse, hangs, spent_s
 from tests.faults.row import WORLDS, Fault, Row
 from tests.faults.wire import Answer, Request, Wire
 from tests.faults.world import NODES, PROFILE, World
 
+T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 TICK_S = 5.0
 PAST_MIN = 30.0
 """Each world is played for so long, once; rows go on from there, with what was learned."""
 SETTLE_TICKS = 24
-REAL_TICK_S = 40.0
-"""So long a tick may take in real time; then the process counts as hung."""
 SETTINGS = """\
 version: 1
 dry_run: false
@@ -77,8 +78,10 @@ class Program:
     play: Play
     folder: Path
     settings: Path
-    label: str = ""
+    command: tuple[str, ...] = ("run", "--config")
     process: asyncio.subprocess.Process | None = None
+    pulse: Pulse = field(init=False)
+    _beating: asyncio.Task[None] | None = None
     url: str = ""
     _reader: asyncio.StreamReader | None = None
     _writer: asyncio.StreamWriter | None = None
@@ -89,14 +92,16 @@ class Program:
     async def start(self, preexec: Any = None) -> None:
         ours, theirs = socket.socketpair()
         play = self.play
-        command = [sys.executable, "-m", "tests.faults.process", str(theirs.fileno()), repr(play.wall_s()),
-                   repr(play.monotonic_s), str(self.settings)]  # fmt: skip
-        self._close_log()
+        self._close()
+        self.pulse = Pulse()
+        self._beating = asyncio.create_task(self.pulse.beating())
+        command = [sys.executable, "-m", "tests.faults.process", str(theirs.fileno()), str(self.pulse.fd),
+                   repr(play.wall_s()), repr(play.monotonic_s), *self.command, str(self.settings)]  # fmt: skip
         self._log, log = os.pipe()
         fcntl.fcntl(log, fcntl.F_SETPIPE_SZ, 1 << 20)
         os.set_blocking(self._log, False)
         self.process = await asyncio.create_subprocess_exec(
-            *command, cwd=ROOT, stdout=log, stderr=log, pass_fds=(theirs.fileno(),), preexec_fn=preexec
+            *command, cwd=ROOT, stdout=log, stderr=log, pass_fds=(theirs.fileno(), self.pulse.fd), preexec_fn=preexec
         )
         os.close(log)
         theirs.close()
@@ -107,19 +112,29 @@ class Program:
         """Wait for the end of the tick under way. Errors: Ended, Hung."""
         assert self._reader is not None
         try:
-            async with asyncio.timeout(REAL_TICK_S):
-                line = await self._reader.readline()
-        except TimeoutError:
-            raise Hung from None
+            line = await self.patiently(self._reader.readline())
         except ConnectionError:
             line = b""
         self.take_log()
         if not line:
             assert self.process is not None
-            async with asyncio.timeout(REAL_TICK_S):
-                await self.process.wait()
+            await self.patiently(self.process.wait())
             self.take_log()
             raise Ended
+
+    async def patiently(self, what: Awaitable[T]) -> T:
+        """What the process is to bring about. Errors: Hung, once it has had the time for it."""
+        assert self.process is not None
+        task, begun_s = asyncio.ensure_future(what), time.monotonic()
+        spent_before_s = spent_s(self.pulse, self.process.pid)
+        try:
+            while not (await asyncio.wait((task,), timeout=1.0))[0]:
+                spent = spent_s(self.pulse, self.process.pid) - spent_before_s
+                if hangs(spent, time.monotonic() - begun_s):
+                    raise Hung
+        finally:
+            task.cancel()
+        return task.result()
 
     def go_on(self) -> None:
         assert self._writer is not None
@@ -137,11 +152,15 @@ class Program:
             self.url = found[1] if found else self.url
             self.play.lines.append(Line(self.play.tick, line))
 
-    def _close_log(self) -> None:
+    def _close(self) -> None:
         if self._log is not None:
             self.take_log()
             os.close(self._log)
             self._log = None
+        if self._beating is not None:
+            self._beating.cancel()
+            self._beating = None
+            self.pulse.close()
 
     async def stop(self) -> int:
         """SIGTERM, and its exit status."""
@@ -151,13 +170,12 @@ class Program:
             with contextlib.suppress(ProcessLookupError):
                 self.process.send_signal(signal.SIGTERM)
             try:
-                async with asyncio.timeout(REAL_TICK_S):
-                    await self.process.wait()
-            except TimeoutError:
+                await self.patiently(self.process.wait())
+            except Hung:
                 self.kill()
                 await self.process.wait()
         self._writer.close()
-        self._close_log()
+        self._close()
         code = self.process.returncode
         assert code is not None
         return code
@@ -320,12 +338,8 @@ class Play:
         if not self.program.url:
             return None
         try:
-            async with (
-                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session,
-                session.get(self.program.url + "/api/v1/status") as answer,
-            ):
-                found: dict[str, Any] = await answer.json()
-        except (aiohttp.ClientError, TimeoutError, ValueError):
+            found = await self.program.patiently(_json(self.program.url + "/api/v1/status"))
+        except (aiohttp.ClientError, Hung, ValueError):
             return None
         self.statuses.append((self.tick, found))
         return found
@@ -413,6 +427,15 @@ class Play:
             return False
         seen = [one["signals"] for one in status["deployments"].values()]
         return len(seen) == len(self.world.deployments) and all(one is not None and one["fresh"] for one in seen)
+
+
+async def _json(url: str) -> dict[str, Any]:
+    async with (
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as session,
+        session.get(url) as answer,
+    ):
+        found: dict[str, Any] = await answer.json()
+    return found
 
 
 # ---------------------------------------------------------------- pasts

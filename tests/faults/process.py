@@ -1,7 +1,8 @@
-"""`leadtime run` whose clock the parent steps: `python -m tests.faults.process FD NOW_S MONOTONIC_S SETTINGS`.
+"""A command of leadtime whose clock the parent steps.
 
-FD is a socket. At the end of each tick the process writes a line with the monotonic time it waits for; the parent
-answers with a line of the wall clock's and the monotonic clock's time. All else is the product as it is.
+`python -m tests.faults.process FD PULSE NOW_S MONOTONIC_S COMMAND...`: FD is a socket, PULSE memory of the parent
+(`patience`). At the end of each tick the process writes a line with the monotonic time it waits for; the parent answers
+with a line of the wall clock's and the monotonic clock's time. All else is the product as it is.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from autoscaler.common.log_limits import LogLimiter
 from autoscaler.runtime.loop import Runtime
 from autoscaler.settings.model import Config
 from autoscaler.wiring import controller as wiring
+from tests.faults.patience import Pulse, run_patiently
 
 
 class SteppedClock:
@@ -51,8 +53,9 @@ class SteppedClock:
         self._now_s, self._monotonic_s = float(words[0]), float(words[1])
 
 
-def run(fd: int, now_s: float, monotonic_s: float, words: list[str]) -> int:
+def run(fd: int, pulse: Pulse, now_s: float, monotonic_s: float, words: list[str]) -> int:
     clock = SteppedClock(fd, now_s, monotonic_s)
+    run_patiently(pulse)
     build = wiring.build
     LogLimiter.__init__.__defaults__ = (clock.monotonic_s,)  # type: ignore[attr-defined]  # its minutes are these
 
@@ -64,4 +67,5 @@ def run(fd: int, now_s: float, monotonic_s: float, words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]), ["run", "--config", *sys.argv[4:]]))
+    fd, pulse, now_s, monotonic_s = sys.argv[1:5]
+    sys.exit(run(int(fd), Pulse(int(pulse)), float(now_s), float(monotonic_s), sys.argv[5:]))
