@@ -62,7 +62,7 @@ PROBES: Mapping[str, str] = {
 """`file:function` that may use hasattr, getattr with a name in quotes, `__class__` or a handler of AttributeError."""
 
 REACH = {
-    "one decision": ("autoscaler.core.controller", 45),
+    "one decision": ("autoscaler.core.controller", 46),
     "a tick on a bare Ray": ("autoscaler.runtime.loop", 90),
     "a tick on Kubernetes": ("autoscaler.runtime.loop,autoscaler.wiring.kubernetes", 130),
 }

@@ -71,6 +71,8 @@ class RayServeActuator(Actuator):
         try:
             if one.blocked is not None:
                 raise Conflict(one.blocked)
+            if one.target is not None and one.target % one.gang_size:
+                raise Rejected(f"{one.target} replicas are no whole number of gangs of {one.gang_size}: not posted")
             if one.act == "policy":
                 return self._published(one, plan.now_s)
             async with asyncio.timeout_at(until_s), self._slots:

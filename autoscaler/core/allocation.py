@@ -7,7 +7,7 @@ priorities need it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import heapify, heappop, heapreplace
 
 from autoscaler.core import guards
@@ -19,7 +19,10 @@ from policies.base import DeploymentKey, FleetProposal
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What one deployment wants, in replicas, and what it may insist on."""
+    """What one deployment wants, in replicas, and what it may insist on.
+
+    Of a deployment of gangs the unit is the gang (`in_gangs`), so that no part of one is granted.
+    """
 
     name: str
     wants: int
@@ -168,20 +171,22 @@ def share_out(
             claims.append(_claim(d, d.settings, own.replicas, most.get(d.key), allowance))
             by_name[d.key.full] = d
         fits = share(claims, budget)
-        for claim, replicas in zip(claims, paced(claims, fits, budget).values(), strict=True):
+        for claim, now in zip(claims, paced(claims, fits, budget).values(), strict=True):
             d = by_name[claim.name]
+            size = d.gang_size
+            wants, fit, replicas = claim.wants * size, fits[claim.name] * size, now * size
             _remember_grant(d.memory.supply, replicas, config.tenants.drain_s, now_s)
             shared.granted[d.key] = replicas
             if d.memory.supply.most_granted is not None:
                 shared.allowances[d.key] = d.memory.supply.most_granted
-            shared.most[d.key] = budget // max(claim.gpus_per_replica, 1)
-            if fits[claim.name] < claim.wants:
-                shared.shares[d.key] = fits[claim.name]
-            if replicas < claim.wants:
-                why = f"the budget of {budget} {kind} GPUs is shared: {replicas} of {claim.wants} replicas fit"
-                if replicas < fits[claim.name]:
-                    why += f" until others have drained, {fits[claim.name]} then"
-                shared.records[d.key] = GuardRecord(guards.BUDGET, d.key, claim.wants, replicas, why)
+            shared.most[d.key] = budget // max(claim.gpus_per_replica, 1) * size
+            if fit < wants:
+                shared.shares[d.key] = fit
+            if replicas < wants:
+                why = f"the budget of {budget} {kind} GPUs is shared: {replicas} of {wants} replicas fit"
+                if replicas < fit:
+                    why += f" until others have drained, {fit} then"
+                shared.records[d.key] = GuardRecord(guards.BUDGET, d.key, wants, replicas, why)
     for key, replicas in most.items():
         _cut_unlisted(shared, config, key, replicas, proposal.replicas[key].replicas)
     return shared
@@ -190,7 +195,7 @@ def share_out(
 def _claim(d: DeploymentTick, s: DeploymentSettings, proposed: int, most: int | None, allowance: int) -> Claim:
     o = d.observation
     wants = max(s.min_replicas, min(proposed, s.max_replicas))
-    return Claim(
+    claim = Claim(
         d.key.full,
         wants if most is None else min(wants, most),
         max(d.gpus, 1),  # a dashboard that says 0 has no part of the budget for nothing
@@ -202,6 +207,26 @@ def _claim(d: DeploymentTick, s: DeploymentSettings, proposed: int, most: int | 
         o.draining or 0,
         allowance,
         s.entry or s.match,
+    )
+    return claim if d.gang_size == 1 else in_gangs(claim, d.gang_size)
+
+
+def in_gangs(claim: Claim, gang_size: int) -> Claim:
+    """The claim of a deployment of gangs, counted in gangs. One of which a part is there holds GPUs as a whole one."""
+
+    def gangs(replicas: int) -> int:
+        return -(-replicas // gang_size)
+
+    there = gangs(claim.holds + claim.draining)
+    holds = gangs(claim.holds)
+    return replace(
+        claim,
+        wants=gangs(claim.wants),
+        gpus_per_replica=claim.gpus_per_replica * gang_size,
+        minimum=gangs(claim.minimum),
+        holds=holds,
+        draining=there - holds,
+        allowance=None if claim.allowance is None else gangs(claim.allowance),
     )
 
 
@@ -233,16 +258,19 @@ def _most_unlisted(
 ) -> dict[DeploymentKey, int]:
     """Most replicas of each deployment without a settings entry, as a share of its namespace's GPUs."""
     places: dict[str, list[Claim]] = {}
-    keys: dict[str, DeploymentKey] = {}
+    ticks: dict[str, DeploymentTick] = {}
     for d in fleet:
         s = d.settings
         if s is None or not s.unlisted or (own := proposal.replicas.get(d.key)) is None:
             continue
         wants = max(s.min_replicas, min(own.replicas, s.max_replicas))
-        places.setdefault(d.key.namespace, []).append(Claim(d.key.full, wants, max(d.gpus, 1)))
-        keys[d.key.full] = d.key
+        claim = Claim(d.key.full, wants, max(d.gpus, 1))
+        claims = places.setdefault(d.key.namespace, [])
+        claims.append(claim if d.gang_size == 1 else in_gangs(claim, d.gang_size))
+        ticks[d.key.full] = d
     most = config.tenants.max_gpus_per_namespace
-    return {keys[name]: replicas for claims in places.values() for name, replicas in share(claims, most).items()}
+    granted = [pair for claims in places.values() for pair in share(claims, most).items()]
+    return {ticks[name].key: count * ticks[name].gang_size for name, count in granted}
 
 
 def _cut_unlisted(shared: Shared, config: ControllerConfig, key: DeploymentKey, most: int, wanted: int) -> None:

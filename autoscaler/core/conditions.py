@@ -37,6 +37,7 @@ STATE_NOT_SAVED = "state_not_saved"
 JOURNAL_NOT_WRITTEN = "journal_not_written"
 CERTIFICATE_NOT_RENEWED = "certificate_not_renewed"
 WITHOUT_FORECAST = "without_forecast"
+NO_WHOLE_GANG = "no_whole_gang"
 
 
 STARTS_THAT_MAKE_A_LOOP = 3
@@ -81,6 +82,10 @@ KINDS: Mapping[str, Kind] = {
             "find what else sets the target, and leave it to one of the two",
         ),
         Kind(ABOVE_MAXIMUM, "AboveMaximum", "warning", "raise replicas.max or lower the target by hand"),
+        Kind(
+            NO_WHOLE_GANG, "NoWholeGang", "warning",
+            "set replicas.min and replicas.max so that a whole number of gangs lies between, or widen the GPU budget",
+        ),
         Kind(UNREADABLE, "Unreadable", "warning", "compare Ray's version with the versions that were tried"),
         Kind(
             WITHOUT_FORECAST, "WithoutForecast", "warning",
@@ -141,6 +146,7 @@ _BY_GUARD = {
     guards.DECISION_FAILED: DECISION_FAILED,
     guards.INVARIANT: INVARIANT,
     guards.ABOVE_MAXIMUM: ABOVE_MAXIMUM,
+    guards.NO_WHOLE_GANG: NO_WHOLE_GANG,
 }
 
 

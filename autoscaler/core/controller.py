@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from autoscaler.core import explain, forecast_verification, guards, invariants, observe
+from autoscaler.core import explain, forecast_verification, gangs, guards, invariants, observe
 from autoscaler.core.allocation import Shared, share_out
 from autoscaler.core.conditions import Candidate, lasting, noticed
 from autoscaler.core.forecast import forecast_demand, forecaster_of, give_forecasters
@@ -127,10 +127,14 @@ class Controller:
         placements = {name: PoolPlacement(pool) for name, pool in pools.items()}
         learned = [word for pool in signals.pools for word in learning.learn_pool(self.state, pool, now_s)]
         fleet = []
+        ganged = []
         for one in sorted(signals.deployments, key=_BY_KEY):
             found, words = self._observe(one, placements, now_s)
             fleet.append(found)
             learned += words
+            if found.gang_size > 1:
+                gangs.in_whole_gangs(found)
+                ganged.append(found)
         give_forecasters(self.state, self.config, self.policy.forecast, self.forecasting, fleet, now_s)
         forecast_demand(fleet, self.config, self.policy.forecast, self.forecasting, signals.hints, now_s)
         for full_key in self.state.forget_gone(now_s, _FORGET_AFTER_S, self.config.namespace_deployments):
@@ -138,6 +142,8 @@ class Controller:
         view = self._view(fleet, pools, now_s)
         proposal = self._propose(view, fleet, now_s)
         proposal = _with_levels_of_failed(proposal, fleet)
+        if ganged:
+            proposal = gangs.whole_proposal(proposal, ganged)
         for d in fleet:
             d.proposed = proposal.replicas.get(d.key)
             if d.proposed is not None:
@@ -252,7 +258,7 @@ class Controller:
         return FleetView(
             now_s=now_s,
             period_s=self.policy.period_s or self.config.tick_s,
-            deployments=tuple(d.view() for d in fleet if d.settings is not None and not d.failed),
+            deployments=tuple(d.view() for d in fleet if d.settings is not None and not d.failed and not d.no_gang),
             pools=tuple(self._pool_view(p, pools.get(p.name), now_s) for p in self.config.pools),
             gpu_budget=self.config.gpu_budget,
         )
@@ -281,7 +287,9 @@ class Controller:
         left_alone, context = self._left_alone(d, signals, own), None
         if left_alone is None and d.current is not None and own is not None and d.settings is not None:
             context = self._guard_context(d, d.settings, d.current, shared, now_s)
-            if context.full and d.current > context.max_replicas:
+            if d.remainder is not None and context.full:
+                context, left_alone = guards.without_remainder(context)
+            if left_alone is None and context.full and d.current > context.max_replicas:
                 left_alone = guards.above_maximum(context)
         if left_alone is not None or context is None or own is None:
             because = (left_alone,) if left_alone else ()
@@ -302,16 +310,20 @@ class Controller:
             memory.moved = 1 if number > shown else -1
         memory.last_target = number
         blocked = blocked_because(d.key, d.signals.inventory)
-        text = explain.sentence(d.current, number, own.terms, records, blocked, self.config.dry_run)
+        before = d.current if d.remainder is None else d.remainder
+        text = explain.sentence(before, number, own.terms, records, blocked, self.config.dry_run)
         if d.scheduled:
             records = (*_hint_ceilings(d), *records)
-        return DeploymentPlan(d.key, number, shown, proposed, own.terms, records, blocked, d.key.service, text, act)
+        terms, service = own.terms, d.key.service
+        return DeploymentPlan(d.key, number, shown, proposed, terms, records, blocked, service, text, act, d.gang_size)
 
     def _left_alone(self, d: DeploymentTick, signals: Signals, own: ReplicaProposal | None) -> GuardRecord | None:
         shown = d.observation.target
         proposed = own.replicas if own else None
         if d.settings is None:
             return GuardRecord(guards.OBSERVED_ONLY, d.key, proposed, None, "no deployments[].match covers it")
+        if d.no_gang:
+            return GuardRecord(guards.NO_WHOLE_GANG, d.key, proposed, None, d.no_gang)
         if signals.pause.covers(d.key):
             return GuardRecord(guards.PAUSED, d.key, proposed, None, "paused by a person")
         if shown is None:
@@ -341,6 +353,7 @@ class Controller:
             insists_on=settings.insists_on,
             max_step_up=settings.max_step_up,
             shown=d.observation.target,
+            gang_size=d.gang_size,
         )
 
 
@@ -369,7 +382,7 @@ def _hint_ceilings(d: DeploymentTick) -> tuple[GuardRecord, ...]:
 
 def _with_levels_of_failed(proposal: FleetProposal, fleet: Sequence[DeploymentTick]) -> FleetProposal:
     """Add the levels of deployments that could not be decided, so that these keep their part of the budget."""
-    failed = {d.key: ReplicaProposal(d.current) for d in fleet if d.failed and d.current is not None}
+    failed = {d.key: ReplicaProposal(d.current) for d in fleet if (d.failed or d.no_gang) and d.current is not None}
     return replace(proposal, replicas={**proposal.replicas, **failed}) if failed else proposal
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 from autoscaler.core.state import SupplyMemory
 from autoscaler.core.types import GuardRecord, GuardSettings, Observation
-from policies.base import UNBOUNDED_SLOTS, DeploymentKey
+from policies.base import UNBOUNDED_SLOTS, DeploymentKey, whole_down, whole_like, whole_up
 from policies.base.record import record
 
 UNKNOWN = "unknown_is_not_zero"
@@ -32,6 +33,10 @@ INVARIANT = "invariant"
 """A decision that breaks an invariant: the level stays as it is."""
 TARGET_RESET = "target_reset"
 MANUAL = "manual_scaling"
+WHOLE_GANGS = "whole_gangs"
+"""A number that is no whole number of gangs is made one."""
+NO_WHOLE_GANG = "no_whole_gang"
+"""No whole number of gangs is allowed: the level stays as it is."""
 OBSERVED_ONLY = "observed_only"
 DECISION_FAILED = "decision_failed"
 """The deployment cannot be decided at this tick: its level stays."""
@@ -72,6 +77,8 @@ class GuardContext:
     """Its own limit on replicas added in a tick, besides that of the settings."""
     shown: int | None = None
     """The level that Serve has."""
+    gang_size: int = 1
+    """Replicas that start and stop together: level, bounds and budget are multiples of it, and so is what comes out."""
 
 
 Check = Callable[[GuardContext, int], tuple[int, str] | None]
@@ -87,6 +94,8 @@ def guard(context: GuardContext, proposed: int) -> tuple[int, tuple[GuardRecord,
         if number >= context.current and name in _ON_FEWER:
             continue
         changed = check(context, number)
+        if changed is not None and context.gang_size > 1:
+            changed = whole_like(changed[0], number, context.gang_size), changed[1]
         if changed is not None and name in _FOR_ITS_USERS and context.share is not None:
             changed = min(changed[0], max(number, context.share)), changed[1]
         if changed is not None and changed[0] != number:
@@ -107,24 +116,52 @@ def above_maximum(c: GuardContext) -> GuardRecord | None:
 
     The level is set to the maximum in one write or not at all: a level between the two may not be posted.
     """
-    number = c.max_replicas
+    why = _why_not_at_once(c, c.max_replicas)
+    if not why:
+        return None
+    words = f"the level is {_level(c)}, above the most it may be ({c.max_replicas}); left as it is: {why}"
+    return GuardRecord(ABOVE_MAXIMUM, c.key, c.max_replicas, None, words)
+
+
+def without_remainder(c: GuardContext) -> tuple[GuardContext, GuardRecord | None]:
+    """The context of a level that is no whole number of gangs, and why it is left alone (None: it is not).
+
+    The whole gang above it is the level in force, unless the GPU budget does not allow it: then the one below is, if
+    that carries what is in flight.
+    """
+    above = whole_up(c.current if c.shown is None else c.shown, c.gang_size)
+    if c.granted is None or c.granted >= above:
+        return c, None
+    below = above - c.gang_size
+    why = _why_not_at_once(c, below)
+    if not why:
+        return replace(c, current=below), None
+    words = (
+        f"{c.shown} replicas are no whole number of gangs of {c.gang_size}; left as it is: the GPU budget allows "
+        f"{c.granted}, and {why}"
+    )
+    return c, GuardRecord(NO_WHOLE_GANG, c.key, below, None, words)
+
+
+def _why_not_at_once(c: GuardContext, number: int) -> str:
+    """Why the level may not be set to this lower number in one write; empty: it may."""
     for check in (_unknown, _second_writer, _failing, _start_under_way):
         found = check(c, number)
         if found is not None:
-            return _left_above(c, found[1])
+            return found[1]
     found = _survivors(c, number) or _in_flight(c, number)
-    return None if found is None or found[0] <= number else _left_above(c, found[1])
+    return "" if found is None or found[0] <= number else found[1]
 
 
-def _left_above(c: GuardContext, why: str) -> GuardRecord:
-    words = f"the level is {c.current}, above the most it may be ({c.max_replicas}); left as it is: {why}"
-    return GuardRecord(ABOVE_MAXIMUM, c.key, c.max_replicas, None, words)
+def _level(c: GuardContext) -> int:
+    """As Serve has it, where gangs made it whole."""
+    return c.current if c.gang_size == 1 or c.shown is None else c.shown
 
 
 def brought_to_maximum(c: GuardContext) -> GuardRecord:
     """Record that a level above the maximum is set to the maximum at once."""
-    words = f"the level was {c.current}, above the most it may be ({c.max_replicas}), which carries what is in flight"
-    return GuardRecord(ABOVE_MAXIMUM, c.key, c.current, c.max_replicas, words)
+    words = f"the level was {_level(c)}, above the most it may be ({c.max_replicas}), which carries what is in flight"
+    return GuardRecord(ABOVE_MAXIMUM, c.key, _level(c), c.max_replicas, words)
 
 
 def contested(memory: SupplyMemory, now_s: float) -> bool:
@@ -233,17 +270,23 @@ def _stabilization(c: GuardContext, n: int) -> tuple[int, str] | None:
 
 def _step_up(c: GuardContext, n: int) -> tuple[int, str] | None:
     limits = [step for step in (c.settings.max_step_up, c.max_step_up) if step is not None]
-    step = min(limits) if limits else None
+    step = _whole_step(c, min(limits)) if limits else None
     if step is not None and n > c.current + step:
         return c.current + step, f"at most {step} more per tick"
     return None
 
 
 def _step_down(c: GuardContext, n: int) -> tuple[int, str] | None:
-    step = c.settings.max_step_down
+    limit = c.settings.max_step_down
+    step = None if limit is None else _whole_step(c, limit)
     if step is not None and n < c.current - step:
         return c.current - step, f"at most {step} fewer per tick"
     return None
+
+
+def _whole_step(c: GuardContext, step: int) -> int:
+    """A limit on replicas of a tick in whole gangs, at least one: none smaller can be added or removed."""
+    return max(whole_down(step, c.gang_size), c.gang_size) if c.gang_size > 1 else step
 
 
 _BOUNDS: tuple[tuple[str, Check], ...] = ((MINIMUM, _minimum), (MAXIMUM, _maximum))

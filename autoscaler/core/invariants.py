@@ -26,7 +26,8 @@ BUDGET = "within_budget"
 UNKNOWN = "no_down_on_unknown"
 FINITE = "finite_numbers"
 EXPLAINED = "plan_explained"
-NAMES = (BOUNDS, BUDGET, UNKNOWN, FINITE, EXPLAINED)
+WHOLE_GANGS = "whole_gangs"
+NAMES = (BOUNDS, BUDGET, UNKNOWN, FINITE, EXPLAINED, WHOLE_GANGS)
 
 
 def breaches(
@@ -72,6 +73,9 @@ def of_deployment(
             found.append(Breach(BOUNDS, plan.key, f"{target} replicas; at least {settings.min_replicas} are to be"))
     if full and shown is not None and target < shown and seen is not None and not seen.fresh:
         found.append(Breach(UNKNOWN, plan.key, f"{shown} → {target} although {seen.why_stale}"))
+    if plan.gang_size > 1 and target % plan.gang_size:
+        why = f"{target} replicas are no whole number of gangs of {plan.gang_size}"
+        found.append(Breach(WHOLE_GANGS, plan.key, why))
     if not plan.sentence or not (plan.terms or plan.guards):
         found.append(Breach(EXPLAINED, plan.key, f"nothing says why it is {target}"))
     return found

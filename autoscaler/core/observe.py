@@ -53,6 +53,8 @@ class DeploymentTick:
     times: LeadTimes
     path: LeadPath
     gpus: int
+    gang_size: int = 1
+    """Replicas that Serve starts and stops together."""
     max_ongoing: int | None = None
     """Requests that Serve sends to one replica at a time."""
     pool_name: str | None = None
@@ -66,6 +68,10 @@ class DeploymentTick:
     scheduled: tuple[scheduled_load.ScheduledLoad, ...] = ()
     current: int | None = None
     """The level in force."""
+    remainder: int | None = None
+    """Serve's level where that is no whole number of gangs; `current` is one."""
+    no_gang: str = ""
+    """Why its bounds allow no whole number of gangs; its level stays."""
     ended: tuple[EndedStart, ...] = ()
     bins: tuple[demand.Bin, ...] = ()
     """Closed since the last tick."""
@@ -115,6 +121,7 @@ class DeploymentTick:
             guaranteed_gpus=s.guaranteed_gpus,
             gpus_per_replica=self.gpus,
             node_pools=s.node_pools,
+            gang_size=self.gang_size,
         )
         view.__class__ = DeploymentView
         return view
@@ -151,6 +158,9 @@ def observe(
     pool = pools[pool_name] if pool_name else None
     # Without any view of nodes: as on a running worker.
     path, room = pool.way(gpus) if pool is not None else ("free_gpu", ())
+    gang_size = 1 if inventory is None else inventory.gang_size
+    if pool is not None and gang_size > 1:
+        path, room = pool.way_of_gang(gpus, gang_size)
     believed = lead_times.lead_time_estimate(config, settings, pool_name, full_key)
     ended: list[EndedStart] = []
     learned: list[str] = []
@@ -167,7 +177,7 @@ def observe(
     starts = supply.starts_under_way(memory.supply, times, now_s)
     there = supply.supply_of(inventory, starts, known=not replicas)
     observation = demand.observe(memory.demand, signals, config.guards, now_s, there, reports, replicas)
-    found = DeploymentTick(key, settings, signals, memory, observation, times, path, gpus)
+    found = DeploymentTick(key, settings, signals, memory, observation, times, path, gpus, gang_size)
     found.max_ongoing = inventory.max_ongoing_requests if inventory is not None else None
     found.pool_name, found.bins, found.ended = pool_name, bins, tuple(ended)
     found.capacity_rps, found.capacity_batch = replica_capacity(
@@ -189,6 +199,8 @@ def unobservable(
     times = lead_times.lead_time_estimate(config, settings, None, full_key).lead_times(state.book)
     gpus = supply.gpus_per_replica(settings, signals.inventory)
     found = DeploymentTick(key, settings, signals, state.memory(full_key), observation, times, "new_node", gpus)
+    if signals.inventory is not None:
+        found.gang_size = signals.inventory.gang_size
     found.current, found.failed = there.target, why
     return found
 

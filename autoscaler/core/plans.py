@@ -18,7 +18,7 @@ from autoscaler.core.types import (
     PoolSignals,
     ServiceGpus,
 )
-from policies.base import DeploymentKey, FleetProposal, FleetView, PoolView, Term
+from policies.base import DeploymentKey, FleetProposal, FleetView, PoolView, Term, whole_up
 
 
 def follow(
@@ -32,8 +32,8 @@ def follow(
         return list(plans)
     result = []
     for plan, d in zip(plans, fleet, strict=True):
-        settings = config.settings_for(plan.key)
-        if settings is None or settings.follows is None or plan.observed_target is None or _paused(plan):
+        settings = d.settings
+        if settings is None or settings.follows is None or plan.observed_target is None or _paused(plan) or d.no_gang:
             result.append(plan)
             continue
         follows = settings.follows
@@ -59,7 +59,9 @@ def _paused(plan: DeploymentPlan) -> bool:
 
 def _bounded(wanted: int, plan: DeploymentPlan, d: DeploymentTick, most: int) -> tuple[int, list[GuardRecord]]:
     """The wanted number within the deployment's bounds, and the guards that changed it."""
-    records, level, shown = [], wanted, plan.observed_target
+    records, level, shown = [], whole_up(wanted, d.gang_size), plan.observed_target
+    if shown is not None:
+        shown = whole_up(shown, d.gang_size)
     if level > most:
         records.append(GuardRecord(guards.MAXIMUM, plan.key, level, most, f"replicas.max is {most}"))
         level = most

@@ -23,6 +23,7 @@ _MOST_REQUESTS = 2**53
 _MOST_GPUS = 10_000
 _LATEST_S = 1e11
 _MOST_KWARGS = 100
+_MOST_IN_A_GANG = 10_000
 
 
 def parse_applications(
@@ -112,7 +113,19 @@ def _inventory(
         act=act,
         is_ingress=is_ingress,
         chooses_for=chooses_for,
+        gang_size=_gang_size(config.get("gang_scheduling_config"), f"{where}.gang_scheduling_config"),
     )
+
+
+def _gang_size(block: object, where: str) -> int:
+    """Replicas of a gang; 1 without gangs. Errors: SourceError, since a level for another size could block Serve."""
+    if block is None:
+        return 1
+    size = _need(_mapping(block, where), "gang_size", where)
+    found = count(size, _MOST_IN_A_GANG)
+    if not found:
+        raise SourceError(f"{where}.gang_size is {_shown(size)}, expected a whole number from 1 to {_MOST_IN_A_GANG}")
+    return found
 
 
 def _place(topology: object, name: str) -> tuple[bool, str]:

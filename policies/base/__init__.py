@@ -40,6 +40,9 @@ from policies.base.view import (
     StartView,
     TokenMix,
     Totals,
+    whole_down,
+    whole_like,
+    whole_up,
 )
 
 __all__ = [
@@ -77,4 +80,7 @@ __all__ = [
     "Term",
     "TokenMix",
     "Totals",
+    "whole_down",
+    "whole_like",
+    "whole_up",
 ]

@@ -24,6 +24,21 @@ DEFAULT_NAMESPACE = "default"
 DEFAULT_SERVICE = "local"
 
 
+def whole_up(replicas: int, gang_size: int) -> int:
+    """The smallest whole number of gangs (replicas that start and stop together) that holds this many, in replicas."""
+    return -(-replicas // gang_size) * gang_size
+
+
+def whole_down(replicas: int, gang_size: int) -> int:
+    """The largest whole number of gangs that this many replicas hold, in replicas."""
+    return replicas // gang_size * gang_size
+
+
+def whole_like(replicas: int, before: int, gang_size: int) -> int:
+    """A change of `before`, made whole in its own direction: more is rounded up, fewer down."""
+    return whole_up(replicas, gang_size) if replicas > before else whole_down(replicas, gang_size)
+
+
 class DeploymentKey(NamedTuple):
     """Which deployment: `[NAMESPACE/SERVICE/]APP/DEPLOYMENT`; the service is the RayService, `local` for a bare Ray."""
 
@@ -204,6 +219,9 @@ class DeploymentView:
     guaranteed_gpus: int = 0
     gpus_per_replica: int = 1
     node_pools: tuple[str, ...] = ()
+    gang_size: int = 1
+    """Replicas that start and stop together. The bounds and `target` are multiples of it; what is proposed is rounded
+    up to one."""
 
     @property
     def supply(self) -> int | None:

@@ -44,6 +44,9 @@ class SimulatedServe(Actuator):
             return Applied(self.name, what, "withheld", target, "dry run" if plan.dry_run else "not the leader")
         if one.blocked is not None:
             return Applied(self.name, what, "conflict", target, one.blocked)
+        if target % one.gang_size:
+            why = f"{target} replicas are no whole number of gangs of {one.gang_size}: not posted"
+            return Applied(self.name, what, "rejected", target, why)
         serve = self._deployments.get(one.key)
         if serve is None:
             return Applied(self.name, what, "notfound", target, "Application or Deployment not found")

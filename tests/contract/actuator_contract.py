@@ -5,6 +5,7 @@ Subclass `ActuatorContract` and give it a `world` fixture that yields a `World`.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 import pytest
@@ -75,6 +76,15 @@ class ActuatorContract:
         await apply(world, plan_of((world.key, 3, 1)))
         await apply(world, plan_of((world.key, 2, 1)))  # made before the first was seen: still 2, not 1 + 1 more
         assert await world.target(world.key) == (2 if world.acts else 1)
+
+    async def test_a_remainder_of_a_gang_is_never_posted(self, world: World) -> None:
+        plan = plan_of((world.key, 5, 4))
+        [one] = plan.deployments
+        refused = await apply(world, replace(plan, deployments=(replace(one, gang_size=4),)))
+        assert refused[str(world.key)].outcome == ("rejected" if world.acts else "withheld")
+        if world.acts:
+            assert "5 replicas are no whole number of gangs of 4" in refused[str(world.key)].why
+        assert await world.target(world.key) == 1
 
     async def test_a_late_plan_is_put_right_by_the_next_one(self, world: World) -> None:
         newer, older = plan_of((world.key, 3, 1), tick=2), plan_of((world.key, 2, 1), tick=1)

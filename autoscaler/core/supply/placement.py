@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from autoscaler.core.types import DeploymentSettings, PoolSignals
-from policies.base import LeadPath
+from policies.base import LeadPath, whole_down
 
 Pool = TypeVar("Pool")
 
@@ -22,12 +22,20 @@ class PoolPlacement:
         self.shows_workers = bool(signals.workers)
         self.nodes_come = any(node.state == "starting" for node in signals.nodes)
         self._by_gpus: dict[int, tuple[LeadPath, Sequence[int]]] = {}
+        self._by_gang: dict[tuple[int, int], tuple[LeadPath, Sequence[int]]] = {}
 
     def way(self, gpus: int) -> tuple[LeadPath, Sequence[int]]:
         """`next_path` and `room` for replicas that hold this many GPUs."""
         found = self._by_gpus.get(gpus)
         if found is None:
             found = self._by_gpus[gpus] = next_path(self.signals, gpus), room(self.signals, gpus)
+        return found
+
+    def way_of_gang(self, gpus: int, gang_size: int) -> tuple[LeadPath, Sequence[int]]:
+        """The same for replicas that start together: none starts before all of its gang fit."""
+        found = self._by_gang.get((gpus, gang_size))
+        if found is None:
+            found = self._by_gang[gpus, gang_size] = of_gang(room(self.signals, gpus), gang_size)
         return found
 
 
@@ -62,3 +70,12 @@ def room(pool: PoolSignals, gpus: int) -> list[int]:
             else:
                 warm += fit
     return [free, warm]
+
+
+def of_gang(room: Sequence[int], gang_size: int) -> tuple[LeadPath, Sequence[int]]:
+    """Path of the next gang, and the replicas of whole gangs that fit, from the room for single replicas."""
+    free, warm = room
+    on_workers = whole_down(free, gang_size)
+    on_warm_nodes = whole_down(free + warm, gang_size) - on_workers
+    path: LeadPath = "free_gpu" if on_workers else "warm_node" if on_warm_nodes else "new_node"
+    return path, [on_workers, on_warm_nodes]

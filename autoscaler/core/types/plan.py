@@ -64,6 +64,8 @@ class DeploymentPlan:
     """The decision in one sentence for people."""
     act: ActWay = "external"
     """`policy`: nothing is posted; a policy inside Serve follows the published plan."""
+    gang_size: int = 1
+    """`target` is a multiple of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,8 @@ class DeploymentInventory:
     """Requests to its application come to it first."""
     chooses_for: str = ""
     """The ingress that it names replicas of: the router deployment of direct streaming."""
+    gang_size: int = 1
+    """Replicas that Serve starts and stops together (`gang_scheduling_config`); its target must be a multiple of it."""
 
     def count(self, *states: str) -> int:
         return sum(1 for r in self.replicas if r.state in states)

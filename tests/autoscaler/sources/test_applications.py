@@ -110,6 +110,26 @@ def test_gpus_of_a_replica_come_from_its_placement_group_or_its_resources(
     assert found.gpus_per_replica == gpus
 
 
+@pytest.mark.parametrize(
+    ("config", "size"),
+    [
+        ({}, 1),
+        ({"gang_scheduling_config": None}, 1),
+        ({"gang_scheduling_config": {"gang_size": 1}}, 1),
+        (
+            {
+                "gang_scheduling_config": {
+                    "gang_size": 4, "gang_placement_strategy": "PACK", "runtime_failure_policy": "RESTART_GANG",
+                }
+            },
+            4,
+        ),
+    ],
+)  # fmt: skip
+def test_the_size_of_a_gang_is_read(config: dict[str, Any], size: int) -> None:
+    assert inventories(minimal(deployment_config=config))["chat/llm"].gang_size == size
+
+
 def test_an_absent_flag_is_unknown() -> None:
     assert inventories(minimal())["chat/llm"].external_scaler_enabled is None
 
@@ -142,6 +162,22 @@ def test_a_shape_that_is_not_serves_is_refused_by_place(answer: object, words: s
         (minimal(replicas=["r"]), "chat/llm.replicas is a string"),
         (minimal(replicas=[{"state": "RUNNING"}]), "no 'replica_id'"),
         (minimal(deployment_config=3), "deployment_config is a number"),
+        *(
+            (minimal(deployment_config={"gang_scheduling_config": block}), words)
+            for block, words in (
+                (4, "gang_scheduling_config is a number, expected an object"),
+                ([4], "gang_scheduling_config is a list"),
+                (False, "gang_scheduling_config is a boolean"),
+                ({}, "gang_scheduling_config has no 'gang_size'"),
+                ({"gang_size": None}, "gang_scheduling_config.gang_size is None"),
+                ({"gang_size": 0}, "gang_size is 0, expected a whole number from 1 to 10000"),
+                ({"gang_size": -4}, "gang_size is -4"),
+                ({"gang_size": True}, "gang_size is True"),
+                ({"gang_size": 4.0}, "gang_size is 4.0"),
+                ({"gang_size": "4"}, "gang_size is '4'"),
+                ({"gang_size": 10**30}, "gang_size is 1000000000000000000000000000000, expected"),
+            )
+        ),
     ],
 )
 def test_a_deployment_that_makes_no_sense_is_refused_by_itself(answer: Any, words: str) -> None:
@@ -158,7 +194,8 @@ json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 3) | st.text(max_size=3),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(
         ["applications", "deployments", "replicas", "deployment_config", "target_num_replicas", "chat", "replica_id",
-         "state", "required_resources", "placement_group_bundles", "recent_dead_replicas", "GPU"]), inner, max_size=5),
+         "state", "required_resources", "placement_group_bundles", "gang_scheduling_config", "gang_size",
+         "recent_dead_replicas", "GPU"]), inner, max_size=5),
     max_leaves=25,
 )  # fmt: skip
 
