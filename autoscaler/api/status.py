@@ -151,6 +151,7 @@ def _deployment(
         "sentence": one.sentence,
         "blocked": one.blocked,
         "paused": telemetry.pause.covers(one.key),
+        "gang_size": one.gang_size,
         "limits": None if settings is None else {
             "min_replicas": settings.min_replicas, "max_replicas": settings.max_replicas,
         },

@@ -10,7 +10,7 @@ from typing import Any
 from autoscaler.cli.controller_api import add_read_token_argument, add_url_argument, ask
 from autoscaler.cli.text import say
 from autoscaler.common.errors import InputError
-from policies.base import DeploymentKey, PolicyError
+from policies.base import DeploymentKey, PolicyError, whole_down, whole_up
 
 DESCRIPTION = """\
 Print the YAML that returns a deployment to Ray Serve's own autoscaler, with the limits and the level it has now.
@@ -20,7 +20,7 @@ EXAMPLE = """
 leadtime handback chat/llm
 leadtime handback llm/chat-llm/chat/LLMServer:llama-70b --url http://127.0.0.1:8080
 """
-_LLM = "LLMServer:"
+_LLM, _DATA_PARALLEL = "LLMServer:", "DPServer:"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,6 +77,12 @@ def handback_lines(name: str, deployments: dict[str, Any]) -> Iterator[str]:
         yield "    llm_configs:"
         yield f"    - # the entry of the model that Serve calls {key.deployment.removeprefix(_LLM)}"
         yield from _block("      deployment_config:", "        ", scaling)
+    elif key.deployment.startswith(_DATA_PARALLEL):
+        gang_size = _gang_size(seen)
+        yield "  args:"
+        yield f"    llm_config:  # serve.llm counts gangs of {gang_size} replicas here"
+        gangs = {option: replicas // gang_size for option, replicas in scaling.items()}
+        yield from _block("      deployment_config:", "        ", gangs)
     else:
         yield "  deployments:"
         yield from _block(f"  - name: {json.dumps(key.deployment)}", "    ", scaling)
@@ -97,9 +103,22 @@ def _application(name: str) -> tuple[str, str, str]:
 
 
 def _autoscaling(seen: dict[str, Any]) -> dict[str, int]:
-    """Limits as leadtime has them; it begins with the level that is there, so that nothing is thrown away."""
-    level = seen["replicas"]["target"]
+    """Limits as leadtime has them; it begins with the level that is there, so that nothing is thrown away.
+
+    In whole gangs, as Serve demands it.
+    """
+    level, size = seen["replicas"]["target"], _gang_size(seen)
     limits = seen.get("limits")
     lowest, highest = (limits["min_replicas"], limits["max_replicas"]) if limits else (1, max(1, level or 1))
+    lowest = whole_up(lowest, size)
+    highest = max(whole_down(highest, size), lowest, size)
     scaling = {"min_replicas": lowest, "max_replicas": highest}
-    return scaling if level is None else {**scaling, "initial_replicas": min(max(level, lowest), highest)}
+    if level is None:
+        return scaling
+    return {**scaling, "initial_replicas": min(max(whole_up(level, size), lowest), highest)}
+
+
+def _gang_size(seen: dict[str, Any]) -> int:
+    """As the controller says; 1 from one that does not."""
+    found = seen.get("gang_size")
+    return found if isinstance(found, int) and found > 1 else 1

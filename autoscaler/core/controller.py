@@ -295,7 +295,8 @@ class Controller:
             because = (left_alone,) if left_alone else ()
             terms = own.terms if own else ()
             text = explain.sentence(d.current, None, terms, because)
-            return DeploymentPlan(d.key, None, shown, proposed, terms, because, None, d.key.service, text, act)
+            service = d.key.service
+            return DeploymentPlan(d.key, None, shown, proposed, terms, because, None, service, text, act, d.gang_size)
         wanted, capped = own.replicas, shared.records.get(d.key)
         if context.granted is not None:
             wanted = min(wanted, context.granted)

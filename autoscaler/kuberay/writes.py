@@ -13,8 +13,9 @@ from dataclasses import replace
 from autoscaler.core.ports import Actuator
 from autoscaler.core.types import FINE_OUTCOMES, Applied, DeploymentPlan, Outcome, Plan
 from autoscaler.kuberay.fleet import KubeRayFleet
-from autoscaler.sources.kuberay.services import KubeService
+from autoscaler.sources.kuberay.services import KubeService, ServeCluster
 from autoscaler.sources.kuberay.upgrade import ClusterLevel, cluster_levels, replicas_that_fit
+from policies.base import whole_down, whole_up
 
 
 class KubeRayActuator(Actuator):
@@ -58,7 +59,14 @@ class KubeRayActuator(Actuator):
         seen = None if link is None else link.inventories.get(one.key)
         if gpus is None and seen is not None:
             gpus = seen.gpus_per_replica
-        return replicas_that_fit(service.pending, gpus)
+        fits = replicas_that_fit(service.pending, gpus)
+        return fits if fits is None else whole_down(fits, self._gang_size(service, service.pending, one))
+
+    def _gang_size(self, service: KubeService, cluster: ServeCluster, one: DeploymentPlan) -> int:
+        """Of the deployment on one cluster: a new version may have gangs of another size."""
+        link = self._fleet.link(service, cluster)
+        seen = None if link is None else link.inventories.get(one.key)
+        return one.gang_size if seen is None else seen.gang_size
 
     async def _level(
         self, service: KubeService, level: ClusterLevel, one: DeploymentPlan, plan: Plan, now_s: float
@@ -68,7 +76,8 @@ class KubeRayActuator(Actuator):
         if link is None or seen is None:
             why = f"{one.key.deployment} is not known on {level.cluster.name} yet"
             return Applied(self.name, str(one.key), "notfound", level.replicas, why)
-        asked = replace(one, target=level.replicas, observed_target=seen.target)
+        whole = whole_up(level.replicas, seen.gang_size)
+        asked = replace(one, target=whole, observed_target=seen.target, gang_size=seen.gang_size)
         outcome = await link.actuator.apply(replace(plan, deployments=(asked,)), now_s)
         return replace(outcome.applied[0], actuator=self.name)
 

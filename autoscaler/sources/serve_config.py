@@ -20,11 +20,12 @@ _LONGEST = 65_536
 """Characters of a config that is looked into; of a longer one Serve's API tells all the same, a little later."""
 _SIXTIES = re.compile(r"\d(:[0-5]?\d){8}")
 """What YAML 1.1 reads as a number in base 60: of many digits it takes quadratic time."""
-_LLM_BUILDERS = ("build_openai_app",)
+_LLM_BUILDERS = {"build_openai_app": "LLMServer", "build_dp_openai_app": "DPServer"}
+"""Builder of serve.llm -> the class of its deployments, with which their names begin. The replicas of a `DPServer` are
+gangs of `data_parallel_size`, as Serve's API says.
+"""
 _REFUSED_BUILDERS = {
     "build_pd_openai_app": "prefill and decode are separate deployments, which leadtime cannot weigh yet",
-    "build_dp_deployment": "data-parallel replicas act as one group; leadtime cannot scale a group yet",
-    "build_dp_openai_app": "data-parallel replicas act as one group; leadtime cannot scale a group yet",
 }
 
 
@@ -65,14 +66,15 @@ def parse_serve_config(text: str) -> tuple[ServeApp, ...]:
     return tuple(_app(app) for app in apps if isinstance(app, Mapping)) if isinstance(apps, list) else ()
 
 
-def llm_deployment_name(model_id: str) -> str:
+def llm_deployment_name(model_id: str, of_class: str = "LLMServer") -> str:
     """The name that serve.llm gives to a model's deployment."""
-    return "LLMServer:" + clean(model_id).replace("/", "--").replace(".", "_")
+    return f"{of_class}:" + clean(model_id).replace("/", "--").replace(".", "_")
 
 
 def _app(app: Mapping[str, Any]) -> ServeApp:
     builder = _text(app.get("import_path")).rpartition(":")[2]
-    deployments = {d.name: d for d in _llm_deployments(app) if builder in _LLM_BUILDERS}
+    of_class = _LLM_BUILDERS.get(builder)
+    deployments = {d.name: d for d in _llm_deployments(app, of_class)} if of_class is not None else {}
     deployments.update({d.name: d for d in map(_deployment, _maps(app.get("deployments"))) if d.name})
     return ServeApp(
         name=clean(_text(app.get("name")) or "default"),
@@ -93,8 +95,11 @@ def _deployment(entry: Mapping[str, Any]) -> ServeDeployment:
     return ServeDeployment(clean(_text(entry.get("name"))), bundles if bundles is not None else gpus, _replicas(entry))
 
 
-def _llm_deployments(app: Mapping[str, Any]) -> list[ServeDeployment]:
-    """One per model; a config that stands in a file of its own is not seen from here."""
+def _llm_deployments(app: Mapping[str, Any], of_class: str) -> list[ServeDeployment]:
+    """One per model; a config that stands in a file of its own is not seen from here.
+
+    Where replicas are gangs the config counts gangs: Serve has `data_parallel_size` times as many replicas.
+    """
     found = []
     for config in _llm_configs(app):
         loading, engine = config.get("model_loading_config"), config.get("engine_kwargs")
@@ -108,13 +113,17 @@ def _llm_deployments(app: Mapping[str, Any]) -> list[ServeDeployment]:
         product = None if None in sizes else float((sizes[0] or 1) * (sizes[1] or 1))
         deployment = config.get("deployment_config")
         replicas = _replicas(deployment) if isinstance(deployment, Mapping) else None
-        found.append(ServeDeployment(llm_deployment_name(model), bundles if bundles is not None else product, replicas))
+        if of_class == "DPServer" and replicas is not None:
+            gang_size = count(engine.get("data_parallel_size", 1))
+            replicas = None if gang_size is None else count(replicas * gang_size)
+        gpus = bundles if bundles is not None else product
+        found.append(ServeDeployment(llm_deployment_name(model, of_class), gpus, replicas))
     return found
 
 
 def _llm_configs(app: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     args = app.get("args")
-    return _maps(args.get("llm_configs")) if isinstance(args, Mapping) else []
+    return _maps(args.get("llm_configs")) + _maps([args.get("llm_config")]) if isinstance(args, Mapping) else []
 
 
 def _many_adapters(app: Mapping[str, Any]) -> str | None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from policies.base import DeploymentView, LeadPath, PoolView
+from policies.base import DeploymentView, LeadPath, PoolView, whole_down
 from policies.base.record import record
 from policies.predictive.rules.sizing import Frame
 from policies.predictive.state import RuleState
@@ -115,12 +115,13 @@ def idle(d: DeploymentView, fleet_context: FleetContext) -> float:
 
 def quantum(d: DeploymentView, fleet_context: FleetContext) -> int:
     """Replicas that a node of its first pool holds, if no other deployment may use it: one more on a node costs
-    nothing.
+    nothing. Whole gangs always: as many as the node holds, at least one.
     """
     pool = fleet_context.pools.get(d.node_pools[0]) if d.node_pools else None
     if pool is None or fleet_context.users[pool.name] > 1:
-        return 1
-    return max(1, pool.gpus_per_node // max(d.gpus_per_replica, 1))
+        return d.gang_size
+    on_a_node = pool.gpus_per_node // max(d.gpus_per_replica, 1)
+    return max(d.gang_size, whole_down(on_a_node, d.gang_size))
 
 
 def smoother(book: RuleState, demand: Sequence[float], share: float) -> list[float]:

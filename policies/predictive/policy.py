@@ -24,6 +24,7 @@ from policies.base import (
     ForecastSpec,
     ReplicaProposal,
     Term,
+    whole_up,
 )
 from policies.base.durations import Duration
 from policies.forecasting import check_spec
@@ -146,7 +147,8 @@ class PredictivePolicy(PolicyPlugin):
         for memory, context in seen:
             d = context.situation.view
             proposal = replicas[d.key] = self._propose(context, memory, fleet_context)
-            remember_asked(memory.shadow, now_s, min(max(proposal.replicas, d.min_replicas), d.max_replicas))
+            asked = whole_up(proposal.replicas, d.gang_size)
+            remember_asked(memory.shadow, now_s, min(max(asked, d.min_replicas), d.max_replicas))
             claims.append((d, self._claim(context.situation, proposal)))
         return FleetProposal(replicas, pool_proposals(fleet_context.pools, claims))
 
@@ -270,7 +272,7 @@ class PredictivePolicy(PolicyPlugin):
     def _claim(self, s: Situation, proposal: ReplicaProposal) -> Claim:
         """The deployment's claim on its pool: the forecast at the lead time of a new node."""
         d = s.view
-        now = max(min(proposal.replicas, d.max_replicas), s.supply)
+        now = max(min(whole_up(proposal.replicas, d.gang_size), d.max_replicas), s.supply)
         lead = _UNKNOWN_LEAD if d.lead_times is None else d.lead_times.new_node
         horizon_s = _surely_s(s, lead)
         soon = keep = now
@@ -281,7 +283,7 @@ class PredictivePolicy(PolicyPlugin):
         expected = [expected_rps(s, until_s) for until_s in (horizon_s, horizon_s + pays_s)]
         if s.forecast is not None or expected[1] is not None:
             needs = [s.need(rps or 0.0, 0.0) or 0 for rps in expected]
-            soon, keep = (min(n, d.max_replicas) for n in needs)
+            soon, keep = (min(whole_up(n, d.gang_size), d.max_replicas) for n in needs)
         return Claim(d.gpus_per_replica, now, soon, keep, horizon_s)
 
 

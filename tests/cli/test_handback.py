@@ -44,6 +44,22 @@ def test_a_level_outside_of_the_limits_is_brought_inside() -> None:
     assert config["applications"][0]["deployments"][0]["autoscaling_config"]["initial_replicas"] == 8
 
 
+def test_a_deployment_of_gangs_gets_whole_gangs() -> None:
+    config, _ = printed(
+        "chat/llm", {"chat/llm": {**seen(8), "limits": {"min_replicas": 1, "max_replicas": 11}, "gang_size": 4}}
+    )
+    scaling = config["applications"][0]["deployments"][0]["autoscaling_config"]
+    assert scaling == {"min_replicas": 4, "max_replicas": 8, "initial_replicas": 8}
+
+
+def test_a_data_parallel_model_is_changed_in_its_llm_config_which_counts_gangs() -> None:
+    name = "llm/wide/chat/DPServer:deepseek"
+    config, _ = printed(name, {name: {**seen(8, (4, 12)), "gang_size": 4}})
+    model = config["applications"][0]["args"]["llm_config"]
+    scaling = {"min_replicas": 1, "max_replicas": 3, "initial_replicas": 2}
+    assert model == {"deployment_config": {"autoscaling_config": scaling}}
+
+
 def test_a_deployment_is_named_by_two_parts_when_only_one_has_them() -> None:
     names = [LLM, "chat/llm", "b/s/chat/llm"]
     assert chosen(LLM, names) == LLM

@@ -33,6 +33,7 @@ class FakeDeployment:
     autoscaled: bool = False
     deleted: bool = False
     gpus: int = 0
+    gang_size: int = 1
 
 
 @dataclass
@@ -177,7 +178,8 @@ def _deployment(app: str, name: str, deployment: FakeDeployment) -> Mapping[str,
         "name": name,
         "status": "HEALTHY",
         "message": "",
-        "deployment_config": config,
+        "deployment_config": config
+        | ({"gang_scheduling_config": {"gang_size": deployment.gang_size}} if deployment.gang_size > 1 else {}),
         "target_num_replicas": deployment.target,
         "required_resources": {"CPU": 1, **({"GPU": deployment.gpus} if deployment.gpus else {})},
         "replicas": [

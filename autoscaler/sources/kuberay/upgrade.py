@@ -16,6 +16,7 @@ from typing import Literal
 
 from autoscaler.core.types import DeploymentInventory
 from autoscaler.sources.kuberay.services import KubeService, ServeCluster
+from policies.base import whole_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,9 @@ def combined(
 
 
 def _whole_target(known: Sequence[tuple[ServeCluster, DeploymentInventory]], last_target: int | None) -> int:
-    if last_target is not None and all(i.target == share(last_target, _percent(c)) for c, i in known):
+    if last_target is not None and all(
+        i.target == whole_up(share(last_target, _percent(c)), i.gang_size) for c, i in known
+    ):
         return last_target
     main, inventory = max(known, key=lambda pair: _percent(pair[0]))
     percent = _percent(main)

@@ -148,7 +148,7 @@ async def test_status_has_the_shape_of_the_contract(pages: Pages) -> None:
     llm = status["deployments"]["chat/llm"]
     assert {
         "signals", "forecast", "lead_time_s", "replicas", "starting", "capacity_rps", "slo", "last_decision", "paused",
-        "limits",
+        "limits", "gang_size",
     } <= set(llm)  # fmt: skip
     assert set(llm["replicas"]) == {"target", "running", "starting", "draining", "planned"}
     assert (llm["replicas"]["target"], llm["replicas"]["planned"]) == (3, 3)

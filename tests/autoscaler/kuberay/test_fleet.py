@@ -279,6 +279,32 @@ async def test_a_stepwise_upgrade_keeps_every_cluster_at_its_share_though_each_s
             assert (await inventories(fleet, world))[LLM].target == 10
 
 
+async def test_a_stepwise_upgrade_gives_every_cluster_whole_gangs() -> None:
+    world = World()
+    async with fleet_of(world, "old", "new") as fleet:
+        world.llm("old").gang_size, world.llm("new").gang_size = 4, 2  # the new version has gangs of another size
+        for old, new in ((100, 0), (100, 10), (70, 30), (0, 100)):
+            status = objects.service_status("old", "new", capacity=(old, new), traffic=(100 - new, new))
+            world.show(objects.ray_service(spec=STEPWISE, status=status))
+            await inventories(fleet, world)
+            plan = DeploymentPlan(LLM, 8, 1, 8, gang_size=4)
+            (applied,) = (await KubeRayActuator(fleet).apply(Plan(1, 100.0, True, False, (plan,)), 100.0)).applied
+            assert applied.outcome in ("ok", "unchanged")
+            posted = world.llm("old").target, world.llm("new").target
+            assert posted == {0: (8, 0), 10: (8, 2), 30: (8, 2), 100: (0, 8)}[new]
+            assert (await inventories(fleet, world))[LLM].target == 8
+
+
+async def test_a_new_version_is_prepared_with_whole_gangs() -> None:
+    world = World()
+    async with fleet_of(world, "old", "new") as fleet:
+        world.llm("new").gang_size = 4
+        world.show(objects.ray_service(status=objects.service_status("old", "new")))
+        await inventories(fleet, world)
+        applied = await apply(fleet, 5, 1)
+        assert (applied.outcome, world.llm("old").target, world.llm("new").target) == ("ok", 5, 8)
+
+
 # ---------------------------------------------------------------- metrics
 
 

@@ -45,6 +45,31 @@ applications:
     ]
 
 
+def test_a_data_parallel_application_has_one_deployment_of_single_replicas() -> None:
+    """Its config counts gangs; Serve, and the scale API, count their members."""
+    config = """
+applications:
+- name: wide
+  import_path: ray.serve.llm:build_dp_openai_app
+  args:
+    llm_config:
+      model_loading_config: {model_id: deepseek}
+      engine_kwargs: {data_parallel_size: 4, tensor_parallel_size: 2}
+      deployment_config: {num_replicas: 2}
+"""
+    app = one(config)
+    assert app.refused is None
+    assert [(d.name, d.gpus_per_replica, d.num_replicas) for d in app.deployments] == [("DPServer:deepseek", 2.0, 8)]
+
+
+@pytest.mark.parametrize("size", ["many", "-4", "1" + "0" * 30])
+def test_a_size_of_gangs_that_is_none_leaves_the_replicas_unknown(size: str) -> None:
+    engine = f"engine_kwargs: {{data_parallel_size: {size}}}, deployment_config: {{num_replicas: 2}}"
+    config = f"{{model_loading_config: {{model_id: a}}, {engine}}}"
+    app = one(f"applications: [{{import_path: 'x:build_dp_openai_app', args: {{llm_config: {config}}}}}]")
+    assert [d.num_replicas for d in app.deployments] == [None]
+
+
 def test_plain_deployments_name_their_gpus_or_leave_them_unknown() -> None:
     config = """
 applications:
@@ -66,7 +91,6 @@ applications:
     ("app", "word"),
     [
         ("{import_path: 'ray.serve.llm:build_pd_openai_app'}", "prefill"),
-        ("{import_path: 'ray.serve.llm:build_dp_openai_app'}", "data-parallel"),
         (
             "{import_path: 'ray.serve.llm:build_openai_app', args: {llm_configs: [{model_loading_config: {model_id: a},"
             " lora_config: {max_num_adapters_per_replica: 4}}]}}",

@@ -42,6 +42,14 @@ def test_a_node_is_asked_for_one_node_lead_time_before_it_is_needed() -> None:
     assert "within 305 s fill 5 nodes" in proposal.terms[0].why
 
 
+def test_nodes_are_for_whole_gangs() -> None:
+    """Ten replicas are wanted within 305 s: three gangs of four, six nodes."""
+    d = served(forecast=rising_forecast(8.0, 24.0, 305.0), gang_size=4)
+    assert nodes([d], pool())["h100"].nodes == 6
+    five = served(forecast=flat_forecast(11.0), rate_rps=11.0, target=5, running=5, gang_size=4)
+    assert nodes([five], pool())["h100"].nodes == 4
+
+
 def test_the_deployments_of_a_pool_share_its_nodes() -> None:
     a = served("chat/a", running=3, target=3, rate_rps=7.0, forecast=flat_forecast(7.0))
     b = served("chat/b", running=1, target=1, rate_rps=2.0, forecast=flat_forecast(2.0))

@@ -25,7 +25,7 @@ from policies.base.durations import Duration
 from policies.forecasting import create
 from policies.forecasting.backtest_trace import backtest_forecasters
 from policies.predictive import PredictiveOptions, PredictivePolicy
-from policies.predictive.context import Start, start_s, stop_s
+from policies.predictive.context import FleetContext, Start, quantum, start_s, stop_s
 from policies.predictive.rules.family import LEVELS
 from policies.predictive.state import DeploymentMemory, PredictiveState, RuleState, remember_asked
 from tests.policies.build import KEY, fleet, view
@@ -205,6 +205,26 @@ def test_alone_on_its_pool_it_wants_whole_nodes_and_beside_others_it_does_not() 
             wanted = found.replicas[KEY].replicas
             d = replace(d, target=wanted, running=wanted)
         assert wanted == expected
+
+
+@pytest.mark.parametrize(
+    ("gang_size", "gpus", "alone", "wanted"),
+    [
+        (1, 2, True, 4),
+        (3, 2, True, 3),
+        (2, 2, True, 4),
+        (8, 2, True, 8),
+        (3, 1, True, 6),
+        (4, 8, True, 4),
+        (4, 2, False, 4),
+    ],
+)
+def test_rules_are_replayed_in_whole_gangs_that_fill_a_node_where_they_can(
+    gang_size: int, gpus: int, alone: bool, wanted: int
+) -> None:
+    d = view(gpus_per_replica=gpus, node_pools=("h100",), gang_size=gang_size)
+    context = FleetContext({"h100": POOL}, {"h100": 1 if alone else 2})
+    assert quantum(d, context) == wanted
 
 
 def test_misses_that_a_limit_caused_do_not_count_against_the_rule() -> None:
