@@ -240,6 +240,10 @@ class WitnessMemory:
     """At the newest look: by all, at replicas, in engines, waiting only; -1: not told."""
     names: list[str] = field(default_factory=list)
     """Replicas of the newest look: what one had in flight that is gone has not ended."""
+    looked_at_s: float | None = None
+    """When counts were last compared."""
+    pending: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0])
+    """Counted since then: by handles, ended in engines, first tokens, failed."""
     rows: bytearray = field(default_factory=bytearray)
     """float64 (looks, 8) of a little more than the last minute."""
     owed: float = 0.0

@@ -28,6 +28,8 @@ _LAG_S = 15.0
 """Processes report so far apart: a change of the rate is seen so much earlier by one than by another."""
 _EVIDENCE_S = 30.0
 """A count that begins is held against the witness from then on."""
+_LOOK_EVERY_S = 25.0
+"""Time (s) between two comparisons while handles are in force and agree; else every reading is compared."""
 _EVERY_S = 4.0
 """Looks that are closer to each other share a row."""
 _FRACTION, _DEVIATIONS = 0.05, 3.0
@@ -63,8 +65,18 @@ class Counts:
 def arrivals(memory: DemandMemory, metrics: DeploymentMetrics, reports: Reports, counts: Counts, now_s: float) -> float:
     """The arrivals of this interval by the source in force, which this chooses (`memory.witness.source`)."""
     witness, since_s = memory.witness, memory.as_of_s
+    blind = _is_blind(memory, metrics, reports, 0.0 if since_s is None else now_s - since_s)
+    looked_at_s = witness.looked_at_s
+    if looked_at_s is not None and not blind and now_s - looked_at_s < _LOOK_EVERY_S and _is_settled(memory):
+        pending = witness.pending
+        pending[0] += counts.counted
+        pending[1] += counts.ended
+        pending[2] += counts.first_tokens
+        pending[3] += counts.failed
+        return counts.counted
+    witness.looked_at_s = now_s
     ends = [
-        counter.advance(current, now_s, since_s, metrics.baseline) if current or counter.series else None
+        counter.advance(current, now_s, looked_at_s, metrics.baseline) if current or counter.series else None
         for counter, current in (
             (witness.front, metrics.at_front_total),
             (witness.replicas, metrics.at_replicas_total),
@@ -75,8 +87,13 @@ def arrivals(memory: DemandMemory, metrics: DeploymentMetrics, reports: Reports,
     names, lost = [one.replica_id for one in metrics.replicas], False
     if names != witness.names:
         lost, witness.names = not set(witness.names) <= set(names), names
+    pending, witness.pending = witness.pending, [0.0, 0.0, 0.0, 0.0]
     if not before or since_s is None:
         return counts.counted
+    counts = Counts(
+        counts.counted + pending[0], counts.ended + pending[1],
+        counts.first_tokens + pending[2], counts.failed + pending[3],
+    )  # fmt: skip
     every, at_replicas, in_engines, waiting = (
         now - then if now >= 0.0 and then >= 0.0 else None for now, then in zip(witness.in_flight, before, strict=True)
     )
@@ -89,20 +106,32 @@ def arrivals(memory: DemandMemory, metrics: DeploymentMetrics, reports: Reports,
     )
     by_ends = added[2] if added[3] is None else added[3]
     begun = _sum(counts.first_tokens, waiting) if metrics.ttft else None
-    if by_ends is None or lost or _is_blind(memory, metrics, reports, now_s - since_s):
+    if by_ends is None or lost or blind:
         witness.rows.clear()
         witness.unlike_since_s = witness.alike_since_s = None
     else:
         row = (*added, by_ends, by_ends if begun is None else begun, counts.failed)
         _append(witness, now_s, row)
         _choose(memory, witness, [one is not None for one in added])
-    return _of_source(witness, added, lost)
+    return max(0.0, _of_source(witness, added, lost) - pending[0])
 
 
 def source_of(witness: WitnessMemory) -> ArrivalsSource:
     """Which count is in force and how it compares with the engines', for the observation of this tick."""
     source = next((one for one in SOURCES if one == witness.source), SOURCES[0])
     return ArrivalsSource(source, witness.counted_rps, witness.witnessed_rps, witness.disagrees)
+
+
+def _is_settled(memory: DemandMemory) -> bool:
+    """Whether handles are in force and nothing speaks against them, so that a comparison can wait."""
+    witness = memory.witness
+    return (
+        witness.source == HANDLES
+        and not memory.bypassed
+        and not memory.unknown
+        and not witness.disagrees
+        and witness.unlike_since_s is None
+    )
 
 
 def _in_flight(metrics: DeploymentMetrics) -> list[float]:
@@ -128,8 +157,14 @@ def _is_blind(memory: DemandMemory, metrics: DeploymentMetrics, reports: Reports
     if seconds > _GAP_S or metrics.silent_pages or reports.missing:
         return True
     witness = memory.witness
-    counters = (memory.arrivals, memory.finished, memory.ttft, witness.front, witness.replicas, witness.early)
-    return any(counter.odd_at_s is not None for counter in counters)
+    return not (
+        memory.arrivals.odd_at_s is None
+        and memory.finished.odd_at_s is None
+        and memory.ttft.odd_at_s is None
+        and witness.front.odd_at_s is None
+        and witness.replicas.odd_at_s is None
+        and witness.early.odd_at_s is None
+    )
 
 
 def _append(witness: WitnessMemory, now_s: float, added: Sequence[float | None]) -> None:
