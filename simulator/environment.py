@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from autoscaler.common.errors import ScenarioError
 from autoscaler.core.types import DeploymentInventory, DeploymentMetrics, Hint
 from autoscaler.core.types.pools import WAYS
-from policies.base import DeploymentKey
+from policies.base import DeploymentKey, whole_up
 from simulator.cluster.placement import Cluster
 from simulator.cluster.types import PoolSpec, Stockout
 from simulator.dataplane.deployment import Plane
@@ -85,9 +85,10 @@ class Environment:
             pools=block.pools,
             load_s=spec.load_s,
             init_s=spec.init_s,
-            initial=initial,
+            initial=whole_up(initial, block.gang_size),
             max_ongoing_requests=block.max_ongoing_requests,
             graceful_shutdown_timeout_s=block.graceful_shutdown_timeout_s,
+            gang_size=block.gang_size,
         )
         serve = Serve(
             serve_spec,

@@ -55,6 +55,15 @@ class Cluster:
         if claim.worker is None:
             self._look_later()
 
+    def claim_gang(self, claims: Sequence[Claim]) -> None:
+        """Asks for the GPUs of a gang: one placement group, which is there as a whole or not at all."""
+        for claim in claims:
+            claim.gang = claims
+        self.waiting += claims
+        self._place_waiting()
+        if claims[0].worker is None:
+            self._look_later()
+
     def withdraw(self, claim: Claim) -> None:
         """Takes a waiting wish back; nodes already on their way still come."""
         self.waiting.remove(claim)
@@ -105,6 +114,10 @@ class Cluster:
         if not spare:
             return
         for claim in list(self.waiting):
+            if claim.gang:
+                if claim.worker is None:
+                    self._place_gang(claim.gang, spare)
+                continue
             for name in claim.pools:
                 fitting = [w for w in spare if w.spec.name == name and self._fits(w, claim)]
                 if fitting:
@@ -112,6 +125,26 @@ class Cluster:
                     worker = min(fitting, key=lambda w: w.gpus_free)
                     self._bind(claim, worker, self._path(claim, worker))
                     break
+
+    def _place_gang(self, claims: Sequence[Claim], spare: Sequence[Worker]) -> None:
+        """All of them, each on the fullest worker that has room, or none."""
+        left = [worker.gpus_free for worker in spare]
+        chosen: list[int] = []
+        for claim in claims:
+            fitting = [
+                i
+                for name in claim.pools
+                for i, worker in enumerate(spare)
+                if worker.spec.name == name and worker.service == claim.service and left[i] >= claim.gpus
+            ]
+            if not fitting:
+                return
+            preferred = [i for i in fitting if spare[i].spec is spare[fitting[0]].spec]
+            chosen.append(min(preferred, key=lambda i: left[i]))
+            left[chosen[-1]] -= claim.gpus
+        for claim, i in zip(claims, chosen, strict=True):
+            self.waiting.remove(claim)
+            self._bind(claim, spare[i], self._path(claim, spare[i]))
 
     @staticmethod
     def _fits(worker: Worker, claim: Claim) -> bool:
@@ -151,6 +184,9 @@ class Cluster:
         self._place_waiting()
         coming = [w for w in self.workers if w.state in ("pending", "starting")]
         spare = [_Spare(w.service, w.spec.name, w.gpus) for w in coming]
+        if any(claim.gang for claim in self.waiting):  # a part of a gang fits what is free
+            free = [w for w in self.workers if w.state == "running" and w.gpus_free > 0]
+            spare = [*(_Spare(w.service, w.spec.name, w.gpus_free) for w in free), *spare]
         imagined: dict[str, int] = {}
         for claim in self.waiting:
             if self._has_supply(claim, spare):

@@ -114,3 +114,5 @@ class Claim:
     path: LeadPath | None = None
     serving: bool = False
     """Its replica is RUNNING: Serve counts these when it chooses a node to empty."""
+    gang: Sequence[Claim] = ()
+    """Claims of its gang, itself among them: all are placed at once or none. Empty: it is alone."""

@@ -39,6 +39,6 @@ class Redeploy(Fault):
 
     def happen(self, world: World, draws: Draws) -> None:
         serve = world.serves[DeploymentKey.parse(self.deployment)]
-        replicas = max(serve.spec.initial, 1) if self.replicas is None else self.replicas
+        replicas = max(serve.spec.initial, serve.spec.gang_size) if self.replicas is None else self.replicas
         update = Update(replicas, self.new_image, self.rolling_update_fraction, self.max_surge_fraction)
         serve.redeploy(update, keep_target=world.inside_serve)

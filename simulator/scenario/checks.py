@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from autoscaler.settings.document.gpu_kinds import naming_hint
 from autoscaler.settings.document.problems import Problem, did_you_mean, shown
 from autoscaler.settings.document.reading import Loc
-from policies.base import DeploymentKey, PolicyError
+from policies.base import DeploymentKey, PolicyError, whole_down, whole_up
 from policies.capacity import EngineProfile
 from policies.options import exact
 from simulator.scenario.faults import check_faults
@@ -59,6 +59,7 @@ def _deployment(at: Loc, d: DeploymentBlock, file: ScenarioFile) -> Iterator[Pro
     if d.replicas.initial is not None and d.replicas.initial < d.replicas.min:
         text = f"{d.replicas.initial}; allowed: at least replicas.min, which is {d.replicas.min}"
         yield Problem((*at, "replicas", "initial"), text, ((*at, "replicas", "min"),))
+    yield from _gangs(at, d)
     yield from _pools_of(at, d, [p.name for p in file.node_pools])
     yield from _workload((*at, "workload"), d.workload, file)
     if d.history is not None:
@@ -68,6 +69,18 @@ def _deployment(at: Loc, d: DeploymentBlock, file: ScenarioFile) -> Iterator[Pro
             yield Problem((*at, "hints", i), "exactly one of rps and multiplier is needed")
         if hint.end_s <= hint.start_s:
             yield from _after(at, "hints", i, hint.start_s, hint.end_s)
+
+
+def _gangs(at: Loc, d: DeploymentBlock) -> Iterator[Problem]:
+    """A whole number of gangs must lie within the bounds, and be what runs at time 0."""
+    size, replicas = d.gang_size, d.replicas
+    if replicas.initial is not None and replicas.initial % size:
+        text = f"{replicas.initial}; allowed: a multiple of gang_size, which is {size}"
+        yield Problem((*at, "replicas", "initial"), text, ((*at, "gang_size"),))
+    least = max(whole_up(replicas.min, size), size)
+    if size > 1 and whole_down(replicas.max, size) < least:
+        text = f"{size}; allowed: one of which a whole number lies within replicas, {replicas.min} to {replicas.max}"
+        yield Problem((*at, "gang_size"), text, ((*at, "replicas", "max"), (*at, "replicas", "min")))
 
 
 def _after(at: Loc, block: str, i: int, start_s: float, end_s: float) -> Iterator[Problem]:

@@ -12,6 +12,7 @@ from autoscaler.common.registered import classes_in
 from autoscaler.settings.document.problems import Problem
 from policies.options import exact
 from simulator.faults.base import Fault
+from simulator.faults.redeploy import Redeploy
 from simulator.scenario.fleet import DeploymentBlock
 
 KINDS = classes_in("simulator.faults", Fault)
@@ -29,7 +30,18 @@ def check_faults(faults: Sequence[Fault], deployments: Sequence[DeploymentBlock]
     found = [
         Problem(("faults", i, key), text) for i, fault in enumerate(faults) for key, text in fault.check(most_replicas)
     ]
-    return [*found, *_restarts(faults)]
+    return [*found, *_gangs(faults, deployments), *_restarts(faults)]
+
+
+def _gangs(faults: Sequence[Fault], deployments: Sequence[DeploymentBlock]) -> Iterator[Problem]:
+    """Serve refuses a configuration with a part of a gang."""
+    sizes = {d.name: d.gang_size for d in deployments}
+    for i, fault in enumerate(faults):
+        if isinstance(fault, Redeploy) and fault.replicas is not None:
+            size = sizes.get(fault.deployment, 1)
+            if fault.replicas % size:
+                allowed = f"a multiple of gang_size of {fault.deployment}, which is {size}"
+                yield Problem(("faults", i, "replicas"), f"{fault.replicas}; allowed: {allowed}")
 
 
 def _restarts(faults: Sequence[Fault]) -> Iterator[Problem]:

@@ -16,7 +16,9 @@ class ReplicasBlock(Block):
 
     min: int = Field(default=1, ge=0, description="Fewest replicas.")
     max: int = Field(ge=1, description="Most replicas.")
-    initial: int | None = Field(default=None, ge=0, description="Replicas RUNNING at time 0; null = min.")
+    initial: int | None = Field(
+        default=None, ge=0, description="Replicas RUNNING at time 0; null = min (in gangs)."
+    )
 
 
 class StartupBlock(Block):
@@ -37,6 +39,12 @@ class DeploymentBlock(Block):
     node_pools: list[Name] = Field(default=[], description="The pools it can run on, in order of preference.")
     replicas: ReplicasBlock = Field(description="Bounds of its replicas.")
     slo: SloBlock = Field(default=SloBlock(), description="What its users were promised.")
+    gang_size: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        description="Replicas that Serve starts and stops together; levels are multiples of it.",
+    )
     weight: float = Field(default=1.0, gt=0, description="Share of a scarce budget.")
     priority: int = Field(default=0, ge=-1000, le=1000, description="Class for a scarce budget: higher is first.")
     guaranteed_gpus: int = Field(default=0, ge=0, description="GPUs of the budget that are its own.")

@@ -17,7 +17,7 @@ from autoscaler.common.errors import ConfigError, ScenarioError
 from autoscaler.settings.document.problems import Problem, problem_of
 from autoscaler.settings.document.reading import Loc, SettingsFile, dotted, read_settings_file
 from autoscaler.settings.document.which import mistaken_for_scenario
-from policies.base import DeploymentKey, PolicyError, Slo
+from policies.base import DeploymentKey, PolicyError, Slo, whole_up
 from policies.base.durations import Duration
 from policies.capacity import EngineProfile
 from policies.capacity.load import load_profile
@@ -61,7 +61,7 @@ class Deployment:
     @property
     def initial(self) -> int:
         r = self.block.replicas
-        return r.min if r.initial is None else r.initial
+        return whole_up(r.min, self.block.gang_size) if r.initial is None else r.initial
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ they serve, drains them, and shows the inventory that Serve's API would show. It
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -17,7 +18,7 @@ from simulator.kernel.draws import Draws
 from simulator.kernel.events import Event, EventQueue
 from simulator.kernel.meters import Meter
 from simulator.serve.replicas import Plane, Replica, ServeSpec, Start
-from simulator.serve.rollout import Update, outdated, stopping_first, surging
+from simulator.serve.rollout import Update, first_gangs, outdated, stopping_first, surging
 
 CONTROL_LOOP_S = 0.1
 """Serve's controller acts on a new target within this time."""
@@ -84,6 +85,7 @@ class Serve:
             gpus_per_replica=self.spec.gpus,
             configured_replicas=self.configured,
             dead_replicas=min(self.dead, 10),
+            gang_size=self.spec.gang_size,
         )
 
     def redeploy(self, update: Update, keep_target: bool) -> None:
@@ -122,7 +124,14 @@ class Serve:
         now_s = self.queue.now_s
         claim = Claim(self.spec.service, self.spec.gpus, self.spec.pools, now_s, self._placed, self._lost)
         self.replicas[replica_id] = replica = Replica(replica_id, worker_id, now_s, claim, self.version)
+        replica.gang = (self.numbered - 1) // self.spec.gang_size
         return replica
+
+    def _gang_of(self, replica: Replica) -> list[Replica]:
+        """The members of its gang that are listed, itself among them."""
+        if self.spec.gang_size == 1:
+            return [replica]
+        return [r for r in self.replicas.values() if r.gang == replica.gang]
 
     def _replica_of(self, claim: Claim) -> Replica:
         return next(r for r in self.replicas.values() if r.claim is claim)
@@ -142,8 +151,13 @@ class Serve:
         replica.loaded = self.queue.after(seconds, lambda: self._started(replica))
 
     def _started(self, replica: Replica) -> None:
-        self._note_start(replica, withdrawn=False)
-        self._run(replica)
+        """A gang runs when its last member is ready."""
+        replica.ready = True
+        gang = self._gang_of(replica)
+        if all(member.ready for member in gang):
+            for member in gang:
+                self._note_start(member, withdrawn=False)
+                self._run(member)
 
     def _run(self, replica: Replica) -> None:
         replica.state = "RUNNING"
@@ -170,22 +184,51 @@ class Serve:
 
     def _reconcile(self) -> None:
         self.reconciling = None
+        self._end_broken_gangs()
         present = list(self.replicas.values())
         update = self.update if outdated(present, self.version) else None
         if update is not None and update.max_surge_fraction > 0 and self.target > 0:
-            stop, start = surging(present, self.version, self.target, update)
+            stop, start = surging(present, self.version, self.target, update, self.spec.gang_size)
             self._stop_and_start(stop, start)
             return
         if update is not None:
-            self._stop_and_start(stopping_first(present, self.version, self.target, update), 0)
-        alive = self.count("STARTING", "RUNNING")
-        self._stop_and_start(self._victims(max(alive - self.target, 0)), self.target - alive)
+            stop = stopping_first(present, self.version, self.target, update, self.spec.gang_size)
+            self._stop_and_start(stop, 0)
+        missing = self.target - self.count("STARTING", "RUNNING")
+        if missing > 0 and missing % self.spec.gang_size:
+            return  # Serve starts no gang at all while a part of one is missing
+        self._stop_and_start(self._victims(max(-missing, 0)), missing)
+
+    def _end_broken_gangs(self) -> None:
+        """Of a gang that lost a member the others are stopped by force, and a whole one starts in its place."""
+        if self.spec.gang_size == 1:
+            return
+        alive = [r for r in self.replicas.values() if r.state != "STOPPING"]
+        members = Counter(r.gang for r in alive)
+        for replica in alive:
+            if members[replica.gang] < self.spec.gang_size:
+                self._end(replica)
+
+    def _end(self, replica: Replica) -> None:
+        """Stopped by force: its requests fail."""
+        self.plane.advance(self.queue.now_s)
+        if replica.state == "STARTING":
+            self._note_start(replica, withdrawn=True)
+            if replica.loaded is not None:
+                replica.loaded.cancel()
+            else:
+                self.cluster.withdraw(replica.claim)
+        self._gone(replica)
 
     def _stop_and_start(self, stop: list[Replica], start: int) -> None:
         for replica in stop:
             self._stop(replica)
-        for _ in range(start):
-            self.cluster.claim(self._new_replica().claim)
+        if self.spec.gang_size == 1:
+            for _ in range(start):
+                self.cluster.claim(self._new_replica().claim)
+            return
+        for _ in range(start // self.spec.gang_size):
+            self.cluster.claim_gang([self._new_replica().claim for _ in range(self.spec.gang_size)])
 
     def _go_on_rolling(self) -> None:
         """Something moved: the next batch of a new version may be due."""
@@ -206,7 +249,7 @@ class Serve:
         running = [r for r in self.replicas.values() if r.state == "RUNNING"][::-1]
         # Nodes are ranked once, before any is emptied, and then taken one after the other.
         running.sort(key=lambda r: (on_node.get(r.node or "", 0), r.node or ""))
-        return [*starting, *running][:count]
+        return first_gangs([*starting, *running], count, self.spec.gang_size)
 
     def _stop(self, replica: Replica) -> None:
         if replica.crashed:

@@ -37,6 +37,8 @@ class ServeSpec:
     initial: int
     max_ongoing_requests: int
     graceful_shutdown_timeout_s: float
+    gang_size: int = 1
+    """Replicas that start and stop together."""
 
     @property
     def service(self) -> str:
@@ -59,6 +61,10 @@ class Replica:
     running_since_s: float | None = None
     """None also when its process has died: it serves and reports no more, whatever Serve still believes."""
     crashed: bool = False
+    gang: int = 0
+    """Its gang's number: replicas of one start and stop together."""
+    ready: bool = False
+    """Loaded and initialised: it runs as soon as all of its gang are."""
     stop_at_s: float = 0.0
     """When a STOPPING one is killed."""
     shown: ReplicaSignal | None = None

@@ -8,9 +8,12 @@ ones stop only as far as more run than are wanted. Pure; starting and stopping t
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
+
+from policies.base import whole_down, whole_up
 
 
 class Versioned(Protocol):
@@ -20,6 +23,8 @@ class Versioned(Protocol):
     def state(self) -> str: ...
     @property
     def version(self) -> int: ...
+    @property
+    def gang(self) -> int: ...
 
 
 R = TypeVar("R", bound=Versioned)
@@ -34,9 +39,9 @@ class Update:
     rolling_update_fraction: float = 0.2
     max_surge_fraction: float = 0.0
 
-    def batch(self, target: int) -> int:
-        """Replicas that may be in transition at once."""
-        return max(int(self.rolling_update_fraction * target), 1)
+    def batch(self, target: int, gang_size: int = 1) -> int:
+        """Replicas that may be in transition at once, in whole gangs."""
+        return whole_up(max(int(self.rolling_update_fraction * target), 1), gang_size)
 
 
 def outdated(replicas: Sequence[R], version: int) -> list[R]:
@@ -45,7 +50,15 @@ def outdated(replicas: Sequence[R], version: int) -> list[R]:
     return sorted(old, key=lambda r: r.state != "STARTING")
 
 
-def stopping_first(replicas: Sequence[R], version: int, target: int, update: Update) -> list[R]:
+def first_gangs(replicas: Sequence[R], count: int, gang_size: int) -> list[R]:
+    """The first `count` of them, in whole gangs: a gang is where its first member is, and no part of one is taken."""
+    if gang_size == 1:
+        return list(replicas[:count])
+    chosen = list(dict.fromkeys(r.gang for r in replicas))[: count // gang_size]
+    return [r for r in replicas if r.gang in chosen]
+
+
+def stopping_first(replicas: Sequence[R], version: int, target: int, update: Update, gang_size: int = 1) -> list[R]:
     """Without surge: the old replicas to stop now. What is missing then starts as in any scale-up."""
     old = outdated(replicas, version)
     still_stopping = sum(r.version != version and r.state == "STOPPING" for r in replicas)
@@ -53,20 +66,25 @@ def stopping_first(replicas: Sequence[R], version: int, target: int, update: Upd
         return []  # Serve lets a scale-down end before it updates
     running = sum(r.version == version and r.state == "RUNNING" for r in replicas)
     in_transition = target - running - len(old)
-    return old[: max(update.batch(target) - in_transition, 0)]
+    return first_gangs(old, max(update.batch(target, gang_size) - in_transition, 0), gang_size)
 
 
-def surging(replicas: Sequence[R], version: int, target: int, update: Update) -> tuple[list[R], int]:
+def surging(
+    replicas: Sequence[R], version: int, target: int, update: Update, gang_size: int = 1
+) -> tuple[list[R], int]:
     """With surge: the old replicas to stop now, and how many new ones to start."""
     old = outdated(replicas, version)
     new = sum(r.version == version and r.state in ("STARTING", "RUNNING") for r in replicas)
-    room = math.ceil(update.max_surge_fraction * target - 1e-9) + target - len(old) - new
-    start = max(0, min(target - new, room))
+    surge = whole_up(math.ceil(update.max_surge_fraction * target - 1e-9), gang_size)
+    start = whole_down(max(0, min(target - new, surge + target - len(old) - new)), gang_size)
     surplus = max(sum(r.state == "RUNNING" for r in replicas) - target, 0)
     stop: list[R] = []
     for replica in old:
         runs = replica.state == "RUNNING"
-        if len(stop) < update.batch(target) and runs <= surplus:
+        if len(stop) < update.batch(target, gang_size) and runs <= surplus:
             stop.append(replica)
             surplus -= runs
+    if gang_size > 1:
+        members = Counter(r.gang for r in stop)
+        stop = [r for r in stop if members[r.gang] == gang_size]
     return stop, start

@@ -1,14 +1,15 @@
 """Constant fleets: the smallest that reaches the target on a workload, and the policy that keeps it.
 
 Finding it needs the whole traffic, so a result with it is marked clairvoyant. A constant fleet is complete from time 0
-on. Each deployment is searched alone (a constant fleet shares no engine with anybody), by bisection: more replicas
-never serve a workload worse, but for luck in routing.
+on. Each deployment is searched alone (a constant fleet shares no engine with anybody), by bisection, in whole gangs:
+more replicas never serve a workload worse, but for luck in routing.
 """
 
 from __future__ import annotations
 
 import math
 
+from policies.base import whole_up
 from simulator.dataplane.deployment import Plane
 from simulator.environment import arrivals_of, tail_s
 from simulator.kernel.outcomes import Outcomes
@@ -26,15 +27,16 @@ def _smallest(scenario: Scenario, d: Deployment) -> int:
     arrival_s = arrivals_of(d, scenario.duration_s, scenario.file.seed).take(math.inf).arrival_s
     requests = int((arrival_s >= scenario.file.warmup_s).sum())
     may_miss = (1.0 - d.slo.target_fraction) * requests + 1.0
-    low, high = d.block.replicas.min, d.block.replicas.max
+    size = d.block.gang_size
+    low, high = whole_up(d.block.replicas.min, size) // size, d.block.replicas.max // size
     while low < high:
         middle = (low + high) // 2
-        attained = attained_by(scenario, d, middle, may_miss)
+        attained = attained_by(scenario, d, middle * size, may_miss)
         if attained is None or attained >= d.slo.target_fraction:
             high = middle
         else:
             low = middle + 1
-    return low
+    return low * size
 
 
 def attained_by(scenario: Scenario, d: Deployment, replicas: int, may_miss: float = math.inf) -> float | None:

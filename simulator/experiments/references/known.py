@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from policies.base import PolicyError, TokenMix
+from policies.base import PolicyError, TokenMix, whole_down, whole_up
 from policies.base.durations import Duration
 from policies.base.knowledge import KnownDeployment, KnownPool, KnownWorld, PastDemand, Traffic
 from policies.capacity import capacity
@@ -51,8 +51,8 @@ def _deployment(scenario: Scenario, d: Deployment) -> KnownDeployment:
         slo=d.slo,
         gpus=d.gpus,
         pools=d.block.pools,
-        min_replicas=replicas.min,
-        max_replicas=replicas.max,
+        min_replicas=whole_up(replicas.min, d.block.gang_size),
+        max_replicas=whole_down(replicas.max, d.block.gang_size),
         initial_replicas=d.initial,
         start_s=Duration.total([d.load_s, d.init_s]),
     )

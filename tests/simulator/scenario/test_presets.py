@@ -57,6 +57,13 @@ def rate_rps(d: Deployment, from_s: float, to_s: float) -> float:
     return float(trace.rps[(times_s >= from_s) & (times_s < to_s)].mean())
 
 
+def test_a_morning_doubles_and_a_group_fills_a_node() -> None:
+    scenario = load_scenario("preset:data-parallel-gangs")
+    [d] = scenario.deployments
+    assert rate_rps(d, 5 * HOUR_S, 6 * HOUR_S) > 1.9 * rate_rps(d, 0.0, HOUR_S)
+    assert d.block.gang_size * d.gpus == scenario.pools[0].gpus_per_node
+
+
 def carries_rps(d: Deployment) -> float:
     """What one replica carries within the SLO, for the mean lengths of its requests."""
     assert d.prompt_tokens is not None
