@@ -16,9 +16,7 @@ class ReplicasBlock(Block):
 
     min: int = Field(default=1, ge=0, description="Fewest replicas.")
     max: int = Field(ge=1, description="Most replicas.")
-    initial: int | None = Field(
-        default=None, ge=0, description="Replicas RUNNING at time 0; null = min (in gangs)."
-    )
+    initial: int | None = Field(default=None, ge=0, description="Replicas RUNNING at time 0; null = min (in gangs).")
 
 
 class StartupBlock(Block):
