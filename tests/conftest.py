@@ -41,7 +41,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """etcd, kube-apiserver and kube-controller-manager; without the built parts the test is skipped."""
     from tests.cluster.control_plane import ControlPlane
 
-    with ControlPlane(tmp_path_factory.mktemp("cluster")) as running:
+    with ControlPlane(tmp_path_factory.mktemp("cluster"), goaway_chance=0.02) as running:
         yield running
 
 
