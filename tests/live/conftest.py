@@ -98,11 +98,16 @@ class Running:
 
 @contextlib.asynccontextmanager
 async def running(
-    serve: LocalServe, folder: Path, policy: WantingPolicy, url: str | None = None, dry_run: bool = False
+    serve: LocalServe,
+    folder: Path,
+    policy: WantingPolicy,
+    url: str | None = None,
+    dry_run: bool = False,
+    max_replicas: int = 4,
 ) -> AsyncIterator[Running]:
     """A Runtime over real sources and the real actuator, ticking twice a second."""
     config = ControllerConfig(
-        deployments=(DeploymentSettings("*/*", min_replicas=0, max_replicas=4),),
+        deployments=(DeploymentSettings("*/*", min_replicas=0, max_replicas=max_replicas),),
         policy_name=policy.name,
         tick_s=0.5,
         dry_run=dry_run,

@@ -64,6 +64,21 @@ class Autoscaled:
         return "done"
 
 
+@serve.deployment(ray_actor_options={"num_cpus": 0.05}, graceful_shutdown_wait_loop_s=0.2)
+class Member:
+    """Of a gang: its configuration says of how many."""
+
+    def __init__(self) -> None:
+        keep_to_loopback()
+
+    async def __call__(self, request: Request) -> str:
+        return "done"
+
+
+def build_gangs(args: dict[str, str]) -> Any:
+    return Member.bind()
+
+
 def build_chat(args: dict[str, str]) -> Any:
     return OpenAiIngress.bind(LLMServer.bind(float(args.get("init_s", "0.5"))))
 
