@@ -14,6 +14,7 @@ from typing import Literal
 from autoscaler.core import guards
 from autoscaler.core.observe import DeploymentTick
 from autoscaler.core.state import HANDLES
+from autoscaler.core.supply.inventory import MOST_FAILED
 from autoscaler.core.types import DeploymentPlan
 from autoscaler.core.types.plan import Condition
 from policies.base import DeploymentKey
@@ -41,7 +42,7 @@ NO_WHOLE_GANG = "no_whole_gang"
 
 
 STARTS_THAT_MAKE_A_LOOP = 3
-"""Starts in a row that ended before the replica ran."""
+"""Starts in a row, of replicas or whole gangs, that ended before the replica ran."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,10 +185,12 @@ def noticed(
     if memory.demand.bypassed and observation.arrivals.source == HANDLES and memory.demand.unknown:
         yield Candidate(ARRIVALS_UNCOUNTED, d.key, memory.demand.unknown, _UNCOUNTED_S)
     failed_starts = memory.supply.failed_starts
-    if len(failed_starts) >= STARTS_THAT_MAKE_A_LOOP:
+    # The members of a gang fail together, once.
+    enough = min(STARTS_THAT_MAKE_A_LOOP * d.gang_size, MOST_FAILED)
+    if len(failed_starts) >= enough:
         since_s = (observation.inventory_as_of_s or 0.0) - _LOOP_WINDOW_S
         count = sum(at_s > since_s for at_s in failed_starts)
-        if count >= STARTS_THAT_MAKE_A_LOOP:
+        if count >= enough:
             said = inventory.message if inventory is not None else ""
             why = f"{count} replicas ended before they ran{': ' + said[:300] if said else ''}"
             yield Candidate(CRASH_LOOP, d.key, why)

@@ -9,6 +9,7 @@ from autoscaler.actuators.ray_serve import MEND_AUTOSCALED, MEND_SWITCHED_OFF
 from autoscaler.clients.addresses import TargetRules
 from autoscaler.clients.ray_dashboard import DashboardClient
 from autoscaler.common.errors import LeadtimeError
+from autoscaler.core.gangs import no_whole_gang, whole_bounds
 from autoscaler.core.types import ActWay, ControllerConfig, DeploymentInventory, DeploymentSettings
 from autoscaler.diagnosis.finding import Finding
 from autoscaler.diagnosis.serve_policy import policy_findings
@@ -97,6 +98,17 @@ async def _version(subject: str, client: DashboardClient) -> Finding:
 # ---------------------------------------------------------------- deployments
 
 
+def gang_findings(key: DeploymentKey, gang_size: int, entry: DeploymentSettings) -> Iterator[Finding]:
+    """Does a whole number of gangs lie within the bounds, and what do they come to?"""
+    why = no_whole_gang(entry, gang_size)
+    if why:
+        yield Finding("fail", str(key), f"{why}: its level stays as it is", "change replicas.min or replicas.max")
+        return
+    whole = whole_bounds(entry, gang_size)
+    words = f"gangs of {gang_size} replicas: between {whole.min_replicas} and {whole.max_replicas}"
+    yield Finding("ok", str(key), words)
+
+
 def deployment_findings(
     subject: str,
     config: ControllerConfig,
@@ -109,6 +121,9 @@ def deployment_findings(
         if not any(key.matches(entry.match) for entry in (*entries, *config.deployments)):
             continue
         looked_after += 1
+        if seen.gang_size > 1:
+            entry = next(e for e in (*entries, *config.deployments) if key.matches(e.match))
+            yield from gang_findings(key, seen.gang_size, entry)
         if seen.act == "policy" or (seen.autoscaling is not None and seen.autoscaling.follows_plan):
             entry = next(e for e in (*entries, *config.deployments) if key.matches(e.match))
             yield from policy_findings(config, key, seen, entry)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from autoscaler.core.gangs import no_whole_gang, whole_bounds
 from autoscaler.core.types import ControllerConfig, DeploymentInventory, DeploymentSettings, ServeAutoscaling
 from autoscaler.core.write_access import blocked_because
 from autoscaler.diagnosis.finding import Finding
@@ -24,7 +25,8 @@ def policy_findings(
     _, problems = settings_of(seen.autoscaling.policy_kwargs)
     for problem in problems:
         yield Finding("fail", str(key), f"the plan is not followed: {problem}", _MEND)
-    for words, mend in _limits(seen.autoscaling, entry):
+    as_it_is = seen.gang_size == 1 or no_whole_gang(entry, seen.gang_size)
+    for words, mend in _limits(seen.autoscaling, entry if as_it_is else whole_bounds(entry, seen.gang_size)):
         yield Finding("warn", str(key), words, mend)
     service = seen.autoscaling.policy_kwargs.get("service")
     if service not in (None, "", f"{key.namespace}/{key.service}"):

@@ -86,6 +86,15 @@ async def test_a_deployment_that_may_not_be_scaled_fails_with_the_mend(dashboard
     assert (await of(dashboard, replace(CORE, dry_run=True)))[2].startswith("warn  chat/llm: Serve's own autoscaler")
 
 
+async def test_gangs_are_named_with_what_the_bounds_come_to(dashboard: FakeDashboard) -> None:
+    dashboard.of("chat", "llm").gang_size = 4
+    entry = DeploymentSettings("chat/llm", min_replicas=1, max_replicas=11)
+    lines = await of(dashboard, ControllerConfig(deployments=(entry,)))
+    assert lines[2] == "ok    chat/llm: gangs of 4 replicas: between 4 and 8"
+    lines = await of(dashboard, ControllerConfig(deployments=(replace(entry, max_replicas=3),)))
+    assert lines[2].startswith("fail  chat/llm: replicas.max 3 is less than one gang of 4 replicas: its level stays")
+
+
 async def test_settings_that_match_nothing_name_what_is_there(dashboard: FakeDashboard) -> None:
     lines = await of(dashboard, ControllerConfig(deployments=(DeploymentSettings("chat/lm"),)))
     assert lines[2] == (

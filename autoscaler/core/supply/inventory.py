@@ -28,7 +28,7 @@ from policies.capacity.lead_times import (
     provision_key,
 )
 
-_MOST_FAILED = 50
+MOST_FAILED = 50
 """Most failed starts that are remembered."""
 MOST_REPLICAS = 100_000
 """Targets above this are taken for a mistake; the wanted level is then unknown."""
@@ -139,7 +139,7 @@ def _count_failed(memory: SupplyMemory, ended: Sequence[EndedStart], target: int
     lowered = memory.last_observed_target is not None and target < memory.last_observed_target
     if not lowered:
         memory.failed_starts += [one.ended_at_s for one in ended if not one.runs and one.watched]
-    del memory.failed_starts[:-_MOST_FAILED]
+    del memory.failed_starts[:-MOST_FAILED]
 
 
 def _all_known(memory: SupplyMemory, inventory: DeploymentInventory) -> bool:

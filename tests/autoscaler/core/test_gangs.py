@@ -20,6 +20,7 @@ from autoscaler.core.types import (
     Follows,
     GuardSettings,
     Plan,
+    ReplicaSignal,
     Signals,
 )
 from policies.base import DeploymentKey
@@ -228,6 +229,20 @@ def test_the_policy_is_shown_whole_gangs() -> None:
 )
 def test_a_gang_takes_the_path_of_its_last_member(room: list[int], path: str, fits: list[int]) -> None:
     assert of_gang(room, 4) == (path, fits)
+
+
+def test_a_gang_that_fails_to_start_once_is_no_crash_loop_and_three_times_is() -> None:
+    controller = new_controller(config(one()), policy=Says(8))
+    told = []
+    for tick in range(14):
+        now_s = 5.0 * tick
+        new = tuple(ReplicaSignal(f"n{tick // 4}-{i}", "STARTING", now_s) for i in range(4))
+        seen = gang(4, target=8)
+        seen = replace(seen, as_of_s=now_s, replicas=(*seen.replicas, *new))
+        plan = controller.step(signals(seen, metrics(now_s)), now_s)
+        told.append({condition.name for condition in plan.conditions})
+    assert all(conditions.CRASH_LOOP not in names for names in told[:12])
+    assert conditions.CRASH_LOOP in told[12]
 
 
 # ------------------------------------------------------------ for any signals
