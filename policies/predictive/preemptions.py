@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from policies.base import DeploymentView, PoolView, Term
+from policies.base import DeploymentView, PoolView, Term, whole_up
 from policies.predictive.context import FleetContext, SizingContext
 from policies.predictive.pools import replicas_on
 
@@ -85,8 +85,11 @@ def exposed(d: DeploymentView, pools: Sequence[PoolView], replicas: int, lead_s:
         if there and takes_away(pool):
             risky.append(pool)
             count += there
-            missing += there * pool.taken_per_node_hour * lead_s / 3600.0
-            at_once = max(at_once, pool.taken_at_once * min(there, max(1, pool.gpus_per_node // size)))
+            go, nodes = max(1, pool.gpus_per_node // size), 1
+            if d.gang_size > 1:  # a gang goes with any of the nodes that its members are on
+                go, nodes = whole_up(go, d.gang_size), max(1, -(-d.gang_size * size // pool.gpus_per_node))
+            missing += there * nodes * pool.taken_per_node_hour * lead_s / 3600.0
+            at_once = max(at_once, pool.taken_at_once * min(there, go))
     return Exposed(count, missing, at_once, tuple(risky)) if risky else None
 
 

@@ -51,6 +51,17 @@ def test_a_node_of_several_replicas_takes_them_all_at_once() -> None:
     assert big.at_once == 4.0
 
 
+def test_a_gang_goes_with_any_node_that_a_member_is_on() -> None:
+    """Four members of two GPUs each, on four nodes of two GPUs: one node takes all four, and any of the four does."""
+    found = exposed(replace(D, gang_size=4), [SPOT, STAYS], 4, 360.0)
+    assert found is not None
+    assert (found.replicas, found.at_once) == (4, 4.0)
+    assert found.missing == pytest.approx(4 * 4 * 0.5 * 0.1)
+    whole_node = exposed(replace(D, gang_size=2), [replace(SPOT, gpus_per_node=8), STAYS], 4, 360.0)
+    assert whole_node is not None
+    assert (whole_node.at_once, whole_node.missing) == (4.0, pytest.approx(4 * 0.5 * 0.1))
+
+
 @pytest.mark.parametrize(("share", "more"), [(0.2, 0), (0.18, 1), (0.02, 1), (0.015, 2), (0.001, 3)])
 def test_the_margin_follows_from_the_share_that_may_miss(share: float, more: int) -> None:
     """With 0.2 missing on average: one or more for 18 % of the time, two or more for 1.8 %, three or more for 0.1 %."""
