@@ -12,8 +12,10 @@ from autoscaler.settings.kinds import PATTERN_WORDS, DurationS
 class Replicas(Block):
     """Bounds of a deployment's replicas."""
 
-    min: int = Field(default=1, ge=0, description="Fewest replicas; 0 lets it scale to zero.")
-    max: int = Field(ge=1, description="Most replicas.", examples=[8])
+    min: int = Field(
+        default=1, ge=0, description="Fewest replicas, rounded up to whole gangs; 0 lets it scale to zero."
+    )
+    max: int = Field(ge=1, description="Most replicas, rounded down to whole gangs.", examples=[8])
 
 
 class FollowsBlock(Block):

@@ -22,6 +22,7 @@ from autoscaler.core.types import (
     Plan,
     ReplicaSignal,
     Signals,
+    TenantRules,
 )
 from policies.base import DeploymentKey
 from policies.capacity.load import load_profile
@@ -139,6 +140,50 @@ def test_a_guarantee_counts_in_whole_gangs() -> None:
     )
     chat, code = controller.step(seen, 0.0).deployments
     assert (chat.target, code.target) == (4, 6)
+
+
+def test_a_namespace_without_entries_shares_its_gpus_in_whole_gangs() -> None:
+    """8 GPUs: two gangs of three for one tenant's deployment, what is left for another one."""
+    rules = TenantRules(max_gpus_per_namespace=8, max_replicas=9)
+    settings = tuple(
+        DeploymentSettings(match, min_replicas=0, max_replicas=9, unlisted=True, gpus_per_replica=1)
+        for match in ("chat/llm", "code/llm")
+    )
+    controller = new_controller(config(*settings, tenants=rules), policy=Says(9))
+    seen = Signals(
+        (
+            DeploymentSignals(KEY, gang(0, 3, target=0), metrics(0.0)),
+            DeploymentSignals(OTHER, inventory(0.0, running=0), metrics(0.0)),
+        )
+    )
+    chat, code = controller.step(seen, 0.0).deployments
+    assert chat.target is not None
+    assert code.target is not None
+    assert chat.target % 3 == 0
+    assert (chat.target, code.target) == (3, 5)
+
+
+def test_what_a_tenant_widened_is_used_a_gang_at_a_time() -> None:
+    entry = one(max_step_up=2)
+    assert decided(16, gang(4), entry).deployments[0].target == 8
+
+
+def test_a_deployment_whose_gang_cannot_be_read_keeps_its_level() -> None:
+    """It is unknown by itself (applications.py): nothing is planned, and the condition says what was read."""
+    controller = new_controller(config(one()), policy=Says(4))
+    controller.step(signals(gang(8), metrics(0.0)), 0.0)
+    why = "chat/llm.gang_scheduling_config.gang_size is 0"
+    seen = Signals((DeploymentSignals(KEY, None, metrics(60.0), unreadable=why),))
+    plan = controller.step(seen, 60.0)
+    assert plan.deployments[0].target is None
+    assert [(told.name, told.why) for told in plan.conditions] == [(conditions.UNREADABLE, why)]
+
+
+def test_gangs_of_another_size_after_a_redeploy_are_taken_at_once() -> None:
+    controller = new_controller(config(one(max_replicas=30)), policy=Says(8))
+    controller.step(signals(gang(8), metrics(0.0)), 0.0)
+    seen = replace(gang(8, 3), as_of_s=5.0)
+    assert controller.step(signals(seen, metrics(5.0)), 5.0).deployments[0].target == 9
 
 
 def test_a_follower_of_gangs_follows_in_whole_gangs() -> None:
