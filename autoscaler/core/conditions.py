@@ -185,9 +185,8 @@ def noticed(
     if memory.demand.bypassed and observation.arrivals.source == HANDLES and memory.demand.unknown:
         yield Candidate(ARRIVALS_UNCOUNTED, d.key, memory.demand.unknown, _UNCOUNTED_S)
     failed_starts = memory.supply.failed_starts
-    # The members of a gang fail together, once.
-    enough = min(STARTS_THAT_MAKE_A_LOOP * d.gang_size, MOST_FAILED)
-    if len(failed_starts) >= enough:
+    if len(failed_starts) >= STARTS_THAT_MAKE_A_LOOP:
+        enough = min(STARTS_THAT_MAKE_A_LOOP * d.gang_size, MOST_FAILED)  # the members of a gang fail together, once
         since_s = (observation.inventory_as_of_s or 0.0) - _LOOP_WINDOW_S
         count = sum(at_s > since_s for at_s in failed_starts)
         if count >= enough:

@@ -133,7 +133,7 @@ def without_remainder(c: GuardContext) -> tuple[GuardContext, GuardRecord | None
     if c.granted is None or c.granted >= above:
         return c, None
     below = above - c.gang_size
-    why = _why_not_at_once(c, below)
+    why = "nothing may be lowered" if c.settings.max_step_down == 0 else _why_not_at_once(c, below)
     if not why:
         return replace(c, current=below), None
     words = (
@@ -285,8 +285,8 @@ def _step_down(c: GuardContext, n: int) -> tuple[int, str] | None:
 
 
 def _whole_step(c: GuardContext, step: int) -> int:
-    """A limit on replicas of a tick in whole gangs, at least one: none smaller can be added or removed."""
-    return max(whole_down(step, c.gang_size), c.gang_size) if c.gang_size > 1 else step
+    """A limit on replicas of a tick in whole gangs, at least one: none smaller can be added or removed. 0 stays 0."""
+    return max(whole_down(step, c.gang_size), c.gang_size) if c.gang_size > 1 and step > 0 else step
 
 
 _BOUNDS: tuple[tuple[str, Check], ...] = ((MINIMUM, _minimum), (MAXIMUM, _maximum))

@@ -99,6 +99,17 @@ def test_one_gang_at_a_time_goes_where_fewer_replicas_may() -> None:
     assert decided(16, gang(4), guards=six).deployments[0].target == 12
 
 
+def test_where_nothing_may_be_lowered_no_gang_is() -> None:
+    """As in a standby."""
+    nothing = GuardSettings(scale_down_stabilization_s=0.0, max_step_down=0)
+    assert decided(4, gang(12), guards=nothing).deployments[0].target == 12
+    settings = (one(), one(match="code/llm", min_replicas=2, max_replicas=2, guaranteed_gpus=2))
+    controller = new_controller(config(*settings, guards=nothing, gpu_budget={PROFILE.gpu: 6}), policy=Says(4))
+    two = DeploymentSignals(OTHER, inventory(0.0, running=2), metrics(0.0))
+    plan = controller.step(Signals((DeploymentSignals(KEY, gang(4, target=5), metrics(0.0)), two)), 0.0)
+    assert plan.deployments[0].target is None
+
+
 def test_the_gangs_that_stay_carry_what_is_in_flight() -> None:
     plan = decided(4, gang(12), busy=55.0)  # 10 requests fit a replica
     assert plan.deployments[0].target == 8
