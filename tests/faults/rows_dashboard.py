@@ -51,6 +51,10 @@ def listed(change: Callable[[Document], Any]) -> Fault:
     return Fault(applications=applications)
 
 
+def gangs_of(size: object) -> dict[str, object]:
+    return {"gang_scheduling_config": {"gang_size": size}}
+
+
 def with_text(change: Callable[[Document], Any]) -> Fault:
     """The list as text, where the word SURROGATE becomes one half of a pair."""
 
@@ -234,6 +238,11 @@ def build(rows: Rows, seed: int = 0) -> None:
         Row("dashboard: a target of true", listed(lambda d: llm(d).update(target_num_replicas=True)), others=True),
         Row("dashboard: a target of 10^30 is shown", listed(lambda d: llm(d).update(target_num_replicas=10**30)),
             "not down", others=True, why="never posted on"),
+        Row("dashboard: gangs of 0", listed(lambda d: llm(d)["deployment_config"].update(gangs_of(0))), others=True),
+        Row("dashboard: gangs of 10^30",
+            listed(lambda d: llm(d)["deployment_config"].update(gangs_of(10**30))), others=True),
+        Row("dashboard: gangs of a text",
+            listed(lambda d: llm(d)["deployment_config"].update(gangs_of("four"))), others=True),
         Row("dashboard: max_ongoing_requests of 10^400",
             listed(lambda d: llm(d)["deployment_config"].update(max_ongoing_requests=10**400)), others=True),
         Row("dashboard: more targets than replicas, for ever",
