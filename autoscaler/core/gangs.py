@@ -50,13 +50,19 @@ def no_whole_gang(settings: DeploymentSettings, gang_size: int) -> str:
 
 
 def whole_bounds(settings: DeploymentSettings, gang_size: int) -> DeploymentSettings:
-    """The minimum rounded up, the maximum down."""
-    insists_on = settings.insists_on
+    """The minimum rounded up, the maximum down.
+
+    The size is what a Ray head says, so that it gives no precedence over others: of a minimum that is no multiple only
+    the whole gangs in it have that.
+    """
+    least, insists_on = settings.min_replicas, settings.insists_on
+    if insists_on is not None or least % gang_size:
+        insists_on = whole_down(least if insists_on is None else insists_on, gang_size)
     return replace(
         settings,
-        min_replicas=whole_up(settings.min_replicas, gang_size),
+        min_replicas=whole_up(least, gang_size),
         max_replicas=whole_down(settings.max_replicas, gang_size),
-        insists_on=None if insists_on is None else whole_up(insists_on, gang_size),
+        insists_on=insists_on,
     )
 
 

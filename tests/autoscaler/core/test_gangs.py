@@ -197,6 +197,32 @@ def test_gangs_of_another_size_after_a_redeploy_are_taken_at_once() -> None:
     assert controller.step(signals(seen, metrics(5.0)), 5.0).deployments[0].target == 9
 
 
+def test_a_size_that_a_tenant_claims_takes_nothing_from_others() -> None:
+    """The size is what a Ray head says. A gang of eight is no right to eight GPUs where the minimum is one replica."""
+    settings = (one(min_replicas=1, max_replicas=8, priority=0), one(match="code/llm", min_replicas=1, max_replicas=8))
+    controller = new_controller(config(*settings, gpu_budget={PROFILE.gpu: 8}), policy=Says(6))
+    seen = Signals(
+        (
+            DeploymentSignals(KEY, gang(0, 8, target=0), metrics(0.0)),
+            DeploymentSignals(OTHER, inventory(0.0, running=4), metrics(0.0)),
+        )
+    )
+    chat, code = controller.step(seen, 0.0).deployments
+    assert (chat.target, code.target) == (0, 6)
+
+
+def test_the_last_gang_is_nobodys_to_take() -> None:
+    settings = (one(min_replicas=1), one(match="code/llm", min_replicas=1, max_replicas=8, priority=5))
+    controller = new_controller(config(*settings, gpu_budget={PROFILE.gpu: 8}), policy=Says(8))
+    seen = Signals(
+        (
+            DeploymentSignals(KEY, gang(4), metrics(0.0)),
+            DeploymentSignals(OTHER, inventory(0.0, running=4), metrics(0.0)),
+        )
+    )
+    assert controller.step(seen, 0.0).deployments[0].target == 4
+
+
 def test_a_follower_of_gangs_follows_in_whole_gangs() -> None:
     follower = DeploymentSettings("code/llm", max_replicas=9, follows=Follows("chat/llm", 0.5))
     controller = new_controller(config(one(), follower), policy=Says(12))
