@@ -53,6 +53,9 @@ class CounterMemory:
     counted since and is not added yet]. It is with the next reading, if that does not take it back."""
     of_before: float = 0.0
     """Of what the last reading added, the part that came before the reading before it."""
+    quiet: bool = False
+    """After the last reading no series was odd and there were few: a step asks a thousand counters, and looking at each
+    of the fields that say so is a wait for memory."""
 
     def advance(
         self,
@@ -76,13 +79,21 @@ class CounterMemory:
         if not current:
             self.started = self.started or none_is_zero
             return 0.0
-        series, fallen, anew = self.series, self.fallen, self.anew
-        odd = bool(fallen or anew)
+        series = self.series
         begun_s = at_s if since_s is None else since_s
-        if len(current) == 1 and self.odd_at_s is None and not odd:
-            added = self._ordinary(current, at_s, begun_s)
-            if added is not None:
-                return added
+        if self.quiet and len(current) == 1:
+            # Most counters have one series that was there at the last reading and did not fall.
+            ((name, value),) = current.items()
+            seen = series.get(name)
+            if seen is not None and seen[1] >= begun_s:
+                growth = value - seen[0]
+                if 0.0 <= growth <= _MOST_COUNTED:
+                    seen[0], seen[1] = value, at_s
+                    if begun_s < at_s:
+                        self._learn_pace(growth / (at_s - begun_s))
+                    return growth
+        fallen, anew = self.fallen, self.anew
+        odd = bool(fallen or anew)
         grown: list[float] = []
         fresh: list[float] = []
         started = self.started
@@ -123,25 +134,8 @@ class CounterMemory:
             self._settle(at_s)
         if len(series) > _MANY_SERIES:
             self.forget(at_s - _FORGET_AFTER_S)
+        self.quiet = not (fallen or anew) and self.odd_at_s is None and len(series) <= _MANY_SERIES
         return added
-
-    def _ordinary(self, current: Mapping[str, float], at_s: float, begun_s: float) -> float | None:
-        """The growth of the one series of `current` where it is known, was there at the last reading and did not fall.
-
-        None: it is not so, and nothing was done. Most counters have one series, and a step asks a thousand of them.
-        """
-        ((name, value),) = current.items()
-        before = self.series.get(name)
-        if before is None or before[1] < begun_s or len(self.series) > _MANY_SERIES:
-            return None
-        growth = value - before[0]
-        if not 0.0 <= growth <= _MOST_COUNTED:
-            return None
-        before[0], before[1] = value, at_s
-        self.started = True
-        if begun_s < at_s:
-            self._learn_pace(growth / (at_s - begun_s))
-        return growth
 
     def _learn_pace(self, pace: float) -> None:
         """`pace`: what the newest reading added in a second. What jumps further is no measure of what can be."""

@@ -84,11 +84,12 @@ def take_reports(memory: DemandMemory, signals: DeploymentSignals) -> Reports:
         return NO_REPORTS
     as_of_s = signals.metrics.as_of_s
     reporting = dict.fromkeys([r.replica_id for r in signals.metrics.replicas], as_of_s)
-    listed = {r.replica_id for r in signals.inventory.replicas}
-    running = {r.replica_id for r in signals.inventory.replicas if r.state == "RUNNING"}
+    states = {r.replica_id: r.state for r in signals.inventory.replicas}
+    listed = states.keys()
     if reporting.keys() == memory.reporters.keys() and reporting.keys() <= listed:
         memory.reporters = reporting
-        return Reports(len(running))
+        return Reports(list(states.values()).count("RUNNING"))
+    running = {name for name, state in states.items() if state == "RUNNING"}
     kept = {name: at_s for name, at_s in memory.reporters.items() if name in listed}
     memory.reporters = {**kept, **dict.fromkeys(sorted(reporting.keys() & listed), as_of_s)}
     return Reports(len(running), sorted(memory.reporters.keys() & running - reporting.keys()))

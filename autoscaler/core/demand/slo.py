@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from struct import Struct
 
@@ -51,11 +51,18 @@ def _remember_attained(memory: DemandMemory, now_s: float, counts: tuple[float, 
         memory.attained_sums = _attained_sums(rows)
     sums = memory.attained_sums
     if counts[1] > 0 or counts[3] > 0:
-        row = (now_s, *map(_exact, counts))
-        rows += _ROW.pack(*row)
-        _add(sums, row, 1.0)
+        ttft_good, ttft_all, itl_good, itl_all = map(_exact, counts)
+        rows += _ROW.pack(now_s, ttft_good, ttft_all, itl_good, itl_all)
+        sums[0] += ttft_good
+        sums[1] += ttft_all
+        sums[2] += itl_good
+        sums[3] += itl_all
     while rows and (row := _ROW.unpack_from(rows))[0] <= now_s - ATTAINMENT_WINDOW_S:
-        _add(sums, row, -1.0)
+        _, ttft_good, ttft_all, itl_good, itl_all = row
+        sums[0] -= ttft_good
+        sums[1] -= ttft_all
+        sums[2] -= itl_good
+        sums[3] -= itl_all
         del rows[: _ROW.size]
     if not rows:
         sums[:] = (0.0, 0.0, 0.0, 0.0)
@@ -70,14 +77,6 @@ def _rows(memory: DemandMemory) -> bytearray:
 
 def _exact(count: float) -> float:
     return count if count.is_integer() else round(count * _EXACT) / _EXACT
-
-
-def _add(sums: list[float], row: Sequence[float], sign: float) -> None:
-    _, ttft_good, ttft_all, itl_good, itl_all = row
-    sums[0] += sign * ttft_good
-    sums[1] += sign * ttft_all
-    sums[2] += sign * itl_good
-    sums[3] += sign * itl_all
 
 
 def _attained_sums(rows: bytearray) -> list[float]:

@@ -218,7 +218,11 @@ def _begin_anew(memory: DemandMemory) -> None:
 
 
 def _faded(sums: Sequence[float], added: Sequence[float], kept: float) -> list[float]:
-    return [value if (value := kept * s + a) > 0.0 else 0.0 for s, a in zip(sums, added, strict=True)]
+    faded = []
+    for one, more in zip(sums, added, strict=True):
+        value = kept * one + more
+        faded.append(value if value > 0.0 else 0.0)
+    return faded
 
 
 def _longer_by_no_chance(memory: DemandMemory, seconds: float) -> bool:
@@ -237,23 +241,40 @@ def _longer_by_no_chance(memory: DemandMemory, seconds: float) -> bool:
     if memory.mix_watched_s < _WATCHED_FIRST_S:
         return False
     share = seconds / min(memory.mix_watched_s + _SPREAD_COUNTS_S, _SPREAD_LASTS_S)
+    longer = _is_longer(memory, 0, prompt, begun, memory.mix_sums[0] / before, weight, left, share)
     # What those who left had of an output says nothing of chance, but when it is more than all were taken to want.
-    wanted = (memory.mix_sums[1], before) if weight <= 0.0 else (output_tokens(memory, weight), 1.0)
-    longer = False
-    for i, (tokens, count, of_all, all_) in enumerate(
-        ((prompt, begun, memory.mix_sums[0], before), (output, requests, *wanted))
-    ):
-        if min(tokens / count, of_all / all_) < _LEAST_TOKENS:
-            continue
-        distance = math.log(tokens / count * all_ / of_all) * math.sqrt(count)
-        by_chance = _NO_CHANCE * math.sqrt(max(memory.mix_spread[i], _LEAST_SPREAD))
-        if distance > by_chance:
-            # Where only those who left and are not counted yet make them seem longer, they are not.
-            every = count + (1.0 - weight) * left
-            longer = longer or math.log(tokens / every * all_ / of_all) * math.sqrt(every) > by_chance
-        elif i == 0 or weight <= 0.0:
-            memory.mix_spread[i] += share * (distance * distance - memory.mix_spread[i])
-    return longer
+    wanted = memory.mix_sums[1] / before if weight <= 0.0 else output_tokens(memory, weight)
+    return _is_longer(memory, 1, output, requests, wanted, weight, left, share) or longer
+
+
+def _is_longer(
+    memory: DemandMemory,
+    which: int,
+    tokens: float,
+    count: float,
+    usual: float,
+    weight: float,
+    left: float,
+    share: float,
+) -> bool:
+    """Whether `tokens` of `count` requests lately are more than the `usual` ones of a request, by no chance.
+
+    `which`: prompts (0) or outputs (1); `weight`, `left`: of requests that ended early (aborts.py); `share`: what this
+    look counts for in what is learned of chance.
+    """
+    mean = tokens / count
+    if mean < _LEAST_TOKENS or usual < _LEAST_TOKENS:
+        return False
+    distance = math.log(mean / usual) * math.sqrt(count)
+    spread = memory.mix_spread
+    by_chance = _NO_CHANCE * math.sqrt(max(spread[which], _LEAST_SPREAD))
+    if distance <= by_chance:
+        if which == 0 or weight <= 0.0:
+            spread[which] += share * (distance * distance - spread[which])
+        return False
+    # Where only those who left and are not counted yet make them seem longer, they are not.
+    every = count + (1.0 - weight) * left
+    return math.log(tokens / every / usual) * math.sqrt(every) > by_chance
 
 
 def seed_mix(memory: DemandMemory, sums: TokenSums) -> bool:
@@ -290,25 +311,31 @@ def told_in_part(memory: DemandMemory, metrics: DeploymentMetrics) -> frozenset[
 
     An engine that is on no page at all is not among them, nor is one that has not ended a request yet.
     """
+    ttft, series_of_ttft = metrics.ttft, memory.ttft.series
+    # A histogram is remembered by two series: what was within the limit, and all.
+    if (
+        len(series_of_ttft) <= 2 * len(ttft)
+        and _all_told(memory.prompt_tokens, metrics.prompt_tokens_total)
+        and _all_told(memory.output_tokens, metrics.output_tokens_total)
+        and _all_told(memory.cached_tokens, metrics.cached_tokens_total)
+        and _all_told(memory.finished, metrics.finished_total)
+    ):
+        return _NONE
     counters = (
         (memory.prompt_tokens, metrics.prompt_tokens_total),
         (memory.output_tokens, metrics.output_tokens_total),
         (memory.cached_tokens, metrics.cached_tokens_total),
         (memory.finished, metrics.finished_total),
     )
-    ttft, series_of_ttft = metrics.ttft, memory.ttft.series
-    # A histogram is remembered by two series: what was within the limit, and all.
-    if len(series_of_ttft) <= 2 * len(ttft):
-        for counter, current in counters:
-            if counter.odd_at_s is not None or not current.keys() >= counter.series.keys():
-                break
-        else:
-            return _NONE
     there = {engine_of(series) for _, current in counters for series in current} | ttft.keys()
     lost = {series[:-1] for series in series_of_ttft} - ttft.keys()
     for counter, current in counters:
         lost |= {engine_of(series) for series in counter.series if not _told(counter, current, series)}
     return frozenset(lost & there)
+
+
+def _all_told(counter: CounterMemory, current: Mapping[str, float]) -> bool:
+    return counter.odd_at_s is None and current.keys() >= counter.series.keys()
 
 
 def _told(counter: CounterMemory, current: Mapping[str, float], series: str) -> bool:

@@ -23,6 +23,7 @@ from autoscaler.core.types.observation import ArrivalsSource
 Source = Literal["handles", "front", "replicas", "engines"]
 SOURCES: tuple[Source, ...] = ("handles", "front", "replicas", "engines")
 """In the order in which they are asked."""
+_BY_NAME: dict[str, Source] = {one: one for one in SOURCES}
 _WINDOW_S = 60.0
 _LAG_S = 15.0
 """Processes report so far apart: a change of the rate is seen so much earlier by one than by another."""
@@ -118,8 +119,9 @@ def arrivals(memory: DemandMemory, metrics: DeploymentMetrics, reports: Reports,
 
 def source_of(witness: WitnessMemory) -> ArrivalsSource:
     """Which count is in force and how it compares with the engines', for the observation of this tick."""
-    source = next((one for one in SOURCES if one == witness.source), SOURCES[0])
-    return ArrivalsSource(source, witness.counted_rps, witness.witnessed_rps, witness.disagrees)
+    return ArrivalsSource(
+        _BY_NAME.get(witness.source, SOURCES[0]), witness.counted_rps, witness.witnessed_rps, witness.disagrees
+    )
 
 
 def _is_settled(memory: DemandMemory) -> bool:
