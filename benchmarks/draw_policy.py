@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
+from autoscaler.common import svg as draw
 from policies.base import FleetProposal, FleetView
 from policies.predictive import PredictiveOptions, PredictivePolicy
 from policies.predictive.rules.fleet import COST, MISSED, SHORT, RuleSimulation
 from policies.predictive.rules.shadow_price import lower_hull
 from policies.predictive.state import PredictiveState, RuleState
 from simulator.experiments.simulation import simulate
-from simulator.report import svg as draw
 from simulator.scenario.load import load_scenario
 
 _WIDTH, _LEFT, _PLOT = 900, 60, 830

@@ -13,8 +13,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from autoscaler.common import svg as draw
 from simulator.experiments.league import Job, Run, play
-from simulator.report import svg as draw
 
 _WIDTH, _ROW, _LEFT = 900, 130, 60
 _STYLE = (

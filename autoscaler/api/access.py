@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +50,8 @@ class Access:
         self._read = None if self._readers.token_file is None else _TokenFile(self._readers.token_file)
         self._of_namespaces = {one: _TokenFile(file) for one, file in self._readers.namespace_token_files.items()}
         self._hosts = frozenset(name.lower().rstrip(".") for name in self._readers.hosts)
+        self._signs = secrets.token_bytes(32)
+        """Key of the signs that a signed-in browser shows instead of a token; another one after a restart."""
 
     @property
     def metrics_open(self) -> bool:
@@ -74,12 +77,34 @@ class Access:
         if not good:
             raise AccessRefused(401, "wrong or missing token: send 'Authorization: Bearer TOKEN'")
 
-    def namespaces(self, authorization: str) -> frozenset[str] | None:
+    def sign_for(self, token: str) -> str:
+        """What a browser is to show from now on, for a token that reads every page. Errors: AccessRefused.
+
+        It holds for as long as the token and this process do, and tells nothing of the token.
+        """
+        presented = token.encode("utf-8", "surrogateescape").strip()
+        own = self.namespaces(f"Bearer {presented.decode('utf-8', 'surrogateescape')}")
+        if own is not None:
+            raise AccessRefused(403, "this token reads /api/v1/plan of its namespace, and nothing else")
+        return self._sign(presented)
+
+    def signed_in(self, sign: str) -> bool:
+        """Whether a browser shows the sign of a token that reads every page now."""
+        shown = sign.encode("utf-8", "surrogateescape")
+        tokens = [value for one in (self._read, self._change) if one is not None and (value := _value(one))]
+        same = [_same(shown, self._sign(token).encode()) for token in tokens]
+        return any(same)
+
+    def _sign(self, token: bytes) -> str:
+        return hmac.new(self._signs, token, "sha256").hexdigest()
+
+    def namespaces(self, authorization: str, sign: str = "") -> frozenset[str] | None:
         """The namespaces whose plan may be read; None: every page. Errors: AccessRefused.
 
-        Who may pause may read. All tokens are compared, so that the time taken tells nothing.
+        Who may pause may read. All tokens are compared, so that the time taken tells nothing. `sign`: what a browser
+        shows that signed in (`sign_for`); it reads, and changes nothing.
         """
-        if self._read is None:
+        if self._read is None or (sign and self.signed_in(sign)):
             return None
         presented = _presented(authorization)
         everything = [_holds(one, presented) for one in (self._read, self._change) if one is not None]
@@ -126,6 +151,13 @@ def _holds(file: _TokenFile, presented: bytes) -> bool:
         return _same(presented, file.value())
     except ConfigError:
         return False  # nobody has a token that is not there
+
+
+def _value(file: _TokenFile) -> bytes:
+    try:
+        return file.value()
+    except ConfigError:
+        return b""
 
 
 def _host_name(header: str) -> str | None:

@@ -1,4 +1,4 @@
-"""The controller's HTTP pages: health, metrics, status, plan, decisions, events, and the kill switch.
+"""The controller's HTTP pages: the live page, health, metrics, status, plan, decisions, events, and the kill switch.
 
 It shows what is on the board and decides nothing. Who may ask is `access`, how many may and for how long `listener`.
 """
@@ -20,6 +20,7 @@ from prometheus_client.exposition import choose_encoder
 
 from autoscaler.api.access import Access, AccessRefused, Readers
 from autoscaler.api.listener import Certificate, ConnectionLimits, Listener, begun, streams
+from autoscaler.api.live import page
 from autoscaler.api.metrics import Exporter
 from autoscaler.api.status import VERSION, decisions_view, plan_view, status_view
 from autoscaler.api.telemetry import Telemetry
@@ -41,10 +42,20 @@ _WRITE_S = 30.0
 """A reader of an event stream that takes nothing for so long is gone."""
 _OPEN = ("/healthz", "/readyz")
 """For probes: they need no token and may be asked by any name."""
+_SIGN_IN = "/sign-in"
+_ASSETS = "/assets/"
+_COOKIE = "leadtime-read"
+"""A browser's sign that it showed a token that reads. It is sent along by no page of others (SameSite=Strict)."""
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; style-src-attr 'unsafe-inline'; connect-src 'self'; "
+    "img-src data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+"""Of HTML pages: nothing from elsewhere, no script but ours. Places in the charts are style attributes."""
+_POLICY = "Content-Security-Policy"
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    _POLICY: "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "Server": "leadtime",
@@ -119,6 +130,7 @@ class _Pages:
         self._now_s = now_s
         self._monotonic_s = monotonic_s
         self._exporter = Exporter(telemetry, now_s)
+        self._live = page.LivePages(telemetry)
         self._streams: Counter[str] = Counter()
         self.closing = asyncio.Event()
 
@@ -127,6 +139,10 @@ class _Pages:
         application.on_response_prepare.append(_add_headers)
         application.add_routes(
             [
+                web.get("/", self._page),
+                web.get(_ASSETS + "{name}", self._asset),
+                web.get(_SIGN_IN, self._sign_in_form),
+                web.post(_SIGN_IN, self._sign_in),
                 web.get("/healthz", self._healthz),
                 web.get("/readyz", self._readyz),
                 web.get("/metrics", self._metrics),
@@ -150,14 +166,55 @@ class _Pages:
         if path in _OPEN:
             return await handler(request)
         self._access.check_host(request.headers.getall("Host", []))
+        if path == _SIGN_IN or path.startswith(_ASSETS):
+            return await handler(request)  # the form and the files of pages: no data are in them
         authorization = request.headers.get("Authorization", "")
         if request.method == "POST":
             self._access.check_change(authorization)
         elif not (path == "/metrics" and self._access.metrics_open):
-            own = self._access.namespaces(authorization)
+            try:
+                own = self._access.namespaces(authorization, request.cookies.get(_COOKIE, ""))
+            except AccessRefused:
+                if path == "/":
+                    return _html(page.sign_in(), status=401)
+                raise
             if own is not None and path != "/api/v1/plan":
                 raise _refusal(403, "this token reads /api/v1/plan of its namespace, and nothing else")
         return await handler(request)
+
+    async def _page(self, request: web.Request) -> web.Response:
+        """The live page."""
+        return _html(self._live.whole(self._open_key(request), self._now_s()))
+
+    async def _asset(self, request: web.Request) -> web.Response:
+        kind = page.ASSETS.get(request.match_info["name"])
+        if kind is None:
+            raise _refusal(404, "no such file")
+        return web.Response(body=page.asset(request.match_info["name"]), content_type=kind, charset="utf-8")
+
+    async def _sign_in_form(self, request: web.Request) -> web.Response:
+        return _html(page.sign_in())
+
+    async def _sign_in(self, request: web.Request) -> web.Response:
+        """A token that reads every page becomes a cookie that holds no token, for this browser session."""
+        if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+            raise _refusal(403, "signing in works from this page alone")
+        token = (await request.post()).get("token")
+        try:
+            sign = self._access.sign_for(token if isinstance(token, str) else "")
+        except AccessRefused as error:
+            why = "wrong token" if error.status == 401 else str(error)
+            return _html(page.sign_in(why), status=error.status)
+        response = web.Response(status=303, headers={"Location": "/"})
+        response.set_cookie(_COOKIE, sign, path="/", httponly=True, samesite="Strict", secure=request.secure)
+        return response
+
+    def _open_key(self, request: web.Request) -> DeploymentKey | None:
+        """The deployment whose detail is asked for; None: none, or none of that name."""
+        try:
+            return DeploymentKey.parse(request.query.get("open", ""))
+        except PolicyError:
+            return None
 
     async def _healthz(self, request: web.Request) -> web.Response:
         if self._telemetry.alive(self._monotonic_s()):
@@ -196,7 +253,10 @@ class _Pages:
         return _json(decisions_view(self._telemetry, key, limit))
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
-        """Server-sent events: the status page at once and after each tick."""
+        """Server-sent events: the status page at once and after each tick; `view=page`: what changed on `/`."""
+        shown = request.query.get("view", "status")
+        if shown not in ("status", "page"):
+            raise _refusal(400, f"view {shown!r}: allowed: status, page")
         peer = streams(request)
         if self._streams.total() >= _MAX_EVENT_STREAMS or self._streams[peer] >= _MAX_EVENT_STREAMS_OF_PEER:
             raise _refusal(503, f"{_MAX_EVENT_STREAMS} event streams are open already, or yours are too many")
@@ -204,7 +264,10 @@ class _Pages:
         self._streams[peer] += 1
         try:
             await response.prepare(request)
-            await self._stream(response)
+            if shown == "page":
+                await self._stream_page(response, self._open_key(request), request.query)
+            else:
+                await self._stream(response)
         except (ConnectionError, TimeoutError):
             pass  # the reader left, or takes nothing any more
         finally:
@@ -218,9 +281,30 @@ class _Pages:
             view = status_view(self._telemetry, self._now_s())
             data = blank_json(json.dumps(view).encode(), _NAMES)
             await _write(response, b"id: %s\nevent: tick\ndata: %s\n\n" % (str(view["tick"]).encode(), data))
-            while not changed.is_set() and not self.closing.is_set():
-                if not await _either(changed, self.closing, _EVENT_PATIENCE_S):
-                    await _write(response, b": still here\n\n")
+            await self._next(response, changed)
+
+    async def _stream_page(
+        self, response: web.StreamResponse, wanted: DeploymentKey | None, asked: Mapping[str, str]
+    ) -> None:
+        """What changes on the page that the reader has: `layout` and `tick` say which; else everything at first."""
+        ends_at_s = asyncio.get_running_loop().time() + _EVENT_STREAM_S
+        layout, tick = asked.get("layout", ""), asked.get("tick", "")
+        newest = self._live.fragments(wanted, self._now_s())
+        before = newest if (newest.layout, str(newest.tick)) == (layout, tick) else None
+        while not self.closing.is_set() and asyncio.get_running_loop().time() < ends_at_s:
+            changed = self._telemetry.changed
+            now, data = self._live.news(wanted, before, self._now_s())
+            await _write(response, b"event: page\ndata: %s\n\n" % data)
+            if now.layout != layout:
+                return  # it loads itself anew
+            before = now
+            await self._next(response, changed)
+
+    async def _next(self, response: web.StreamResponse, changed: asyncio.Event) -> None:
+        """Until the next tick, or the end."""
+        while not changed.is_set() and not self.closing.is_set():
+            if not await _either(changed, self.closing, _EVENT_PATIENCE_S):
+                await _write(response, b": still here\n\n")
 
     async def _set_pause(self, request: web.Request) -> web.Response:
         key = await self._wanted_key(request)
@@ -266,14 +350,23 @@ async def _write(response: web.StreamResponse, data: bytes) -> None:
 
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """A page of HTML has brought a policy of its own."""
+    own = response.headers.get(_POLICY)
     for name, value in _HEADERS.items():
         response.headers[name] = value
+    if own is not None:
+        response.headers[_POLICY] = own
 
 
 def _json(view: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """A page without secrets, whatever words are on it; names of deployments stay."""
     body = blank_json(json.dumps(view).encode(), _NAMES)
     return web.Response(body=body, status=status, headers=headers, content_type="application/json")
+
+
+def _html(text: str, status: int = 200) -> web.Response:
+    headers = {_POLICY: _PAGE_POLICY}
+    return web.Response(text=text, status=status, headers=headers, content_type="text/html")
 
 
 def _limit(text: str | None) -> int:

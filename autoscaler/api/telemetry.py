@@ -11,6 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from autoscaler.api.live.history import History
 from autoscaler.api.slo_accounting import SloAccounting
 from autoscaler.core.conditions import Candidate, lasting
 from autoscaler.core.outages import Outage, outages_of
@@ -78,6 +79,10 @@ class Telemetry:
     score: SloAccounting = field(default_factory=SloAccounting)
     """How it went since the start."""
     decisions: dict[DeploymentKey, deque[Decision]] = field(default_factory=dict)
+    history: History = field(default_factory=History)
+    """What the charts of the live page show."""
+    step_s: float | None = None
+    """What the last step took."""
     troubles: dict[str, str] = field(default_factory=dict)
     """What is wrong with the controller itself: name of a condition -> why. Sources, writers and stores report here."""
     troubles_seen_s: dict[str, float] = field(default_factory=dict)
@@ -117,7 +122,9 @@ class Telemetry:
         self.breaches.update(one.invariant for one in plan.breaches)
         self.step_counts[bisect_left(STEP_EDGES_S, step_s)] += 1
         self.step_sum_s += step_s
+        self.step_s = step_s
         self.score.ingest(plan)
+        self.history.remember(plan, self.score.requests, self.score.missed)
         if before is not None:
             self._add_cost(max(0.0, plan.now_s - before.now_s))
         shares = self._shares(plan)

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from autoscaler.common.svg import Scale, line, nice_ticks
 from policies.capacity.profile import EngineProfile
 from simulator.experiments.observed import Array, ObservedRequests, SimulatedRequests, simulate_requests
-from simulator.report.svg import Scale, line, nice_ticks
 
 MEASURES = ("ttft_s", "itl_s", "e2e_s")
 COUNTS = ("preemptions", "recomputed_tokens")

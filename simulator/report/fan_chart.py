@@ -11,8 +11,8 @@ from pathlib import PurePath
 
 import numpy as np
 
+from autoscaler.common.svg import nice_ticks
 from simulator.experiments.backtest import DAY_S, Floats, Series, Track
-from simulator.report.svg import nice_ticks
 
 _WIDTH, _PANEL, _LEFT, _RIGHT, _TOP, _GAP = 1000, 220, 64, 16, 64, 44
 _SHOWN_S = 2 * DAY_S

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from autoscaler.common import svg as draw
 from simulator.experiments.league import Run, Summary
-from simulator.report import svg as draw
 from simulator.report import text as text
 from simulator.report.table import Table, pareto_table
 

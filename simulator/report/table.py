@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from autoscaler.common import svg as draw
 from simulator.experiments.league import Run, Summary
-from simulator.report import svg as draw
 from simulator.report import text as text
 from simulator.timeline import Strip
 

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
-from simulator.report import svg as draw
+from autoscaler.common import svg as draw
 from simulator.report import text as text
 from simulator.report.table import Table, row_starts
 from simulator.timeline import Strip

@@ -1,4 +1,4 @@
-"""Pictures of a report as hand-made SVG in percent space: they fit any width without script or library.
+"""Pictures of pages and reports as hand-made SVG in percent space: they fit any width without script or library.
 
 A plot is a box with an SVG of 1000 x 1000 units stretched over it; all words are HTML, placed by per cent. Nothing here
 knows what a policy is.
