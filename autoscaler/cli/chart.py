@@ -110,7 +110,7 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _refuse_what_no_sidecar_can(settings: dict[str, Any], path: Path) -> None:
-    from policies.capacity.load import preset_names
+    from policies.capacity.load import preset_names, presets_in_words
 
     port = settings["server"].get("port")
     if port in _RAY_PORTS or port == 0:
@@ -124,9 +124,7 @@ def _refuse_what_no_sidecar_can(settings: dict[str, Any], path: Path) -> None:
         profile = entry.get("profile") if isinstance(entry, dict) else None
         if isinstance(profile, str) and profile not in preset_names() and (path.parent / profile).exists():
             where = f"{path}: deployments[{i}].profile: {profile!r}"
-            raise ConfigError(
-                f"{where}; is a file, which the ConfigMap does not carry; allowed: {', '.join(preset_names())}"
-            )
+            raise ConfigError(f"{where}; is a file, which the ConfigMap does not carry; allowed: {presets_in_words()}")
 
 
 def _check(text: str) -> None:

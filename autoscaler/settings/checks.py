@@ -21,7 +21,7 @@ from autoscaler.settings.prewarm import check_prewarm
 from autoscaler.settings.settings import Settings
 from policies.base import DeploymentKey, PolicyError
 from policies.capacity import EngineProfile
-from policies.capacity.load import preset_names
+from policies.capacity.load import preset_names, presets_in_words
 from policies.options import exact
 
 
@@ -168,7 +168,7 @@ def _profile_words(name: str, message: str) -> str:
     if "neither a file nor a preset" not in message:
         return message
     presets = preset_names()
-    return f"{name!r}; allowed: the path of a file, or one of {', '.join(presets)}{did_you_mean(name, presets)}"
+    return f"{name!r}; allowed: the path of a file, or {presets_in_words()}{did_you_mean(name, presets)}"
 
 
 def _fits(loc: Loc, deployment: Deployment, pool: NodePool, profile: EngineProfile | None) -> Iterator[Problem]:

@@ -29,6 +29,11 @@ def preset_names() -> tuple[str, ...]:
     return tuple(sorted(p.relative_to(_PRESETS).with_suffix("").as_posix() for p in _PRESETS.rglob("*.yaml")))
 
 
+def presets_in_words() -> str:
+    """For errors: too many to be listed there."""
+    return f"one of the {len(preset_names())} presets that `leadtime profiles` lists, as llama-3.1-8b/h100/tp1"
+
+
 def load_profile(name_or_path: str, base: Path | None = None) -> EngineProfile:
     """A preset by name, or a YAML file (relative to `base`). Errors: PolicyError naming the file, key and value."""
     preset = _PRESETS / f"{name_or_path}.yaml"
@@ -39,9 +44,7 @@ def load_profile(name_or_path: str, base: Path | None = None) -> EngineProfile:
         return _read(path)
     near = difflib.get_close_matches(name_or_path, preset_names(), n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise PolicyError(
-        f"engine profile {name_or_path!r}: neither a file nor a preset (presets: {', '.join(preset_names())}){hint}"
-    )
+    raise PolicyError(f"engine profile {name_or_path!r}: neither a file nor a preset ({presets_in_words()}){hint}")
 
 
 def _is_file(path: Path) -> bool:

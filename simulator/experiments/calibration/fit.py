@@ -24,7 +24,12 @@ from policies.capacity import StepLaw
 
 Array = NDArray[np.float64]
 
-_KNOTS = (1, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+_KNOTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+"""Close together where tokens are few: there a mixture of experts reads other experts for nearly each of them."""
+TILED_KNOTS = tuple(
+    sorted({*_KNOTS, *(k + 1 for k in _KNOTS if k >= 64), *(3 * 2**k + j for k in range(5, 13) for j in (0, 1))})
+)
+"""For tables of GPU operations, whose kernels work in tiles: times jump just above a full one."""
 _FORM_MARGIN = 0.9
 """The table must bring the held-out error below this share of the affine law's to be worth its knots."""
 
@@ -61,11 +66,11 @@ class StepFit:
     held_out_fraction: float
 
 
-def fit(steps: Steps, form: Literal["affine", "table"] | None = None) -> StepFit:
+def fit(steps: Steps, form: Literal["affine", "table"] | None = None, knots: tuple[int, ...] = _KNOTS) -> StepFit:
     """The law that fits best (or of the form asked for). Errors: TraceError with fewer than 8 steps."""
     if len(steps) < 8:
         raise TraceError(f"{len(steps)} steps are too few to fit a step law; at least 8 are needed")
-    fits = {name: _judged(steps, name) for name in (("affine", "table") if form is None else (form,))}
+    fits = {name: _judged(steps, name, knots) for name in (("affine", "table") if form is None else (form,))}
     if form is not None:
         return fits[form]
     affine, table = fits["affine"], fits["table"]
@@ -78,10 +83,10 @@ def predicted_s(law: StepLaw, steps: Steps) -> Array:
     return np.array([law.step_s(*row) for row in zip(*(c.tolist() for c in columns), strict=True)])
 
 
-def _judged(steps: Steps, form: Literal["affine", "table"]) -> StepFit:
-    law = _fit_form(steps, form)
+def _judged(steps: Steps, form: Literal["affine", "table"], knots: tuple[int, ...]) -> StepFit:
+    law = _fit_form(steps, form, knots)
     half = np.arange(len(steps)) % 2 == 0
-    other_law = _fit_form(steps.part(half), form)
+    other_law = _fit_form(steps.part(half), form, knots)
     errors = _relative_errors(law, steps)
     prefill, decode = steps.prefill_tokens > 0, steps.decodes > 0
     kinds = {"decode": ~prefill, "prefill": prefill & ~decode, "mixed": prefill & decode}
@@ -97,13 +102,13 @@ def _relative_errors(law: StepLaw, steps: Steps) -> Array:
     return np.abs(predicted_s(law, steps) / steps.seconds - 1.0)
 
 
-def _fit_form(steps: Steps, form: Literal["affine", "table"]) -> StepLaw:
+def _fit_form(steps: Steps, form: Literal["affine", "table"], allowed: tuple[int, ...]) -> StepLaw:
     common = [np.ones(len(steps)), steps.decodes, steps.kv_tokens, (steps.prefill_tokens > 0).astype(float)]
     if form == "affine":
         a, b, c, h, d = _non_negative([*common, steps.prefill_tokens], steps.seconds)
         return StepLaw("affine", a_s=a, b_s=b, c_s=c, d_s=d, h_s=h)
     tokens = steps.decodes + steps.prefill_tokens
-    knots = _useful_knots(tokens)
+    knots = _useful_knots(tokens, allowed)
     ramps = [np.clip((tokens - low) / (high - low), 0.0, 1.0) for low, high in pairwise(knots)]
     a, b, c, h, e, *rises = _non_negative([*common, steps.prefill_qk, *ramps], steps.seconds)
     heights = np.concatenate([[0.0], np.cumsum(rises)])
@@ -111,10 +116,13 @@ def _fit_form(steps: Steps, form: Literal["affine", "table"]) -> StepLaw:
     return StepLaw("table", a_s=a, b_s=b, c_s=c, e_s=e, h_s=h, knots=table)
 
 
-def _useful_knots(tokens: Array) -> list[float]:
+def _useful_knots(tokens: Array, allowed: tuple[int, ...]) -> list[float]:
     """Knots that data lie between; the last one is the largest step seen, so that the last slope is measured too."""
     largest = float(tokens.max())
-    knots = [float(k) for k in _KNOTS if k < largest / 1.25]
+    knots: list[float] = []
+    for knot in (float(k) for k in allowed if k < largest / 1.25):
+        if not knots or ((tokens > knots[-1]) & (tokens <= knot)).any():
+            knots.append(knot)
     return [*knots, largest] if knots else [0.0, max(largest, 1.0)]
 
 
