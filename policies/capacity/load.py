@@ -24,6 +24,7 @@ _LARGEST = 1e9
 """Of every number in a profile, whether seconds, dollars or tokens: what is beyond is a slip, and sums overflow."""
 
 
+@lru_cache(maxsize=1)
 def preset_names() -> tuple[str, ...]:
     """Every shipped preset, sorted."""
     return tuple(sorted(p.relative_to(_PRESETS).with_suffix("").as_posix() for p in _PRESETS.rglob("*.yaml")))
@@ -54,7 +55,7 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=512)
 def _read(path: Path) -> EngineProfile:
     import yaml
 
