@@ -1,6 +1,6 @@
 """Measures what share of bandwidth and FLOPs GPU operations reach, by GPU kind: `efficiency` of gpus.yaml.
 
-    pip install 'leadtime[tables]'
+    pip install '.[tables]'
     python benchmarks/bench_roofline.py
 
 For every kind that aiconfigurator-core has measured, the roofline of `profiles make` is fitted to its step times of all

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from autoscaler.common.errors import LeadtimeError
+from autoscaler.common.extras import install
 from simulator.experiments.profiles.engine import Engine
 from simulator.experiments.profiles.grid import Step
 from simulator.experiments.profiles.models import Model
@@ -60,7 +61,7 @@ def tables(engine: Engine) -> Tables:
     """The tables' answers for this engine. Errors: NotCovered."""
     version = installed_version()
     if version is None:
-        raise NotCovered(f"{PACKAGE} is not installed (pip install 'leadtime[tables]')")
+        raise NotCovered(f"{PACKAGE} is not installed ({install('tables')})")
     if engine.gpu.tables is None:
         raise NotCovered(f"{PACKAGE} {version} has no measurements of {engine.gpu.name}")
     if engine.model.experts and engine.weights not in _EXPERTS:

@@ -140,7 +140,7 @@ def test_experts_are_made_by_roofline_and_the_profile_says_why() -> None:
 
 def test_without_the_package_tables_are_refused_and_auto_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aiconfigurator, "installed_version", lambda: None)
-    with pytest.raises(NotCovered, match=r"aiconfigurator-core is not installed \(pip install 'leadtime\[tables\]'\)"):
+    with pytest.raises(NotCovered, match=r"is not installed \(pip install '\.\[tables\]' in a checkout"):
         make_profile(engine("llama-3.1-8b"), "made", way="tables")
     found = make_profile(engine("llama-3.1-8b"), "made")
     assert found.way == "roofline"
