@@ -194,7 +194,7 @@ def arrivals_of(spec: Deployment, duration_s: float, seed: int) -> ArrivalStream
     draws = component_seed(seed, f"traffic/{name}")
     if isinstance(traffic, RequestTrace):
         return request_arrivals(
-            traffic, start_s=w.start_s, rate_scale=w.rate_scale, repeat=w.repeat, duration_s=duration_s, seed=draws
+            traffic, start_s=spec.start_s, rate_scale=w.rate_scale, repeat=w.repeat, duration_s=duration_s, seed=draws
         )
     if isinstance(traffic, Synthetic):
         traffic = generate_for(traffic, seed, f"synthetic/{name}")
@@ -202,7 +202,13 @@ def arrivals_of(spec: Deployment, duration_s: float, seed: int) -> ArrivalStream
     if spec.prompt_tokens is not None and spec.output_tokens is not None:
         lengths = Lengths(spec.prompt_tokens, spec.output_tokens)
     return rate_arrivals(
-        traffic, lengths, start_s=w.start_s, rate_scale=w.rate_scale, repeat=w.repeat, duration_s=duration_s, seed=draws
+        traffic,
+        lengths,
+        start_s=spec.start_s,
+        rate_scale=w.rate_scale,
+        repeat=w.repeat,
+        duration_s=duration_s,
+        seed=draws,
     )
 
 

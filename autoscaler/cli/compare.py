@@ -91,6 +91,8 @@ def compare(args: argparse.Namespace, name: str) -> int:
         league = judge(play_all(jobs, pool, done))
     for warning in league.warnings:
         warn(f"warning: {warning}")
+    for note in dict.fromkeys(note for run in league.runs for note in run.document["notes"]):
+        warn(f"note: {note}")
     text = to_json(league.document())
     if args.out is not None:
         write_output(args.out / _NUMBERS, text + "\n")

@@ -50,7 +50,10 @@ def run(args: argparse.Namespace) -> int:
     from simulator.report.fan_chart import fan_chart
     from simulator.workload.traces import read_rates
 
-    series = backtest.series_of(read_rates(args.rates), args.bin_s)
+    trace = read_rates(args.rates)
+    if trace.gaps:
+        warn(f"note: {args.rates}: {len(trace.gaps)} gaps, {trace.gap_s:,.0f} s, are taken as straight lines")
+    series = backtest.series_of(trace, args.bin_s)
     course = backtest.course_of(series, args.horizon_s)
     if args.forecaster == "all":
         names, left_out = backtest.names_for(series)

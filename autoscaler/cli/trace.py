@@ -90,6 +90,7 @@ def _of_requests(trace: RequestTrace) -> dict[str, Any]:
         "requests": len(trace.time_s),
         "start_s": float(trace.time_s[0]),
         "end_s": trace.end_s,
+        **_calendar(float(trace.time_s[0]), trace.end_s),
         "mean_rps": len(trace.time_s) / length_s if length_s > 0 else None,
         "peak_rps_10s": float(counts.max()) / min(10.0, length_s) if length_s > 0 else None,
         "gap_variation": float(gaps_s.std() / mean_gap_s) if mean_gap_s > 0 else None,
@@ -108,12 +109,22 @@ def _of_rates(trace: RateTrace) -> dict[str, Any]:
         "bin_s": trace.bin_s,
         "start_s": trace.start_s,
         "end_s": trace.end_s,
+        **_calendar(trace.start_s, trace.end_s),
+        "gaps": len(trace.gaps),
+        "gap_s": trace.gap_s,
         "requests_expected": float(trace.rps.sum() * trace.bin_s),
         "rps": {**_spread(trace.rps), "min": float(trace.rps.min())},
         "peak_over_mean": float(trace.rps.max()) / mean if mean > 0 else None,
         "day_strength": _day_strength(trace),
         "change_per_bin_over_mean": float(np.abs(np.diff(trace.rps)).mean()) / mean if mean > 0 else None,
     }
+
+
+def _calendar(start_s: float, end_s: float) -> dict[str, str]:
+    """Start and end as dates, where the trace's times count from 1970."""
+    from simulator.workload.trace_text import EPOCH_FROM_S, shown_time
+
+    return {} if start_s < EPOCH_FROM_S else {"from": shown_time(start_s), "to": shown_time(end_s)}
 
 
 def _spread(values: Any) -> dict[str, float]:

@@ -23,6 +23,7 @@ def simulate(scenario: Scenario, policy: Policy, outputs: Outputs | None = None,
     started = time.perf_counter()
     outputs = outputs or Outputs()
     quiet = Outputs(progress=outputs.progress)
+    notes = (*notes, *scenario.notes)
     policy, found = resolve(scenario, policy, lambda trial: run(build(scenario, trial), trial, quiet, notes))
     if isinstance(policy, OraclePolicy):  # a bill that is computed; there is nothing to play
         found = bound_result(scenario, policy, outputs.timeline, notes)

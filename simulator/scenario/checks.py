@@ -134,7 +134,7 @@ def _in_memory(at: Loc, s: SyntheticBlock, rate_scale: float) -> Iterator[Proble
 def _history(at: Loc, h: HistoryBlock, w: WorkloadBlock) -> Iterator[Problem]:
     if (h.rates is not None) + (h.requests is not None) + h.workload != 1:
         yield Problem(at, "exactly one of rates, requests and workload: true is needed")
-    if h.workload and w.start_s <= 0:
+    if h.workload and not w.start_s:
         yield Problem(
             (*at, "workload"), "true; allowed: only with a workload.start_s > 0, or there is nothing before it"
         )

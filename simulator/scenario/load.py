@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
@@ -25,10 +26,20 @@ from policies.options import exact, nearest
 from simulator.scenario.checks import check_file, check_profiles
 from simulator.scenario.file import ScenarioFile
 from simulator.scenario.fleet import DeploymentBlock, NodePoolBlock
+from simulator.scenario.left_out import Played, gap_notes, left_out, plays_nothing
 from simulator.scenario.overrides import override
-from simulator.scenario.reading import ProblemsError, Traffic, read_traffic
+from simulator.scenario.reading import (
+    ProblemsError,
+    Read,
+    Traffic,
+    common_start_s,
+    counts_from_1970,
+    read_history,
+    read_traffic,
+)
 from simulator.scenario.traffic import SyntheticBlock
 from simulator.workload.synthetic import Synthetic
+from simulator.workload.traces import RequestTrace
 
 _PRESETS = Path(__file__).parents[1] / "presets"
 _PREFIX = "preset:"
@@ -47,7 +58,9 @@ class Deployment:
     prompt_tokens: Duration | None
     output_tokens: Duration | None
     history: Traffic | None
-    """Past traffic. A trace is cut at workload.start_s, so that no policy can read later rows."""
+    """Past traffic. A trace is cut at `start_s`, so that no policy can read later rows."""
+    start_s: float
+    """The time of the trace's clock that is the scenario's time 0."""
 
     @property
     def slo(self) -> Slo:
@@ -75,6 +88,8 @@ class Scenario:
     deployments: tuple[Deployment, ...]
     pools: tuple[NodePoolBlock, ...]
     duration_s: float
+    notes: tuple[str, ...] = ()
+    """What of the traces is not played, or was not recorded, in numbers."""
 
     def deployment(self, key: DeploymentKey) -> Deployment:
         return next(d for d in self.deployments if d.key == key)
@@ -118,12 +133,51 @@ def load_scenario(reference: str, overrides: Sequence[str] = (), seed: int | Non
     except ConfigError as error:
         raise ScenarioError(str(error)) from None
     changed, set_locs = override(settings, overrides)
+    changed = _with_own_traces(changed, set_locs)
     if seed is not None:
         changed = replace(changed, data={**changed.data, "seed": seed})
     try:
         return _build(reference, changed)
     except ProblemsError as found:
         raise _scenario_error(changed, found.problems, set_locs) from None
+
+
+def _with_own_traces(settings: SettingsFile, set_locs: Mapping[Loc, str]) -> SettingsFile:
+    """Traces that were typed in place of the scenario's traffic are not held to what was written for that traffic.
+
+    A duration that was not typed becomes the traces', where all deployments have one, and a history that was the
+    replaced traffic's own goes, where no start was typed: nothing lies before the trace.
+    """
+    entries = settings.data.get("deployments")
+    if not isinstance(entries, list):
+        return settings
+    typed = {loc[1] for loc in set_locs if len(loc) > 2 and loc[0] == "deployments" and loc[2] == "workload"}
+    own = [i in typed and _is_trace(entry) for i, entry in enumerate(entries)]
+    changed = [
+        {**entry, "history": None} if mine and _lost_history(i, entry, set_locs) else entry
+        for i, (mine, entry) in enumerate(zip(own, entries, strict=True))
+    ]
+    data = {**settings.data, "deployments": changed}
+    whole = own and all(own) and ("duration_s",) not in set_locs
+    if whole and not any(entry["workload"].get("repeat") for entry in entries):
+        data["duration_s"] = None
+    return replace(settings, data=data)
+
+
+def _is_trace(entry: object) -> bool:
+    workload = entry.get("workload") if isinstance(entry, Mapping) else None
+    return isinstance(workload, Mapping) and any(workload.get(name) for name in ("requests", "rates"))
+
+
+def _lost_history(index: int, entry: Mapping[str, Any], set_locs: Mapping[Loc, str]) -> bool:
+    history = entry.get("history")
+    typed = any(loc[:3] == ("deployments", index, "history") for loc in set_locs)
+    return (
+        isinstance(history, Mapping)
+        and bool(history.get("workload"))
+        and not typed
+        and not entry["workload"].get("start_s")
+    )
 
 
 def read_synthetic(path: Path) -> tuple[Synthetic, Duration | None, Duration | None]:
@@ -154,8 +208,11 @@ def _build(reference: str, settings: SettingsFile) -> Scenario:
     base = settings.path.parent
     profiles = _profiles(file, base)
     _raise_if(check_profiles(file, profiles))
+    reads = [read_traffic(("deployments", i), d, base) for i, d in enumerate(file.deployments)]
+    start_s = common_start_s([d.traffic for d in reads])
     deployments = tuple(
-        _deployment(i, d, p, base) for i, (d, p) in enumerate(zip(file.deployments, profiles, strict=True))
+        _deployment(i, d, p, base, read, start_s)
+        for i, (d, p, read) in enumerate(zip(file.deployments, profiles, reads, strict=True))
     )
     duration_s = file.duration_s if file.duration_s is not None else _end_s(deployments)
     if duration_s <= 0:
@@ -163,8 +220,11 @@ def _build(reference: str, settings: SettingsFile) -> Scenario:
     if file.warmup_s >= duration_s:
         allowed = f"less than duration_s, {exact(duration_s)}"
         raise ProblemsError([Problem(("warmup_s",), f"{exact(file.warmup_s)}; allowed: {allowed}", (("duration_s",),))])
+    played = [_played(d) for d in deployments]
+    _raise_if(plays_nothing(played, duration_s))
+    notes = tuple(note for one in played for note in (*left_out(one, duration_s), *gap_notes(one)))
     pools = tuple(file.node_pools)
-    return Scenario(file.name, reference, settings.sha256, file, deployments, pools, duration_s)
+    return Scenario(file.name, reference, settings.sha256, file, deployments, pools, duration_s, notes)
 
 
 def _raise_if(problems: Sequence[Problem]) -> None:
@@ -184,22 +244,31 @@ def _profiles(file: ScenarioFile, base: Path) -> list[EngineProfile]:
     return profiles
 
 
-def _deployment(index: int, block: DeploymentBlock, profile: EngineProfile, base: Path) -> Deployment:
-    read = read_traffic(("deployments", index), block, base)
+def _deployment(
+    index: int, block: DeploymentBlock, profile: EngineProfile, base: Path, read: Read, common_s: float | None
+) -> Deployment:
     load_s = block.startup.load_s if block.startup.load_s is not None else profile.load_s
     init_s = block.startup.init_s if block.startup.init_s is not None else profile.init_s
+    start_s = block.workload.start_s
+    if start_s is None:
+        start_s = common_s if common_s is not None and counts_from_1970(read.traffic) else 0.0
+    history = read_history(("deployments", index, "history"), block, start_s, read.traffic, base)
+    lengths = read.prompt_tokens, read.output_tokens
     key = DeploymentKey.parse(block.name)
-    return Deployment(
-        key, block, profile, load_s, init_s, read.traffic, read.prompt_tokens, read.output_tokens, read.history
-    )
+    return Deployment(key, block, profile, load_s, init_s, read.traffic, *lengths, history, start_s)
+
+
+def _played(d: Deployment) -> Played:
+    return Played(str(d.key), d.traffic, d.start_s, d.block.workload.repeat, d.history is not None)
 
 
 def _end_s(deployments: Sequence[Deployment]) -> float:
-    """Where the longest traffic ends, on the scenario's clock."""
+    """Where the longest traffic ends, on the scenario's clock: after a trace's last request, in whole seconds."""
     ends = []
     for d in deployments:
-        end_s = d.traffic.duration_s if isinstance(d.traffic, Synthetic) else d.traffic.end_s
-        ends.append(end_s - d.block.workload.start_s)
+        end_s = (d.traffic.duration_s if isinstance(d.traffic, Synthetic) else d.traffic.end_s) - d.start_s
+        last = isinstance(d.traffic, RequestTrace) and end_s == np.floor(end_s) and end_s > 0
+        ends.append(end_s + 1.0 if last else end_s)
     return float(np.ceil(max(ends)))
 
 

@@ -21,6 +21,7 @@ from policies.base.durations import Duration
 from policies.options import exact
 from simulator.scenario.fleet import DeploymentBlock
 from simulator.workload.synthetic import Synthetic
+from simulator.workload.trace_text import EPOCH_FROM_S
 from simulator.workload.traces import RateTrace, RequestTrace, read_rates, read_requests
 
 Traffic = RequestTrace | RateTrace | Synthetic
@@ -36,16 +37,15 @@ class ProblemsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A deployment's traffic with the lengths that the scenario states, and its past; None = not stated, no past."""
+    """A deployment's traffic with the lengths that the scenario states; None = not stated."""
 
     traffic: Traffic
     prompt_tokens: Duration | None
     output_tokens: Duration | None
-    history: Traffic | None
 
 
 def read_traffic(at: Loc, block: DeploymentBlock, base: Path) -> Read:
-    """The traces of the deployment at `at`, paths relative to `base`. Errors: ProblemsError."""
+    """The traffic of the deployment at `at`, paths relative to `base`. Errors: ProblemsError."""
     w = block.workload
     where = (*at, "workload")
     traffic: Traffic
@@ -62,10 +62,26 @@ def read_traffic(at: Loc, block: DeploymentBlock, base: Path) -> Read:
     output = w.output_tokens or (w.synthetic.output_tokens if w.synthetic else None)
     _check_lengths(where, traffic, prompt, output)
     # with start_s 0 nothing is too late: requests that all come at 0 s are a burst
-    if not isinstance(traffic, Synthetic) and not w.repeat and traffic.end_s <= w.start_s and w.start_s > 0:
+    if not isinstance(traffic, Synthetic) and not w.repeat and w.start_s and traffic.end_s <= w.start_s:
         text = f"{exact(w.start_s)}; allowed: before the trace's end at {exact(traffic.end_s)} s"
         raise ProblemsError([Problem((*where, "start_s"), text)])
-    return Read(traffic, prompt, output, _history((*at, "history"), block, traffic, base))
+    return Read(traffic, prompt, output)
+
+
+def common_start_s(traffics: Sequence[Traffic]) -> float | None:
+    """The earliest first row of the traces whose times count from 1970; None where there is no such trace."""
+    firsts = [first_s(t) for t in traffics if not isinstance(t, Synthetic) and counts_from_1970(t)]
+    return min(firsts, default=None)
+
+
+def counts_from_1970(traffic: Traffic) -> bool:
+    """Whether a trace's times are those of a calendar, not of a clock of its own."""
+    return not isinstance(traffic, Synthetic) and first_s(traffic) >= EPOCH_FROM_S
+
+
+def first_s(trace: RequestTrace | RateTrace) -> float:
+    """The time of a trace's first row, on its own clock."""
+    return trace.start_s if isinstance(trace, RateTrace) else float(trace.time_s[0])
 
 
 @contextmanager
@@ -77,8 +93,8 @@ def _told_at(loc: Loc) -> Iterator[None]:
         raise ProblemsError([Problem(loc, str(error))]) from None
 
 
-def _history(at: Loc, block: DeploymentBlock, traffic: Traffic, base: Path) -> Traffic | None:
-    """What the forecaster may see of the past."""
+def read_history(at: Loc, block: DeploymentBlock, start_s: float, traffic: Traffic, base: Path) -> Traffic | None:
+    """What the forecaster may see of the past: before `start_s` of the trace's clock. Errors: ProblemsError."""
     w, h = block.workload, block.history
     if h is None:
         return None
@@ -86,10 +102,10 @@ def _history(at: Loc, block: DeploymentBlock, traffic: Traffic, base: Path) -> T
     requests = w.requests if h.workload else h.requests
     if rates is not None:
         with _told_at((*at, "workload" if h.workload else "rates")):
-            return read_rates(base / rates, before_s=w.start_s)
+            return read_rates(base / rates, before_s=start_s)
     if requests is not None:
         with _told_at((*at, "workload" if h.workload else "requests")):
-            return _of_deployment(read_requests(base / requests, before_s=w.start_s), block.name)
+            return _of_deployment(read_requests(base / requests, before_s=start_s), block.name)
     return traffic
 
 

@@ -88,7 +88,12 @@ class WorkloadBlock(Block):
     requests: PathText | None = Field(default=None, description="A requests trace (CSV, .gz).")
     rates: PathText | None = Field(default=None, description="A rates trace (CSV, .gz).")
     synthetic: SyntheticBlock | None = Field(default=None, description="Made-up traffic.")
-    start_s: float = Field(default=0.0, ge=0, description="The trace's time that becomes the scenario's time 0.")
+    start_s: float | None = Field(
+        default=None,
+        ge=0,
+        description="The trace's time that becomes the scenario's time 0; null = 0, or where a trace's times count "
+        "from 1970, the first row of all such traces.",
+    )
     rate_scale: float = Field(default=1.0, gt=0, le=MAX_SCALE, description="Traffic times this.")
     repeat: bool = Field(default=False, description="Begin again where the trace ends.")
     prompt_tokens: Tokens | None = Field(default=None, description="Length of prompts, for rates and synthetic.")

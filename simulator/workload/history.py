@@ -1,6 +1,6 @@
 """What the forecaster saw before the start: a deployment's `history` as bins of arrivals that end at time 0.
 
-Traces keep what they say of the past; rows from workload.start_s on were cut off when the file was read.
+Traces keep what they say of the past; rows from the deployment's start_s on were cut off when the file was read.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from policies.base import BacktestTrace, ForecastSpec
 from policies.forecasting import Forecaster, ForecasterState, create
@@ -28,28 +29,30 @@ def history_bins(d: Deployment, bin_s: float, seed: int) -> tuple[list[float], l
     had seen smooth rates would take real counts for something new.
     """
     assert d.history is not None
-    w, h = d.block.workload, d.block.history
+    w, h, start_s = d.block.workload, d.block.history, d.start_s
     scale = h.rate_scale if h is not None and h.rate_scale is not None else w.rate_scale
     draws = component_seed(seed, f"history/{d.key.full}")
     history = d.history
     if isinstance(history, Synthetic):
-        history = _before(generate_for(history, seed, f"synthetic/{d.key.full}"), w.start_s)
+        history = _before(generate_for(history, seed, f"synthetic/{d.key.full}"), start_s)
     begin_s = history.start_s if isinstance(history, RateTrace) else float(history.time_s[0])
-    bins = int((w.start_s - begin_s) / bin_s + 1e-9)
+    bins = int((start_s - begin_s) / bin_s + 1e-9)
     if bins < 1:
         return [], []
-    first_s = w.start_s - bins * bin_s
+    first_s = start_s - bins * bin_s
     ends_s = bin_s * np.arange(-bins + 1, 1, dtype=np.float64)
     if isinstance(history, RateTrace):
         rates: Floats = _mean_rates(history, first_s, bin_s, bins) * scale
         counted: Floats = np.random.default_rng(draws).poisson(rates * bin_s) / bin_s
+        known = _known(history, first_s, bin_s, bins)
+        ends_s, counted = ends_s[known], counted[known]
     else:
-        length_s = w.start_s - begin_s
+        length_s = start_s - begin_s
         stream = request_arrivals(
             history, start_s=begin_s, rate_scale=scale, repeat=False, duration_s=length_s, seed=draws
         )
         arrival_s = stream.take(length_s).arrival_s + begin_s
-        counts, _ = np.histogram(arrival_s, bins=bins, range=(first_s, w.start_s))
+        counts, _ = np.histogram(arrival_s, bins=bins, range=(first_s, start_s))
         counted = counts / bin_s
     return ends_s.tolist(), counted.tolist()
 
@@ -58,6 +61,16 @@ def _before(trace: RateTrace, end_s: float) -> RateTrace:
     """The whole bins of a trace that lie before `end_s`."""
     bins = int((end_s - trace.start_s) / trace.bin_s + 1e-9)
     return replace(trace, rps=trace.rps[:bins])
+
+
+def _known(trace: RateTrace, first_s: float, bin_s: float, bins: int) -> NDArray[np.bool_]:
+    """Whether each of our bins was recorded: a forecaster is shown no line that was drawn through a gap."""
+    known = np.ones(bins, dtype=bool)
+    for first, end in trace.gaps:
+        low = (trace.start_s + first * trace.bin_s - first_s) / bin_s
+        high = (trace.start_s + end * trace.bin_s - first_s) / bin_s
+        known[max(int(np.floor(low + 1e-9)), 0) : max(int(np.ceil(high - 1e-9)), 0)] = False
+    return known
 
 
 def _mean_rates(trace: RateTrace, first_s: float, bin_s: float, bins: int) -> Floats:

@@ -1,7 +1,8 @@
 """Readers and writers of trace files: `requests` and `rates` CSV, plain or .gz, as numpy arrays.
 
-For files only: what becomes of rows (scaling, Poisson, lengths) is in workload.py. A file that is wrong anywhere is
-refused as a whole by a TraceError that names the file and the row (line 1 is the header).
+For files only: what becomes of rows (scaling, Poisson, lengths) is in workload.py, and JSON Lines and ISO times are in
+trace_text.py. A file that is wrong anywhere is refused as a whole by a TraceError that names the file and the row (line
+1 is the header). Bins that a rates file does not have are no mistake: they are marked as gaps.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import gzip
 import io
 import math
 import re
-import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoscaler.common.errors import TraceError
-from autoscaler.common.safe_files import read_maybe_packed, write_output
+from autoscaler.common.safe_files import write_output
 from policies.options import exact
+from simulator.workload.trace_text import TIME, read_text, row_number
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
@@ -37,6 +39,11 @@ _MAX_TIME_S = 1e11
 """Three thousand years: what is later is in milliseconds."""
 _BIN_TOLERANCE_S = 1e-3
 """How far a bin's start may lie from the grid: files print times with three or more decimals."""
+_MAX_BINS = 10_000_000
+"""All bins are held at once, those of gaps too."""
+_NO_RATE = re.compile(r"\s*(nan|null)?\s*", re.IGNORECASE)
+"""A cell of a bin of which nothing is known, as exports write it."""
+_EMPTY_CELL = re.compile(r",[ \t]*(nan|null)?[ \t\r]*(,|$)|^[ \t]*(nan|null)?[ \t]*,", re.IGNORECASE | re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +66,8 @@ class RequestTrace:
 class RateTrace:
     """Mean requests/s per bin of constant width, from `start_s` on; optional mean lengths per bin.
 
-    Factors (of made-up traffic) multiply the lengths that the workload states.
+    Factors (of made-up traffic) multiply the lengths that the workload states. `gaps` are the bins (first, one past the
+    last) that were not recorded: there `rps` is a straight line between the neighbours, and the lengths are too.
     """
 
     source: str
@@ -70,10 +78,24 @@ class RateTrace:
     output_tokens: Floats | None = None
     prompt_factor: Floats | None = None
     output_factor: Floats | None = None
+    gaps: tuple[tuple[int, int], ...] = ()
 
     @property
     def end_s(self) -> float:
         return self.start_s + self.bin_s * len(self.rps)
+
+    @property
+    def gap_s(self) -> float:
+        """Seconds that were not recorded."""
+        return self.bin_s * sum(end - first for first, end in self.gaps)
+
+    @property
+    def recorded(self) -> NDArray[np.bool_]:
+        """Whether each bin was recorded."""
+        known = np.ones(len(self.rps), dtype=bool)
+        for first, end in self.gaps:
+            known[first:end] = False
+        return known
 
 
 def read_requests(path: Path, before_s: float | None = None) -> RequestTrace:
@@ -101,21 +123,13 @@ def read_rates(path: Path, before_s: float | None = None) -> RateTrace:
     `before_s`: rows from that time on are cut off before anything is parsed, and so is a bin that reaches past it.
     """
     text, header = _open(path, _RATE_COLUMNS, _RATE_OPTIONAL)
-    text = _cut(path, text, header, before_s)
+    text = _without_unknown(_cut(path, text, header, before_s), header)
     columns = _columns(path, text, header, list(header))
-    time_s = columns["timestamp_s"]
+    time_s = columns[TIME]
     if len(time_s) < 2:
         raise TraceError(f"{path}: one row only: the bin width is the distance between two rows")
     _check_sorted(path, text, time_s)
-    bin_s = float(time_s[-1] - time_s[0]) / (len(time_s) - 1)
-    expected = time_s[0] + bin_s * np.arange(len(time_s))
-    if (off := np.flatnonzero(np.abs(time_s - expected) > _BIN_TOLERANCE_S + 1e-9 * bin_s)).size or bin_s <= 0:
-        first = _first_odd_step(time_s) if off.size else 1
-        steps_s = time_s[1] - time_s[0], time_s[first] - time_s[first - 1]
-        raise TraceError(
-            f"{_row(path, text, first)}: timestamp_s: {exact(time_s[first])} comes {steps_s[1]:g} s after the row "
-            f"before; allowed: bins of one width, {steps_s[0]:g} s between the first two"
-        )
+    at, bin_s = _bins(path, text, time_s)
     for name in header:
         _check_not_negative(path, text, name, columns[name])
     if (much := np.flatnonzero(columns["rps"] * bin_s > MAX_REQUESTS_PER_BIN)).size:
@@ -125,9 +139,50 @@ def read_rates(path: Path, before_s: float | None = None) -> RateTrace:
             f"allowed: at most {exact(MAX_REQUESTS_PER_BIN)} requests in a bin (are the units requests/s and seconds?)"
         )
     if before_s is not None and time_s[-1] + bin_s > before_s + _BIN_TOLERANCE_S:
-        columns = {name: values[:-1] for name, values in columns.items()}
-    means = {name: columns.get(name) for name in _RATE_OPTIONAL}
-    return RateTrace(str(path), float(time_s[0]), bin_s, columns["rps"], means["prompt_tokens"], means["output_tokens"])
+        columns, at = {name: values[:-1] for name, values in columns.items()}, at[:-1]
+    return rate_trace(str(path), float(time_s[0]), bin_s, at, columns)
+
+
+def rate_trace(
+    source: str, start_s: float, bin_s: float, at: NDArray[np.int64], columns: Mapping[str, Floats]
+) -> RateTrace:
+    """A trace from recorded bins: `at` are their numbers, ascending from 0, shape (n,); `columns` have `rps` and maybe
+    mean lengths, each of shape (n,). Bins between them are gaps.
+    """
+    full = np.arange(int(at[-1]) + 1 if len(at) else 0)
+    filled = {name: values if len(full) == len(at) else np.interp(full, at, values) for name, values in columns.items()}
+    missing = np.flatnonzero(np.diff(at) > 1)
+    gaps = tuple((int(at[i]) + 1, int(at[i + 1])) for i in missing)
+    means = {name: filled.get(name) for name in _RATE_OPTIONAL}
+    return RateTrace(source, start_s, bin_s, filled["rps"], means["prompt_tokens"], means["output_tokens"], gaps=gaps)
+
+
+def _bins(path: Path, text: str, time_s: Floats) -> tuple[NDArray[np.int64], float]:
+    """The number of each row's bin, counted from the first, and the width of bins (s).
+
+    The width is the smallest distance between two rows, and at least half of the distances are one bin: a file with
+    more holes than rows has no grid that can be told. Errors: TraceError for rows that are on no such grid.
+    """
+    steps_s = np.diff(time_s)
+    least_s = float(steps_s.min())
+    if least_s > 0:
+        counts = np.rint(steps_s / least_s)
+        at = np.concatenate(([0.0], np.cumsum(counts)))
+        bin_s = float(time_s[-1] - time_s[0]) / float(at[-1])
+        off = np.abs(time_s - (time_s[0] + bin_s * at)) > _BIN_TOLERANCE_S + 1e-9 * bin_s
+        if not off.any() and 2 * int((counts == 1).sum()) >= len(counts):
+            if at[-1] >= _MAX_BINS:
+                i = int(np.argmax(counts)) + 1
+                allowed = f"at most {exact(float(_MAX_BINS))} bins in all, of {exact(bin_s)} s"
+                raise TraceError(f"{_after(path, text, time_s, i)}; allowed: {allowed}")
+            return at.astype(np.int64), bin_s
+    allowed = f"bins of one width, {steps_s[0]:g} s between the first two, or gaps of whole bins"
+    raise TraceError(f"{_after(path, text, time_s, _first_odd_step(time_s))}; allowed: {allowed}")
+
+
+def _after(path: Path, text: str, time_s: Floats, i: int) -> str:
+    step_s = time_s[i] - time_s[i - 1]
+    return f"{_row(path, text, i)}: {TIME}: {exact(time_s[i])} comes {step_s:g} s after the row before"
 
 
 def write_rates(path: Path, trace: RateTrace) -> None:
@@ -175,12 +230,7 @@ def _open(path: Path, required: tuple[str, ...], optional: tuple[str, ...]) -> t
 
 
 def _read(path: Path) -> tuple[str, tuple[str, ...]]:
-    try:
-        text = read_maybe_packed(path).decode("utf-8-sig")
-    except FileNotFoundError:
-        raise TraceError(f"{path}: no such file") from None
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise TraceError(f"{path}: cannot be read: {error}") from error
+    text = read_text(path)
     return text, tuple(cell.strip() for cell in text.partition("\n")[0].strip().split(","))
 
 
@@ -225,6 +275,19 @@ def _cut(path: Path, text: str, header: tuple[str, ...], before_s: float | None)
     return text[:end]
 
 
+def _without_unknown(text: str, header: tuple[str, ...]) -> str:
+    """The text with a blank line for each bin whose rate is empty or NaN: it was not recorded."""
+    if not _EMPTY_CELL.search(text):
+        return text  # a sound file is looked at as a whole, not row by row
+    at = header.index("rps")
+    lines = text.splitlines(keepends=True)
+    for i, line in enumerate(lines[1:], 1):
+        cells = line.split(",")
+        if len(cells) == len(header) and _NO_RATE.fullmatch(cells[at]):
+            lines[i] = "\n"
+    return "".join(lines)
+
+
 def _columns(path: Path, text: str, header: tuple[str, ...], numeric: list[str]) -> dict[str, Floats]:
     """The numeric columns as floats, all finite."""
     usecols = [header.index(name) for name in numeric]
@@ -239,7 +302,8 @@ def _columns(path: Path, text: str, header: tuple[str, ...], numeric: list[str])
 
 def _first_bad_cell(path: Path, text: str, header: tuple[str, ...], numeric: list[str]) -> TraceError:
     """The slow way, taken only for a file that is wrong: find the row to name."""
-    for row, cells in _numbered_rows(path, text):
+    for line, cells in _numbered_rows(path, text):
+        row = row_number(path, line)
         if len(cells) != len(header):
             return TraceError(f"{path}: row {row}: {len(cells)} columns, the header has {len(header)}")
         for name in numeric:
@@ -253,7 +317,7 @@ def _first_bad_cell(path: Path, text: str, header: tuple[str, ...], numeric: lis
             if not _PLAIN_NUMBER.fullmatch(cell):  # float() takes 1_000 and other scripts' digits, numpy does not
                 return TraceError(f"{path}: row {row}: {name}: {cell!r}; allowed: digits, such as 12 or 0.5")
     if '"' in text:
-        row = text[: text.index('"')].count("\n") + 1
+        row = row_number(path, text[: text.index('"')].count("\n") + 1)
         return TraceError(f"{path}: row {row}: a cell in quotes ('\"'); allowed: plain cells")
     return TraceError(f"{path}: cannot be read as numbers")
 
@@ -269,7 +333,7 @@ def _numbered_rows(path: Path, text: str) -> list[tuple[int, list[str]]]:
 
 def _row(path: Path, text: str, index: int) -> str:
     """'FILE: row N' of the index-th data row (blank lines count as lines, not as rows)."""
-    return f"{path}: row {_numbered_rows(path, text)[index][0]}"
+    return f"{path}: row {row_number(path, _numbered_rows(path, text)[index][0])}"
 
 
 def _check_sorted(path: Path, text: str, time_s: Floats) -> None:

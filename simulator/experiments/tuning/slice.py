@@ -26,7 +26,7 @@ class Slice:
         """As `--set` takes them: the scenario begins later and ends sooner; what has a time moves along."""
         texts = [f"duration_s={self.duration_s!r}", f"warmup_s={self.warmup_s!r}"]
         for i, d in enumerate(scenario.deployments):
-            texts.append(f"deployments.{i}.workload.start_s={d.block.workload.start_s + self.start_s!r}")
+            texts.append(f"deployments.{i}.workload.start_s={d.start_s + self.start_s!r}")
             if d.block.hints:
                 hints = [
                     {**h.model_dump(), **{n: max(0.0, getattr(h, n) - self.start_s) for n in ("at_s", "start_s")}}

@@ -52,7 +52,7 @@ def rate_rps(d: Deployment, from_s: float, to_s: float) -> float:
     """Mean rate in [from_s, to_s) of the scenario's clock."""
     assert isinstance(d.traffic, Synthetic)
     trace = generate(d.traffic, component_seed(1, f"synthetic/{d.key.full}"))
-    start_s = d.block.workload.start_s
+    start_s = d.start_s
     times_s = np.arange(len(trace.rps)) * d.traffic.bin_s - start_s
     return float(trace.rps[(times_s >= from_s) & (times_s < to_s)].mean())
 

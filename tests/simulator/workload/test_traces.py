@@ -51,7 +51,8 @@ RATES = "timestamp_s,rps\n"
     [
         ("", "the file is empty"),
         (REQUESTS, "no rows after the header"),
-        ("time,prompt_tokens,output_tokens\n0,1,1\n", "row 1: unknown column 'time'"),
+        ("when,prompt_tokens,output_tokens\n0,1,1\n", "row 1: unknown column 'when'"),
+        (REQUESTS + "2026-11-16T00:00:00Z,1,1\nlunch,1,1\n", "row 3: timestamp_s: 'lunch' is not a number"),
         ("timestamp_s,prompt_tokens,output_tokens,colour\n0,1,1,3\n", "row 1: unknown column 'colour'"),
         (REQUESTS + "1,1,1\n1700000000000,1,1\n", "row 3: timestamp_s: 1700000000000; allowed: at most 100000000000"),
         (REQUESTS + "1e300,1,1\n", "row 2: timestamp_s: 1e+300; allowed: at most 100000000000"),
@@ -84,7 +85,12 @@ def test_a_bad_requests_file_is_one_line_naming_file_and_row(tmp_path: Path, tex
         (RATES + "0,1\n", "one row only"),
         (RATES + "0,1\n60,-2\n120,1\n", "row 3: rps: -2"),
         (RATES + "0,1\n60,inf\n", "row 3: rps: 'inf'"),
-        (RATES + "0,1\n60,1\n180,1\n", "row 4: timestamp_s: 180 comes 120 s after the row before"),
+        (RATES + "0,1\n60,1\n170,1\n", "row 4: timestamp_s: 170 comes 110 s after the row before"),
+        (RATES + "0,1\n60,1\n180,1\n300,1\n", "row 4: timestamp_s: 180 comes 120 s after the row before"),
+        (
+            RATES + "0,1\n1,1\n2,1\n1700000000,1\n",
+            "row 5: timestamp_s: 1700000000 comes 1.7e+09 s after the row before; allowed: at most 10000000 bins",
+        ),
         (RATES + "0,1\n0,1\n", "allowed: bins of one width"),
         (RATES + "120,1\n60,1\n", "row 3: timestamp_s: 60 after 120"),
     ],
@@ -169,3 +175,72 @@ def test_an_unknown_column_is_told_with_the_columns_of_its_kind(tmp_path: Path) 
         kind_of(file(tmp_path, "timestamp_s,rps,foo\n0,1,1\n60,1,1\n"))
     with pytest.raises(TraceError, match="'colour'; the header must be timestamp_s,prompt_tokens,output_tokens"):
         kind_of(file(tmp_path, "timestamp_s,colour\n0,1\n"))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "timestamp_s,rps\n0,2\n60,4\n240,10\n300,5\n360,5\n",
+        "timestamp_s,rps\n0,2\n60,4\n120,\n180,NaN\n240,10\n300,5\n360,5\n",
+        "rps,time\n2,0\n4,60\nnull,120\n,180\n10,240\n5,300\n5,360\n",
+    ],
+)
+def test_bins_that_were_not_recorded_are_gaps_with_a_line_through_them(tmp_path: Path, rows: str) -> None:
+    trace = read_rates(file(tmp_path, rows))
+    assert trace.gaps == ((2, 4),)
+    assert trace.gap_s == 120.0
+    assert trace.rps.tolist() == [2.0, 4.0, 6.0, 8.0, 10.0, 5.0, 5.0]
+    assert trace.recorded.tolist() == [True, True, False, False, True, True, True]
+
+
+def test_a_gap_has_lengths_between_those_of_its_neighbours(tmp_path: Path) -> None:
+    trace = read_rates(file(tmp_path, "timestamp_s,rps,output_tokens\n0,1,10\n60,1,20\n180,1,40\n240,1,40\n"))
+    assert trace.output_tokens is not None
+    assert trace.output_tokens.tolist() == [10.0, 20.0, 30.0, 40.0, 40.0]
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        ("2026-11-16T00:00:00Z", "2026-11-16T01:01:00.5+01:00"),
+        ("2026-11-16 00:00:00", "2026-11-16 00:01:00.5"),
+        ("1794787200", "1794787260.5"),
+    ],
+)
+def test_times_are_dates_or_seconds_since_1970(tmp_path: Path, times: tuple[str, str]) -> None:
+    trace = read_requests(file(tmp_path, REQUESTS + "".join(f"{at},5,6\n" for at in times)))
+    assert trace.time_s.tolist() == [1794787200.0, 1794787260.5]
+
+
+def test_json_lines_are_read_like_the_same_rows_of_csv(tmp_path: Path) -> None:
+    text = (
+        '{"time": "2026-11-16T00:00:00Z", "prompt_tokens": 5, "output_tokens": 6, "deployment": "a/b"}\n\n'
+        '{"time": "2026-11-16T00:00:02Z", "prompt_tokens": 7, "output_tokens": 8, "deployment": "c/d"}\n'
+    )
+    trace = read_requests(file(tmp_path, text, "requests.jsonl.gz"))
+    assert trace.time_s.tolist() == [1794787200.0, 1794787202.0]
+    assert trace.output_tokens.tolist() == [6, 8]
+    assert trace.deployment is not None
+    assert trace.deployment.tolist() == ["a/b", "c/d"]
+    lines = "".join(f'{{"timestamp_s":{10 * i},"rps":{rps}}}\n' for i, rps in enumerate((1, 1, "null", 2, 2)))
+    rates = read_rates(file(tmp_path, lines, "r.ndjson"))
+    assert (rates.bin_s, rates.rps.tolist(), rates.gaps) == (10.0, [1.0, 1.0, 1.5, 2.0, 2.0], ((2, 3),))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{\n", "row 1: not JSON; allowed: one JSON object a line"),
+        ("[1]\n", "row 1: allowed: one JSON object a line"),
+        ('{"timestamp_s":0,"rps":1}\n{"timestamp_s":60,"rate":1}\n', "row 2: key 'rate', which the first row does not"),
+        ('{"timestamp_s":0,"rps":1}\n{"timestamp_s":60,"rps":-2}\n', "row 2: rps: -2"),
+        ('{"timestamp_s":0,"rps":1}\n{"timestamp_s":60,"rps":"x"}\n', "row 2: rps: 'x' is not a number"),
+        ('{"timestamp_s":0,"rps":1}\n{"timestamp_s":60,"rps":"1,2"}\n', "row 2: rps: '1,2' is not a number"),
+    ],
+)
+def test_a_bad_file_of_json_lines_is_one_line_naming_file_and_row(tmp_path: Path, text: str, said: str) -> None:
+    path = file(tmp_path, text, "trace.jsonl")
+    with pytest.raises(TraceError) as error:
+        read_rates(path)
+    assert str(error.value).startswith(str(path))
+    assert said in str(error.value)
