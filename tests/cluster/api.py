@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 import msgspec
+import urllib3
 
 from tests.cluster import parts
 from tests.cluster.control_plane import PATIENCE_S, ControlPlane, mortal
@@ -28,6 +29,8 @@ CLEARED = (
     ("autoscaling.x-k8s.io/v1beta1", "CapacityBuffer"), ("autoscaling.x-k8s.io/v1", "ProvisioningRequest"),
 )  # fmt: skip
 _TRANSIENT = ("Event", "ComponentStatus", "EndpointSlice", "Endpoints")
+READ_S, WRITE_S = 10.0, 30.0
+"""Of one request. A write is never sent twice."""
 JSON, MERGE_PATCH = "application/json", "application/merge-patch+json"
 
 
@@ -135,17 +138,26 @@ class RealApi:
     def request(
         self, method: str, path: str, body: Any = None, content_type: str = JSON, **query: str
     ) -> dict[str, Any]:
-        """The answer; asked again while the server says that it is not ready for it (429). Errors: ApiError."""
+        """The answer; asked again while the server says that it is not ready for it (429).
+
+        A read that is not answered is asked again too: after etcd was away, a server that says that it is ready may
+        still hold back a list for half a minute. Errors: ApiError; those of urllib3.
+        """
         ends_at_s = time.monotonic() + PATIENCE_S
         while True:
-            answer = self._http.request(
-                method,
-                self.plane.url + path + ("?" + "&".join(f"{k}={v}" for k, v in query.items()) if query else ""),
-                body=None if body is None else msgspec.json.encode(body),
-                headers={"Content-Type": content_type, "Accept": JSON, **self._authorization},
-                timeout=30,
-                retries=False,
-            )
+            try:
+                answer = self._http.request(
+                    method,
+                    self.plane.url + path + ("?" + "&".join(f"{k}={v}" for k, v in query.items()) if query else ""),
+                    body=None if body is None else msgspec.json.encode(body),
+                    headers={"Content-Type": content_type, "Accept": JSON, **self._authorization},
+                    timeout=READ_S if method == "GET" else WRITE_S,
+                    retries=False,
+                )
+            except urllib3.exceptions.TimeoutError:
+                if method != "GET" or time.monotonic() > ends_at_s:
+                    raise
+                continue
             if answer.status != 429 or time.monotonic() > ends_at_s:
                 break
             time.sleep(0.1)
