@@ -27,9 +27,9 @@ from kubernetes.client import Configuration
 from autoscaler.core.types import DeploymentSettings, PoolSettings
 from autoscaler.kubernetes.api import KubernetesApi
 from autoscaler.sources.kubernetes.discovery import KubernetesDiscovery, KubernetesPools
-from tests.kube import objects
-from tests.kube.crds import KUBERAY
-from tests.kube.fake_api import FakeApi
+from tests.fakes.kubernetes import objects
+from tests.fakes.kubernetes.crds import KUBERAY
+from tests.fakes.kubernetes.server import FakeApi
 
 TICK_S = 5.0
 _PADDING = {"kubectl.kubernetes.io/last-applied-configuration": "x" * 15_000}

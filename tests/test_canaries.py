@@ -326,7 +326,7 @@ class _Repeats:
 async def test_what_any_actuator_says_holds_no_secret(raises: bool, tmp_path: Path) -> None:
     from autoscaler.core.build import new_controller
     from autoscaler.runtime.loop import Runtime
-    from tests.autoscaler.shell_fakes import LLM, Fleet, FleetSource, settings
+    from tests.fakes.shell import LLM, Fleet, FleetSource, settings
     from tests.wanting import WantingPolicy
 
     remember(RAY)

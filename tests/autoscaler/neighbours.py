@@ -18,7 +18,7 @@ from autoscaler.kuberay.reach import Reach
 from autoscaler.sources.kuberay.services import KubeService
 from autoscaler.sources.readings import Inventories, JoinedMetrics
 from tests.autoscaler.sources.test_kuberay import found
-from tests.kube import objects
+from tests.fakes.kubernetes import objects
 
 TICKS = 3
 TICK_S = 5.0

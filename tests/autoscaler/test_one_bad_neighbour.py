@@ -28,12 +28,12 @@ from autoscaler.sources.node_metrics import NodeMetricsSource
 from autoscaler.sources.page_reading import Budget, WantedLines, Weight
 from autoscaler.sources.ray_dashboard import RayDashboardSource
 from autoscaler.sources.sizes import check_sizes
-from tests.autoscaler.hostile_head import HOSTILE, LIST, a_thousand_targets, body, head, listing, streamed
 from tests.autoscaler.kuberay.test_fleet import World
 from tests.autoscaler.neighbours import TICK_S
 from tests.autoscaler.sources.test_node_metrics import FakeNode, page
-from tests.contract.fake_dashboard import FakeApplication, FakeDashboard, FakeDeployment
-from tests.kube import objects
+from tests.fakes.dashboard import FakeApplication, FakeDashboard, FakeDeployment
+from tests.fakes.hostile_head import HOSTILE, LIST, a_thousand_targets, body, head, listing, streamed
+from tests.fakes.kubernetes import objects
 
 
 @asynccontextmanager

@@ -16,8 +16,8 @@ import pytest
 import yaml
 
 from tests.chart.chart import CASES, CHART, ROOT, Doc, of_kind, one, pod_specs, render, settings, values_of
-from tests.kube.rbac import Attributes, Rbac
-from tests.kube.status import ApiError
+from tests.fakes.kubernetes.rbac import Attributes, Rbac
+from tests.fakes.kubernetes.status import ApiError
 
 WRITES = {"create", "update", "patch", "delete", "deletecollection"}
 ACCOUNT = "system:serviceaccount:lt:demo-leadtime"

@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 
 from tests.cli.helpers import ROOT, Ran, leadtime, python
-from tests.contract.fake_dashboard import FakeApplication, FakeDashboard, FakeDeployment
+from tests.fakes.dashboard import FakeApplication, FakeDashboard, FakeDeployment
 
 TOKEN = "s3cr3t-T0ken-0123456789abcdef"
 HEAVY = ("ray", "simulator", "matplotlib", "plotly", "kubernetes", "numba", "optuna")

@@ -1,7 +1,7 @@
 """The real API server as tests of the fake one see it: the same methods, so that one contract can be run against both.
 
-`RealApi` offers what `tests.kube.fake_api.FakeApi` does to tests (add, change, read, remove, the requests that came),
-through the real server and its audit log. Faults that a test injects are the fake's alone.
+`RealApi` offers what `tests.fakes.kubernetes.server.FakeApi` does to tests (add, change, read, remove, the requests
+that came), through the real server and its audit log. Faults that a test injects are the fake's alone.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from tests.cluster import parts
-from tests.kube.crds_autoscaling import AUTOSCALING, real_autoscaling
+from tests.fakes.kubernetes.crds_autoscaling import AUTOSCALING, real_autoscaling
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 

@@ -12,9 +12,10 @@ from typing import Any
 from tests.cluster.api import ApiError, Call, RealApi
 from tests.cluster.control_plane import PATIENCE_S
 from tests.cluster.helm import Helm
-from tests.cluster.pods import ProcessPod, ProcessPods
-from tests.contract.fake_dashboard import FakeApplication, FakeDashboard, FakeDeployment
-from tests.kube import helpers, objects
+from tests.fakes.dashboard import FakeApplication, FakeDashboard, FakeDeployment
+from tests.fakes.kubelet import ProcessPod, ProcessPods
+from tests.fakes.kubernetes import objects
+from tests.kube import helpers
 
 APP, LLM = "chat", "LLMServer:llama-70b"
 SERVICES = "llm"

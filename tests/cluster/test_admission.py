@@ -18,7 +18,7 @@ from tests.chart.test_admission import FORBIDDEN, counts, first_count
 from tests.chart.test_admission import cluster as cluster_of
 from tests.cluster.api import ApiError, RealApi
 from tests.cluster.helm import Helm
-from tests.kube import objects
+from tests.fakes.kubernetes import objects
 
 pytestmark = pytest.mark.cluster
 NAMESPACE = "admission"

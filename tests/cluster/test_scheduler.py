@@ -16,7 +16,7 @@ from tests.cluster.api import RealApi
 from tests.cluster.control_plane import PATIENCE_S, SCHEDULER
 from tests.cluster.helm import Helm
 from tests.cluster.release import values
-from tests.kube import objects
+from tests.fakes.kubernetes import objects
 from tests.kube.helpers import until
 
 pytestmark = pytest.mark.cluster

@@ -9,7 +9,7 @@ from typing import Any
 
 from autoscaler.actuators.prewarm import PrewarmActuator, Refusal
 from autoscaler.kubernetes.api import KubernetesApi
-from tests.kube.fake_api import FakeApi
+from tests.fakes.kubernetes.server import FakeApi
 from tests.kube.helpers import client_of
 
 LABELS = {"leadtime.dev/prewarm": "h100"}

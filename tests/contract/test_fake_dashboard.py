@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.contract.fake_dashboard import FakeApplication, FakeDashboard, FakeDeployment
+from tests.fakes.dashboard import FakeApplication, FakeDashboard, FakeDeployment
 
 RAY = Path(__file__).resolve().parents[3] / "shared" / "samples" / "ray"
 pytestmark = pytest.mark.skipif(not RAY.exists(), reason="no recorded samples here")

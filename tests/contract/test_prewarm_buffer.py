@@ -13,8 +13,8 @@ from autoscaler.core.types.pools import WarmPool
 from autoscaler.kubernetes.resources import CAPACITY_BUFFERS as RESOURCES
 from tests.contract.prewarm_contract import PrewarmContract, apply, plan_of
 from tests.contract.prewarm_kubernetes import LABELS, KubernetesWorld, api_with
-from tests.kube import discovery
-from tests.kube.crds_autoscaling import CAPACITY_BUFFERS, capacity_buffers
+from tests.fakes.kubernetes import discovery
+from tests.fakes.kubernetes.crds_autoscaling import CAPACITY_BUFFERS, capacity_buffers
 
 POOL = WarmPool("h100", "capacity_buffer", 8, 8, namespace="lt", object="lt-warm-h100")
 BUFFER: dict[str, Any] = {

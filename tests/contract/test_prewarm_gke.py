@@ -15,8 +15,8 @@ from google.cloud import container_v1 as api
 from autoscaler.actuators.prewarm import PrewarmActuator, Refusal
 from autoscaler.actuators.ways.node_pool import GkeNodePools
 from autoscaler.core.types.pools import GkePool, WarmPool
-from tests.contract.fake_gke import FakeGke
 from tests.contract.prewarm_contract import PrewarmContract, apply, plan_of
+from tests.fakes.gke import FakeGke
 
 
 @dataclass

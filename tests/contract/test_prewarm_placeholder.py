@@ -14,9 +14,9 @@ from autoscaler.core.types.pools import WarmPool
 from autoscaler.kubernetes.api import KubernetesApi
 from autoscaler.kubernetes.resources import DEPLOYMENTS
 from tests.contract.prewarm_contract import PrewarmContract, apply, plan_of
-from tests.kube.fake_api import FakeApi
+from tests.fakes.kubernetes.server import FakeApi
+from tests.fakes.kubernetes.traffic import Fault, when
 from tests.kube.helpers import client_of
-from tests.kube.traffic import Fault, when
 
 POOL = WarmPool("h100", "placeholder", 8, 4, namespace="lt", object="lt-warm-h100")
 DEPLOYMENT: dict[str, Any] = {

@@ -16,8 +16,8 @@ from autoscaler.actuators.ways.request_resources import MARK, RayRequestResource
 from autoscaler.clients.ray_dashboard import DashboardClient
 from autoscaler.core.types import Applied, Plan, PoolPlan, ServiceGpus
 from autoscaler.core.types.pools import WarmPool
-from tests.contract.fake_jobs import FakeJobs
 from tests.contract.prewarm_contract import PrewarmContract, apply, plan_of
+from tests.fakes.jobs import FakeJobs
 
 POOL = WarmPool("h100", "request_resources", 8, 8)
 OTHER = WarmPool("l4", "request_resources", 4, 1, resources={"GPU": 1, "accelerator_type:L4": 0.001})

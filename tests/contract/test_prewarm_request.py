@@ -15,8 +15,8 @@ from autoscaler.core.types import Applied, Plan, PoolPlan
 from autoscaler.core.types.pools import WarmPool
 from tests.contract.prewarm_contract import PrewarmContract, apply, plan_of
 from tests.contract.prewarm_kubernetes import KubernetesWorld, api_with
-from tests.kube.crds_autoscaling import AUTOSCALING
-from tests.kube.status import ApiError
+from tests.fakes.kubernetes.crds_autoscaling import AUTOSCALING
+from tests.fakes.kubernetes.status import ApiError
 
 POOL = WarmPool("h100", "provisioning_request", 8, 8, namespace="lt", object="lt-warm-h100", max_run_s=604_800)
 REQUEST: dict[str, Any] = {

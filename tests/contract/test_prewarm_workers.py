@@ -14,8 +14,8 @@ from autoscaler.core.types.pools import WarmPool
 from autoscaler.wiring.ways import consent
 from tests.contract.prewarm_contract import PrewarmContract, apply, plan_of
 from tests.contract.prewarm_kubernetes import KubernetesWorld, api_with
-from tests.kube import objects
-from tests.kube.crds import KUBERAY
+from tests.fakes.kubernetes import objects
+from tests.fakes.kubernetes.crds import KUBERAY
 
 POOL = WarmPool("h100", "worker_group", 8, 8)
 ENABLED = {"leadtime.dev/enabled": "true"}

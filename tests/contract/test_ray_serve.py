@@ -12,7 +12,7 @@ from autoscaler.actuators.ray_serve import RayServeActuator
 from autoscaler.clients.ray_dashboard import DashboardClient
 from policies.base import DeploymentKey
 from tests.contract.actuator_contract import ActuatorContract, apply, plan_of
-from tests.contract.fake_dashboard import FakeApplication, FakeDashboard, FakeDeployment
+from tests.fakes.dashboard import FakeApplication, FakeDashboard, FakeDeployment
 
 
 @dataclass

@@ -8,15 +8,15 @@ import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+from tests.fakes.kubernetes.crds import KUBERAY
+from tests.fakes.kubernetes.server import FakeApi
+from tests.fakes.kubernetes.traffic import Fault as ApiFault
 from tests.faults.play import Play
 from tests.faults.row import Fault, Row, Rows
 from tests.faults.rows_metrics import both, load
 from tests.faults.wire import Answer, Request, Wire
 from tests.faults.world import LLM
-from tests.kube.crds import KUBERAY
-from tests.kube.fake_api import FakeApi
 from tests.kube.helpers import kubeconfig
-from tests.kube.traffic import Fault as ApiFault
 from tests.mqtt.broker import Mosquitto
 from tests.mqtt.messages import moment
 

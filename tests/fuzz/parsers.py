@@ -38,7 +38,7 @@ from simulator.scenario.load import load_scenario
 from simulator.workload.convert import FORMATS
 from simulator.workload.traces import read_rates, read_requests
 from tests.cli.journals import records
-from tests.kube import objects
+from tests.fakes.kubernetes import objects
 from tests.mqtt.messages import NOW_S, TOPIC, message
 
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.kube.crds import KUBERAY
-from tests.kube.fake_api import FakeApi
+from tests.fakes.kubernetes.crds import KUBERAY
+from tests.fakes.kubernetes.server import FakeApi
 
 NAMESPACES = ("default", "llm", "leadtime")
 

@@ -12,7 +12,7 @@ import yaml
 from kubernetes.client import Configuration
 
 from autoscaler.kubernetes.api import KubernetesApi
-from tests.kube.fake_api import FakeApi
+from tests.fakes.kubernetes.server import FakeApi
 
 
 def client_of(api: FakeApi, token: str | None = None, **options: Any) -> KubernetesApi:

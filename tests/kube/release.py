@@ -1,7 +1,8 @@
 """A release of the chart whose pods are processes, on the fake Kubernetes API; and what must hold of what they did.
 
 For end-to-end tests: `Installed` renders the chart, puts its objects and rights into the fake API and runs `leadtime`
-with the settings of its ConfigMap. Not for what is around it: operator_double.py, and tests/live for a real Ray Serve.
+with the settings of its ConfigMap. Not for what is around it: tests/fakes/operator.py, and tests/live for a real Ray
+Serve.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ import yaml
 from autoscaler.cli.replay import replay
 from autoscaler.runtime.journal_file import read_journal
 from tests.chart import chart
-from tests.kube import objects
-from tests.kube.crds import KUBERAY
-from tests.kube.fake_api import FakeApi
+from tests.fakes.kubernetes import objects
+from tests.fakes.kubernetes.crds import KUBERAY
+from tests.fakes.kubernetes.rbac import Rbac
+from tests.fakes.kubernetes.server import FakeApi
+from tests.fakes.kubernetes.status import ApiError
 from tests.kube.helpers import kubeconfig
-from tests.kube.rbac import Rbac
-from tests.kube.status import ApiError
 
 RELEASE, NAMESPACE = f"{chart.NAME}-leadtime", chart.NAMESPACE
 USER = f"system:serviceaccount:{NAMESPACE}:{RELEASE}"

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.kube import objects
-from tests.kube.crds import KUBERAY, real_kuberay
-from tests.kube.crds_autoscaling import AUTOSCALING, real_autoscaling
-from tests.kube.fake_api import FakeApi
-from tests.kube.resources import from_crd
+from tests.fakes.kubernetes import objects
+from tests.fakes.kubernetes.crds import KUBERAY, real_kuberay
+from tests.fakes.kubernetes.crds_autoscaling import AUTOSCALING, real_autoscaling
+from tests.fakes.kubernetes.resources import from_crd
+from tests.fakes.kubernetes.server import FakeApi
 
 REAL = real_kuberay()
 pytestmark = pytest.mark.skipif(not REAL, reason="the real CRD files are not here: set LEADTIME_SCHEMAS")

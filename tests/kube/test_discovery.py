@@ -15,12 +15,12 @@ from autoscaler.sources.kubernetes.discovery import KubernetesDiscovery, Kuberne
 from autoscaler.sources.kubernetes.pause import AnnotationPauseSource, KubernetesPauseSource, set_paused
 from autoscaler.sources.readings import Paused, Pools
 from policies.base import DeploymentKey
-from tests.kube import objects
-from tests.kube.crds import KUBERAY
-from tests.kube.fake_api import FakeApi
+from tests.fakes.kubernetes import objects
+from tests.fakes.kubernetes.crds import KUBERAY
+from tests.fakes.kubernetes.rbac import Rbac
+from tests.fakes.kubernetes.server import FakeApi
+from tests.fakes.kubernetes.traffic import Fault, when
 from tests.kube.helpers import client_of, until
-from tests.kube.rbac import Rbac
-from tests.kube.traffic import Fault, when
 
 USER = "system:serviceaccount:leadtime:leadtime"
 QUICK = WatchTimes(lasts_s=1, silence_s=5, backoff_s=0.05, longest_backoff_s=0.1, denied_backoff_s=0.1)

@@ -22,13 +22,13 @@ from autoscaler.sources.join import NodePage
 from autoscaler.sources.names import NAMES
 from policies.base import DeploymentKey
 from tests.cli.helpers import leadtime
-from tests.contract.fake_dashboard import FakeApplication, FakeDashboard, FakeDeployment
-from tests.kube import objects
-from tests.kube.crds import KUBERAY
-from tests.kube.fake_api import FakeApi
+from tests.fakes.dashboard import FakeApplication, FakeDashboard, FakeDeployment
+from tests.fakes.kubernetes import objects
+from tests.fakes.kubernetes.crds import KUBERAY
+from tests.fakes.kubernetes.rbac import Rbac
+from tests.fakes.kubernetes.server import FakeApi
+from tests.fakes.operator import DoubleOperator
 from tests.kube.helpers import client_of
-from tests.kube.operator_double import DoubleOperator
-from tests.kube.rbac import Rbac
 from tests.kube.test_shell import USER, roles
 
 TOKEN = "t0ken-0f-the-dashboard"

@@ -12,9 +12,9 @@ from autoscaler.diagnosis.cluster import Right, kubernetes_findings, rights, rig
 from autoscaler.settings import load_config
 from autoscaler.settings.model import Config
 from tests.chart.chart import one, render
-from tests.kube.fake_api import FakeApi
+from tests.fakes.kubernetes.rbac import Rbac
+from tests.fakes.kubernetes.server import FakeApi
 from tests.kube.helpers import client_of
-from tests.kube.rbac import Rbac
 
 ACCOUNT = "system:serviceaccount:lt:demo-leadtime"
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.kube import objects
+from tests.fakes.kubernetes import objects
+from tests.fakes.operator import APP, LLM, DoubleOperator
 from tests.kube.helpers import until
-from tests.kube.operator_double import APP, LLM, DoubleOperator
 from tests.kube.release import LOWEST, check_journals, installed, values
 
 TOKEN = "t0ken-0f-the-dashboard"

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from autoscaler.kubernetes.events import EventBook, EventLimits, EventWriter, Notice, ObjectRef
-from tests.kube.fake_api import FakeApi
+from tests.fakes.kubernetes.server import FakeApi
+from tests.fakes.kubernetes.traffic import Fault, when
 from tests.kube.helpers import client_of
-from tests.kube.traffic import Fault, when
 
 REF = ObjectRef("RayService", "llm", "chat-llm", "u1")
 NOTICE = Notice(REF, "ClampedByMax", "chat/x: 9 -> 8: replicas.max is 8", "chat/x max", warning=True)

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from tests.cluster import parts
-from tests.kube import objects
-from tests.kube.fake_api import FakeApi
+from tests.fakes.kubernetes import objects
+from tests.fakes.kubernetes.server import FakeApi
 
 BOTH_SERVERS = True
 

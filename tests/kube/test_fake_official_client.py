@@ -9,10 +9,10 @@ import pytest
 from kubernetes import client, watch
 from kubernetes.client.exceptions import ApiException
 
-from tests.kube import objects
-from tests.kube.crds import KUBERAY
-from tests.kube.fake_api import FakeApi
-from tests.kube.rbac import Rbac
+from tests.fakes.kubernetes import objects
+from tests.fakes.kubernetes.crds import KUBERAY
+from tests.fakes.kubernetes.rbac import Rbac
+from tests.fakes.kubernetes.server import FakeApi
 
 BOTH_SERVERS = True
 DELAY = {"rayClusterDeletionDelaySeconds": 7}

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import urllib3
 
-from tests.kube import objects
-from tests.kube.fake_api import FakeApi
-from tests.kube.traffic import Fault, when
+from tests.fakes.kubernetes import objects
+from tests.fakes.kubernetes.server import FakeApi
+from tests.fakes.kubernetes.traffic import Fault, when
 
 BOTH_SERVERS = True
 HTTP = urllib3.PoolManager(retries=False)

@@ -21,13 +21,13 @@ from autoscaler.sources.kubernetes.pause import ConfigMapSwitch, KubernetesPause
 from autoscaler.sources.readings import Paused
 from autoscaler.wiring.standby import StandbySettings, build_standby
 from policies.base import DeploymentKey
-from tests.kube import objects
-from tests.kube.crds import KUBERAY
-from tests.kube.fake_api import FakeApi
+from tests.fakes.kubernetes import objects
+from tests.fakes.kubernetes.crds import KUBERAY
+from tests.fakes.kubernetes.rbac import Rbac
+from tests.fakes.kubernetes.server import FakeApi
+from tests.fakes.kubernetes.traffic import Fault, when
 from tests.kube.helpers import client_of, kubeconfig, until
-from tests.kube.rbac import Rbac
 from tests.kube.test_discovery import role
-from tests.kube.traffic import Fault, when
 
 USER = "system:serviceaccount:leadtime:leadtime"
 LLM = DeploymentKey("llm", "chat-llm", "chat", "llm")

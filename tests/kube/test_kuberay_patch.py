@@ -11,9 +11,9 @@ from autoscaler.common.errors import Conflict, NotFound, Rejected
 from autoscaler.kubernetes.api import KubernetesApi
 from autoscaler.kubernetes.resources import RAY_CLUSTERS, RAY_SERVICES
 from autoscaler.kubernetes.worker_groups import GroupChange, patch_of, set_group
-from tests.kube import objects
-from tests.kube.crds import KUBERAY, real_kuberay
-from tests.kube.fake_api import FakeApi
+from tests.fakes.kubernetes import objects
+from tests.fakes.kubernetes.crds import KUBERAY, real_kuberay
+from tests.fakes.kubernetes.server import FakeApi
 from tests.kube.helpers import client_of
 
 

@@ -34,11 +34,11 @@ from autoscaler.kubernetes.resources import (
     WatchEvent,
     list_all,
 )
-from tests.kube import objects
-from tests.kube.fake_api import FakeApi
+from tests.fakes.kubernetes import objects
+from tests.fakes.kubernetes.rbac import Rbac
+from tests.fakes.kubernetes.server import FakeApi
+from tests.fakes.kubernetes.traffic import Fault, when
 from tests.kube.helpers import client_of, kubeconfig, until
-from tests.kube.rbac import Rbac
-from tests.kube.traffic import Fault, when
 
 BOTH_SERVERS = True
 
@@ -277,7 +277,7 @@ async def test_in_a_pod_the_service_account_is_used_and_its_token_read_again(
     pytest.importorskip("cryptography")
     from kubernetes.config import incluster_config as loader
 
-    from tests.kube.tls import loopback_certificate
+    from tests.fakes.kubernetes.tls import loopback_certificate
 
     authority, tls = loopback_certificate(tmp_path)
     token = tmp_path / "token"

@@ -15,10 +15,10 @@ import pytest
 
 from autoscaler.kubernetes.leader import LeaderElector, LeaseSettings
 from autoscaler.kubernetes.lease import KubernetesLease
+from tests.fakes.kubernetes.server import FakeApi
+from tests.fakes.kubernetes.traffic import Fault, when
 from tests.kube.elected_writer import LEASE_S
-from tests.kube.fake_api import FakeApi
 from tests.kube.helpers import client_of, until
-from tests.kube.traffic import Fault, when
 
 LEASE = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "lt", "namespace": "leadtime"}}
 TARGET = {

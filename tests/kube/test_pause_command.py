@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.cli.helpers import Ran, leadtime
-from tests.kube.crds import KUBERAY
-from tests.kube.fake_api import FakeApi
+from tests.fakes.kubernetes.crds import KUBERAY
+from tests.fakes.kubernetes.rbac import Rbac
+from tests.fakes.kubernetes.server import FakeApi
 from tests.kube.helpers import kubeconfig
-from tests.kube.rbac import Rbac
 
 SWITCH = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "lt-pause", "namespace": "leadtime"}}
 Command = Callable[..., Ran]

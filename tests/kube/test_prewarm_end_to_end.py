@@ -30,14 +30,14 @@ from autoscaler.settings.model import Config
 from autoscaler.wiring import kubernetes
 from autoscaler.wiring.controller import build
 from tests.chart import chart
-from tests.kube import objects
-from tests.kube.crds import KUBERAY
-from tests.kube.crds_autoscaling import AUTOSCALING
-from tests.kube.fake_api import FakeApi
+from tests.fakes.kubernetes import objects
+from tests.fakes.kubernetes.crds import KUBERAY
+from tests.fakes.kubernetes.crds_autoscaling import AUTOSCALING
+from tests.fakes.kubernetes.rbac import Rbac
+from tests.fakes.kubernetes.server import FakeApi
+from tests.fakes.kubernetes.traffic import Fault, when
+from tests.fakes.warm_cluster import APP, LLM, NAMESPACE, WarmCluster
 from tests.kube.helpers import kubeconfig, until
-from tests.kube.rbac import Rbac
-from tests.kube.traffic import Fault, when
-from tests.kube.warm_cluster import APP, LLM, NAMESPACE, WarmCluster
 
 WAYS = ("placeholder", "capacity_buffer", "worker_group", "request_resources", "node_pool", "provisioning_request")
 USER = f"system:serviceaccount:{NAMESPACE}:demo-leadtime"

@@ -11,9 +11,9 @@ import yaml
 from autoscaler.settings import load_config
 from tests.chart import chart
 from tests.cli.helpers import Ran, leadtime
-from tests.kube.fake_api import FakeApi
+from tests.fakes.kubernetes.rbac import Rbac
+from tests.fakes.kubernetes.server import FakeApi
 from tests.kube.helpers import kubeconfig
-from tests.kube.rbac import Rbac
 
 USER = f"system:serviceaccount:{chart.NAMESPACE}:demo-leadtime"
 

@@ -30,12 +30,12 @@ from autoscaler.wiring.kubernetes import (
 )
 from policies.base import DeploymentKey
 from tests.autoscaler.build import Says
-from tests.contract.fake_dashboard import FakeApplication, FakeDashboard, FakeDeployment
-from tests.kube import objects
-from tests.kube.crds import KUBERAY
-from tests.kube.fake_api import FakeApi
+from tests.fakes.dashboard import FakeApplication, FakeDashboard, FakeDeployment
+from tests.fakes.kubernetes import objects
+from tests.fakes.kubernetes.crds import KUBERAY
+from tests.fakes.kubernetes.rbac import Rbac
+from tests.fakes.kubernetes.server import FakeApi
 from tests.kube.helpers import client_of, kubeconfig, until
-from tests.kube.rbac import Rbac
 from tests.kube.test_discovery import role
 
 USER = "system:serviceaccount:leadtime:leadtime"
@@ -199,7 +199,7 @@ async def test_who_is_terminated_gives_the_lease_back_and_the_other_goes_on(api:
 
 
 async def test_while_kubernetes_is_away_nobody_writes_after_the_deadline_and_reading_goes_on(api: FakeApi) -> None:
-    from tests.kube.traffic import Fault, when
+    from tests.fakes.kubernetes.traffic import Fault, when
 
     api.add(objects.ray_service(annotations=ENABLED, status=objects.service_status("old")))
     async with cluster_of(api, "old") as cluster:

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.kube import objects
+from tests.fakes.kubernetes import objects
+from tests.fakes.live_operator import LiveOperator, Users
 from tests.kube.helpers import until
 from tests.kube.release import LOWEST, check_journals, installed, values
-from tests.live.cluster_double import LiveOperator, Users
 from tests.live.conftest import CHAT, LLM
 from tests.live.local_serve import LocalServe, local_serve
 

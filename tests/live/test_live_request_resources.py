@@ -16,7 +16,7 @@ from autoscaler.actuators.ways.request_resources import RayRequestResources
 from autoscaler.clients.ray_dashboard import DashboardClient
 from autoscaler.core.types import Applied, Plan, PoolPlan, ServiceGpus
 from autoscaler.core.types.pools import WarmPool
-from tests.contract.fake_jobs import FakeJobs
+from tests.fakes.jobs import FakeJobs
 from tests.live.local_serve import LocalServe
 
 pytestmark = pytest.mark.ray

@@ -14,7 +14,7 @@ from pathlib import Path
 import aiomqtt
 
 from autoscaler.clients.mqtt import Backoff, MqttBroker
-from tests.kube.tls import loopback_certificate
+from tests.fakes.kubernetes.tls import loopback_certificate
 from tests.real import require
 
 PASSWORD = "pa55-0f-the-controller"

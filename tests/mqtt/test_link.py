@@ -18,7 +18,7 @@ from autoscaler.common.errors import ConfigError
 from autoscaler.settings import load_config
 from autoscaler.sources.mqtt_hints import MqttHintsSource
 from autoscaler.wiring.ports import other_parts
-from tests.kube.tls import loopback_certificate
+from tests.fakes.kubernetes.tls import loopback_certificate
 
 
 def test_waits_double_up_to_the_longest_and_begin_again() -> None:

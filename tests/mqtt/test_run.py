@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.cli.helpers import leadtime
 from tests.cli.test_run import finished, metrics_page, started
-from tests.contract.fake_dashboard import FakeApplication, FakeDashboard, FakeDeployment
+from tests.fakes.dashboard import FakeApplication, FakeDashboard, FakeDeployment
 from tests.mqtt.broker import PASSWORD, Mosquitto, until
 from tests.mqtt.messages import message, moment
 from tests.mqtt.test_plans_at_broker import watching

@@ -15,7 +15,7 @@ from autoscaler.core.types import ControllerConfig, DeploymentSettings, Deployme
 from autoscaler.runtime.history import HistoryAtStart
 from autoscaler.sources.prometheus import PrometheusClient, PrometheusHistory, PrometheusSource
 from policies.forecasting.service import ForecastingService
-from tests.prometheus.bad_server import Answering, answering, dead_url
+from tests.fakes.not_prometheus import Answering, answering, dead_url
 from tests.prometheus.ray_pages import INVENTORY, KEY, START_S
 
 LIMIT_S = 0.6

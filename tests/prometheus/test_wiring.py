@@ -14,7 +14,7 @@ from autoscaler.settings import load_config
 from autoscaler.settings.sources.prometheus import Prometheus as PrometheusSettings
 from autoscaler.sources.readings import JoinedMetrics
 from autoscaler.wiring.controller import build
-from tests.prometheus.bad_server import dead_url
+from tests.fakes.not_prometheus import dead_url
 from tests.prometheus.ray_pages import KEY, START_S
 
 SETTINGS = """\

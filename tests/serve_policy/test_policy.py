@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from leadtime_serve_policy import LeadtimePolicy, PlanError, ServeRule, parse_plan, settings_of, sighting
-from tests.serve_policy.context import PERIOD_S, Context, Followed, plan, plan_text
+from tests.fakes.serve_context import PERIOD_S, Context, Followed, plan, plan_text
 
 
 def test_the_plans_target_is_the_answer() -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from leadtime_serve_policy import LeadtimePolicy, PlanReader, PolicySettings
-from tests.kube.tls import loopback_certificate
-from tests.serve_policy.context import Context, plan_text
+from tests.fakes.kubernetes.tls import loopback_certificate
+from tests.fakes.serve_context import Context, plan_text
 
 
 class Controller(http.server.ThreadingHTTPServer):

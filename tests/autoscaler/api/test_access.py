@@ -21,8 +21,8 @@ from autoscaler.core.conditions import CERTIFICATE_NOT_RENEWED
 from leadtime_serve_policy import PlanReader, PolicySettings
 from policies.base import DeploymentKey
 from tests.autoscaler.api.test_server import Pages
-from tests.autoscaler.shell_fakes import Fleet
-from tests.kube.tls import loopback_certificate
+from tests.fakes.kubernetes.tls import loopback_certificate
+from tests.fakes.shell import Fleet
 from tests.wanting import WantingPolicy
 
 READ, CHANGE, TEAM_A, TEAM_B = (f"{who}-{'0123456789' * 2}" for who in ("read", "change", "team-a", "team-b"))

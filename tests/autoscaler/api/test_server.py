@@ -21,7 +21,7 @@ from autoscaler.core.types import PauseState
 from autoscaler.runtime.loop import Runtime
 from autoscaler.runtime.store import StateStore
 from policies.base import DeploymentKey, Forecast
-from tests.autoscaler.shell_fakes import (
+from tests.fakes.shell import (
     LLM,
     OTHER,
     START_S,

@@ -26,7 +26,7 @@ from policies.base import DeploymentKey
 from tests.autoscaler.runtime.test_loop import Shell
 from tests.cli.helpers import leadtime
 from tests.cli.journals import START_S, records
-from tests.kube import objects
+from tests.fakes.kubernetes import objects
 
 LLM = DeploymentKey.parse("chat/llm")
 

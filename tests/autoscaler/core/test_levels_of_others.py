@@ -19,7 +19,7 @@ from autoscaler.core.types import (
 )
 from policies.base import DeploymentKey
 from tests.autoscaler.build import KEY, Says, config, inventory, metrics, signals
-from tests.autoscaler.small_world import SETTINGS, World, busy_world, carries_rps, without
+from tests.fakes.small_world import SETTINGS, World, busy_world, carries_rps, without
 
 EIGHT = (replace(SETTINGS, max_replicas=8),)
 

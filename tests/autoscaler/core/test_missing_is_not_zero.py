@@ -9,7 +9,7 @@ import pytest
 
 from autoscaler.core import guards
 from autoscaler.core.types import DeploymentInventory
-from tests.autoscaler.small_world import NODES, Bend, World, busy_world, carries_rps, valued, without
+from tests.fakes.small_world import NODES, Bend, World, busy_world, carries_rps, valued, without
 
 OTHER_EXPORTER = "# TYPE node_load1 gauge\nnode_load1 0.4\nup 1\n"
 ARRIVALS = "ray_serve_num_router_requests|ray_serve_handle_request_counter"
@@ -96,7 +96,7 @@ def test_true_zero_scales_down_within_its_normal_time(engines: bool) -> None:
 @pytest.mark.parametrize("least", [0, 1])
 def test_a_deployment_that_nobody_ever_asked_goes_down(engines: bool, least: int) -> None:
     """Ray creates the handles' series with the first request: the replicas' own gauge says that none is there."""
-    from tests.autoscaler.small_world import SETTINGS
+    from tests.fakes.small_world import SETTINGS
 
     world = World(replicas=3, engines=engines, ask_nothing=True, settings=(replace(SETTINGS, min_replicas=least),))
     assert world.runs(12.0)[-1] == least

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from autoscaler.core.build import new_controller
-from tests.autoscaler.small_world import NODES, SETTINGS, TICK_S, Bend, World, carries_rps, valued, without
+from tests.fakes.small_world import NODES, SETTINGS, TICK_S, Bend, World, carries_rps, valued, without
 
 MINUTE = 12
 WIDE = replace(SETTINGS, max_replicas=30)

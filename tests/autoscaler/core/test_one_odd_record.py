@@ -47,7 +47,7 @@ from autoscaler.sources.prometheus_samples import pages_of, rates_of
 from autoscaler.sources.ray_nodes import NodeMemory, parse_asked, parse_nodes
 from autoscaler.sources.readings import Inventories, NodePages
 from policies.base import DeploymentKey
-from tests.autoscaler.small_world import PROFILE
+from tests.fakes.small_world import PROFILE
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 BROKEN, OTHER = DeploymentKey.parse("llm/LLMServer:tiny"), DeploymentKey.parse("other/model")

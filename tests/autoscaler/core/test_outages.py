@@ -10,7 +10,7 @@ import pytest
 
 from autoscaler.cli.status import status_lines
 from tests.autoscaler.api.test_server import Pages
-from tests.autoscaler.shell_fakes import FleetActuator
+from tests.fakes.shell import FleetActuator
 
 
 @pytest.fixture

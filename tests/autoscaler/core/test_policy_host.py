@@ -31,7 +31,7 @@ from policies.base import (
 )
 from policies.plugin import PolicyPlugin
 from tests.autoscaler.build import KEY, config, inventory, metrics, signals
-from tests.autoscaler.shell_fakes import LLM, Fleet, FleetActuator, FleetSource, JumpingClock, settings
+from tests.fakes.shell import LLM, Fleet, FleetActuator, FleetSource, JumpingClock, settings
 from tests.policies.build import fleet, view
 
 FLEET = fleet(pools=(PoolView("h100", 8),))

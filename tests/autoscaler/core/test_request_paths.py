@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from autoscaler.core.types import DeploymentSettings
-from tests.autoscaler.small_world import KEY, World, without
+from tests.fakes.small_world import KEY, World, without
 
 NO_PROFILE = DeploymentSettings("chat/llm", min_replicas=0, max_replicas=3)
 PATHS = ("python proxy", "own ingress", "own ingress, woken once", "direct streaming")

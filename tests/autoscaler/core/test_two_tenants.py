@@ -31,7 +31,7 @@ from autoscaler.sources import names
 from tests.autoscaler.build import config
 from tests.autoscaler.kuberay.test_fleet import World
 from tests.autoscaler.sources.test_kuberay import found
-from tests.kube import objects
+from tests.fakes.kubernetes import objects
 
 CANARY = "canary-4711"
 GOOD, EVIL = "10.1.0.1", "10.2.0.1"

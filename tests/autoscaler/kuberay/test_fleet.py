@@ -21,8 +21,8 @@ from autoscaler.sources.kuberay.services import KubeService
 from autoscaler.sources.readings import Inventories, JoinedMetrics
 from policies.base import DeploymentKey
 from tests.autoscaler.sources.test_kuberay import found
-from tests.contract.fake_dashboard import FakeApplication, FakeDashboard, FakeDeployment
-from tests.kube import objects
+from tests.fakes.dashboard import FakeApplication, FakeDashboard, FakeDeployment
+from tests.fakes.kubernetes import objects
 
 LLM = DeploymentKey("llm", "chat-llm", "chat", "LLMServer:llama-70b")
 STEPWISE = {"upgradeStrategy": {"type": "NewClusterWithIncrementalUpgrade"}}

@@ -20,7 +20,7 @@ from autoscaler.kuberay.reach import Reach
 from autoscaler.kuberay.tokens import Tokens
 from tests.autoscaler.kuberay.test_fleet import LLM, World, fleet_of, inventories
 from tests.autoscaler.sources.test_kuberay import found
-from tests.kube import objects
+from tests.fakes.kubernetes import objects
 
 CANARY = "canary-4711"
 

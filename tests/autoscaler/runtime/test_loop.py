@@ -25,7 +25,7 @@ from autoscaler.runtime.journal_file import JournalWriter, read_journal
 from autoscaler.runtime.loop import Runtime
 from autoscaler.runtime.restore import restored_controller
 from autoscaler.runtime.store import StateStore
-from tests.autoscaler.shell_fakes import (
+from tests.fakes.shell import (
     LLM,
     START_S,
     Fleet,

@@ -14,7 +14,7 @@ from autoscaler.sources.kuberay.annotations import AnnotationReading, Annotation
 from autoscaler.sources.kuberay.objects import parse_ray_cluster, parse_ray_service
 from autoscaler.sources.kuberay.services import KubeService, discover
 from autoscaler.sources.kuberay.upgrade import change, cluster_levels, combined, replicas_that_fit, share
-from tests.kube import objects
+from tests.fakes.kubernetes import objects
 
 
 def found(*objs: dict[str, Any], patterns: Iterable[str] = ()) -> tuple[KubeService, ...]:

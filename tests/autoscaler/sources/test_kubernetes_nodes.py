@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from autoscaler.common.fields import time_s
 from autoscaler.core.types import PoolSettings, PoolSignals
 from autoscaler.sources.kubernetes.nodes import PLACEHOLDER_LABEL, parse_node, parse_pod, pools_of
-from tests.kube import objects
+from tests.fakes.kubernetes import objects
 
 H100, L4 = (
     PoolSettings("h100", gpus_per_node=8, gpu="nvidia-h100-80gb"),

@@ -16,7 +16,7 @@ from autoscaler.common.errors import SourceError
 from autoscaler.sources import names
 from autoscaler.sources.node_metrics import NodeMetricsSource, parse_targets
 from autoscaler.sources.readings import NodePages
-from tests.contract.fake_dashboard import FakeDashboard
+from tests.fakes.dashboard import FakeDashboard
 
 
 @dataclass

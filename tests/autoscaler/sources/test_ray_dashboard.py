@@ -16,7 +16,7 @@ from autoscaler.core.ports import Reading
 from autoscaler.sources.ray_dashboard import RayDashboardSource
 from autoscaler.sources.readings import Inventories
 from policies.base import DeploymentKey
-from tests.contract.fake_dashboard import FakeApplication, FakeDashboard, FakeDeployment
+from tests.fakes.dashboard import FakeApplication, FakeDashboard, FakeDeployment
 
 
 @pytest.fixture

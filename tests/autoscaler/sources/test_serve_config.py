@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.sources.serve_config import ServeApp, llm_deployment_name, parse_serve_config
-from tests.kube.objects import SERVE_CONFIG
+from tests.fakes.kubernetes.objects import SERVE_CONFIG
 
 
 def one(text: str) -> ServeApp:

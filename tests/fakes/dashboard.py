@@ -1,7 +1,7 @@
 """A small Ray dashboard in this process: Serve's application list, the scale API and metric targets, on loopback.
 
-It answers as the recorded samples of Ray 2.60 do (`test_fake_dashboard.py` holds it to them), so that adapters can be
-tested without Ray. Replicas are there at once; it computes nothing.
+It answers as the recorded samples of Ray 2.60 do (`tests/contract/test_fake_dashboard.py` holds it to them), so that
+adapters can be tested without Ray. Replicas are there at once; it computes nothing.
 """
 
 from __future__ import annotations

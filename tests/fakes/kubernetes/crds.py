@@ -161,7 +161,7 @@ KUBERAY = (RAY_SERVICES, RAY_CLUSTERS)
 def schemas_folder() -> Path | None:
     """The folder of real CRD files, if this machine has one."""
     given = os.environ.get("LEADTIME_SCHEMAS")
-    folder = Path(given) if given else Path(__file__).parents[3] / "shared" / "schemas"
+    folder = Path(given) if given else Path(__file__).parents[4] / "shared" / "schemas"
     return folder if (folder / "ray.io_rayservices.yaml").is_file() else None
 
 

@@ -16,12 +16,12 @@ from typing import Any
 
 from google.cloud import container_v1
 
-from tests.contract.fake_dashboard import FakeApplication, FakeDashboard, FakeDeployment
-from tests.contract.fake_gke import FakeGke
-from tests.contract.fake_jobs import FakeJobs
-from tests.kube import objects
-from tests.kube.fake_api import FakeApi
-from tests.kube.status import ApiError
+from tests.fakes.dashboard import FakeApplication, FakeDashboard, FakeDeployment
+from tests.fakes.gke import FakeGke
+from tests.fakes.jobs import FakeJobs
+from tests.fakes.kubernetes import objects
+from tests.fakes.kubernetes.server import FakeApi
+from tests.fakes.kubernetes.status import ApiError
 
 APP, LLM = "chat", "LLMServer:llama-70b"
 NODE_S = 0.3

@@ -18,15 +18,15 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from tests.kube import discovery, patches
-from tests.kube.handlers import Handlers, Target, decode_body, resolve, verb_of
-from tests.kube.rbac import ADMIN, Attributes, Rbac
-from tests.kube.resources import BUILT_IN, ResourceType, from_crd
-from tests.kube.selectors import name_in_selector
-from tests.kube.status import ApiError
-from tests.kube.store import Object, Store
-from tests.kube.traffic import Fault, Request, Traffic
-from tests.kube.watches import Watch, stream
+from tests.fakes.kubernetes import discovery, patches
+from tests.fakes.kubernetes.handlers import Handlers, Target, decode_body, resolve, verb_of
+from tests.fakes.kubernetes.rbac import ADMIN, Attributes, Rbac
+from tests.fakes.kubernetes.resources import BUILT_IN, ResourceType, from_crd
+from tests.fakes.kubernetes.selectors import name_in_selector
+from tests.fakes.kubernetes.status import ApiError
+from tests.fakes.kubernetes.store import Object, Store
+from tests.fakes.kubernetes.traffic import Fault, Request, Traffic
+from tests.fakes.kubernetes.watches import Watch, stream
 
 _WATCH_TIMEOUT_S = 1800.0
 _ACCESS_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"

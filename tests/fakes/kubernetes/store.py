@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from tests.kube.resources import ResourceType
-from tests.kube.status import ApiError, already_exists, conflict, expired, invalid, not_found
+from tests.fakes.kubernetes.resources import ResourceType
+from tests.fakes.kubernetes.status import ApiError, already_exists, conflict, expired, invalid, not_found
 
 Object = Mapping[str, Any]
 Key = tuple[str, str]

@@ -1,6 +1,6 @@
 """Ray heads that answer with too much, too slowly or without an end.
 
-    python -m tests.autoscaler.hostile_head KIND
+    python -m tests.fakes.hostile_head KIND
 
 serves one of them, prints its address, and goes on until its input ends: a process of its own, so that what it does
 takes nothing from the good heads that a test serves.

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tests.kube.status import ApiError
+from tests.fakes.kubernetes.status import ApiError
 
 Predicate = Callable[[Mapping[str, Any]], bool]
 

@@ -19,9 +19,9 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from aiohttp import web
 
-from tests.contract.fake_dashboard import FakeApplication, FakeDashboard, FakeDeployment
-from tests.kube import objects
-from tests.kube.fake_api import FakeApi
+from tests.fakes.dashboard import FakeApplication, FakeDashboard, FakeDeployment
+from tests.fakes.kubernetes import objects
+from tests.fakes.kubernetes.server import FakeApi
 
 APP, LLM, INGRESS = "chat", "LLMServer:llama-70b", "OpenAiIngress"
 SLOTS = 4

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from tests.kube.crds import CONDITIONS, TEXT, WHOLE, object_of, schemas_folder
+from tests.fakes.kubernetes.crds import CONDITIONS, TEXT, WHOLE, object_of, schemas_folder
 
 _REFERENCE = object_of(("name",), name=TEXT)
 

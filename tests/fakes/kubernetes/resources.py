@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.kube.schema import CustomSchema
-from tests.kube.status import ApiError
+from tests.fakes.kubernetes.schema import CustomSchema
+from tests.fakes.kubernetes.status import ApiError
 
 Check = Callable[[Mapping[str, Any]], list[tuple[str, str]]]
 """A built-in kind's own validation: (field, what is wrong) pairs."""

@@ -1,4 +1,4 @@
-"""Verbs of the fake API server: from a request's path to the store and back. HTTP is in fake_api.py."""
+"""Verbs of the fake API server: from a request's path to the store and back. HTTP is in server.py."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 import yaml
 
-from tests.kube import patches
-from tests.kube.rbac import Attributes
-from tests.kube.resources import ResourceType
-from tests.kube.selectors import field_selector, label_selector
-from tests.kube.status import ApiError, expired
-from tests.kube.store import Object, Store
-from tests.kube.traffic import Request
+from tests.fakes.kubernetes import patches
+from tests.fakes.kubernetes.rbac import Attributes
+from tests.fakes.kubernetes.resources import ResourceType
+from tests.fakes.kubernetes.selectors import field_selector, label_selector
+from tests.fakes.kubernetes.status import ApiError, expired
+from tests.fakes.kubernetes.store import Object, Store
+from tests.fakes.kubernetes.traffic import Request
 
 _JSON_TYPES = ("application/json", "application/yaml", "")
 

@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from tests.kube.handlers import Target
-from tests.kube.selectors import field_selector, label_selector
-from tests.kube.status import ApiError, expired
-from tests.kube.store import Store
+from tests.fakes.kubernetes.handlers import Target
+from tests.fakes.kubernetes.selectors import field_selector, label_selector
+from tests.fakes.kubernetes.status import ApiError, expired
+from tests.fakes.kubernetes.store import Store
 
 
 class Watch:

@@ -15,7 +15,7 @@ import jsonpatch
 import jsonpointer
 import yaml
 
-from tests.kube.status import ApiError, patch_refused
+from tests.fakes.kubernetes.status import ApiError, patch_refused
 
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"

@@ -17,8 +17,8 @@ from typing import Any, Self
 import aiohttp
 from aiohttp import web
 
-from tests.kube.fake_api import FakeApi
-from tests.kube.operator_double import Operator
+from tests.fakes.kubernetes.server import FakeApi
+from tests.fakes.operator import Operator
 from tests.live.local_serve import LocalServe
 
 _PASSED_ON = ("Content-Type", "Authorization")

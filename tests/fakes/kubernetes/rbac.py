@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.kube.status import ApiError
+from tests.fakes.kubernetes.status import ApiError
 
 ADMIN = "system:admin"
 

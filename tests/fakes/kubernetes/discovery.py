@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from tests.kube.resources import ResourceType
+from tests.fakes.kubernetes.resources import ResourceType
 
 VERSION = {
     "major": "1",
