@@ -28,9 +28,11 @@ from autoscaler.sources.node_metrics import NodeMetricsSource
 from autoscaler.sources.page_reading import Budget, WantedLines, Weight
 from autoscaler.sources.ray_dashboard import RayDashboardSource
 from autoscaler.sources.sizes import check_sizes
+from tests.autoscaler import neighbours
 from tests.autoscaler.kuberay.test_fleet import World
 from tests.autoscaler.neighbours import TICK_S
 from tests.autoscaler.sources.test_node_metrics import FakeNode, page
+from tests.fakes import hostile_head
 from tests.fakes.dashboard import FakeApplication, FakeDashboard, FakeDeployment
 from tests.fakes.hostile_head import HOSTILE, LIST, a_thousand_targets, body, head, listing, streamed
 from tests.fakes.kubernetes import objects
@@ -38,9 +40,9 @@ from tests.fakes.kubernetes import objects
 
 @asynccontextmanager
 async def started(module: str, *arguments: str) -> AsyncIterator[asyncio.StreamReader]:
-    """What a program of this folder prints; it is ended afterwards."""
+    """What a program of the tests prints, by its module's name; it is ended afterwards."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", f"tests.autoscaler.{module}", *arguments),
+        *(sys.executable, "-m", module, *arguments),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
@@ -56,10 +58,10 @@ async def started(module: str, *arguments: str) -> AsyncIterator[asyncio.StreamR
 @pytest.mark.parametrize("kind", HOSTILE)
 async def test_a_hostile_head_costs_the_others_less_than_a_tick_and_64_mb(kind: str) -> None:
     _, why = HOSTILE[kind]
-    async with FakeNode(page(1)).serve() as node, started("hostile_head", kind) as said_by_it:
+    async with FakeNode(page(1)).serve() as node, started(hostile_head.__name__, kind) as said_by_it:
         hostile = (await said_by_it.readline()).decode().strip()
         good = FakeDashboard({"chat": FakeApplication({"llm": FakeDeployment()})}, metrics_pages=[node.target])
-        async with good.serve(), started("neighbours", good.url, hostile) as reader:
+        async with good.serve(), started(neighbours.__name__, good.url, hostile) as reader:
             output = await asyncio.wait_for(reader.read(), 120)
     said: dict[str, Any] = json.loads(output)
     assert all(said["fresh"]), said
