@@ -166,6 +166,7 @@ class CounterMemory:
             if not name.endswith(WITHIN):  # those within a limit fall where the limit does
                 self.fallen[name] = [last, at_s, seen_at_s]
                 self.odd_at_s = at_s
+                self.anew.pop(name, None)  # what it held since is as wrong as this
         elif value >= low[0]:
             del self.fallen[name]
             return (value - low[0]) * (at_s - seen_at_s) / (at_s - low[2])
@@ -248,6 +249,19 @@ class WitnessMemory:
 
 
 @dataclass(slots=True)
+class MixBefore:
+    """The token mix of before its newest reading: what that taught is taken back where counters turn out to be odd."""
+
+    sums: list[float]
+    lately: list[float]
+    early: list[float]
+    spread: list[float]
+    moved: float
+    watched_s: float
+    calm_output: float | None
+
+
+@dataclass(slots=True)
 class DemandMemory:
     """Behind rates, token mix, bins for the forecaster and SLO attainment of one deployment."""
 
@@ -284,6 +298,8 @@ class DemandMemory:
     """How many came into progress or left it within half a minute, faded."""
     mix_calm_output: float | None = None
     """Output tokens of a request while few ended early."""
+    mix_before: MixBefore | None = None
+    """None: the newest reading taught the mix nothing."""
     in_progress: float | None = None
     """Requests that were being served at the newest reading: not those that wait."""
     attained: list[list[float]] = field(default_factory=list)

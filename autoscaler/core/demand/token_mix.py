@@ -26,7 +26,7 @@ from autoscaler.core.demand.aborts import (
     output_tokens,
     suppose_early,
 )
-from autoscaler.core.state import CounterMemory, DemandMemory
+from autoscaler.core.state import CounterMemory, DemandMemory, MixBefore
 from autoscaler.core.types import DeploymentMetrics
 from policies.base import TokenMix
 
@@ -96,6 +96,9 @@ def ingest_mix(
     before, memory.in_progress = 0.0 if fresh else memory.in_progress, serving
     if since_s is None:
         return tokens
+    if _is_odd(memory):
+        _take_back(memory)
+        return tokens
     known = before is not None and serving is not None and _seen_by_the_same(memory, metrics, since_s)
     joined = (serving or 0.0) - (before or 0.0) if known else 0.0
     if abs(joined) > _FEW and abs(joined) > _FEW + _can_have_moved(memory, metrics, now_s - since_s):
@@ -111,6 +114,7 @@ def ingest_mix(
     # no engine tells of all that it serves.
     traffic = ended > 0 or (first_tokens > 0 and share > 0.0 and abort_weight(memory) > 0.0)
     seconds = now_s - since_s if traffic else 0.0
+    memory.mix_before = _as_it_is(memory)
     kept, kept_lately = 0.5 ** (seconds / _MIX_HALF_LIFE_S), 0.5 ** (seconds / _LATELY_HALF_LIFE_S)
     memory.mix_sums = _faded(memory.mix_sums, added, kept)
     memory.mix_lately = _faded(memory.mix_lately, (*added, ended + joined), kept_lately)
@@ -149,6 +153,41 @@ def _advance(
         memory.cached_tokens.advance(cached, now_s, since_s, baseline, none_is_zero=none_is_zero),
         memory.finished.advance(finished, now_s, since_s, baseline, none_is_zero=none_is_zero),
     )
+
+
+def _is_odd(memory: DemandMemory) -> bool:
+    """Whether a counter of the mix went back or held no possible value lately: then its others may be wrong as well."""
+    return not (
+        memory.prompt_tokens.odd_at_s is None
+        and memory.output_tokens.odd_at_s is None
+        and memory.cached_tokens.odd_at_s is None
+        and memory.finished.odd_at_s is None
+        and memory.ttft.odd_at_s is None
+    )
+
+
+def _as_it_is(memory: DemandMemory) -> MixBefore:
+    """Copies of what is changed in place; the sums are replaced at every reading."""
+    return MixBefore(
+        memory.mix_sums,
+        memory.mix_lately,
+        [*memory.mix_early],
+        [*memory.mix_spread],
+        memory.mix_moved,
+        memory.mix_watched_s,
+        memory.mix_calm_output,
+    )
+
+
+def _take_back(memory: DemandMemory) -> None:
+    """Unlearn the newest reading: a counter that goes back had been too high before."""
+    before, memory.mix_before = memory.mix_before, None
+    if before is None:
+        return
+    memory.mix_sums, memory.mix_lately = before.sums, before.lately
+    memory.mix_early, memory.mix_spread = before.early, before.spread
+    memory.mix_moved, memory.mix_watched_s = before.moved, before.watched_s
+    memory.mix_calm_output = before.calm_output
 
 
 def _share_told(metrics: DeploymentMetrics, in_part: frozenset[str]) -> float:

@@ -10,7 +10,18 @@ from dataclasses import replace
 import pytest
 
 from autoscaler.core.build import new_controller
-from tests.fakes.small_world import NODES, SETTINGS, TICK_S, Bend, World, carries_rps, valued, without
+from tests.fakes.small_world import (
+    NODES,
+    PROMPT,
+    SETTINGS,
+    TICK_S,
+    Bend,
+    World,
+    busy_world,
+    carries_rps,
+    valued,
+    without,
+)
 
 MINUTE = 12
 WIDE = replace(SETTINGS, max_replicas=30)
@@ -319,3 +330,68 @@ def test_counters_of_engines_that_jump_here_and_there_take_nothing_away(share: f
     assert share > 0.02 or max(during) <= before + 1
     world.bend = lambda text, node: text
     assert min(world.runs(15.0)) >= before
+
+
+def random_values(pattern: str, seed: int) -> Bend:
+    """Pages whose matching lines hold numbers that have nothing to do with anything."""
+    dice = random.Random(seed)
+    return valued(pattern, lambda value: dice.uniform(0.0, 1e6))
+
+
+ODD_ENGINES: dict[str, Callable[[int], Bend]] = {
+    "random counters of engines": lambda seed: random_values("ray_vllm", seed),
+    "a fifth of the engines' counters odd": lambda seed: here_and_there(0.2, "ray_vllm", seed),
+    "a fiftieth of the engines' counters odd": lambda seed: here_and_there(0.02, "ray_vllm", seed),
+    "random pages": lambda seed: random_values(".", seed),
+    "a fifth of every page odd": lambda seed: here_and_there(0.2, ".", seed),
+    "a fiftieth of every page odd": lambda seed: here_and_there(0.02, ".", seed),
+}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", list(ODD_ENGINES))
+def test_what_is_counted_while_counters_are_odd_is_no_mix_of_tokens(name: str, seed: int) -> None:
+    """The mix had learned nonsense: well again, a deployment that needs five replicas fell to one."""
+    world = busy_world()
+    mix = world.plan.observations[0].mix
+    assert mix is not None
+    world.bend = ODD_ENGINES[name](seed)
+    world.runs(20.0)
+    world.bend = lambda text, node: text
+    after = world.runs(30.0)
+    seen = world.plan.observations[0].mix
+    assert seen is not None
+    assert seen.prompt_tokens == pytest.approx(mix.prompt_tokens, rel=0.05)
+    assert seen.output_tokens == pytest.approx(mix.output_tokens, rel=0.05)
+    assert min(after) >= 5
+
+
+class LongerPrompts:
+    """From the first look on engines count twice the prompt tokens."""
+
+    def __init__(self) -> None:
+        self.first: dict[str, float] = {}
+
+    def __call__(self, text: str, node: int) -> str:
+        lines = []
+        for line in text.splitlines():
+            name, _, number = line.rpartition(" ")
+            if line.startswith("ray_vllm_prompt_tokens"):
+                value = float(number)
+                line = f"{name} {2.0 * value - self.first.setdefault(name, value)}"
+            lines.append(line)
+        return "\n".join(lines) + "\n"
+
+
+def test_the_mix_is_learned_again_once_the_counters_are_well() -> None:
+    """What was known holds while counters are odd; afterwards longer requests are seen as ever."""
+    world = busy_world()
+    world.bend = random_values("ray_vllm", 0)
+    world.runs(10.0)
+    world.bend = lambda text, node: text
+    world.runs(5.0)
+    world.bend = LongerPrompts()
+    world.runs(30.0)
+    mix = world.plan.observations[0].mix
+    assert mix is not None
+    assert mix.prompt_tokens > 1.5 * PROMPT
