@@ -22,9 +22,27 @@ Loc = tuple[str | int, ...]
 
 _MERGE_TAG = "tag:yaml.org,2002:merge"
 _MAX_DEPTH = 50
-"""Settings nest five deep; a parser without a bound ends in Python's own recursion limit."""
+"""Settings nest five deep. Python's own limit, which others move, is no bound for a parser."""
 _MAX_VALUES = 200_000
 """Aliases of aliases make billions of values out of a file of some lines."""
+
+
+class _BoundedLoader(CoreLoader):
+    """CoreLoader that stops at too deep a nesting before it has read what is inside."""
+
+    def __init__(self, text: str, path: Path) -> None:
+        super().__init__(text)
+        self._path, self._depth = path, 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Errors: ConfigError for what is nested too deeply."""
+        if self._depth > _MAX_DEPTH:
+            line = self.get_mark().line + 1
+            raise ConfigError(f"{self._path}:{line}: nested too deeply; allowed: {_MAX_DEPTH} levels")
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +78,7 @@ def read_settings_file(path: Path, when_missing: str = "") -> SettingsFile:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     lines: dict[Loc, int] = {}
     try:
-        loader = CoreLoader(text)
+        loader = _BoundedLoader(text, path)
         node = loader.get_single_node()
         if node is None:
             raise ConfigError(f"{path}: empty; allowed: settings, beginning with version: 1")
@@ -68,8 +86,6 @@ def read_settings_file(path: Path, when_missing: str = "") -> SettingsFile:
         data = loader.construct_document(node)
     except yaml.YAMLError as error:
         raise ConfigError(_yaml_error(path, error)) from None
-    except RecursionError:
-        raise ConfigError(f"{path}: nested too deeply; allowed: {_MAX_DEPTH} levels") from None
     except (ValueError, TypeError) as error:  # the loader's own, on an unhashable key
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, Mapping):

@@ -492,7 +492,7 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
 
 
 def test_nesting_without_end_is_one_line_and_no_crash(tmp_path: Path) -> None:
-    assert complaint(tmp_path, "version: " + "[" * 3000) == "lt.yaml: nested too deeply; allowed: 50 levels"
+    assert complaint(tmp_path, "version: " + "[" * 3000) == "lt.yaml:1: nested too deeply; allowed: 50 levels"
     assert complaint(tmp_path, "version: " + "[" * 60 + "]" * 60).endswith("nested too deeply; allowed: 50 levels")
 
 
