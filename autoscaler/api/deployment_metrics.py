@@ -104,7 +104,7 @@ def _limits(telemetry: Telemetry, plan: Plan) -> Iterator[Metric]:
     limits: list[Row] = []
     targets: list[Row] = []
     for one in plan.deployments:
-        settings = telemetry.config.settings_for(one.key)
+        settings = telemetry.settings_for(one.key)
         if settings is not None:
             limits += [((*of(one.key), "min"), float(settings.min_replicas))]
             limits += [((*of(one.key), "max"), float(settings.max_replicas))]
@@ -153,7 +153,7 @@ def _quantiles(plan: Plan) -> Iterator[tuple[DeploymentKey, tuple[str, str], flo
 
 def _lead_times(telemetry: Telemetry, plan: Plan) -> Iterator[Row]:
     for key, times in plan.lead_times.items():
-        settings = telemetry.config.settings_for(key)
+        settings = telemetry.settings_for(key)
         if settings is None:
             continue
         pool = settings.node_pools[0] if settings.node_pools else ""

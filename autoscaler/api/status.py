@@ -122,7 +122,7 @@ def _sources(signals: Signals | None, now_s: float) -> dict[str, Any]:
 def _deployment(
     telemetry: Telemetry, plan: Plan, one: DeploymentPlan, seen: Observation | None, now_s: float
 ) -> dict[str, Any]:
-    settings = telemetry.config.settings_for(one.key)
+    settings = telemetry.settings_for(one.key)
     decision = telemetry.last_decision(one.key)
     return {
         "signals": None if seen is None else _signals(seen, now_s),

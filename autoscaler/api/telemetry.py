@@ -20,6 +20,7 @@ from autoscaler.core.types import (
     Condition,
     ControllerConfig,
     DeploymentPlan,
+    DeploymentSettings,
     Outcome,
     PauseState,
     Plan,
@@ -92,6 +93,12 @@ class Telemetry:
     """Of a standby: deployments that it looks after now. None: this is no standby."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set, and replaced by a new one, at each tick."""
+
+    def settings_for(self, key: DeploymentKey) -> DeploymentSettings | None:
+        """In force at the last tick: what a tenant asked for stands before the file. None: observed only."""
+        asked = self.signals.settings if self.signals is not None else ()
+        narrowed = next((entry for entry in asked if key.matches(entry.match)), None)
+        return narrowed or self.config.settings_for(key)
 
     def sign_of_life(self, monotonic_s: float) -> None:
         self.seen_alive_s = monotonic_s

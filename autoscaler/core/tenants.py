@@ -1,16 +1,18 @@
 """Limits on what tenants may change of an admin's settings: the checks belong to the input, whatever its form.
 
-Annotations are one form; a custom resource would be another. Pure: takes an entry of the settings file and the request,
-returns an entry that is never wider, and the refusals as text. Reading annotations is in annotations.py.
+Annotations are one form, Autoscaler objects another. Pure: takes the entries of the settings file and the request,
+returns entries that are never wider, and the refusals as text. Reading the two forms is in sources/kuberay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 
 from autoscaler.core.types import DeploymentSettings, TenantRules
 from policies.base import Slo
+from policies.capacity import EngineProfile
 
 LAST_PRIORITY = -1001
 """Priority below every priority that an entry may have (deployments[].priority)."""
@@ -28,6 +30,46 @@ class Asked:
     slo_ttft_s: float | None = None
     slo_itl_s: float | None = None
     target_fraction: float | None = None
+    profile: EngineProfile | None = None
+    node_pools: tuple[str, ...] | None = None
+    weight: float | None = None
+    priority: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The deployments that a request is about: one service, and an application or deployment of it (`*`: all)."""
+
+    namespace: str
+    service: str
+    app: str = "*"
+    deployment: str = "*"
+
+    @property
+    def pattern(self) -> str:
+        return f"{self.namespace}/{self.service}/{self.app}/{self.deployment}"
+
+    def within(self, match: str) -> str | None:
+        """The pattern of an entry, for this scope only; None when the entry is for others."""
+        parts = match.split("/")
+        if len(parts) == 2:
+            parts = ["*", "*", *parts]
+        if len(parts) != 4 or not service_matches(match, self.namespace, self.service):
+            return None
+        own = []
+        for asked, pattern in zip((self.app, self.deployment), parts[2:], strict=True):
+            if asked != "*" and not fnmatchcase(asked, pattern):
+                return None
+            own.append(pattern if asked == "*" else asked)
+        return "/".join([self.namespace, self.service, *own])
+
+
+def service_matches(match: str, namespace: str, service: str) -> bool:
+    """Could the pattern hold for some deployment of the service?"""
+    parts = match.split("/")
+    if len(parts) == 2:
+        return True
+    return len(parts) == 4 and fnmatchcase(namespace, parts[0]) and fnmatchcase(service, parts[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +80,46 @@ class Refusal:
     why: str
 
 
+def entries_for(
+    settings: Iterable[DeploymentSettings],
+    scope: Scope,
+    asked: Asked,
+    rules: TenantRules = NO_MORE_SAID,
+    budgets: Collection[str] = (),
+) -> tuple[tuple[DeploymentSettings, ...], tuple[Refusal, ...]]:
+    """The entries that hold for a scope because of a request, to stand before all others; and what is refused.
+
+    Every entry of the file that could match is repeated for the scope alone, as far narrower as is asked for; where no
+    entry could and a maximum is asked for, one for the whole scope, inside `rules` (`budgets`: the kinds of GPU that
+    have one). An entry that follows another deployment keeps its own numbers.
+    """
+    if asked == Asked():
+        return (), ()
+    made: list[DeploymentSettings] = []
+    refused: list[Refusal] = []
+    for entry in settings:
+        match = scope.within(entry.match)
+        if match is None:
+            continue
+        changed, refusals = (entry, ()) if entry.follows else narrowed(entry, asked, rules.max_step_up)
+        refused += refusals
+        made.append(replace(changed, match=match))
+    if not made:
+        alone, refusals = unlisted(scope.pattern, asked, rules, budgets)
+        refused += refusals
+        made += () if alone is None else (alone,)
+    return tuple(made), tuple(dict.fromkeys(refused))
+
+
 def narrowed(
     entry: DeploymentSettings, asked: Asked, max_step_up: int
 ) -> tuple[DeploymentSettings, tuple[Refusal, ...]]:
     """`entry` with the request applied as far as the entry allows; refused parts stay as in the entry.
 
-    The range of replicas may shrink and the SLO may become laxer; the opposite only if `may_widen` allows it. Weight,
-    priority, guarantee and kind of GPU are set by the admin only. A raised minimum gives no precedence in a scarce
-    budget, and a wider range than the entry's is used by at most `max_step_up` more replicas a tick.
+    The range of replicas may shrink and the SLO may become laxer; the opposite only if `may_widen` allows it. Weight
+    and priority may only fall, node pools only be some of the entry's; a profile is taken where the entry has none.
+    Guarantee and kind of GPU are set by the admin only. A raised minimum gives no precedence in a scarce budget, and a
+    wider range than the entry's is used by at most `max_step_up` more replicas a tick.
     """
     refusals: list[Refusal] = []
     least, most = entry.min_replicas, entry.max_replicas
@@ -63,9 +137,10 @@ def narrowed(
         refusals.append(Refusal("max_replicas", f"{most} is below the minimum {least} of {entry.match!r}"))
         least, most = entry.min_replicas, entry.max_replicas
     slo, strict = _slo(entry, asked)
+    placed, misplaced = _rank_and_place(entry, asked)
     wider = least > entry.min_replicas or most > entry.max_replicas
     made = replace(
-        entry,
+        placed,
         min_replicas=least,
         max_replicas=most,
         slo=slo,
@@ -73,7 +148,7 @@ def narrowed(
         insists_on=min(least, entry.min_replicas),
         max_step_up=max_step_up if wider else entry.max_step_up,
     )
-    return made, (*refusals, *strict)
+    return made, (*refusals, *strict, *misplaced)
 
 
 def unlisted(
@@ -81,19 +156,27 @@ def unlisted(
 ) -> tuple[DeploymentSettings | None, tuple[Refusal, ...]]:
     """An entry for a service that the file does not list, within `rules`; None: it is only observed.
 
-    It counts in a GPU budget if there is one, after every listed deployment, and has no guarantee.
+    It counts in a GPU budget if there is one, after every listed deployment, and has no guarantee, rank or node pool
+    that it asks for.
     """
+    unheard = tuple(
+        Refusal(what, "no entry of the settings matches this service: it has the last rank and no node pools")
+        for what, wanted in (("node_pools", asked.node_pools), ("weight", asked.weight), ("priority", asked.priority))
+        if wanted is not None
+    )
     if asked.max_replicas is None:
-        return None, ()
+        return None, unheard
     if rules.max_replicas == 0:
-        return None, (Refusal("max_replicas", "no entry of the settings matches this service; it is only observed"),)
+        why = "no entry of the settings matches this service; it is only observed"
+        return None, (Refusal("max_replicas", why), *unheard)
     gpu = rules.gpu or (next(iter(budgets)) if len(budgets) == 1 else "")
     if budgets and not gpu:
         why = "no entry of the settings matches this service, and tenants.gpu does not tell which budget it is in"
-        return None, (Refusal("max_replicas", f"{why}; it is only observed"),)
+        return None, (Refusal("max_replicas", f"{why}; it is only observed"), *unheard)
     most = min(asked.max_replicas, rules.max_replicas)
     base = DeploymentSettings(match, min_replicas=min(1, most), max_replicas=rules.max_replicas)
-    made, refusals = narrowed(replace(base, may_widen=("min_replicas", "slo")), asked, rules.max_step_up)
+    allowed = replace(asked, node_pools=None, weight=None, priority=None)
+    made, refusals = narrowed(replace(base, may_widen=("min_replicas", "slo")), allowed, rules.max_step_up)
     refused = tuple(replace(r, why=r.why.replace(f"of {match!r}", "of tenants.max_replicas")) for r in refusals)
     return replace(
         made,
@@ -105,7 +188,37 @@ def unlisted(
         insists_on=0,
         max_step_up=rules.max_step_up,
         unlisted=True,
-    ), refused
+    ), (*refused, *unheard)
+
+
+def _rank_and_place(entry: DeploymentSettings, asked: Asked) -> tuple[DeploymentSettings, list[Refusal]]:
+    """Where its replicas run, how they rank and what one can do: only ever to the good of others."""
+    refusals: list[Refusal] = []
+    weight, priority, pools, profile = entry.weight, entry.priority, entry.node_pools, entry.profile
+    if asked.weight is not None and asked.weight > weight:
+        refusals.append(Refusal("weight", f"{asked.weight:g} is above the {weight:g} of {entry.match!r}"))
+    elif asked.weight is not None:
+        weight = asked.weight
+    if asked.priority is not None and asked.priority > priority:
+        refusals.append(Refusal("priority", f"{asked.priority} is above the {priority} of {entry.match!r}"))
+    elif asked.priority is not None:
+        priority = asked.priority
+    if asked.node_pools is not None:
+        others = [pool for pool in asked.node_pools if pool not in pools]
+        allowed = ", ".join(pools) or "none"
+        for pool in others:
+            refusals.append(Refusal("node_pools", f"{pool!r} is none of {entry.match!r}; allowed: {allowed}"))
+        pools = pools if others else asked.node_pools
+    if asked.profile is not None and asked.profile != profile:
+        if profile is not None:
+            refusals.append(Refusal("profile", f"{entry.match!r} has one already"))
+        else:
+            profile = asked.profile
+    by_tenant = entry.profile_by_tenant or profile is not entry.profile
+    placed = replace(
+        entry, weight=weight, priority=priority, node_pools=pools, profile=profile, profile_by_tenant=by_tenant
+    )
+    return placed, refusals
 
 
 def _slo(entry: DeploymentSettings, asked: Asked) -> tuple[Slo, list[Refusal]]:

@@ -14,6 +14,7 @@ from autoscaler.diagnosis.ray_service import service_findings
 from autoscaler.kuberay.reach import Reach
 from autoscaler.kubernetes.lease import lost_lease, record_of
 from autoscaler.kubernetes.resources import (
+    AUTOSCALERS,
     CAPACITY_BUFFERS,
     CONFIG_MAPS,
     DEPLOYMENTS,
@@ -31,7 +32,7 @@ from autoscaler.settings.model import Config, KubernetesConfig
 from autoscaler.sources.kuberay.services import ServeCluster
 from autoscaler.sources.kubernetes.discovery import KubernetesDiscovery, run_caches
 from autoscaler.sources.kubernetes.pods import RayPods
-from autoscaler.wiring.kubernetes import own_namespace
+from autoscaler.wiring.kubernetes import own_namespace, preset
 
 ACCESS_REVIEWS = Resource(
     "authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview", namespaced=False
@@ -67,6 +68,11 @@ def rights(config: Config, block: KubernetesConfig) -> Iterator[Right]:
         for resource in (RAY_SERVICES, RAY_CLUSTERS):
             for verb in ("list", "watch"):
                 yield Right(verb, resource, place, "to find Ray services")
+        if block.autoscalers:
+            for verb in ("list", "watch"):
+                yield Right(verb, AUTOSCALERS, place, "to hear what Autoscalers ask for")
+            purpose = "to write what became of Autoscalers"
+            yield Right("patch", AUTOSCALERS, place, purpose, needed=False, subresource="status")
         for verb in ("list", "watch"):
             yield Right(verb, PODS, place, "to see which addresses Ray heads may list", needed=False)
         if block.nodes:
@@ -207,8 +213,9 @@ async def _services(
     places = block.watch_namespaces
     core = config.controller
     discovery = KubernetesDiscovery(
-        api, places, now_s=time.time, settings=core.deployments, tenants=core.tenants, budgets=core.gpu_budget
-    )
+        api, places, now_s=time.time, settings=core.deployments, tenants=core.tenants, budgets=core.gpu_budget,
+        profile_of=preset if block.autoscalers else None,
+    )  # fmt: skip
     pods = RayPods(api, places, now_s=time.time)
     running = [asyncio.ensure_future(work) for work in (discovery.run(), run_caches(pods.caches))]
     try:
@@ -233,6 +240,8 @@ async def _services(
     yield Finding("ok" if asked else "warn", "kubernetes discovery", words, mend)
     for service, problem in discovery.problems():
         yield Finding("warn", f"{service.namespace}/{service.name}", problem)
+    for view, problem in discovery.autoscaler_problems():
+        yield Finding("warn", f"Autoscaler {view.namespace}/{view.name}", problem)
     reach = Reach(block.tokens, config.reading, pods.addresses, dashboard, timeout_s=block.timeout_s)
     entries = discovery.deployment_settings()
     for service in asked:

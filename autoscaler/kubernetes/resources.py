@@ -42,6 +42,7 @@ class Resource:
 
 RAY_SERVICES = Resource("ray.io", "v1", "rayservices", "RayService")
 RAY_CLUSTERS = Resource("ray.io", "v1", "rayclusters", "RayCluster")
+AUTOSCALERS = Resource("leadtime.dev", "v1alpha1", "autoscalers", "Autoscaler")
 PODS = Resource("", "v1", "pods", "Pod")
 NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")

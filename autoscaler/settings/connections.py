@@ -80,6 +80,10 @@ class Kubernetes(Block):
         default=False,
         description="true = also watch nodes and worker pods, to see what each pool has and what arrives.",
     )
+    autoscalers: bool = Field(
+        default=False,
+        description="true = Autoscaler objects of the watched namespaces count, within the limits of these settings.",
+    )
     events: bool = Field(default=True, description="Write Events about decisions; never in a dry run.")
     kubeconfig: PathText | None = Field(
         default=None,

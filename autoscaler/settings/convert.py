@@ -93,6 +93,7 @@ def _kubernetes(settings: Settings, file: SettingsFile) -> KubernetesConfig | No
             {secret: absolute_path(file, path) for secret, path in block.token_files.items()},
         ),
         nodes=block.nodes,
+        autoscalers=block.autoscalers,
         events=block.events,
         kubeconfig=optional_path(file, block.kubeconfig),
         context=block.context,

@@ -52,6 +52,7 @@ class KubernetesConfig:
     namespace: str | None
     tokens: Tokens
     nodes: bool
+    autoscalers: bool
     events: bool
     kubeconfig: Path | None
     context: str | None

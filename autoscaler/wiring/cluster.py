@@ -39,6 +39,7 @@ def cluster_parts(
             tokens=block.tokens,
             reading=config.reading,
             nodes=block.nodes,
+            autoscalers=block.autoscalers,
             placeholders=any(pool.way == "placeholder" for pool in config.prewarm),
             events=block.events and elect,
             timeout_s=block.timeout_s,

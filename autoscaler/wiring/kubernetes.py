@@ -21,6 +21,7 @@ from autoscaler.clients.reading_limits import ReadingLimits
 from autoscaler.core.audit import Audit, writer_of
 from autoscaler.core.ports import Actuator, Source
 from autoscaler.core.types import ControllerConfig, DeploymentSettings, Outcome
+from autoscaler.kuberay.autoscaler_status import StatusWriter, governed_by, status_of
 from autoscaler.kuberay.fleet import KubeRayFleet
 from autoscaler.kuberay.reach import Reach
 from autoscaler.kuberay.tokens import Tokens
@@ -28,7 +29,8 @@ from autoscaler.kuberay.writes import KubeRayActuator
 from autoscaler.kubernetes.events import EventWriter, Notice, ObjectRef, notices_of, own_notices
 from autoscaler.kubernetes.leader import LeaderElector, LeaseSettings
 from autoscaler.kubernetes.lease import KubernetesLease
-from autoscaler.kubernetes.resources import ClusterApi, Object
+from autoscaler.kubernetes.resources import AUTOSCALERS, ClusterApi, Object
+from autoscaler.sources.kuberay.autoscalers import AutoscalerView
 from autoscaler.sources.kuberay.services import KubeService, ServeCluster
 from autoscaler.sources.kubernetes.cache import WatchTimes
 from autoscaler.sources.kubernetes.discovery import KubernetesDiscovery, KubernetesPools, run_caches
@@ -43,6 +45,8 @@ from autoscaler.sources.kubernetes.pause import (
 )
 from autoscaler.sources.kubernetes.pods import RayPods
 from policies.base import DeploymentKey
+from policies.capacity import EngineProfile
+from policies.capacity.load import load_profile, preset_names
 
 log = logging.getLogger("leadtime")
 
@@ -67,6 +71,8 @@ class KubernetesSettings:
     reading: ReadingLimits = ReadingLimits()
     nodes: bool = False
     """Watch nodes and worker pods."""
+    autoscalers: bool = False
+    """Autoscaler objects count, and get a status."""
     events: bool = True
     """Write Events; never in a dry run."""
     placeholders: bool = False
@@ -163,7 +169,7 @@ def kubernetes_parts(
     places = settings.watch_namespaces
     discovery = KubernetesDiscovery(
         api, places, now_s=now_s, settings=config.deployments, tenants=config.tenants, budgets=config.gpu_budget,
-        audit=audit, times=times,
+        profile_of=preset if settings.autoscalers else None, audit=audit, times=times,
     )  # fmt: skip
     ray_pods = RayPods(api, places, now_s=now_s, times=times)
     reach = Reach(settings.tokens, settings.reading, ray_pods.addresses, dashboard, timeout_s=settings.timeout_s)
@@ -183,7 +189,7 @@ def kubernetes_parts(
         fleet.inventories,
         fleet.metrics,
         KubernetesPauseSource(api, settings.namespace, f"{settings.name}-pause", known_keys, memory=memory, told=told),
-        AnnotationPauseSource(discovery.paused_services, known_keys),
+        AnnotationPauseSource(discovery.paused_services, known_keys, discovery.paused_patterns),
     ]
     background: list[Work] = [discovery.run, lambda: run_caches(ray_pods.caches)]
     pools: KubernetesPools | None = None
@@ -205,6 +211,9 @@ def kubernetes_parts(
         background.append(writer.run)
     teller = _Teller(discovery, writer, lambda: elector is None or elector.is_leader(elector.clock()), own_pod())
     background += [teller.observe, lambda: teller.follow(telemetry)]
+    if discovery.autoscalers is not None:
+        statuses = _Statuses(discovery, StatusWriter(api, now_s=now_s), config, teller.leads)
+        background.append(lambda: statuses.follow(telemetry))
     if elector is not None and lease is not None:
         background.append(lambda: _closing(elector.serve(), lease[0]))
     background.append(lambda: _closing(asyncio.Event().wait(), api))
@@ -222,6 +231,11 @@ def kubernetes_parts(
         pools=pools,
         switch=ConfigMapSwitch(api, settings.namespace, settings.name),
     )
+
+
+def preset(name: str) -> EngineProfile | None:
+    """A preset that an Autoscaler names; never a file."""
+    return load_profile(name) if name in preset_names() else None
 
 
 def _say_leader(leader: bool) -> None:
@@ -251,7 +265,7 @@ class _Teller:
         pod: ObjectRef | None = None,
     ) -> None:
         """`pod`: what this runs in; None: nowhere that is known."""
-        self._discovery, self._writer, self._leads, self._pod = discovery, writer, leads, pod
+        self._discovery, self._writer, self.leads, self._pod = discovery, writer, leads, pod
         self._said: set[tuple[str, str]] = set()
 
     async def observe(self) -> None:
@@ -259,18 +273,20 @@ class _Teller:
         while True:
             for step in self._discovery.changes():
                 log.info("%s %s/%s: %s", step.service.kind, *step.service.key, step.words)
-            self._tell_problems(self._discovery.problems())
+            services = [(ref_of(service), words) for service, words in self._discovery.problems()]
+            objects = [(ref_of_autoscaler(view), words) for view, words in self._discovery.autoscaler_problems()]
+            self._tell_problems([*services, *objects])
             await asyncio.sleep(_LOOK_EVERY_S)
 
-    def _tell_problems(self, problems: Iterable[tuple[KubeService, str]]) -> None:
+    def _tell_problems(self, problems: Iterable[tuple[ObjectRef, str]]) -> None:
         now: set[tuple[str, str]] = set()
-        for service, words in problems:
-            about = f"{service.kind} {service.namespace}/{service.name}"
+        for ref, words in problems:
+            about = f"{ref.kind} {ref.namespace}/{ref.name}"
             now.add((about, words))
             if (about, words) not in self._said:
                 log.warning("%s: %s", about, words)
-            if self._writer is not None and self._leads():
-                notice = Notice(ref_of(service), "SettingRejected", words, words, action="Configure", warning=True)
+            if self._writer is not None and self.leads():
+                notice = Notice(ref, "SettingRejected", words, words, action="Configure", warning=True)
                 self._writer.tell([notice])
         self._said = now
 
@@ -283,16 +299,51 @@ class _Teller:
                 continue
             if self._pod is not None:
                 self._writer.tell(own_notices(self._pod, telemetry.conditions, telemetry.outages, telemetry.plan.now_s))
-            services = {service.key: service for service in self._discovery.services()}
+            refs = {service.key: ref_of(service) for service in self._discovery.services()}
 
-            def ref(key: DeploymentKey, services: dict[tuple[str, str], KubeService] = services) -> ObjectRef | None:
-                service = services.get((key.namespace, key.service))
-                return None if service is None else ref_of(service)
+            def ref(key: DeploymentKey, refs: dict[tuple[str, str], ObjectRef] = refs) -> ObjectRef | None:
+                view = self._discovery.autoscaler_of(key)
+                return refs.get((key.namespace, key.service)) if view is None else ref_of_autoscaler(view)
 
             outcome = Outcome("", tuple(telemetry.applied.values()))
             self._writer.tell(notices_of(telemetry.plan, [outcome], ref))
 
 
+class _Statuses:
+    """Status of Autoscalers after each tick; also in a dry run, where it says that nothing is done."""
+
+    def __init__(
+        self, discovery: KubernetesDiscovery, writer: StatusWriter, config: ControllerConfig, leads: Callable[[], bool]
+    ) -> None:
+        self._discovery, self._writer, self._leads = discovery, writer, leads
+        self._pools = {pool.name: pool for pool in config.pools}
+        self._said = ""
+
+    async def follow(self, telemetry: Telemetry) -> None:
+        """Until cancelled."""
+        while True:
+            changed = telemetry.changed
+            await changed.wait()
+            plan, objects = telemetry.plan, self._discovery.autoscalers
+            if plan is None or objects is None or not self._leads():
+                continue
+            found = governed_by(objects.all(), self._discovery.refusals, plan.deployments, objects.of_service)
+            statuses = [
+                (one.reading.view, *status_of(one, plan, telemetry.settings_for, self._pools, telemetry.pause.covers))
+                for one in found
+            ]
+            await self._writer.write(statuses, self._leads)
+            why = self._writer.why or objects.why
+            if why and why != self._said:
+                log.warning("Autoscalers (said once until it changes): %s", why)
+            self._said = why
+
+
 def ref_of(service: KubeService) -> ObjectRef:
     """The object that events of a service are about."""
     return ObjectRef(service.kind, service.namespace, service.name, service.uid)
+
+
+def ref_of_autoscaler(view: AutoscalerView) -> ObjectRef:
+    """The object that events of an Autoscaler are about."""
+    return ObjectRef(AUTOSCALERS.kind, view.namespace, view.name, view.uid, AUTOSCALERS.api_version)

@@ -14,6 +14,7 @@ from autoscaler.actuators.prewarm import PrewarmActuator, PrewarmWay, Surroundin
 from autoscaler.common.errors import ConfigError
 from autoscaler.common.extras import missing
 from autoscaler.common.fields import mapping, text
+from autoscaler.core.tenants import service_matches
 from autoscaler.core.types.pools import WAYS, WarmPool
 from autoscaler.kubernetes.resources import Object
 
@@ -58,8 +59,6 @@ class WayModule(Protocol):
 
 def consent(pools: Sequence[WarmPool], matches: Sequence[str]) -> Callable[[Object], bool]:
     """Whether leadtime may act on a RayService: as discovery says, or since a pool's settings name it."""
-    from autoscaler.sources.kuberay.annotations import service_matches
-
     named = {pool.service for pool in pools}
     four = [match for match in matches if match.count("/") == 3]  # two parts give settings, and no consent
 

@@ -144,6 +144,11 @@ VALUES: tuple[Value, ...] = (
     ),
     Value("admissionPolicy.failurePolicy", "Fail", _one_of("Fail", "Ignore"), "What happens when it cannot be evaluated."),
     Value(
+        "autoscalers.createDefinition", True, {"type": "boolean"},
+        "Where `config.kubernetes.autoscalers` is on, also make the definition of Autoscaler objects (needs rights in the "
+        "whole cluster); false for a second release. It stays after an uninstall, with all objects.",
+    ),
+    Value(
         "resources", {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}, _OBJECT,
         "Of the container; no CPU limit, since a throttled controller is a late one.",
     ),

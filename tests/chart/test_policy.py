@@ -290,6 +290,10 @@ def prewarming(way: str, dry_run: bool) -> dict[str, Any]:
     return {"config": {"dry_run": dry_run, "node_pools": [{"name": "h100", "prewarm": way, "warm": warm}]}}
 
 
+def with_autoscalers(values: dict[str, Any]) -> dict[str, Any]:
+    return {**values, "config": {**values["config"], "kubernetes": {"autoscalers": True}}}
+
+
 @pytest.mark.parametrize("way", ["capacity_buffer", "provisioning_request"])
 def test_buffers_and_requests_take_the_shape_of_a_replica_from_a_template(way: str) -> None:
     docs = render(prewarming(way, dry_run=False))
@@ -328,6 +332,15 @@ def test_a_way_to_prewarm_adds_its_own_rights_and_in_dry_run_no_write(way: str) 
     assert dry == looks | {right for right in more if right[5] not in WRITES}
 
 
+def test_autoscaler_objects_add_their_own_rights_and_their_status_is_written_in_a_dry_run_too() -> None:
+    base = prewarming("request_resources", dry_run=True)
+    more = {
+        *rights("lt", "leadtime.dev", "autoscalers", "", "list", "watch"),
+        *rights("lt", "leadtime.dev", "autoscalers/status", "", "patch"),
+    }
+    assert table(render(with_autoscalers(base))) - table(render(base)) == more
+
+
 def test_the_table_of_rights_in_the_docs_is_what_is_rendered_over_all_ways() -> None:
     page = (ROOT / "docs" / "rights.md").read_text(encoding="utf-8")
     section = page.split("## Rights")[1].split("## Network")[0]
@@ -341,7 +354,7 @@ def test_the_table_of_rights_in_the_docs_is_what_is_rendered_over_all_ways() -> 
         (right[2] or '""', right[3], right[5])
         for way in WAYS
         for hooks in (False, True)
-        for right in table(render({"replicas": 2, **prewarming(way, dry_run=False)}), hooks)
+        for right in table(render({"replicas": 2, **with_autoscalers(prewarming(way, dry_run=False))}), hooks)
     }
     assert said == given
 

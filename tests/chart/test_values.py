@@ -14,7 +14,7 @@ import yaml
 from autoscaler.core.types.pools import WAYS, Provisioner
 from autoscaler.settings import load_config, settings_schema
 from charts.generate.__main__ import ROOT, VALUES_PAGE
-from charts.generate.files import generated_files, values_schema, with_values
+from charts.generate.files import generated_files, values_schema, with_fields, with_values
 from charts.generate.values import VALUES
 from tests.chart.chart import CASES, CHART, one, render, settings, values_of
 
@@ -138,6 +138,7 @@ CHANGES: dict[str, Change] = {
     "prewarm.pools": ({"h100": {"cpu": "90"}}, _WARM),
     "releaseHook.enabled": (False, _WARM),
     "releaseHook.activeDeadlineSeconds": (300, _WARM),
+    "autoscalers.createDefinition": (False, {"config": {"kubernetes": {"autoscalers": True}}}),
     "tests.enabled": (False, {}),
     "logJson": (False, {}),
     "extraArgs": (["--once"], {}),
@@ -274,6 +275,11 @@ def test_generated_files_are_up_to_date() -> None:
 def test_the_values_table_in_the_docs_is_up_to_date() -> None:
     document = VALUES_PAGE.read_text(encoding="utf-8")
     assert with_values(document) == document, "run: python -m charts.generate"
+
+
+def test_the_fields_in_the_docs_are_up_to_date() -> None:
+    document = (ROOT / "docs" / "autoscalers.md").read_text(encoding="utf-8")
+    assert with_fields(document) == document, "run: python -m charts.generate"
 
 
 def test_the_schema_of_config_is_that_of_the_settings() -> None:

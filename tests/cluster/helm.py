@@ -43,8 +43,8 @@ class Helm:
         file.write_text(yaml.safe_dump(dict(values)))
         return str(file)
 
-    def install(self, values: Mapping[str, Any], *words: str) -> str:
-        return self("install", self.name, str(CHART), "-f", self._values(values), *words)
+    def install(self, values: Mapping[str, Any], *words: str, chart: Path = CHART) -> str:
+        return self("install", self.name, str(chart), "-f", self._values(values), *words)
 
     def upgrade(self, values: Mapping[str, Any], *words: str) -> str:
         return self("upgrade", self.name, str(CHART), "-f", self._values(values), *words)

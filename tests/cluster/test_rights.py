@@ -19,7 +19,9 @@ from typing import Any
 import pytest
 
 from tests.cluster.api import Call, RealApi
-from tests.cluster.release import SERVICES, Release, released
+from tests.cluster.release import SERVICES, Release, released, values
+from tests.cluster.test_autoscalers import undefine
+from tests.fakes.kubernetes import objects
 
 pytestmark = pytest.mark.cluster
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "rights.md"
@@ -115,11 +117,21 @@ def page_rows() -> set[Right]:
     return {(place, resource, verb) for place, resource, verbs in rows[2:] for verb in verbs.split(", ")}
 
 
+def chosen(wants: Path) -> dict[str, Any]:
+    """The values of the other tests, and Autoscaler objects count."""
+    made = values(wants)
+    made["config"]["kubernetes"] = {"nodes": True, "autoscalers": True}
+    return made
+
+
 async def everything_once(release: Release, round_: int) -> None:
-    """What makes each call: lists and watches anew, levels up and down, an Event. Not waited for."""
+    """What makes each call: lists and watches anew, levels up and down, a new object, an Event. Not waited for."""
     if round_ % 4 == 0:
         for pod in release.pods.running():
             pod.relay.break_connections()
+    asked = objects.autoscaler(replicas={"max": 6})
+    release.api.clear([SERVICES], (asked["apiVersion"], asked["kind"]))
+    release.api.add(asked)
     release.wants(2 + round_ % 4, round_ % 3)
     await asyncio.sleep(1.5)
 
@@ -133,8 +145,17 @@ def says(release: Release, right: Right) -> bool:
     return any(words.search(text) for pod in pods for text in (pod.log, pod.journal))
 
 
+@asynccontextmanager
+async def defined(cluster: RealApi) -> AsyncIterator[None]:
+    """The definition of Autoscalers goes at the end: the chart leaves it where it is."""
+    try:
+        yield
+    finally:
+        undefine(cluster)
+
+
 async def test_every_right_is_enough_and_none_is_too_many(cluster: RealApi, tmp_path: Path) -> None:
-    async with released(cluster, tmp_path, "rights") as release:
+    async with released(cluster, tmp_path, "rights", chosen) as release, defined(cluster):
         await release.leading()
         granted = set().union(*(rights(role) for role in roles(cluster, "rights")))
         round_ = 0

@@ -22,6 +22,7 @@ import yaml
 
 from autoscaler.cli.replay import replay
 from autoscaler.runtime.journal_file import read_journal
+from charts.generate.crd import definition
 from tests.chart import chart
 from tests.fakes.kubernetes import objects
 from tests.fakes.kubernetes.crds import KUBERAY
@@ -163,7 +164,8 @@ class Installed:
 @asynccontextmanager
 async def installed(folder: Path, chosen: dict[str, Any], token: str) -> AsyncIterator[Installed]:
     """A fake cluster with one GPU node and the release in it; no process of it is left afterwards."""
-    with FakeApi(crds=KUBERAY, rbac=Rbac(), tokens={"t": USER}, namespaces=("llm", NAMESPACE)) as api:
+    crds = (*KUBERAY, definition())
+    with FakeApi(crds=crds, rbac=Rbac(), tokens={"t": USER}, namespaces=("llm", NAMESPACE)) as api:
         api.add(objects.node())
         release = Installed(api, folder, chosen, token)
         try:

@@ -606,7 +606,7 @@ class View:
 
     def _settings_of(self, key: DeploymentKey) -> DeploymentSettings | None:
         if key not in self._settings:
-            self._settings[key] = self._telemetry.config.settings_for(key)
+            self._settings[key] = self._telemetry.settings_for(key)
         return self._settings[key]
 
     def _forecast(self, key: DeploymentKey) -> Forecast | None:

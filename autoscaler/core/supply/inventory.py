@@ -58,11 +58,10 @@ def gpus_per_replica(settings: DeploymentSettings | None, inventory: DeploymentI
     """GPUs that one replica holds: setting, profile, Serve's own figure, else 1."""
     if settings is not None and settings.gpus_per_replica is not None:
         return settings.gpus_per_replica
+    said = None if inventory is None else inventory.gpus_per_replica
     if settings is not None and settings.profile is not None:
-        return settings.profile.gpus
-    if inventory is not None and inventory.gpus_per_replica is not None:
-        return inventory.gpus_per_replica
-    return 1
+        return max(settings.profile.gpus, said or 1) if settings.profile_by_tenant else settings.profile.gpus
+    return 1 if said is None else said
 
 
 def _paths(seen: Sequence[int], otherwise: LeadPath) -> Iterator[LeadPath]:

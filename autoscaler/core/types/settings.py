@@ -32,6 +32,8 @@ class DeploymentSettings:
 
     match: str
     profile: EngineProfile | None = None
+    profile_by_tenant: bool = False
+    """A tenant named the profile: it may not make a replica count as fewer GPUs than Serve says."""
     node_pools: tuple[str, ...] = ()
     min_replicas: int = 1
     max_replicas: int = 1

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from typing import Any, get_args
 
-from autoscaler.core.tenants import NO_MORE_SAID, Asked, Refusal, narrowed, unlisted
+from autoscaler.core.tenants import NO_MORE_SAID, Asked, Scope, entries_for
 from autoscaler.core.types import ActWay, DeploymentSettings, TenantRules
 from autoscaler.sources.kuberay.objects import ANNOTATION_PREFIX
 from policies.base import LEAST_TARGET_FRACTION, LONGEST_ITL_S, LONGEST_TTFT_S, TARGET_FRACTION_BELOW
@@ -155,45 +154,7 @@ def settings_for_service(
     rules: TenantRules = NO_MORE_SAID,
     budgets: Collection[str] = (),
 ) -> tuple[tuple[DeploymentSettings, ...], tuple[str, ...]]:
-    """The entries that hold for one service because of its annotations, to stand before all others; and problems.
-
-    Every entry of the file that could match the service is repeated for it alone, as far narrower as the annotations
-    say; where no entry could and `max-replicas` is given, one for all its deployments, inside `rules` (`budgets`: the
-    kinds of GPU that have one). An entry that follows another deployment keeps its own numbers.
-    """
-    asked = annotations.asked
-    if asked == Asked():
-        return (), ()
-    made: list[DeploymentSettings] = []
-    refused: list[Refusal] = []
-    for entry in settings:
-        match = _for_service(entry.match, namespace, service)
-        if match is None:
-            continue
-        changed, refusals = (entry, ()) if entry.follows else narrowed(entry, asked, rules.max_step_up)
-        refused += refusals
-        made.append(replace(changed, match=match))
-    if not made:
-        alone, refusals = unlisted(f"{namespace}/{service}/*/*", asked, rules, budgets)
-        refused += refusals
-        made += () if alone is None else (alone,)
+    """The entries that hold for one service because of its annotations (core.tenants.entries_for); and problems."""
+    made, refused = entries_for(settings, Scope(namespace, service), annotations.asked, rules, budgets)
     names = {kind.field: name for name, kind in _KINDS.items()}
-    return tuple(made), tuple(f"{ANNOTATION_PREFIX}{names[one.what]}: {one.why}" for one in dict.fromkeys(refused))
-
-
-def _for_service(match: str, namespace: str, service: str) -> str | None:
-    """The pattern for this service only; None when it is for others."""
-    parts = match.split("/")
-    if len(parts) == 2:
-        parts = ["*", "*", *parts]
-    if len(parts) != 4 or not service_matches(match, namespace, service):
-        return None
-    return "/".join([namespace, service, *parts[2:]])
-
-
-def service_matches(match: str, namespace: str, service: str) -> bool:
-    """Could the pattern hold for some deployment of the service?"""
-    parts = match.split("/")
-    if len(parts) == 2:
-        return True
-    return len(parts) == 4 and fnmatchcase(namespace, parts[0]) and fnmatchcase(service, parts[1])
+    return made, tuple(f"{ANNOTATION_PREFIX}{names[one.what]}: {one.why}" for one in refused)

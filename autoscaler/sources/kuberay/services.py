@@ -6,12 +6,13 @@ of its deployments. How a planned level is split over the two: upgrade.py. Not f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from autoscaler.clients.addresses import ServiceHost, is_label, is_subdomain
-from autoscaler.sources.kuberay.annotations import AnnotationReading, Annotations, service_matches
+from autoscaler.core.tenants import service_matches
+from autoscaler.sources.kuberay.annotations import AnnotationReading, Annotations
 from autoscaler.sources.kuberay.objects import ClusterSpec, RayClusterView, RayServiceView, ServiceHalf, WorkerGroup
 from autoscaler.sources.serve_config import ServeApp
 
@@ -69,7 +70,7 @@ class KubeService:
     uid: str
     phase: Phase
     opted_in: bool
-    """leadtime may act on it: by annotation, or because the settings name it."""
+    """leadtime may act on it: by annotation, by an Autoscaler, or because the settings name it."""
     reading: AnnotationReading = AnnotationReading(Annotations())
     active: ServeCluster | None = None
     pending: ServeCluster | None = None
@@ -108,27 +109,42 @@ def discover(
     clusters: Iterable[RayClusterView],
     readings: Mapping[ObjectKey, AnnotationReading],
     patterns: Iterable[str] = (),
+    asked: Collection[ServiceKey] = (),
 ) -> tuple[KubeService, ...]:
     """All services, by namespace and name.
 
-    `readings` holds the objects' annotations, `patterns` those of the settings' `deployments`. A RayCluster that a
-    RayService owns is part of that service.
+    `readings` holds the objects' annotations, `patterns` those of the settings' `deployments`, `asked` the services
+    that an Autoscaler is about. A RayCluster that a RayService owns is part of that service.
     """
-    patterns = tuple(patterns)
+    consents = _Consents(readings, tuple(patterns), frozenset(asked))
     by_name = {(view.namespace, view.name): view for view in clusters}
-    found = [_of_service(view, by_name, readings, patterns) for view in services]
+    found = [_of_service(view, by_name, consents) for view in services]
     taken = {service.key for service in found}
     alone = (view for key, view in by_name.items() if view.service is None and key not in taken)
-    return tuple(sorted([*found, *(_of_cluster(v, readings, patterns) for v in alone)], key=lambda s: s.key))
+    return tuple(sorted([*found, *(_of_cluster(v, consents) for v in alone)], key=lambda s: s.key))
+
+
+@dataclass(frozen=True, slots=True)
+class _Consents:
+    """What says whether leadtime may act on a service."""
+
+    readings: Mapping[ObjectKey, AnnotationReading]
+    patterns: tuple[str, ...]
+    asked: frozenset[ServiceKey]
+
+    def of(self, kind: str, namespace: str, name: str) -> tuple[bool, AnnotationReading]:
+        """(it may, the annotations)."""
+        reading = self.readings.get((kind, namespace, name), AnnotationReading(Annotations()))
+        asked = (namespace, name) in self.asked
+        return opted_in(namespace, name, reading.annotations, self.patterns, asked), reading
 
 
 def _of_service(
     view: RayServiceView,
     clusters: Mapping[ServiceKey, RayClusterView],
-    readings: Mapping[ObjectKey, AnnotationReading],
-    patterns: tuple[str, ...],
+    consents: _Consents,
 ) -> KubeService:
-    reading = readings.get(("RayService", view.namespace, view.name), AnnotationReading(Annotations()))
+    may, reading = consents.of("RayService", view.namespace, view.name)
     halves: list[tuple[Role, ServiceHalf | None]] = [("active", view.active), ("pending", view.pending)]
     active, pending = (
         None if half is None else _cluster(view, half, role, clusters.get((view.namespace, half.cluster)))
@@ -140,7 +156,7 @@ def _of_service(
         view.name,
         view.uid,
         _phase(view),
-        opted_in(view.namespace, view.name, reading.annotations, patterns),
+        may,
         reading,
         active,
         pending,
@@ -149,10 +165,8 @@ def _of_service(
     )
 
 
-def _of_cluster(
-    view: RayClusterView, readings: Mapping[ObjectKey, AnnotationReading], patterns: tuple[str, ...]
-) -> KubeService:
-    reading = readings.get(("RayCluster", view.namespace, view.name), AnnotationReading(Annotations()))
+def _of_cluster(view: RayClusterView, consents: _Consents) -> KubeService:
+    may, reading = consents.of("RayCluster", view.namespace, view.name)
     phase: Phase = "gone" if view.deleting else "suspended" if view.spec.suspended else "steady"
     half = ServiceHalf(view.name)
     return KubeService(
@@ -161,21 +175,21 @@ def _of_cluster(
         view.name,
         view.uid,
         phase,
-        opted_in(view.namespace, view.name, reading.annotations, patterns),
+        may,
         reading,
         _cluster(view, half, "active", view),
     )
 
 
-def opted_in(namespace: str, name: str, annotations: Annotations, patterns: Iterable[str]) -> bool:
-    """By `enabled: "true"`, or by an entry of the settings that names it in four parts (`*` included).
+def opted_in(namespace: str, name: str, annotations: Annotations, patterns: Iterable[str], asked: bool = False) -> bool:
+    """By `enabled: "true"`, an Autoscaler (`asked`), or an entry of the settings that names it in four parts (`*` too).
 
     `enabled: "false"` always wins. An entry in two parts (APP/DEPLOYMENT) gives settings and consents to nothing: it
     would match whatever else runs in the namespace.
     """
     if annotations.enabled is not None:
         return annotations.enabled
-    return any(pattern.count("/") == 3 and service_matches(pattern, namespace, name) for pattern in patterns)
+    return asked or any(pattern.count("/") == 3 and service_matches(pattern, namespace, name) for pattern in patterns)
 
 
 def _phase(view: RayServiceView) -> Phase:

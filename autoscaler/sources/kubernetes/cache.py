@@ -60,6 +60,8 @@ class ObjectCache(Generic[V]):
         self.resource, self.namespace = resource, namespace
         self.why = NOT_READ
         """Why the view does not follow the cluster now; empty when it does."""
+        self.absent = False
+        """The server does not know the kind, as of the last answer: there are no such objects."""
         self.lists = 0
         self.unreadable = 0
         """Objects that `parse` could not make sense of."""
@@ -116,6 +118,7 @@ class ObjectCache(Generic[V]):
                 self._take(items, obj)
             version = page.resource_version
         self.lists += 1
+        self.absent = False
         self._items, self._version = items, version
         self._heard_at_s = self._now_s()
         self._changed()
@@ -176,6 +179,7 @@ class ObjectCache(Generic[V]):
 
     async def _rest(self, error: LeadtimeError) -> None:
         self.why = str(error)
+        self.absent = isinstance(error, NotFound)
         self._failures += 1
         times = self._times
         wait_s = min(times.longest_backoff_s, times.backoff_s * 2.0 ** min(self._failures - 1, 10))

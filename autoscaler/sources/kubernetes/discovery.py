@@ -1,4 +1,4 @@
-"""What is in the cluster: services to scale, their annotations, pools of nodes. Watched, never polled.
+"""What is in the cluster: services to scale, their annotations and Autoscalers, pools of nodes. Watched, never polled.
 
 `KubernetesDiscovery` holds the views and answers from memory; run it as a task beside the ticks. `KubernetesPools` is
 the source of node pools. Parsing and rules are in sources/kuberay and nodes.py; this file only joins
@@ -14,18 +14,19 @@ from typing import Any
 
 from autoscaler.core.audit import Audit
 from autoscaler.core.ports import Reading, Source
-from autoscaler.core.tenants import NO_MORE_SAID
+from autoscaler.core.tenants import NO_MORE_SAID, service_matches
 from autoscaler.core.types import DeploymentSettings, PoolRefusal, PoolSettings, PoolSignals, TenantRules
 from autoscaler.kubernetes.resources import EVENTS, NODES, PODS, RAY_CLUSTERS, RAY_SERVICES, ClusterApi, Resource
 from autoscaler.sources.kuberay.annotations import (
     AnnotationReading,
     read_annotations,
-    service_matches,
     settings_for_service,
 )
+from autoscaler.sources.kuberay.autoscalers import AutoscalerView
 from autoscaler.sources.kuberay.objects import RayClusterView, RayServiceView, parse_ray_cluster, parse_ray_service
 from autoscaler.sources.kuberay.services import KubeService, ObjectKey, ServiceKey, discover
 from autoscaler.sources.kuberay.upgrade import ServiceChange, change
+from autoscaler.sources.kubernetes.autoscalers import AutoscalerReading, Autoscalers, entries_of, problems_of
 from autoscaler.sources.kubernetes.cache import ObjectCache, WatchTimes
 from autoscaler.sources.kubernetes.events import FAILED_SCALE_UP, PULLED, parse_failed_scale_up, parse_pulled
 from autoscaler.sources.kubernetes.nodes import (
@@ -40,6 +41,7 @@ from autoscaler.sources.kubernetes.nodes import (
 from autoscaler.sources.kubernetes.pods import RayPods
 from autoscaler.sources.readings import Pools
 from policies.base import DeploymentKey
+from policies.capacity import EngineProfile
 
 _REFUSALS_KEPT = 20
 _LASTS_S = 240.0
@@ -59,12 +61,14 @@ class KubernetesDiscovery:
         settings: Sequence[DeploymentSettings] = (),
         tenants: TenantRules = NO_MORE_SAID,
         budgets: Collection[str] = (),
+        profile_of: Callable[[str], EngineProfile | None] | None = None,
         audit: Audit | None = None,
         times: WatchTimes | None = None,
     ) -> None:
         """`namespaces` empty: all of them (that needs rights on the whole cluster).
 
-        `tenants`: what annotations may do where no entry says more; `budgets`: the kinds of GPU that have one.
+        `tenants`: what annotations and Autoscalers may do where no entry says more; `budgets`: the kinds of GPU that
+        have one. `profile_of`: a preset by its name, for Autoscalers; None: these are not watched.
         """
         self._api, self._now_s, self._times = api, now_s, times
         self._settings = tuple(settings)
@@ -75,6 +79,12 @@ class KubernetesDiscovery:
         places: list[str | None] = [*namespaces] or [None]
         self._services = [self._cache(RAY_SERVICES, place, parse_ray_service) for place in places]
         self._clusters = [self._cache(RAY_CLUSTERS, place, parse_ray_cluster) for place in places]
+        self.autoscalers: Autoscalers | None = None
+        """None: such objects are not watched."""
+        if profile_of is not None:
+            self.autoscalers = Autoscalers(
+                api, places, profile_of, now_s=now_s, changed=self._mark, times=times, audit=audit
+            )
         self._readings: dict[ObjectKey, tuple[tuple[tuple[str, str], ...], AnnotationReading]] = {}
         self._found: tuple[KubeService, ...] = ()
         self._stale = True
@@ -90,7 +100,8 @@ class KubernetesDiscovery:
 
     async def run(self) -> None:
         """Watch until cancelled."""
-        await run_caches([*self._services, *self._clusters])
+        objects = [] if self.autoscalers is None else self.autoscalers.caches
+        await run_caches([*self._services, *self._clusters, *objects])
 
     # ------------------------------------------------------------ what there is
 
@@ -106,7 +117,8 @@ class KubernetesDiscovery:
             services: list[RayServiceView] = [view for cache in self._services for view in cache.items.values()]
             clusters: list[RayClusterView] = [view for cache in self._clusters for view in cache.items.values()]
             readings = self._read_annotations(services, clusters)
-            self._found = discover(services, clusters, readings, [entry.match for entry in self._settings])
+            asked = frozenset() if self.autoscalers is None else self.autoscalers.targets()
+            self._found = discover(services, clusters, readings, [entry.match for entry in self._settings], asked)
         return self._found
 
     def service_version(self, namespace: str, name: str) -> str | None:
@@ -127,8 +139,34 @@ class KubernetesDiscovery:
         return frozenset(service.key for service in self.services() if service.reading.annotations.paused)
 
     def deployment_settings(self) -> tuple[DeploymentSettings, ...]:
-        """Entries that annotations make, to stand before those of the settings file."""
+        """Entries that Autoscalers and annotations make, to stand before those of the settings file."""
         return tuple(entry for service in self._asked() for entry in self._entries(service)[0])
+
+    def paused_patterns(self) -> tuple[str, ...]:
+        """What Autoscalers pause: patterns of keys in four parts."""
+        return () if self.autoscalers is None else self.autoscalers.paused_patterns()
+
+    def refusals(self, reading: AutoscalerReading) -> tuple[str, ...]:
+        """Everything that is wrong with an Autoscaler, or refused of it, in words."""
+        wanted = reading.wanted or reading.view.wanted
+        target = None if wanted is None else (wanted.scope.namespace, wanted.scope.service)
+        service = next((one for one in self.services() if one.key == target), None)
+        made, refused = entries_of(reading, self._settings, self._tenants, self._budgets)
+        found = (*problems_of(reading, service), *refused)
+        if found or made or target is None or any(service_matches(entry.match, *target) for entry in self._settings):
+            return found
+        return ("spec.replicas.max: not given, and no settings match the target; it is only observed",)
+
+    def autoscaler_of(self, key: DeploymentKey) -> AutoscalerView | None:
+        """The narrowest object that counts for a deployment."""
+        objects = () if self.autoscalers is None else self.autoscalers.of_service((key.namespace, key.service))
+        found = (o.view for o in objects if o.wanted is not None and key.matches(o.wanted.scope.pattern))
+        return next(found, None)
+
+    def autoscaler_problems(self) -> tuple[tuple[AutoscalerView, str], ...]:
+        """Every refusal of every Autoscaler."""
+        found = () if self.autoscalers is None else self.autoscalers.all()
+        return tuple((reading.view, words) for reading in found for words in self.refusals(reading))
 
     def problems(self) -> tuple[tuple[KubeService, str], ...]:
         """Every wrong annotation and every setting that is missing, in words, with the service it is about."""
@@ -151,7 +189,12 @@ class KubernetesDiscovery:
         )
 
     def status(self) -> tuple[bool, float | None, str]:
-        """(up, as of, why not): of the oldest view."""
+        """(up, as of, why not): of the oldest view. Before the Autoscalers were seen once it is not known who may act.
+
+        Later their last state stays in force while they cannot be read.
+        """
+        if self.autoscalers is not None and not self.autoscalers.known:
+            return False, None, f"Autoscalers: {self.autoscalers.why}"
         return _status([*self._services, *self._clusters])
 
     # ------------------------------------------------------------ inside
@@ -164,6 +207,9 @@ class KubernetesDiscovery:
         made, problems = settings_for_service(
             self._settings, service.namespace, service.name, annotations, self._tenants, self._budgets
         )
+        objects = () if self.autoscalers is None else self.autoscalers.of_service(service.key)
+        for reading in reversed(objects):
+            made = (*entries_of(reading, self._settings, self._tenants, self._budgets)[0], *made)
         named = made or any(service_matches(entry.match, *service.key) for entry in self._settings)
         if annotations.enabled and not named and not problems and not service.reading.problems:
             problems = (

@@ -175,18 +175,22 @@ class KubernetesPauseSource(Source):
 
 
 class AnnotationPauseSource(Source):
-    """`leadtime.dev/paused` on services, from the objects that are watched anyway."""
+    """`leadtime.dev/paused` on services, and `paused` of Autoscalers, from the objects that are watched anyway."""
 
     name = "kubernetes-annotations"
 
     def __init__(
-        self, services: Callable[[], frozenset[tuple[str, str]]], keys: Callable[[], Iterable[DeploymentKey]]
+        self,
+        services: Callable[[], frozenset[tuple[str, str]]],
+        keys: Callable[[], Iterable[DeploymentKey]],
+        patterns: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
-        """`services`: (namespace, name) of those that are paused; `keys`: all deployments that there are."""
-        self._services, self._keys = services, keys
+        """`services`: (namespace, name) of those that are paused; `keys`: all deployments that there are;
+        `patterns`: of keys that Autoscalers pause."""
+        self._services, self._keys, self._patterns = services, keys, patterns
 
     async def read(self, now_s: float) -> Reading:
-        pause = ClusterPause(services=self._services())
+        pause = ClusterPause(patterns=self._patterns(), services=self._services())
         return Reading(self.name, True, now_s, Paused(pause.state(self._keys())))
 
 

@@ -122,6 +122,7 @@ annotations:
       "prewarm" (gt (len $ways) 0)
       "ways" $ways
       "pause" $discovery
+      "autoscalers" (and $discovery (eq "true" (toString (get ($config.kubernetes | default dict) "autoscalers"))))
       "nodes" (and $discovery (eq "true" (toString (get ($config.kubernetes | default dict) "nodes"))))
       "admission" (kindIs "bool" .Values.admissionPolicy.enabled | ternary .Values.admissionPolicy.enabled (hasKey $ways "worker_group"))
       "api" (or $election $objects $discovery)

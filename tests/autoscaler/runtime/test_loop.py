@@ -247,7 +247,7 @@ async def test_a_journal_that_cannot_be_written_stops_nobody(shell: Shell, caplo
 async def test_a_memory_too_long_for_the_journal_is_left_out_of_it_and_said_once(
     shell: Shell, caplog: pytest.LogCaptureFixture
 ) -> None:
-    shell.runtime._journal = JournalWriter(shell.folder / "journal", max_bytes=4000)
+    shell.runtime._journal = JournalWriter(shell.folder / "journal", max_bytes=5000)
     shell.policy.wants[LLM] = 3
     await shell.ticks(12)
     kinds = [record["kind"] for record in shell.recorded()]

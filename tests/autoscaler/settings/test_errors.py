@@ -338,7 +338,7 @@ KUBERNETES = [
     (
         "kubernetes: {namespaces: [a]}",
         "kubernetes.namespaces: unknown key; did you mean 'namespace'? (allowed: watch_namespaces, name, namespace, "
-        "tokens, token_files, nodes, events, kubeconfig, context, timeout_s)",
+        "tokens, token_files, nodes, autoscalers, events, kubeconfig, context, timeout_s)",
     ),
     (
         "kubernetes: {kubeconfig: nowhere}",

@@ -58,6 +58,18 @@ def cluster_spec(*groups: dict[str, Any], **more: Any) -> dict[str, Any]:
     }
 
 
+def autoscaler(
+    name: str = "chat", *, namespace: str = NAMESPACE, target: dict[str, Any] | None = None, **spec: Any
+) -> dict[str, Any]:
+    """An Autoscaler object; `target` beside the service's name."""
+    return {
+        "apiVersion": "leadtime.dev/v1alpha1",
+        "kind": "Autoscaler",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"target": {"name": "chat-llm", **(target or {})}, **spec},
+    }
+
+
 def ray_service(
     name: str = "chat-llm",
     *,
