@@ -6,9 +6,10 @@ Builds it from a scenario, and answers what the controller may ask. It decides n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from autoscaler.common.errors import ScenarioError
+from autoscaler.core.scheduled_load import recurring_hints
 from autoscaler.core.types import DeploymentInventory, DeploymentMetrics, Hint
 from autoscaler.core.types.pools import WAYS
 from policies.base import DeploymentKey, whole_up
@@ -30,6 +31,8 @@ from simulator.workload.traces import RequestTrace
 from simulator.workload.workload import ArrivalStream, Lengths, rate_arrivals, request_arrivals
 
 _LONGEST_TAIL_S = 300.0
+_SCHEDULED_AHEAD_S = 86400.0
+"""How long before it begins what recurs is told: longer than any lead time."""
 
 
 @dataclass(slots=True)
@@ -66,6 +69,7 @@ class Environment:
         ]
         self.serves = {one.key: one.serve for one in self.live}
         self._pages = self._metric_pages(telemetry) if telemetry.read else []
+        self._scheduled = [d for d in scenario.deployments if d.block.schedule]
         self._hints = [_hint(d, i) for d in scenario.deployments for i in range(len(d.block.hints))]
         self._start()
 
@@ -183,7 +187,13 @@ class Environment:
 
     def hints(self, now_s: float) -> tuple[Hint, ...]:
         """What is announced and not over."""
-        return tuple(h for at_s, h in self._hints if at_s <= now_s < h.end_at_s)
+        announced = [h for at_s, h in self._hints if at_s <= now_s < h.end_at_s]
+        for d in self._scheduled:
+            at_s = d.calendar_s
+            schedule = [block.load for block in d.block.schedule]
+            for hint in recurring_hints(schedule, d.key, at_s + now_s, _SCHEDULED_AHEAD_S):
+                announced.append(replace(hint, start_at_s=hint.start_at_s - at_s, end_at_s=hint.end_at_s - at_s))
+        return tuple(announced)
 
 
 def arrivals_of(spec: Deployment, duration_s: float, seed: int) -> ArrivalStream:

@@ -68,7 +68,7 @@ def forecast_demand(
             d.forecast = _forecast(spec, d.forecaster, horizons_s, now_s)
             if d.forecast is not None:
                 _record(d, config, spec, d.forecast)
-            if announced or d.memory.hints:
+            if announced or d.memory.hints or (d.settings is not None and d.settings.schedule):
                 _scheduled_loads(d, config, announced, farthest_s, now_s)
         except Exception as error:  # an error in one forecaster affects only its deployment
             d.failed = problem_text("its forecast", error)
@@ -93,9 +93,10 @@ def _scheduled_loads(
     d: DeploymentTick, config: ControllerConfig, announced: Sequence[Hint], farthest_s: float, now_s: float
 ) -> None:
     """Merge active hints into the forecast."""
+    schedule = () if d.settings is None else d.settings.schedule
     d.scheduled = scheduled_load.scheduled_loads(
         d.memory.hints, announced, d.key, now_s, farthest_s, config.hint_max_rps, d.observation.rate_rps, d.forecast,
-        lambda hint: _weight(d, hint),
+        lambda hint: _weight(d, hint), scheduled_load.recurring_hints(schedule, d.key, now_s, farthest_s),
     )  # fmt: skip
     if not d.scheduled:
         return

@@ -1,7 +1,8 @@
 """Hints in the forecast: announced demand raises the quantiles, within a ceiling, until it expires.
 
-Pure merging. A hint can only raise; its weight follows from its confidence (policies/base/forecast.py). The sources of
-hints are elsewhere (sources/mqtt_hints.py, a scenario).
+Pure merging. A hint can only raise; its weight follows from its confidence (policies/base/forecast.py). What recurs by
+a calendar is in the settings and is made into hints here; other sources are elsewhere (sources/mqtt_hints.py, a
+scenario).
 """
 
 from __future__ import annotations
@@ -9,9 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache, lru_cache
+from itertools import islice, pairwise
+from math import ceil
+from zoneinfo import ZoneInfo, available_timezones
+
+from cronsim import CronSim, CronSimError
 
 from autoscaler.core.state import HintMemory
-from autoscaler.core.types import Hint
+from autoscaler.core.types import Hint, RecurringLoad
 from policies.base import DeploymentKey, Forecast
 from policies.base.forecast import Announcement, raised_quantile
 
@@ -21,6 +28,17 @@ _STEP_S = 1.0
 """Time (s) before a hint's window enters a horizon at which the quantiles begin to rise towards it."""
 _FIRST_EPOCH_S = 1e8
 """Times below this count from a scenario's start."""
+
+
+_CALENDAR_STEP_S, _AHEAD_STEP_S = 600.0, 3600.0
+"""The calendar is asked again for each 10 minutes of time, and for whole hours ahead: its answers are kept."""
+_LOOKED_AT = 24
+"""Beginnings that are held against the length of a recurring load."""
+_CLOCK_CHANGE_S = 3600.0
+SHORTEST_S, LONGEST_S = 60, 7 * 86400
+"""Bounds of what recurs."""
+MOST_RPS, MOST_MULTIPLIER, MOST_RECURRING, LONGEST_CRON = 1e6, 100.0, 16, 100
+CRON_WORDS = "five fields of cron: minute, hour, day of the month, month, day of the week"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,23 +80,29 @@ def scheduled_loads(
     rate_rps: float | None,
     forecast: Forecast | None,
     weight: Callable[[Hint], float],
+    recurring: Sequence[Hint] = (),
 ) -> tuple[ScheduledLoad, ...]:
     """Hints of a deployment that count now or within `farthest_s`, by their beginning.
 
-    Of two with the same id the later one counts. `memories` learn the base of multipliers: the demand expected without
+    Of two with the same id the later one counts. `recurring`: those of the settings, which no ceiling holds. `memories`
+    learn the base of multipliers: the demand expected without
     the hint, up to its beginning. It stays fixed from then on, since later observations may contain the hint's own
     demand.
     """
-    if not hints and not memories:
+    if not hints and not memories and not recurring:
         return ()
-    by_id = {h.id: h for h in hints if h.key == key and h.end_at_s > now_s and h.confidence_fraction > 0}
+    own = {h.id for h in recurring}
+    by_id = {h.id: h for h in (*hints, *recurring) if h.key == key and h.end_at_s > now_s and h.confidence_fraction > 0}
     for gone in set(memories) - set(by_id):
         del memories[gone]
     near = [h for h in by_id.values() if h.start_at_s <= now_s + farthest_s]
     near.sort(key=lambda h: (h.start_at_s, h.id))
     return tuple(
-        _scheduled(memories, hint, now_s, ceiling_rps, rate_rps, forecast, weight(hint)) for hint in near[:MOST]
-    )
+        _scheduled(
+            memories, hint, now_s, None if hint.id in own else ceiling_rps, rate_rps, forecast, weight(hint)
+        )
+        for hint in near[:MOST]
+    )  # fmt: skip
 
 
 def _scheduled(
@@ -154,6 +178,68 @@ def _not_falling(row: Sequence[float], before: Sequence[float]) -> tuple[float, 
 
 def _at_most(rps: float, ceiling_rps: float | None) -> float:
     return rps if ceiling_rps is None else min(rps, ceiling_rps)
+
+
+# ---------------------------------------------------------------- what recurs by a calendar
+
+
+def recurring_hints(
+    schedule: Sequence[RecurringLoad], key: DeploymentKey, now_s: float, farthest_s: float
+) -> tuple[Hint, ...]:
+    """Of a schedule that is right: the hints that count at `now_s` or begin within `farthest_s`, and some later."""
+    from_s = now_s // _CALENDAR_STEP_S * _CALENDAR_STEP_S
+    until_s = from_s + _CALENDAR_STEP_S + ceil(farthest_s / _AHEAD_STEP_S) * _AHEAD_STEP_S
+    return tuple(
+        Hint(
+            f"{one.name} {datetime.fromtimestamp(start_s, ZoneInfo(one.time_zone)):%Y-%m-%d %H:%M%z}",
+            key,
+            start_s,
+            start_s + one.duration_s,
+            one.rps,
+            one.multiplier,
+            one.confidence_fraction,
+            asked_by="schedule",
+        )
+        for one in schedule
+        for start_s in _beginnings(one.cron, one.time_zone, from_s - one.duration_s, until_s)
+        if start_s + one.duration_s > now_s
+    )
+
+
+@lru_cache(maxsize=4096)
+def _beginnings(cron: str, time_zone: str, after_s: float, until_s: float) -> tuple[float, ...]:
+    """Times (s) in (after_s, until_s]."""
+    found = []
+    for beginning in CronSim(cron, datetime.fromtimestamp(after_s, ZoneInfo(time_zone))):
+        at_s = beginning.timestamp()
+        if at_s > until_s:
+            break
+        found.append(at_s)
+    return tuple(found)
+
+
+def schedule_problem(cron: str, time_zone: str, duration_s: float) -> tuple[str, str] | None:
+    """What is wrong with a recurring load: the field ("cron", "time_zone" or "duration_s"), and why; None: nothing."""
+    if time_zone not in _time_zones():
+        return "time_zone", f"{time_zone!r}; allowed: a time zone of the IANA, as Europe/Berlin or UTC"
+    try:
+        if len(cron.split()) != 5:
+            raise CronSimError(f"{len(cron.split())} fields")
+        some = list(islice(CronSim(cron, datetime(2026, 1, 1, tzinfo=ZoneInfo(time_zone))), _LOOKED_AT))
+    except CronSimError as error:
+        return "cron", f"{cron!r}: {str(error)[:1].lower()}{str(error)[1:]}; allowed: {CRON_WORDS}"
+    closest_s = min((b.timestamp() - a.timestamp() for a, b in pairwise(some)), default=None)
+    if closest_s is None:
+        return "cron", f"{cron!r} never comes; allowed: {CRON_WORDS}"
+    if duration_s > closest_s + _CLOCK_CHANGE_S:
+        why = f"{duration_s:g}; it begins again after {closest_s:g} s; allowed: no longer than that"
+        return "duration_s", why
+    return None
+
+
+@cache
+def _time_zones() -> frozenset[str]:
+    return frozenset(available_timezones())
 
 
 # ---------------------------------------------------------------- words

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
-from autoscaler.core.types import DeploymentSettings, TenantRules
+from autoscaler.core.types import DeploymentSettings, RecurringLoad, TenantRules
 from policies.base import Slo
 from policies.capacity import EngineProfile
 
@@ -34,6 +34,7 @@ class Asked:
     node_pools: tuple[str, ...] | None = None
     weight: float | None = None
     priority: int | None = None
+    schedule: tuple[RecurringLoad, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,8 @@ def narrowed(
     """`entry` with the request applied as far as the entry allows; refused parts stay as in the entry.
 
     The range of replicas may shrink and the SLO may become laxer; the opposite only if `may_widen` allows it. Weight
-    and priority may only fall, node pools only be some of the entry's; a profile is taken where the entry has none.
+    and priority may only fall, node pools only be some of the entry's; a profile is taken where the entry has none. A
+    schedule comes beside the entry's: what it announces is a want like any other.
     Guarantee and kind of GPU are set by the admin only. A raised minimum gives no precedence in a scarce budget, and a
     wider range than the entry's is used by at most `max_step_up` more replicas a tick.
     """
@@ -141,6 +143,7 @@ def narrowed(
     wider = least > entry.min_replicas or most > entry.max_replicas
     made = replace(
         placed,
+        schedule=(*entry.schedule, *asked.schedule),
         min_replicas=least,
         max_replicas=most,
         slo=slo,

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from autoscaler.settings.deployments import Deployment
+from autoscaler.settings.document.blocks import schedule_problems
 from autoscaler.settings.document.gpu_kinds import naming_hint
 from autoscaler.settings.document.problems import Problem, did_you_mean, shown
 from autoscaler.settings.document.reading import Loc, SettingsFile
@@ -33,6 +34,7 @@ def check_settings(settings: Settings, file: SettingsFile) -> list[Problem]:
         *_bounds(settings),
         *_keys(settings),
         *_guarantees(settings),
+        *_schedules(settings),
         *_fleet(settings, file),
         *_policy(settings, file),
         *check_prewarm(settings),
@@ -132,6 +134,14 @@ def _guarantees(settings: Settings) -> Iterator[Problem]:
             allowed = "allowed: 0, or a match that names its namespace: NAMESPACE/*/APP/DEPLOYMENT"
             text = f"{d.guaranteed_gpus}; it would be for every namespace that is watched; {allowed}"
             yield Problem(("deployments", i, "guaranteed_gpus"), text)
+
+
+def _schedules(settings: Settings) -> Iterator[Problem]:
+    for i, d in enumerate(settings.deployments):
+        loc: Loc = ("deployments", i, "schedule")
+        yield from schedule_problems(d.schedule, loc)
+        if d.schedule and d.follows is not None:
+            yield Problem(loc, "an entry that follows another one has no demand of its own; allowed: none")
 
 
 def _is_pattern(text: str) -> bool:

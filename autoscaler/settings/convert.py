@@ -139,6 +139,7 @@ def _deployment(entry: Deployment, file: SettingsFile) -> DeploymentSettings:
         follows=None if follows is None else Follows(follows.deployment, follows.ratio, follows.min),
         startup=_startup(entry, profile),
         may_widen=tuple(entry.may_widen),
+        schedule=tuple(block.load for block in entry.schedule),
     )
 
 

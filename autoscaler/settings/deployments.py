@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from autoscaler.core.scheduled_load import MOST_RECURRING
 from autoscaler.core.types import TenantRules, Widening
-from autoscaler.settings.document.blocks import Block, Name, SloBlock, words
+from autoscaler.settings.document.blocks import Block, Name, RecurringLoadBlock, SloBlock, words
 from autoscaler.settings.kinds import PATTERN_WORDS, DurationS
 
 
@@ -75,6 +76,11 @@ class Deployment(Block):
         default=None, description="For a CPU-only ingress: keep it in proportion to another deployment."
     )
     startup: StartupBlock = Field(default=StartupBlock(), description="Priors of its cold start.")
+    schedule: list[RecurringLoadBlock] = Field(
+        default=[],
+        max_length=MOST_RECURRING,
+        description="Demand that recurs by a calendar, announced ahead of each time.",
+    )
     may_widen: list[Widening] = Field(
         default=[],
         description="What annotations may widen: a smaller minimum, a larger maximum, a stricter promise (slo); "

@@ -11,6 +11,15 @@ from typing import Any
 import yaml
 
 from autoscaler.common.fields import LONGEST_NAME
+from autoscaler.core.scheduled_load import (
+    CRON_WORDS,
+    LONGEST_CRON,
+    LONGEST_S,
+    MOST_MULTIPLIER,
+    MOST_RECURRING,
+    MOST_RPS,
+    SHORTEST_S,
+)
 from autoscaler.kubernetes.resources import AUTOSCALERS
 from autoscaler.sources.kuberay.annotations import MOST_REPLICAS
 from autoscaler.sources.kuberay.autoscalers import MOST_POOLS, PRIORITIES
@@ -179,8 +188,47 @@ def _spec() -> Schema:
             **_rule("self > 0.0 && self <= 1e9", "self > 0.0 ? 'allowed: up to 1e9' : 'allowed: a number > 0'"),
         },
         priority=_whole("Class for a scarce GPU budget; at most that of the settings.", *PRIORITIES),
+        schedule={
+            "type": "array", "minItems": 1, "maxItems": MOST_RECURRING, "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["name"], "items": _load(),
+            "description": "Demand that recurs by a calendar, announced ahead of each time.",
+        },
         paused={"type": "boolean", "default": False, "description": "true = leadtime changes nothing of the target."},
     )  # fmt: skip
+
+
+def _load() -> Schema:
+    return {
+        **_object(
+            "Demand that comes at the times of a calendar.",
+            ["name", "cron", "durationSeconds"],
+            name={"type": "string", "minLength": 1, "maxLength": LONGEST_NAME, "description": "Names it in reasons."},
+            cron={
+                "type": "string", "maxLength": LONGEST_CRON, "description": f"When it begins: {CRON_WORDS}.",
+                **_rule(r"self.matches('^\\s*\\S+(\\s+\\S+){4}\\s*$')", f"self + ': not {CRON_WORDS}'"),
+            },
+            timeZone={
+                "type": "string", "minLength": 1, "maxLength": 64, "default": "UTC",
+                "description": "Whose clock that is, as Europe/Berlin; it follows summer time.",
+            },
+            durationSeconds={
+                "type": "number", "minimum": SHORTEST_S, "maximum": LONGEST_S, "description": "How long it lasts (s).",
+            },
+            rps={
+                "type": "number", "maximum": MOST_RPS, "description": "Requests per second that demand reaches.",
+                **_rule("self > 0.0", "'allowed: requests per second > 0'"),
+            },
+            multiplier={
+                "type": "number", "minimum": 1, "maximum": int(MOST_MULTIPLIER),
+                "description": "In place of rps: times what is expected without it.",
+            },
+            confidenceFraction={
+                "type": "number", "maximum": 1, "description": "How likely it is that it comes; without it 1.",
+                **_rule("self > 0.0", "'allowed: a share > 0 and <= 1'"),
+            },
+        ),
+        **_rule("has(self.rps) != has(self.multiplier)", "'exactly one of rps and multiplier is needed'"),
+    }  # fmt: skip
 
 
 def _status() -> Schema:

@@ -130,6 +130,9 @@ def _fields(schema: Schema, above: str = "") -> Iterator[tuple[str, str, Schema]
     """Path, type and schema of what is no object itself."""
     for name, one in schema["properties"].items():
         path, kind = f"{above}{name}", one["type"]
+        if kind == "array" and name == "schedule":
+            yield from _fields(one["items"], f"{path}[].")
+            continue
         if kind == "object":
             yield from _fields(one, f"{path}.")
             continue

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from autoscaler.settings.document.blocks import schedule_problems
 from autoscaler.settings.document.gpu_kinds import naming_hint
 from autoscaler.settings.document.problems import Problem, did_you_mean, shown
 from autoscaler.settings.document.reading import Loc
@@ -69,6 +70,7 @@ def _deployment(at: Loc, d: DeploymentBlock, file: ScenarioFile) -> Iterator[Pro
             yield Problem((*at, "hints", i), "exactly one of rps and multiplier is needed")
         if hint.end_s <= hint.start_s:
             yield from _after(at, "hints", i, hint.start_s, hint.end_s)
+    yield from schedule_problems(d.schedule, (*at, "schedule"))
 
 
 def _gangs(at: Loc, d: DeploymentBlock) -> Iterator[Problem]:

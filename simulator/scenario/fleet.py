@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from autoscaler.core.scheduled_load import MOST_RECURRING
 from autoscaler.core.types.pools import SCENARIO_DEFAULT, Way
-from autoscaler.settings.document.blocks import Block, Name, SloBlock, words
+from autoscaler.settings.document.blocks import Block, Name, RecurringLoadBlock, SloBlock, words
 from policies.base.durations import Duration
 from simulator.scenario.kinds import MAX_NODES, DurationS, Fraction
 from simulator.scenario.traffic import HintBlock, HistoryBlock, WorkloadBlock
@@ -53,6 +54,12 @@ class DeploymentBlock(Block):
     workload: WorkloadBlock = Field(description="Its traffic.")
     history: HistoryBlock | None = Field(default=None, description="Its traffic before time 0.")
     hints: list[HintBlock] = Field(default=[], description="Announcements of planned demand.")
+    schedule: list[RecurringLoadBlock] = Field(
+        default=[],
+        max_length=MOST_RECURRING,
+        description="Announcements that recur by a calendar, as in the settings. Time 0 is that of a trace that counts "
+        "from 1970, else a Monday, 0:00 UTC.",
+    )
 
     @property
     def pools(self) -> tuple[str, ...]:

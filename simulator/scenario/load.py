@@ -43,6 +43,8 @@ from simulator.workload.traces import RequestTrace
 
 _PRESETS = Path(__file__).parents[1] / "presets"
 _PREFIX = "preset:"
+_A_MONDAY_S = 1_704_067_200.0
+"""2024-01-01 0:00 UTC: time 0 of a scenario whose traffic has no calendar."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,11 @@ class Deployment:
     """Past traffic. A trace is cut at `start_s`, so that no policy can read later rows."""
     start_s: float
     """The time of the trace's clock that is the scenario's time 0."""
+
+    @property
+    def calendar_s(self) -> float:
+        """Seconds since 1970 at time 0."""
+        return self.start_s if counts_from_1970(self.traffic) else _A_MONDAY_S
 
     @property
     def slo(self) -> Slo:

@@ -32,3 +32,14 @@ def test_a_hinted_launch_finds_its_replicas_running(tmp_path: Path) -> None:
     assert surprised["slo_attainment_fraction"] < 0.95
     assert hinted["cold_starts_exposed"] == 0
     assert surprised["cold_starts_exposed"] > 0
+
+
+def test_a_launch_of_a_schedule_finds_its_replicas_running(tmp_path: Path) -> None:
+    """Time 0 is a Monday, 0:00 UTC: 1:02 in Berlin is 120 s later; what begins in a week changes nothing."""
+    block = '[{name: launch, cron: "2 1 * * %s", time_zone: Europe/Berlin, duration_s: 300, rps: 150}]'
+    texts = [LAUNCH.replace("    workload:", f"    schedule: {block % day}\n    workload:") for day in ("MON", "SUN")]
+    scheduled, other = (run(tmp_path, text).document() for text in texts)
+
+    assert scheduled["slo_attainment_fraction"] > 0.99
+    assert scheduled["cold_starts_exposed"] == 0
+    assert other["slo_attainment_fraction"] < 0.95

@@ -60,6 +60,24 @@ class DeploymentSettings:
     """Replicas that one tick may add, besides the guard's own limit; None: no other limit."""
     unlisted: bool = False
     """Made from a tenant's request alone, without an entry of the file."""
+    schedule: tuple[RecurringLoad, ...] = ()
+    """Demand that a calendar announces."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecurringLoad:
+    """Demand that comes at the times of a calendar; like a hint, it can only raise the forecast."""
+
+    name: str
+    cron: str
+    """When it begins: minute, hour, day of the month, month, day of the week, by `time_zone`."""
+    time_zone: str
+    """Of the IANA, as Europe/Berlin."""
+    duration_s: float
+    rps: float | None = None
+    """The level that demand reaches, or `multiplier`: times what is expected otherwise."""
+    multiplier: float | None = None
+    confidence_fraction: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,15 +7,25 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from autoscaler.common.errors import ConfigError
-from autoscaler.core.types import GuardSettings
-from autoscaler.settings.document.problems import ALLOWED, problem_of, shown
+from autoscaler.core.scheduled_load import (
+    CRON_WORDS,
+    LONGEST_CRON,
+    LONGEST_S,
+    MOST_MULTIPLIER,
+    MOST_RPS,
+    SHORTEST_S,
+    schedule_problem,
+)
+from autoscaler.core.types import GuardSettings, RecurringLoad
+from autoscaler.settings.document.problems import ALLOWED, Problem, problem_of, shown
+from autoscaler.settings.document.reading import Loc
 from policies.base import LEAST_TARGET_FRACTION, LONGEST_ITL_S, LONGEST_TTFT_S, TARGET_FRACTION_BELOW, Slo
 from policies.base.durations import Duration
 
@@ -90,6 +100,50 @@ class Block(BaseModel):
 
 def _nullable(annotation: Any) -> bool:
     return get_origin(annotation) in (Union, types.UnionType) and type(None) in get_args(annotation)
+
+
+class RecurringLoadBlock(Block):
+    """Demand that comes at the times of a calendar; it can only raise the forecast."""
+
+    name: Name = Field(description="Names it in reasons.", examples=["office-hours"])
+    cron: str = Field(
+        max_length=LONGEST_CRON,
+        description="When it begins: minute, hour, day of the month, month, day of the week.",
+        json_schema_extra=words(CRON_WORDS),
+        examples=["0 8 * * 1-5"],
+    )
+    time_zone: str = Field(
+        default="UTC",
+        description="Whose clock that is, as Europe/Berlin; it follows summer time.",
+        json_schema_extra=words("a time zone of the IANA, as Europe/Berlin or UTC"),
+    )
+    duration_s: float = Field(ge=SHORTEST_S, le=LONGEST_S, description="Seconds that it lasts.", examples=[7200])
+    rps: float | None = Field(
+        default=None, gt=0, le=MOST_RPS, description="Level (req/s) that demand reaches in that time.", examples=[20]
+    )
+    multiplier: float | None = Field(
+        default=None, ge=1, le=MOST_MULTIPLIER, description="In place of rps: times what is expected without it."
+    )
+    confidence_fraction: float = Field(default=1.0, gt=0, le=1, description="How likely it is that it comes.")
+
+    @property
+    def load(self) -> RecurringLoad:
+        return RecurringLoad(
+            self.name, self.cron, self.time_zone, self.duration_s, self.rps, self.multiplier, self.confidence_fraction
+        )
+
+
+def schedule_problems(schedule: Sequence[RecurringLoadBlock], loc: Loc) -> Iterator[Problem]:
+    """What is wrong with a deployment's schedule, which stands at `loc`."""
+    names = [load.name for load in schedule]
+    for j, load in enumerate(schedule):
+        if load.name in names[:j]:
+            yield Problem((*loc, j, "name"), f"{load.name!r}; allowed: each only once")
+        if (load.rps is None) == (load.multiplier is None):
+            yield Problem((*loc, j), "exactly one of rps and multiplier is needed")
+        found = schedule_problem(load.cron, load.time_zone, load.duration_s)
+        if found is not None:
+            yield Problem((*loc, j, found[0]), found[1])
 
 
 class SloBlock(Block):

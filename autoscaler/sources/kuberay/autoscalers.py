@@ -14,7 +14,18 @@ from typing import Any
 from autoscaler.clients.addresses import is_subdomain
 from autoscaler.common.fields import LONGEST_NAME, count, identifier, mapping, mappings, number, text, time_s, whole
 from autoscaler.core.audit import writer_of
+from autoscaler.core.scheduled_load import (
+    CRON_WORDS,
+    LONGEST_CRON,
+    LONGEST_S,
+    MOST_MULTIPLIER,
+    MOST_RECURRING,
+    MOST_RPS,
+    SHORTEST_S,
+    schedule_problem,
+)
 from autoscaler.core.tenants import Asked, Scope
+from autoscaler.core.types import RecurringLoad
 from autoscaler.kubernetes.resources import Object
 from autoscaler.sources.kuberay.annotations import MOST_REPLICAS
 from policies.base import LEAST_TARGET_FRACTION, LONGEST_ITL_S, LONGEST_TTFT_S, TARGET_FRACTION_BELOW
@@ -148,6 +159,7 @@ class _Reader:
             self._pools(spec),
             self._number(spec, "spec.", "weight", 1e-9, 1e9, "a number > 0"),
             self._priority(spec),
+            self._schedule(spec),
         )
 
     def _replicas(self, replicas: Mapping[str, Any], name: str, least: int) -> int | None:
@@ -187,6 +199,47 @@ class _Reader:
             self._wrong("spec.nodePools", value, f"a list of 1 to {MOST_POOLS} different names of node pools")
             return None
         return pools
+
+    def _schedule(self, spec: Mapping[str, Any]) -> tuple[RecurringLoad, ...]:
+        listed = spec.get("schedule")
+        if listed is None:
+            return ()
+        if not isinstance(listed, list) or not 0 < len(listed) <= MOST_RECURRING:
+            self._wrong("spec.schedule", listed, f"a list of 1 to {MOST_RECURRING} recurring loads")
+            return ()
+        loads = [
+            self._load(one if isinstance(one, dict) else {}, f"spec.schedule[{i}].") for i, one in enumerate(listed)
+        ]
+        names = [load.name for load in loads if load is not None]
+        if len(set(names)) < len(names):
+            self._wrong("spec.schedule", ", ".join(names), "each name only once")
+        return tuple(load for load in loads if load is not None)
+
+    def _load(self, one: Mapping[str, Any], path: str) -> RecurringLoad | None:
+        before = len(self.problems)
+        name, cron, zone = one.get("name"), one.get("cron"), one.get("timeZone", "UTC")
+        if not isinstance(name, str) or identifier(name) is None or len(name) > LONGEST_NAME:
+            self._wrong(f"{path}name", name, "a name")
+        length = self._number(
+            one, path, "durationSeconds", SHORTEST_S, LONGEST_S, f"{SHORTEST_S} to {LONGEST_S} seconds"
+        )
+        if one.get("durationSeconds") is None:
+            self._wrong(f"{path}durationSeconds", None, f"{SHORTEST_S} to {LONGEST_S} seconds")
+        rps = self._number(one, path, "rps", 1e-9, MOST_RPS, f"requests per second > 0 and <= {MOST_RPS:.0f}")
+        times = self._number(one, path, "multiplier", 1.0, MOST_MULTIPLIER, f"1 to {MOST_MULTIPLIER:g}")
+        sure = self._number(one, path, "confidenceFraction", 1e-9, 1.0, "a share > 0 and <= 1")
+        if (one.get("rps") is None) == (one.get("multiplier") is None):
+            self.problems.append(f"{path[:-1]}: exactly one of rps and multiplier is needed")
+        if not isinstance(cron, str) or len(cron) > LONGEST_CRON:
+            self._wrong(f"{path}cron", cron, CRON_WORDS)
+        elif length is not None:
+            found = schedule_problem(cron, str(zone), length)
+            if found is not None:
+                field = {"cron": "cron", "time_zone": "timeZone", "duration_s": "durationSeconds"}[found[0]]
+                self.problems.append(f"{path}{field}: {found[1][:300]}")
+        if len(self.problems) > before or length is None:
+            return None
+        return RecurringLoad(str(name), str(cron), str(zone), length, rps, times, 1.0 if sure is None else sure)
 
     def _profile(self, spec: Mapping[str, Any]) -> EngineProfile | None:
         name = spec.get("profile")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from autoscaler.core import guards, journal, scheduled_load
 from autoscaler.core.build import new_controller
 from autoscaler.core.controller import Controller
 from autoscaler.core.state import ControllerState, HintMemory
-from autoscaler.core.types import ControllerConfig, DeploymentPlan, DeploymentSettings, Hint, Plan
+from autoscaler.core.types import ControllerConfig, DeploymentPlan, DeploymentSettings, Hint, Plan, RecurringLoad
 from policies.base import DeploymentKey, Forecast, Slo
 from policies.capacity.load import load_profile
 from policies.registry import create_policy
@@ -314,3 +315,110 @@ def test_settings_carry_the_ceiling_into_the_journal() -> None:
     settings = ControllerConfig(hint_max_rps=12.5)
     record = journal.checkpoint_record(ControllerState(), settings)
     assert journal.decode_settings(record).hint_max_rps == 12.5
+
+
+# ---------------------------------------------------------------- what recurs by a calendar
+
+MORNING = RecurringLoad("morning", "0 9 * * 1-5", "Europe/Berlin", 7200.0, rps=40.0)
+
+
+def at(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+def recurring(load: RecurringLoad, now: str, farthest_s: float = 3600.0) -> list[tuple[str, float]]:
+    """Id, and seconds until it begins, of what begins within the horizon or has begun."""
+    now_s = at(now)
+    hints = scheduled_load.recurring_hints([load], KEY, now_s, farthest_s)
+    return [(one.id, one.start_at_s - now_s) for one in hints if one.start_at_s <= now_s + farthest_s]
+
+
+@pytest.mark.parametrize(
+    ("now", "found"),
+    [
+        ("2026-01-05T07:59:00+01:00", []),  # a Monday
+        ("2026-01-05T08:01:00+01:00", [("morning 2026-01-05 09:00+0100", 3540.0)]),
+        ("2026-01-05T10:59:59+01:00", [("morning 2026-01-05 09:00+0100", -7199.0)]),
+        ("2026-01-05T11:00:00+01:00", []),
+        ("2026-01-10T09:30:00+01:00", []),  # a Saturday
+        ("2026-07-06T08:30:00+02:00", [("morning 2026-07-06 09:00+0200", 1800.0)]),  # summer time
+        ("2026-07-06T07:00:00+00:00", [("morning 2026-07-06 09:00+0200", 0.0)]),
+    ],
+)
+def test_it_counts_from_one_horizon_ahead_until_its_end_by_the_clock_of_its_zone(
+    now: str, found: list[tuple[str, float]]
+) -> None:
+    assert recurring(MORNING, now) == found
+
+
+def test_on_the_day_of_a_clock_change_it_comes_once() -> None:
+    night = RecurringLoad("night", "30 2 * * *", "Europe/Berlin", 1800.0, rps=1.0)
+    spring = {one for hour in range(24) for one, _ in recurring(night, f"2026-03-29T{hour:02}:10:00+01:00")}
+    autumn = {one for hour in range(24) for one, _ in recurring(night, f"2026-10-25T{hour:02}:10:00+01:00")}
+
+    assert len([one for one in spring if "03-29" in one]) == 1
+    assert len([one for one in autumn if "10-25" in one]) == 1
+
+
+@given(st.floats(0, 4e9), st.floats(0, 20000))
+def test_at_any_time_the_answer_is_that_of_the_calendar_itself(now_s: float, farthest_s: float) -> None:
+    """Answers are kept for ten minutes of time and whole hours ahead: nothing is lost by it."""
+    hourly = RecurringLoad("x", "15 * * * *", "UTC", 1200.0, rps=1.0)
+    hints = scheduled_load.recurring_hints([hourly], KEY, now_s, farthest_s)
+    counts = {one.start_at_s for one in hints if one.start_at_s <= now_s + farthest_s}
+    first = int((now_s - 1200.0) // 3600) - 1
+    begins = (h * 3600.0 + 900.0 for h in range(first, int((now_s + farthest_s) // 3600) + 2))
+
+    assert counts == {b for b in begins if b + 1200.0 > now_s and b <= now_s + farthest_s}
+
+
+@pytest.mark.parametrize(
+    ("cron", "zone", "duration_s", "problem"),
+    [
+        ("0 9 * * 1-5", "Europe/Berlin", 7200.0, None),
+        ("0 0 * * *", "Europe/Berlin", 86400.0, None),
+        ("0 9 * *", "UTC", 60.0, ("cron", f"'0 9 * *': 4 fields; allowed: {scheduled_load.CRON_WORDS}")),
+        ("0 25 * * *", "UTC", 60.0, ("cron", f"'0 25 * * *': bad hour; allowed: {scheduled_load.CRON_WORDS}")),
+        ("0 0 30 2 *", "UTC", 60.0, ("cron", f"'0 0 30 2 *': bad day-of-month; allowed: {scheduled_load.CRON_WORDS}")),
+        ("@daily", "UTC", 60.0, ("cron", f"'@daily': 1 fields; allowed: {scheduled_load.CRON_WORDS}")),
+        ("0 * * * *", "UTC", 7300.0,
+         ("duration_s", "7300; it begins again after 3600 s; allowed: no longer than that")),
+        ("0 9 * * *", "Berlin", 60.0,
+         ("time_zone", "'Berlin'; allowed: a time zone of the IANA, as Europe/Berlin or UTC")),
+        ("0 9 * * *", "../etc/passwd", 60.0,
+         ("time_zone", "'../etc/passwd'; allowed: a time zone of the IANA, as Europe/Berlin or UTC")),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_recurring_load_is_said(
+    cron: str, zone: str, duration_s: float, problem: tuple[str, str] | None
+) -> None:
+    assert scheduled_load.schedule_problem(cron, zone, duration_s) == problem
+
+
+def test_what_the_settings_announce_is_not_held_by_the_ceiling_for_hints() -> None:
+    own = scheduled_load.recurring_hints([MORNING], KEY, at("2026-01-05T08:30:00+01:00"), 3600.0)
+    (one,) = scheduled_load.scheduled_loads(
+        {}, [], KEY, at("2026-01-05T08:30:00+01:00"), 3600.0, 10.0, 8.0, None, lambda _: 1.0, own
+    )
+
+    assert one.announcement is not None
+    assert one.announcement.rps == 40.0
+    assert one.announcement.words == (
+        "hint morning 2026-01-05 09:00+0100: 40 req/s from 08:00 to 10:00 UTC (asked by schedule)"
+    )
+
+
+def test_a_schedule_of_the_settings_has_replicas_ready_when_it_begins() -> None:
+    entry = DeploymentSettings("chat/llm", PROFILE, min_replicas=0, max_replicas=20, schedule=(MORNING,))
+    c = new_controller(config(entry), policy=create_policy("predictive", {}))
+    begins_s = at("2026-01-05T09:00:00+01:00")
+    asked_at_s = None
+    for now_s in (begins_s - 1000.0 + 5.0 * tick for tick in range(210)):
+        plan, decision = at_zero(c, now_s)
+        if decision.target and asked_at_s is None:
+            asked_at_s = now_s
+            assert "hint morning 2026-01-05 09:00+0100: 40 req/s" in decision.sentence
+
+    assert asked_at_s is not None
+    lead = plan.lead_times[KEY].free_gpu
+    assert lead.quantile(0.85) < begins_s - asked_at_s < lead.quantile(0.95) + 20.0

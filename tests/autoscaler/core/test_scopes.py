@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from autoscaler.core.tenants import LAST_PRIORITY, Asked, Scope, entries_for
-from autoscaler.core.types import DeploymentSettings, Follows, TenantRules
+from autoscaler.core.types import DeploymentSettings, Follows, RecurringLoad, TenantRules
 from policies.base import DeploymentKey, Slo
 from policies.capacity.load import load_profile
 
@@ -94,6 +95,14 @@ def test_what_would_take_from_others_is_refused_and_stays_as_it_was(asked: dict[
     assert refused == [words]
     assert (entry.weight, entry.priority, entry.node_pools) == (2.0, 5, ("h100", "spot"))
     assert (entry.max_replicas, entry.slo) == (8, ENTRY.slo)
+
+
+def test_a_schedule_comes_beside_the_entrys_own() -> None:
+    own, theirs = (RecurringLoad(name, "0 9 * * *", "UTC", 3600.0, rps=9.0) for name in ("own", "theirs"))
+
+    (entry,), refused = made(replace(ENTRY, schedule=(own,)), schedule=(theirs,))
+
+    assert (entry.schedule, entry.max_replicas, refused) == ((own, theirs), 8, [])
 
 
 def test_a_profile_is_taken_where_the_entry_has_none() -> None:

@@ -84,6 +84,37 @@ WRONG_TYPE_OR_RANGE = [
         "startup: {init_s: -1}",
         f"7: deployments[0].startup.init_s: -1; allowed: {DURATION}",
     ),
+    (
+        "node_pools: [h100]",
+        'schedule: [{name: x, cron: "0 25 * * *", duration_s: 60, rps: 1}]',
+        "7: deployments[0].schedule[0].cron: '0 25 * * *': bad hour; allowed: five fields of cron: minute, hour, day of "
+        "the month, month, day of the week",
+    ),
+    (
+        "node_pools: [h100]",
+        'schedule: [{name: x, cron: "0 9 * * *", time_zone: Berlin, duration_s: 60, rps: 1}]',
+        "7: deployments[0].schedule[0].time_zone: 'Berlin'; allowed: a time zone of the IANA, as Europe/Berlin or UTC",
+    ),
+    (
+        "node_pools: [h100]",
+        'schedule: [{name: x, cron: "0 * * * *", duration_s: 8000, rps: 1}]',
+        "7: deployments[0].schedule[0].duration_s: 8000; it begins again after 3600 s; allowed: no longer than that",
+    ),
+    (
+        "node_pools: [h100]",
+        'schedule: [{name: x, cron: "0 9 * * *", duration_s: 5, rps: 1}]',
+        "7: deployments[0].schedule[0].duration_s: 5; allowed: a number from 60 to 604800",
+    ),
+    (
+        "node_pools: [h100]",
+        'schedule: [{name: x, cron: "0 9 * * *", duration_s: 60}]',
+        "7: deployments[0].schedule[0]: exactly one of rps and multiplier is needed",
+    ),
+    (
+        "node_pools: [h100]",
+        'schedule: [{name: x, cron: "0 9 * * *", duration_s: 60, multiplier: 0.5}]',
+        "7: deployments[0].schedule[0].multiplier: 0.5; allowed: a number from 1 to 100, or null",
+    ),
     ("gpus_per_node: 8", "provision_s: soon", f"10: node_pools[0].provision_s: 'soon'; allowed: {DURATION}"),
     ("version: 1", "version: 2", "1: version: 2; allowed: 1"),
     ("version: 1", "dry_run: true", ": version: missing; allowed: 1"),

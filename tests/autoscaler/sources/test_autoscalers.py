@@ -9,11 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autoscaler.core.scheduled_load import CRON_WORDS
 from autoscaler.core.tenants import Asked, Scope
+from autoscaler.core.types import RecurringLoad
 from autoscaler.sources.kuberay.autoscalers import AutoscalerView, in_force, parse_autoscaler
 from autoscaler.wiring.kubernetes import preset
 from tests.fakes.kubernetes import objects
 
+LOAD = {"name": "morning", "cron": "0 9 * * 1-5", "timeZone": "Europe/Berlin", "durationSeconds": 7200, "rps": 40}
 FULL = objects.autoscaler(
     target={"kind": "RayService", "application": "chat", "deployment": "LLMServer:llama-70b"},
     replicas={"min": 1, "max": 6},
@@ -22,6 +25,7 @@ FULL = objects.autoscaler(
     nodePools=["h100", "spot"],
     weight=0.5,
     priority=-3,
+    schedule=[LOAD],
 )
 PRESETS = "the name of a preset (`leadtime profiles` lists them)"
 POOLS = "a list of 1 to 16 different names of node pools"
@@ -50,6 +54,20 @@ BAD: tuple[tuple[str, Any, str], ...] = (
     ("weight", 0, "spec.weight: '0'; allowed: a number > 0"),
     ("weight", float("nan"), "spec.weight: 'nan'; allowed: a number > 0"),
     ("priority", 2000, "spec.priority: '2000'; allowed: a whole number from -1000 to 1000"),
+    ("schedule", [], "spec.schedule: '[]'; allowed: a list of 1 to 16 recurring loads"),
+    ("schedule", [LOAD, LOAD], "spec.schedule: 'morning, morning'; allowed: each name only once"),
+    ("schedule", [{**LOAD, "cron": "0 9 * *"}], f"spec.schedule[0].cron: '0 9 * *': 4 fields; allowed: {CRON_WORDS}"),
+    ("schedule", [{**LOAD, "multiplier": 2}], "spec.schedule[0]: exactly one of rps and multiplier is needed"),
+    ("schedule", [{**LOAD, "rps": 0}], "spec.schedule[0].rps: '0'; allowed: requests per second > 0 and <= 1000000"),
+    ("schedule", [{**LOAD, "durationSeconds": 5}],
+     "spec.schedule[0].durationSeconds: '5'; allowed: 60 to 604800 seconds"),
+    ("schedule", [{**LOAD, "confidenceFraction": 2}],
+     "spec.schedule[0].confidenceFraction: '2'; allowed: a share > 0 and <= 1"),
+    ("schedule", [{**LOAD, "name": 7}], "spec.schedule[0].name: '7'; allowed: a name"),
+    ("schedule", [{**LOAD, "timeZone": "Berlin"}],
+     "spec.schedule[0].timeZone: 'Berlin'; allowed: a time zone of the IANA, as Europe/Berlin or UTC"),
+    ("schedule", [{**LOAD, "cron": "0 * * * *", "durationSeconds": 8000}],
+     "spec.schedule[0].durationSeconds: 8000; it begins again after 3600 s; allowed: no longer than that"),
     ("paused", "yes", "spec.paused: 'yes'; allowed: true or false"),
 )  # fmt: skip
 """Field, value, what is said of it."""
@@ -82,7 +100,8 @@ def test_every_field_is_read() -> None:
     assert found.wanted is not None
     assert found.wanted.scope == Scope("llm", "chat-llm", "chat", "LLMServer:llama-70b")
     profile = preset("llama-3.1-8b/h100/tp1")
-    assert found.wanted.asked == Asked(1, 6, 2.0, 0.05, 0.95, profile, ("h100", "spot"), 0.5, -3)
+    morning = RecurringLoad("morning", "0 9 * * 1-5", "Europe/Berlin", 7200.0, rps=40.0)
+    assert found.wanted.asked == Asked(1, 6, 2.0, 0.05, 0.95, profile, ("h100", "spot"), 0.5, -3, (morning,))
     assert profile is not None
 
 
@@ -115,7 +134,7 @@ def test_a_pause_that_is_no_boolean_pauses() -> None:
 
 
 _LEAVES = st.none() | st.booleans() | st.floats() | st.integers() | st.text()
-_NAMES = st.sampled_from([*FULL["spec"], "name", "kind", "min", "max"])
+_NAMES = st.sampled_from([*FULL["spec"], *LOAD, "kind", "min", "max"])
 _TREES = st.recursive(_LEAVES, lambda inner: st.lists(inner) | st.dictionaries(_NAMES, inner))
 
 
