@@ -11,6 +11,7 @@ import sys
 import threading
 from datetime import UTC, datetime
 
+from autoscaler.cli.text import loudness
 from autoscaler.common.escaping import for_terminal, in_json
 from autoscaler.common.log_limits import LogLimiter
 from autoscaler.common.redaction import blank
@@ -19,12 +20,14 @@ _LINES = "\n\t"
 
 
 def set_up_logs(as_json: bool) -> None:
-    """Everything from INFO up; of other libraries only warnings."""
+    """Everything from INFO up (`--quiet`: only warnings); of other libraries only warnings (`--verbose`: INFO too)."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if as_json else _Text())
     handler.addFilter(LogLimiter())
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logging.getLogger("leadtime").setLevel(logging.INFO)
+    others = logging.INFO if loudness.is_verbose() else logging.WARNING
+    logging.basicConfig(level=others, handlers=[handler], force=True)
+    ours = logging.WARNING if loudness.is_quiet() else logging.DEBUG if loudness.is_verbose() else logging.INFO
+    logging.getLogger("leadtime").setLevel(ours)
     threading.excepthook = _log_thread
 
 

@@ -1,7 +1,8 @@
 """The `leadtime` command: finds the command's file, runs it, turns errors into one line and an exit code.
 
-Exit codes: 0 good; 1 it failed; 2 something the user wrote cannot be used; 130 interrupted. LEADTIME_DEBUG=1 shows the
-traceback of any error. Not for the commands (one file each, see registry.py). Imports nothing heavy: `--help` is quick.
+Exit codes: 0 good; 1 it failed; 2 something the user wrote cannot be used; 130 interrupted. `--verbose`, or
+LEADTIME_DEBUG=1, shows the traceback of any error. Not for the commands (one file each, see registry.py). Imports
+nothing heavy: `--help` is quick.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import traceback
 from collections.abc import Sequence
 
 from autoscaler import __version__
-from autoscaler.cli.parser import Parser, UsageError, did_you_mean
+from autoscaler.cli.parser import Parser, UsageError, add_loudness, did_you_mean
 from autoscaler.cli.registry import COMMANDS, Command, find_command
-from autoscaler.cli.text import say, say_block, warn
+from autoscaler.cli.text import loudness, say, say_block, warn
 from autoscaler.common.errors import InputError, LeadtimeError
 
 _BROKEN_PIPE = 128 + 13
@@ -26,6 +27,7 @@ _INTERRUPTED = 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (default: this process's) and return its exit code. Raises nothing."""
     words = list(sys.argv[1:] if argv is None else argv)
+    loudness.choose(quiet=False, verbose=False)
     try:
         code = _dispatch(words)
         sys.stdout.flush()
@@ -58,7 +60,10 @@ def _dispatch(words: list[str]) -> int:
     module = command.load()
     parser = Parser(prog=f"leadtime {command.name}", description=module.DESCRIPTION, epilog=_example(module.EXAMPLE))
     module.add_arguments(parser)
-    return module.run(parser.parse_args(rest))
+    add_loudness(parser)
+    args = parser.parse_args(rest)
+    loudness.choose(quiet="quiet" in args, verbose="verbose" in args)
+    return module.run(args)
 
 
 def _command(name: str) -> Command:
@@ -96,7 +101,7 @@ def _example(text: str) -> str:
 
 def _report(error: Exception) -> int:
     """One line for what the user or the world did; the traceback only for our own mistakes, or when asked for."""
-    debug = os.environ.get("LEADTIME_DEBUG", "") not in ("", "0")
+    debug = loudness.is_verbose() or os.environ.get("LEADTIME_DEBUG", "") not in ("", "0")
     expected = isinstance(error, LeadtimeError | OSError | MemoryError) or _is_policy_error(error)
     if debug or not expected:
         say_block("".join(traceback.format_exception(error)), to=sys.stderr)

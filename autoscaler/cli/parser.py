@@ -36,6 +36,21 @@ class Parser(argparse.ArgumentParser):
         return "" if unknown is None else did_you_mean(unknown, set(_options(self)))
 
 
+def add_loudness(parser: argparse.ArgumentParser) -> None:
+    """`--quiet` and `--verbose`, for the parser and all its sub-commands: before or after the sub-command's name."""
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
+        "-q", "--quiet", action="store_true", default=argparse.SUPPRESS, help="no progress; only warnings of logs"
+    )
+    how.add_argument(
+        "-v", "--verbose", action="store_true", default=argparse.SUPPRESS, help="tracebacks, and logs of libraries"
+    )
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for child in action.choices.values():
+                add_loudness(child)
+
+
 def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
     """Every option of a parser and of its sub-commands."""
     for action in parser._actions:

@@ -1,4 +1,4 @@
-"""Progress of long commands on a terminal (stderr); nothing at all otherwise."""
+"""Progress of long commands on a terminal (stderr), unless `--quiet` says otherwise; nothing at all elsewhere."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from autoscaler.cli.text import console
+from autoscaler.cli.text import console, loudness
 
 
 @contextmanager
 def share_done(verb: str, what: str) -> Iterator[Callable[[float], None] | None]:
     """A bar that takes the share done (0..1); None where nobody is watching."""
-    if not sys.stderr.isatty():
+    if not _is_watched():
         yield None
         return
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -26,7 +26,7 @@ def share_done(verb: str, what: str) -> Iterator[Callable[[float], None] | None]
 @contextmanager
 def at_work(verb: str, what: str) -> Iterator[None]:
     """A moving bar with the time taken, for work that cannot say how much of it is done."""
-    if not sys.stderr.isatty():
+    if not _is_watched():
         yield
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -35,3 +35,7 @@ def at_work(verb: str, what: str) -> Iterator[None]:
     with Progress(*columns, console=console(stderr=True), transient=True) as bar:
         bar.add_task(f"{verb} {what}", total=None)
         yield
+
+
+def _is_watched() -> bool:
+    return sys.stderr.isatty() and not loudness.is_quiet()

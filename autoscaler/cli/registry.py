@@ -62,6 +62,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("doctor", "doctor", "check versions, access and metric names"),
     Command("config", "config", "check a settings file; print its schema or an example"),
     Command("chart", "chart", "print the controller as a sidecar of a Ray head"),
+    Command("completion", "completion", "print a script that completes commands in your shell"),
     Command("trace", "trace", "convert, describe and generate workload traces"),
 )
 

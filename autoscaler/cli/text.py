@@ -24,6 +24,26 @@ _FIRST_EPOCH_S = 1e8
 """Times below this count from a scenario's start; above it they are seconds since 1970 (this is in 1973)."""
 
 
+class _Loudness:
+    """How much is written on stderr beside errors, for the one command of this process."""
+
+    def __init__(self) -> None:
+        self._quiet = self._verbose = False
+
+    def choose(self, *, quiet: bool, verbose: bool) -> None:
+        self._quiet, self._verbose = quiet, verbose
+
+    def is_quiet(self) -> bool:
+        """No progress, and of logs only warnings and errors."""
+        return self._quiet
+
+    def is_verbose(self) -> bool:
+        """Tracebacks, and logs of other libraries too."""
+        return self._verbose
+
+
+loudness = _Loudness()
+
 # ---------------------------------------------------------------- the way out
 
 

@@ -152,6 +152,22 @@ def test_a_traceback_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ran.err.endswith("\nwrong\n")
 
 
+@pytest.mark.parametrize("option", ["-v", "--verbose"])
+def test_verbose_is_another_way_to_ask_for_it(monkeypatch: pytest.MonkeyPatch, option: str) -> None:
+    broken(monkeypatch, ConfigError("wrong"))
+    assert leadtime("config", option).err.startswith("Traceback")
+    assert leadtime("config").err == "wrong\n"  # the next command is as it was
+
+
+def test_quiet_and_verbose_stand_before_or_after_an_action_and_not_together(tmp_path: Path) -> None:
+    file = str(tmp_path / "nowhere.yaml")
+    before, after = leadtime("config", "-v", "validate", file), leadtime("config", "validate", file, "-v")
+    assert before.err.startswith("Traceback")
+    assert after.err.startswith("Traceback")
+    assert leadtime("config", "validate", file, "-q").err.startswith(file)
+    assert "not allowed with argument" in leadtime("status", "-q", "-v").err
+
+
 def test_a_bug_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     broken(monkeypatch, TypeError("oops"))
     ran = leadtime("config")

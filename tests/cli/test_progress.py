@@ -8,6 +8,7 @@ from contextlib import redirect_stderr
 import pytest
 
 from autoscaler.cli.progress import at_work, share_done
+from autoscaler.cli.text import loudness
 
 
 class Terminal(io.StringIO):
@@ -39,4 +40,14 @@ def test_a_share_done_is_shown_in_per_cent() -> None:
 def test_where_nobody_watches_nothing_is_written() -> None:
     with redirect_stderr(io.StringIO()) as seen, at_work("fit", "steps"), share_done("forecast", "rates") as progress:
         assert progress is None
+    assert seen.getvalue() == ""
+
+
+def test_on_a_terminal_quiet_shows_nothing_either() -> None:
+    loudness.choose(quiet=True, verbose=False)
+    try:
+        with redirect_stderr(Terminal()) as seen, at_work("fit", "steps"), share_done("forecast", "rates") as progress:
+            assert progress is None
+    finally:
+        loudness.choose(quiet=False, verbose=False)
     assert seen.getvalue() == ""
